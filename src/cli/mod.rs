@@ -1,0 +1,197 @@
+//! The command line: arguments in, an exit code out. What is to be printed goes to the writers
+//! that the caller gives.
+
+mod args;
+mod error;
+mod list;
+mod show;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::host::{Host, Region};
+use crate::sysroot::Sysroot;
+use crate::warning::Warning;
+use args::{Cli, Command, Global, When};
+use error::Error;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The answer is no: no such region or GPU.
+    No = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// This host has no EGM, and some was asked for.
+    NoEgm = 3,
+    /// Something could not be read or written.
+    Failed = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What the program's output goes to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terminal {
+    /// Its width in characters; `None` where the output is no terminal.
+    pub width: Option<u16>,
+    /// Whether colours are wanted unless `--color` says otherwise.
+    pub color: bool,
+}
+
+impl Terminal {
+    /// Looks at standard output and at `NO_COLOR`.
+    #[must_use]
+    pub fn detect() -> Self {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() {
+            return Self::default();
+        }
+        // https://no-color.org: set and not empty.
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let width = terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0);
+        Self {
+            width: width.filter(|width| *width > 0),
+            color: !no_color,
+        }
+    }
+}
+
+/// Runs one command line; the first argument is the program's name.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    terminal: Terminal,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error, terminal, out, err),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, terminal, out, err),
+    };
+    let result = execute(&cli, terminal, out, err).and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
+    match result {
+        Ok(exit) => exit,
+        // Whoever read the output has had enough of it.
+        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            // If this cannot be written either, the exit code is all there is to say it.
+            let _ = writeln!(err, "egm-probe: {error}");
+            error.exit()
+        }
+    }
+}
+
+/// The definition of the command line, from which completions and manual pages can be made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn execute(
+    cli: &Cli,
+    terminal: Terminal,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    let terminal = Terminal {
+        color: cli.global.color.or(terminal.color),
+        ..terminal
+    };
+    match &cli.command {
+        Command::List(args) => list::run(args, &cli.global, terminal, out, err),
+        Command::Show(args) => show::run(args, &cli.global, out, err),
+    }
+}
+
+/// Help and version are answers; everything else that clap says is about wrong usage.
+fn usage(
+    error: &clap::Error,
+    terminal: Terminal,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let text = error.render();
+    let (exit, result) = if error.use_stderr() {
+        (Exit::Usage, write!(err, "{text}"))
+    } else if terminal.color {
+        (
+            Exit::Done,
+            write!(out, "{}", text.ansi()).and_then(|()| out.flush()),
+        )
+    } else {
+        (Exit::Done, write!(out, "{text}").and_then(|()| out.flush()))
+    };
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
+        _ => exit,
+    }
+}
+
+impl Global {
+    fn root(&self) -> Result<Sysroot, Error> {
+        Ok(match (&self.sysroot, &self.from) {
+            (Some(directory), _) => Sysroot::directory(directory)?,
+            (None, Some(archive)) if archive.as_os_str() == "-" => {
+                Sysroot::from_tar(io::stdin().lock())?
+            }
+            (None, Some(archive)) => Sysroot::archive(archive)?,
+            (None, None) => Sysroot::host(),
+        })
+    }
+}
+
+impl When {
+    fn or(self, auto: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Auto => auto,
+            Self::Never => false,
+        }
+    }
+}
+
+/// Writes the warnings about a host and about some of its regions.
+fn write_warnings<'a>(
+    err: &mut dyn Write,
+    host: &Host,
+    regions: impl IntoIterator<Item = &'a Region>,
+) {
+    // Standard error is the last resort: where it is closed there is nobody to tell.
+    let mut write = |prefix: &str, warning: &Warning| {
+        let _ = writeln!(err, "egm-probe: warning: {prefix}{warning}");
+    };
+    for warning in &host.warnings {
+        write("", warning);
+    }
+    for region in regions {
+        for warning in &region.warnings {
+            write(&format!("{}: ", region.name), warning);
+        }
+    }
+}
+
+/// Why a host has no regions, for people.
+fn no_egm(host: &Host) -> &'static str {
+    if host.has_class {
+        "no EGM region on this host: /sys/class/egm is empty (EGM is off in the firmware, or no \
+         GPU is bound to the driver)"
+    } else {
+        "no EGM region on this host: there is no /sys/class/egm (the driver is not loaded)"
+    }
+}

@@ -1,0 +1,172 @@
+//! The kernel's lists of numbers: `0-71,144` of CPUs or of NUMA nodes.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A set of CPU or node numbers, kept as ranges: a hostile `0-4294967295` costs no more than `0`.
+///
+/// Reads and displays the kernel's list format (`bitmap_parselist`, lib/bitmap-str.c, without the
+/// strides and keywords that the kernel reads but never prints).
+///
+/// ```
+/// use egm_probe::id_list::IdList;
+///
+/// let cpus: IdList = "0-3,4-71,144\n".parse()?;
+/// assert_eq!(cpus.to_string(), "0-71,144");
+/// assert!(cpus.contains(71) && !cpus.contains(72));
+/// assert!("\n".parse::<IdList>()?.is_empty());
+/// # Ok::<(), egm_probe::id_list::BadList>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdList {
+    /// Sorted; neither overlapping nor adjacent.
+    ranges: Vec<RangeInclusive<u32>>,
+}
+
+/// A text that is no such list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a list of numbers such as 0-3,8")]
+pub struct BadList;
+
+impl IdList {
+    /// Whether a number is in the list.
+    #[must_use]
+    pub fn contains(&self, id: u32) -> bool {
+        self.ranges.iter().any(|range| range.contains(&id))
+    }
+
+    /// Whether the list has no number in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// How many numbers there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.ranges
+            .iter()
+            .map(|range| u64::from(range.end() - range.start()) + 1)
+            .sum()
+    }
+
+    /// The numbers, in order. There may be four thousand million of them.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.ranges.iter().cloned().flatten()
+    }
+}
+
+impl FromIterator<RangeInclusive<u32>> for IdList {
+    fn from_iter<I: IntoIterator<Item = RangeInclusive<u32>>>(ranges: I) -> Self {
+        let mut sorted: Vec<_> = ranges
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .collect();
+        sorted.sort_by_key(|range| *range.start());
+        let mut merged: Vec<RangeInclusive<u32>> = Vec::with_capacity(sorted.len());
+        for range in sorted {
+            match merged.last_mut() {
+                Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                    *last = *last.start()..=*last.end().max(range.end());
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self { ranges: merged }
+    }
+}
+
+impl FromIterator<u32> for IdList {
+    fn from_iter<I: IntoIterator<Item = u32>>(ids: I) -> Self {
+        ids.into_iter().map(|id| id..=id).collect()
+    }
+}
+
+impl FromStr for IdList {
+    type Err = BadList;
+
+    fn from_str(text: &str) -> Result<Self, BadList> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        text.split(',')
+            .map(|part| {
+                let (start, end) = part.split_once('-').unwrap_or((part, part));
+                let range = number(start)?..=number(end)?;
+                if range.is_empty() {
+                    Err(BadList)
+                } else {
+                    Ok(range)
+                }
+            })
+            .collect()
+    }
+}
+
+/// A decimal number without the sign that the standard library would take.
+fn number(digits: &str) -> Result<u32, BadList> {
+    if digits.starts_with('+') {
+        Err(BadList)
+    } else {
+        digits.parse().map_err(|_| BadList)
+    }
+}
+
+impl fmt::Display for IdList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.ranges.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{}", range.start())?;
+            if range.end() > range.start() {
+                write!(f, "-{}", range.end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadList, IdList};
+
+    #[test]
+    fn lists_are_read_sorted_and_merged() {
+        for (text, shown, length) in [
+            ("", "", 0),
+            ("\n", "", 0),
+            ("0\n", "0", 1),
+            ("0-71", "0-71", 72),
+            ("4,0-1,2", "0-2,4", 4),
+            ("0-5,2-3", "0-5", 6),
+            ("0-4294967295", "0-4294967295", 1 << 32),
+            ("4294967295,4294967294", "4294967294-4294967295", 2),
+        ] {
+            let list: IdList = text.parse().expect(text);
+            assert_eq!(list.to_string(), shown);
+            assert_eq!(list.len(), length);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "x",
+            "-1",
+            "1-",
+            "3-1",
+            "0,,1",
+            ",",
+            "0x1",
+            "+1",
+            "1 2",
+            "4294967296",
+            "0-7:2/4",
+        ] {
+            assert_eq!(text.parse::<IdList>(), Err(BadList), "{text}");
+        }
+    }
+}

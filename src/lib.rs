@@ -1,0 +1,34 @@
+//! Discovery of EGM, the Extended GPU Memory of NVIDIA Grace hosts.
+//!
+//! A Grace host hands a hidden part of each socket's memory, an EGM region with the device node
+//! `/dev/egm<N>`, to a virtual machine as its RAM. This library finds the regions, the GPUs and
+//! the NUMA nodes they belong to, whatever the generation of the driver.
+//!
+//! Data flows one way, and each step is a module:
+//!
+//! * [`sysroot`]: the files of a host, running or recorded;
+//! * [`host`]: its regions, GPUs and NUMA nodes;
+//! * [`capacity`]: what of each region is free;
+//! * [`output`]: what a person or a script reads.
+//!
+//! Nothing here ever opens `/dev/egm<N>`: the driver would clear the whole region.
+//!
+//! # Features
+//! `cli` (default) is the command line, `udev` (default) asks libudev for device links.
+
+pub mod capacity;
+pub mod host;
+pub mod id_list;
+pub mod output;
+pub mod pci;
+pub mod sysroot;
+pub mod text;
+pub mod units;
+pub mod warning;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+mod names;
+mod sysfs;
+mod udev_links;

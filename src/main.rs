@@ -1,0 +1,17 @@
+//! The program: see the library's `cli` module.
+
+use std::io::{self, BufWriter};
+use std::process::ExitCode;
+
+use egm_probe::cli::{Terminal, run};
+
+fn main() -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    run(
+        std::env::args_os(),
+        Terminal::detect(),
+        &mut out,
+        &mut io::stderr().lock(),
+    )
+    .into()
+}

@@ -1,0 +1,146 @@
+//! Names of PCI devices.
+//!
+//! From the host's own `pci.ids`, since it is the newest; else from a table of Grace GPUs, since
+//! the lists of many distributions know none of them; else from the list in the `pci-ids` crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pci_ids::{Device, FromId as _};
+
+use crate::sysroot::{LIST_LIMIT, Sysroot};
+
+/// Vendor and device id.
+pub(crate) type DeviceId = (u16, u16);
+
+/// Where distributions keep the list: Fedora and Debian, and Debian before hwdata.
+const LISTS: [&str; 2] = ["/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids"];
+
+/// The GPUs that have EGM, by the kernel's `nvgrace_gpu_vfio_pci_table`
+/// (drivers/vfio/pci/nvgrace-gpu/main.c) and by hosts that were seen.
+const GRACE_GPUS: [(DeviceId, &str); 7] = [
+    ((0x10de, 0x2342), "GH100 [GH200 120GB]"),
+    ((0x10de, 0x2345), "GH100 [GH200 480GB]"),
+    ((0x10de, 0x2348), "GH100 [GH200]"),
+    ((0x10de, 0x2941), "GB100 [GB200]"),
+    ((0x10de, 0x31c2), "[GB300]"),
+    ((0x10de, 0x31c3), "[GB300]"),
+    ((0x10de, 0x3041), "[Vera Rubin]"),
+];
+
+/// The names of the devices that are wanted, as far as any list knows them. Reads at most one
+/// file, and none where nothing is wanted.
+pub(crate) fn read(root: &Sysroot, wanted: BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
+    if wanted.is_empty() {
+        return BTreeMap::new();
+    }
+    let list = LISTS
+        .iter()
+        .find_map(|path| root.read(path, LIST_LIMIT).ok())
+        .unwrap_or_default();
+    let mut names = search(&String::from_utf8_lossy(&list), &wanted);
+    for id in wanted {
+        if let Some(name) = grace_gpu(id).or_else(|| crate_name(id)) {
+            names.entry(id).or_insert_with(|| name.to_owned());
+        }
+    }
+    names
+}
+
+fn grace_gpu(id: DeviceId) -> Option<&'static str> {
+    GRACE_GPUS
+        .iter()
+        .find(|(gpu, _)| *gpu == id)
+        .map(|(_, name)| *name)
+}
+
+fn crate_name((vendor, device): DeviceId) -> Option<&'static str> {
+    pci_ids::Vendor::from_id(vendor)?;
+    Device::from_vid_pid(vendor, device).map(Device::name)
+}
+
+/// Looks devices up in a `pci.ids`: vendors at the start of a line, their devices after one tab,
+/// subsystems after two; classes, which start with `C`, at the end.
+fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
+    let mut names = BTreeMap::new();
+    let mut vendor = None;
+    for line in list.lines() {
+        if names.len() == wanted.len() || line.starts_with("C ") {
+            break;
+        }
+        match line.strip_prefix('\t') {
+            None => {
+                if let Some((id, _)) = entry(line) {
+                    vendor = wanted.iter().any(|(wanted, _)| *wanted == id).then_some(id);
+                }
+            }
+            Some(device) => {
+                if let Some(vendor) = vendor
+                    && let Some((device, name)) = entry(device)
+                    && wanted.contains(&(vendor, device))
+                {
+                    names
+                        .entry((vendor, device))
+                        .or_insert_with(|| name.to_owned());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// `2941  GB100 [GB200]`
+fn entry(line: &str) -> Option<(u16, &str)> {
+    let (id, name) = line.split_once("  ")?;
+    let is_id = id.len() == 4 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_id
+        .then(|| u16::from_str_radix(id, 16).ok())
+        .flatten()
+        .map(|id| (id, name.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{crate_name, grace_gpu, search};
+
+    const LIST: &str = "# a comment\n\
+        0e11  Other\n\t2941  Wrong vendor\n\
+        10de  NVIDIA Corporation\n\t2330  GH100 [H100 SXM5 80GB]\n\
+        \t\t10de 2941  Wrong level\n\t2941  GB100 [GB200]\n\
+        10df  Next\n\t2941  Too late\n\
+        C 10  Class\n\t2941  No device\n";
+
+    #[test]
+    fn a_device_is_found_below_its_vendor_only() {
+        let names = search(LIST, &[(0x10de, 0x2941), (0x10de, 0xffff)].into());
+        assert_eq!(
+            names.into_iter().collect::<Vec<_>>(),
+            [((0x10de, 0x2941), "GB100 [GB200]".to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_list_that_is_none_names_nothing() {
+        for list in [
+            "",
+            "\0\0",
+            "10de",
+            "\t2941  Orphan",
+            "zzzz  Vendor\n\t2941  Device",
+        ] {
+            assert!(
+                search(list, &[(0x10de, 0x2941)].into()).is_empty(),
+                "{list:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_list_grace_gpus_and_common_devices_have_names() {
+        assert_eq!(grace_gpu((0x10de, 0x2342)), Some("GH100 [GH200 120GB]"));
+        assert_eq!(
+            crate_name((0x8086, 0x1237)),
+            Some("440FX - 82441FX PMC [Natoma]")
+        );
+        assert_eq!(crate_name((0xfffe, 1)), None);
+    }
+}

@@ -1,0 +1,383 @@
+//! The columns of `list`: one table that feeds the output, the option `-o`, its help, and what
+//! is read of the host at all.
+
+use std::fmt;
+
+use crate::capacity::Capacity;
+use crate::host::{Gpu, Needs, Region};
+use crate::units::Bytes;
+
+use super::shown;
+
+/// One column.
+pub struct Column {
+    /// Its name: capital letters only, so that it can be a shell variable's.
+    pub name: &'static str,
+    /// What it shows, for `--list-columns`.
+    pub help: &'static str,
+    /// What kind of value it has.
+    pub kind: Kind,
+    /// Whether it is shown by default.
+    pub default: bool,
+    /// What must be read of the host to fill it.
+    pub needs: Needs,
+    value: fn(&Region, &Capacity) -> Value,
+}
+
+/// The kind of a column's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A number.
+    Number,
+    /// An amount of memory: for people, or in bytes where that was asked for.
+    Bytes,
+    /// Any number of texts.
+    List,
+}
+
+impl Kind {
+    /// Whether its values are set to the right.
+    #[must_use]
+    pub fn is_numeric(self) -> bool {
+        matches!(self, Self::Number | Self::Bytes)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Text => "string",
+            Self::Number => "number",
+            Self::Bytes => "bytes",
+            Self::List => "list",
+        })
+    }
+}
+
+/// What a column says of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Text; `None` is unknown or none.
+    Text(Option<String>),
+    /// An amount of memory.
+    Bytes(Option<Bytes>),
+    /// Texts.
+    List(Vec<String>),
+}
+
+impl Column {
+    /// What the column says of a region.
+    #[must_use]
+    pub fn value(&self, region: &Region, capacity: &Capacity) -> Value {
+        (self.value)(region, capacity)
+    }
+
+    const fn new(
+        name: &'static str,
+        kind: Kind,
+        needs: Needs,
+        help: &'static str,
+        value: fn(&Region, &Capacity) -> Value,
+    ) -> Self {
+        Self {
+            name,
+            help,
+            kind,
+            default: false,
+            needs,
+            value,
+        }
+    }
+
+    const fn by_default(mut self) -> Self {
+        self.default = true;
+        self
+    }
+}
+
+const NOTHING: Needs = Needs::empty();
+
+/// Every column, in the order in which all of them are shown.
+pub static COLUMNS: [Column; 23] = [
+    Column::new(
+        "DEVICE",
+        Kind::Text,
+        NOTHING,
+        "name of the region",
+        |region, _| text(region.name.as_str()),
+    )
+    .by_default(),
+    Column::new(
+        "NODE",
+        Kind::Number,
+        Needs::NUMA,
+        "host NUMA node of the region",
+        |region, _| optional(region.numa_node),
+    )
+    .by_default(),
+    Column::new(
+        "SIZE",
+        Kind::Bytes,
+        NOTHING,
+        "size of the region",
+        |region, _| Value::Bytes(region.size),
+    )
+    .by_default(),
+    Column::new(
+        "FREE",
+        Kind::Bytes,
+        NOTHING,
+        "what a VM can have of it",
+        |_, capacity| Value::Bytes(capacity.free),
+    )
+    .by_default(),
+    Column::new(
+        "STATE",
+        Kind::Text,
+        NOTHING,
+        "whether a VM can have it",
+        |_, capacity| text(capacity.state.name()),
+    )
+    .by_default(),
+    Column::new(
+        "GPUS",
+        Kind::List,
+        Needs::GPUS,
+        "PCI addresses of its GPUs",
+        |region, _| of_gpus(region, |gpu| Some(gpu.address)),
+    )
+    .by_default(),
+    Column::new(
+        "OWNER",
+        Kind::Text,
+        Needs::DEVICE_NODE,
+        "user and group of the device node",
+        |region, _| of_owner(region, |owner| format!("{}:{}", owner.user, owner.group)),
+    )
+    .by_default(),
+    Column::new(
+        "HELD",
+        Kind::Bytes,
+        NOTHING,
+        "what its holder has mapped",
+        |_, capacity| Value::Bytes(capacity.held),
+    ),
+    Column::new(
+        "STRANDED",
+        Kind::Bytes,
+        NOTHING,
+        "what its holder has left unmapped, and nobody can have",
+        |_, capacity| Value::Bytes(capacity.stranded),
+    ),
+    Column::new(
+        "PATH",
+        Kind::Text,
+        NOTHING,
+        "path of the device node",
+        |region, _| text(shown(&region.device.path)),
+    ),
+    Column::new(
+        "MAJMIN",
+        Kind::Text,
+        NOTHING,
+        "major and minor device number",
+        |region, _| optional(region.device.number),
+    ),
+    Column::new(
+        "MODE",
+        Kind::Text,
+        Needs::DEVICE_NODE,
+        "mode of the device node",
+        |region, _| of_owner(region, |owner| format!("{:04o}", owner.mode)),
+    ),
+    Column::new(
+        "USER",
+        Kind::Text,
+        Needs::DEVICE_NODE,
+        "user of the device node",
+        |region, _| of_owner(region, |owner| owner.user.clone()),
+    ),
+    Column::new(
+        "GROUP",
+        Kind::Text,
+        Needs::DEVICE_NODE,
+        "group of the device node",
+        |region, _| of_owner(region, |owner| owner.group.clone()),
+    ),
+    Column::new(
+        "NGPUS",
+        Kind::Number,
+        Needs::GPUS,
+        "how many GPUs it names",
+        |region, _| text(region.gpus.len().to_string()),
+    ),
+    Column::new(
+        "NAMES",
+        Kind::List,
+        Needs::GPU_NAMES,
+        "names of its GPUs",
+        |region, _| of_gpus(region, |gpu| gpu.name.clone()),
+    ),
+    Column::new(
+        "DRIVERS",
+        Kind::List,
+        Needs::GPU_DETAILS,
+        "drivers that its GPUs are bound to",
+        |region, _| of_gpus(region, |gpu| gpu.driver.name().map(str::to_owned)),
+    ),
+    Column::new(
+        "IOMMU",
+        Kind::List,
+        Needs::GPU_DETAILS,
+        "IOMMU groups of its GPUs",
+        |region, _| of_gpus(region, |gpu| gpu.iommu_group),
+    ),
+    Column::new(
+        "NODEFROM",
+        Kind::Text,
+        Needs::NUMA,
+        "how the NUMA node was learnt",
+        |region, _| optional(region.numa_node_from.map(|source| source.name())),
+    ),
+    Column::new(
+        "SHAPE",
+        Kind::Text,
+        Needs::GPUS,
+        "generation of the driver",
+        |region, _| optional(region.shape.map(|shape| shape.name())),
+    ),
+    Column::new(
+        "LEARNT",
+        Kind::List,
+        Needs::GPUS,
+        "how the GPUs were learnt",
+        |region, _| {
+            Value::List(
+                region
+                    .learnt_from
+                    .iter()
+                    .map(|source| source.name().to_owned())
+                    .collect(),
+            )
+        },
+    ),
+    Column::new(
+        "SYSFS",
+        Kind::Text,
+        NOTHING,
+        "its directory in sysfs",
+        |region, _| text(shown(&region.path)),
+    ),
+    Column::new(
+        "WARNINGS",
+        Kind::Number,
+        NOTHING,
+        "how many warnings there are",
+        |region, _| text(region.warnings.len().to_string()),
+    ),
+];
+
+fn text(value: impl Into<String>) -> Value {
+    Value::Text(Some(value.into()))
+}
+
+fn optional(value: Option<impl ToString>) -> Value {
+    Value::Text(value.map(|value| value.to_string()))
+}
+
+/// One value a GPU, so that those of two columns belong together.
+fn of_gpus<T: ToString>(region: &Region, value: impl Fn(&Gpu) -> Option<T>) -> Value {
+    Value::List(
+        region
+            .gpus
+            .iter()
+            .map(|gpu| super::or_dash(value(gpu)).into_owned())
+            .collect(),
+    )
+}
+
+fn of_owner(region: &Region, value: impl Fn(&crate::host::Owner) -> String) -> Value {
+    optional(region.device.owner.as_ref().map(value))
+}
+
+/// A choice of columns that names one that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no column `{name}`{}; there are: {}", suggestion(name), all_names())]
+pub struct NoSuchColumn {
+    name: String,
+}
+
+/// The columns that `-o` chooses: `LIST`, or `+LIST` for more than the default ones. Upper and
+/// lower case are the same.
+///
+/// # Errors
+/// A name is no column's.
+///
+/// ```
+/// use egm_probe::output::columns::choose;
+///
+/// let names = |list| choose(list).map(|columns| columns.iter().map(|c| c.name).collect());
+/// assert_eq!(names("size,DEVICE"), Ok(vec!["SIZE", "DEVICE"]));
+/// assert_eq!(names("+MODE").unwrap().last(), Some(&"MODE"));
+/// assert!(names("SIZES").unwrap_err().to_string().contains("did you mean SIZE?"));
+/// ```
+pub fn choose(list: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
+    let (mut chosen, list) = match list.strip_prefix('+') {
+        Some(more) => (defaults(), more),
+        None => (Vec::new(), list),
+    };
+    for name in list.split(',').map(str::trim) {
+        let column = COLUMNS
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name));
+        chosen.push(column.ok_or_else(|| NoSuchColumn {
+            name: crate::text::printable(name),
+        })?);
+    }
+    Ok(chosen)
+}
+
+/// The columns that are shown where none are chosen.
+#[must_use]
+pub fn defaults() -> Vec<&'static Column> {
+    COLUMNS.iter().filter(|column| column.default).collect()
+}
+
+fn suggestion(name: &str) -> String {
+    let distance = |column: &Column| strsim::levenshtein(&name.to_uppercase(), column.name);
+    match COLUMNS.iter().min_by_key(|column| distance(column)) {
+        Some(column) if distance(column) <= 2 => format!(" (did you mean {}?)", column.name),
+        _ => String::new(),
+    }
+}
+
+fn all_names() -> String {
+    let names: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+    names.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::COLUMNS;
+
+    #[test]
+    fn every_name_is_one_shell_word_and_stands_once() {
+        for (index, column) in COLUMNS.iter().enumerate() {
+            assert!(
+                column
+                    .name
+                    .bytes()
+                    .all(|letter| letter.is_ascii_uppercase()),
+                "{}",
+                column.name
+            );
+            let again = COLUMNS
+                .iter()
+                .skip(index + 1)
+                .any(|other| other.name == column.name);
+            assert!(!again, "{} stands twice", column.name);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a person or a script reads: tables, plain text and JSON. Writers only; nothing here
+//! reads a host.
+
+pub mod columns;
+pub mod json;
+pub mod show;
+#[cfg(feature = "cli")]
+pub mod table;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use crate::text::printable;
+
+/// A path, safe to show.
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// A value, or the `-` that stands for unknown.
+fn or_dash<T: ToString>(value: Option<T>) -> Cow<'static, str> {
+    value.map_or(Cow::Borrowed("-"), |value| Cow::Owned(value.to_string()))
+}

@@ -1,0 +1,176 @@
+//! The output of `list` for people (a table) and for line-based scripts (raw lines, pairs).
+
+use std::io::{self, Write};
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+
+use super::columns::{Column, Value};
+use crate::capacity::{Capacity, State};
+use crate::host::Region;
+use crate::text::{escape, printable};
+
+/// One line of the list.
+pub type Row<'a> = (&'a Region, Capacity);
+
+/// How `list` writes its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Columns set under each other.
+    Table,
+    /// One blank between values; what is blank in a value is escaped.
+    Raw,
+    /// `NAME="value"`, for `eval` in a shell.
+    Pairs,
+}
+
+/// What is asked of the rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// The format.
+    pub format: Format,
+    /// Whether sizes are in bytes.
+    pub bytes: bool,
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// The width to fit a table into, in characters.
+    pub width: Option<u16>,
+    /// Whether a table has colours.
+    pub color: bool,
+}
+
+/// Writes the rows; nothing at all, not even a header, where there are none.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(
+    out: &mut dyn Write,
+    rows: &[Row<'_>],
+    columns: &[&Column],
+    style: Style,
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match style.format {
+        Format::Table => write_table(out, rows, columns, style),
+        Format::Raw => write_raw(out, rows, columns, style),
+        Format::Pairs => write_pairs(out, rows, columns, style),
+    }
+}
+
+fn write_table(
+    out: &mut dyn Write,
+    rows: &[Row<'_>],
+    columns: &[&Column],
+    style: Style,
+) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    // Never by what the crate finds out about the terminal: that is the caller's to say.
+    table.force_no_tty();
+    if style.color {
+        table.enforce_styling();
+    }
+    if let Some(width) = style.width {
+        // The last column's padding may stick out.
+        table.set_width(width.saturating_add(GAP));
+    }
+    if style.header {
+        let cell = |column: &&Column| Cell::new(column.name).add_attribute(Attribute::Bold);
+        table.set_header(columns.iter().map(cell).collect::<Vec<_>>());
+    }
+    for (region, capacity) in rows {
+        let cell = |column: &&Column| {
+            let text = printable(&joined(column.value(region, capacity), style.bytes, ", "));
+            colored(Cell::new(text), column, capacity.state)
+        };
+        table.add_row(columns.iter().map(cell).collect::<Vec<_>>());
+    }
+    for (index, column) in columns.iter().enumerate() {
+        if let Some(set) = table.column_mut(index) {
+            set.set_padding((0, GAP));
+            if column.kind.is_numeric() {
+                set.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Blanks between columns.
+const GAP: u16 = 2;
+
+fn colored(cell: Cell, column: &Column, state: State) -> Cell {
+    match state {
+        State::Unknown if column.name == "STATE" => cell.fg(Color::Yellow),
+        State::Unknown => cell,
+    }
+}
+
+fn write_raw(
+    out: &mut dyn Write,
+    rows: &[Row<'_>],
+    columns: &[&Column],
+    style: Style,
+) -> io::Result<()> {
+    if style.header {
+        let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+        writeln!(out, "{}", names.join(" "))?;
+    }
+    for (region, capacity) in rows {
+        let cell = |column: &&Column| {
+            let text = joined(column.value(region, capacity), style.bytes, ",");
+            escape(&text, |c| c.is_whitespace() || c == '\\')
+        };
+        let cells: Vec<_> = columns.iter().map(cell).collect();
+        writeln!(out, "{}", cells.join(" "))?;
+    }
+    Ok(())
+}
+
+fn write_pairs(
+    out: &mut dyn Write,
+    rows: &[Row<'_>],
+    columns: &[&Column],
+    style: Style,
+) -> io::Result<()> {
+    for (region, capacity) in rows {
+        let cell = |column: &&Column| {
+            let text = joined(column.value(region, capacity), style.bytes, ",");
+            // What a shell would act on between double quotes.
+            let text = escape(&text, |c| matches!(c, '"' | '\\' | '$' | '`'));
+            format!("{}=\"{text}\"", column.name)
+        };
+        let cells: Vec<_> = columns.iter().map(cell).collect();
+        writeln!(out, "{}", cells.join(" "))?;
+    }
+    Ok(())
+}
+
+fn joined(value: Value, bytes: bool, separator: &str) -> String {
+    match value {
+        Value::Text(Some(text)) => text,
+        Value::Bytes(Some(size)) if bytes => size.0.to_string(),
+        Value::Bytes(Some(size)) => size.to_string(),
+        Value::List(texts) if !texts.is_empty() => texts.join(separator),
+        Value::Text(None) | Value::Bytes(None) | Value::List(_) => "-".into(),
+    }
+}
+
+/// Writes the columns there are, with their kinds and meanings.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_columns(out: &mut dyn Write, columns: &[Column]) -> io::Result<()> {
+    for Column {
+        name, kind, help, ..
+    } in columns
+    {
+        writeln!(out, "{name:<9} {kind:<7} {help}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Attributes of devices in sysfs, by way of the `sysfs-class` crate.
+//!
+//! The crate looks for devices at `/sys` only. So directories are enumerated by [`Sysroot`], and
+//! what the crate gives is its way of reading attributes, on a type whose files come from there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sysfs_class::SysClass;
+
+use crate::sysroot::{ReadError, Sysroot};
+use crate::warning::Warning;
+
+/// The directory of one device.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceDir {
+    root: Sysroot,
+    path: PathBuf,
+}
+
+// `from_path_unchecked` is an unsafe function of the trait, though nothing in it is unsafe here:
+// whatever the path, a wrong one only cannot be read.
+#[allow(unsafe_code)]
+impl SysClass for DeviceDir {
+    fn class() -> &'static str {
+        "egm"
+    }
+
+    unsafe fn from_path_unchecked(path: PathBuf) -> Self {
+        Self {
+            root: Sysroot::host(),
+            path,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Through the root, which knows of captures, opens regular files only, and has a bound.
+    fn read_file<P: AsRef<Path>>(&self, name: P) -> io::Result<String> {
+        self.root
+            .read_text(self.path.join(name))
+            .map_err(|error| error.cause)
+    }
+}
+
+impl DeviceDir {
+    pub(crate) fn new(root: &Sysroot, path: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.clone(),
+            path: path.into(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The trimmed text of an attribute; `None` where there is no such attribute.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, ReadError> {
+        match self.trim_file(name) {
+            Ok(text) => Ok(Some(text)),
+            Err(cause) => absent(ReadError {
+                path: self.path.join(name),
+                cause,
+            }),
+        }
+    }
+
+    /// An attribute's value; `None`, and a warning, where it cannot be read or is malformed.
+    /// An attribute that is not there gives no warning.
+    pub(crate) fn value<T>(
+        &self,
+        name: &str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+        warnings: &mut Vec<Warning>,
+    ) -> Option<T> {
+        let text = self.text(name).unwrap_or_else(|error| {
+            warnings.push(Warning::unreadable(&error));
+            None
+        })?;
+        let value = parse(&text);
+        if value.is_none() {
+            let path = self.path.join(name);
+            warnings.push(Warning::Malformed {
+                path,
+                found: text,
+                expected,
+            });
+        }
+        value
+    }
+
+    /// The last name of a link's target, such as the driver's; `None` where there is no such link.
+    pub(crate) fn link_name(&self, name: &str) -> Result<Option<String>, ReadError> {
+        let target = match self.root.read_link(self.path.join(name)) {
+            Ok(target) => target,
+            Err(error) => return absent(error),
+        };
+        Ok(target
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned()))
+    }
+}
+
+fn absent<T>(error: ReadError) -> Result<Option<T>, ReadError> {
+    if error.is_absent() {
+        Ok(None)
+    } else {
+        Err(error)
+    }
+}
+
+/// A number as the kernel writes it: hexadecimal with `0x`, or decimal.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // from_str_radix takes a sign.
+    digits
+        .bytes()
+        .all(|digit| digit.is_ascii_alphanumeric())
+        .then_some(())?;
+    u64::from_str_radix(digits, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_read_in_both_bases_up_to_64_bits() {
+        for (text, value) in [
+            ("0x6fc0000000", Some(479_962_595_328)),
+            ("0X6FC0000000", Some(479_962_595_328)),
+            ("479962595328", Some(479_962_595_328)),
+            ("0", Some(0)),
+            ("0xffffffffffffffff", Some(u64::MAX)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("0x10000000000000000", None),
+            ("18446744073709551616", None),
+            ("6fc0000000", None),
+            ("0x", None),
+            ("", None),
+            ("+1", None),
+            ("-1", None),
+            ("0x+1", None),
+            ("1 2", None),
+            ("1G", None),
+        ] {
+            assert_eq!(number(text), value, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The files of a host: the running one, one below another directory, or one in a capture.
+//!
+//! This is the only place of the library that touches the file system of a host. What is above
+//! it sees host paths such as `/sys/class/egm`, never the directory or the archive behind them.
+//!
+//! Nothing but a regular file is ever opened for reading: opening `/dev/egm<N>` makes the driver
+//! clear the whole region, and a FIFO would make the reader wait for ever.
+
+mod archive;
+mod directory;
+mod error;
+mod path;
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use archive::Archive;
+pub use error::{OpenError, ReadError, describe};
+pub use path::join_link;
+
+/// The most that is read of one attribute file. The kernel gives a page at most, 64 KiB on the
+/// kernels that Grace hosts usually run.
+pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
+
+/// The most that is read of a list such as `pci.ids` (1.5 MiB in 2026) or `/etc/passwd`.
+pub const LIST_LIMIT: usize = 16 * 1024 * 1024;
+
+/// More names than this in one directory are an error: the kernel allows 4,194,304 processes,
+/// but no directory read here has a reason to come near.
+const DIRECTORY_LIMIT: usize = 1 << 20;
+
+/// A host to read from. Cheap to clone.
+///
+/// ```
+/// use egm_probe::sysroot::Sysroot;
+///
+/// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-gpu-list/host.tar.gz")[..])?;
+/// assert_eq!(root.entries("/sys/class/egm")?, ["egm4", "egm5"]);
+/// assert_eq!(root.read_text("/sys/class/egm/egm4/dev")?, "244:4\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sysroot(Backend);
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Host,
+    Directory(Arc<PathBuf>),
+    Archive(Arc<Archive>),
+}
+
+/// What stat says of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What kind of file it is.
+    pub kind: FileKind,
+    /// The twelve permission bits.
+    pub mode: u32,
+    /// The owner's user id.
+    pub uid: u32,
+    /// The owner's group id.
+    pub gid: u32,
+}
+
+/// The kinds of file that make a difference here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file: the only kind that is ever opened for reading.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A character device with its major and minor number.
+    CharDevice(u64, u64),
+    /// A symbolic link (only of a link that leads nowhere: stat follows links).
+    Link,
+    /// A block device, FIFO or socket.
+    Other,
+}
+
+impl Sysroot {
+    /// The running host.
+    #[must_use]
+    pub fn host() -> Self {
+        Self(Backend::Host)
+    }
+
+    /// The host whose `sys`, `proc`, .. lie below a directory. Symbolic links are followed as
+    /// after `chroot`: they cannot lead out of it.
+    ///
+    /// # Errors
+    /// The directory is not there or is not a directory.
+    pub fn directory(path: &Path) -> Result<Self, OpenError> {
+        let unreadable = |cause| OpenError::Unreadable {
+            path: path.to_owned(),
+            cause,
+        };
+        let base = fs::canonicalize(path).map_err(unreadable)?;
+        if !fs::metadata(&base).map_err(unreadable)?.is_dir() {
+            return Err(unreadable(error::os_error(Errno::ENOTDIR)));
+        }
+        // The same files, whatever they are called: the root of the running host is the host.
+        let backend = if base == Path::new("/") {
+            Backend::Host
+        } else {
+            Backend::Directory(Arc::new(base))
+        };
+        Ok(Self(backend))
+    }
+
+    /// The host that a capture file holds: a tar archive, gzip-compressed or not, of `sys/`,
+    /// `proc/`, .. It is read into memory; nothing is ever extracted.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not such an archive, is damaged, names a path outside of
+    /// itself, or is larger than a capture may be.
+    pub fn archive(path: &Path) -> Result<Self, OpenError> {
+        let unreadable = |cause| OpenError::Unreadable {
+            path: path.to_owned(),
+            cause,
+        };
+        if fs::metadata(path).map_err(unreadable)?.is_dir() {
+            return Err(unreadable(error::os_error(Errno::EISDIR)));
+        }
+        let file = fs::File::open(path).map_err(unreadable)?;
+        Self::from_named_tar(file, path)
+    }
+
+    /// The same from any stream.
+    ///
+    /// # Errors
+    /// As [`Sysroot::archive`].
+    pub fn from_tar(stream: impl Read) -> Result<Self, OpenError> {
+        Self::from_named_tar(stream, Path::new("-"))
+    }
+
+    fn from_named_tar(stream: impl Read, path: &Path) -> Result<Self, OpenError> {
+        let archive = Archive::read(stream).map_err(|problem| OpenError::BadArchive {
+            path: path.to_owned(),
+            problem,
+        })?;
+        Ok(Self(Backend::Archive(Arc::new(archive))))
+    }
+
+    /// Whether this is the running host, where things change while they are read.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        matches!(self.0, Backend::Host)
+    }
+
+    /// The names in a directory, sorted. Names that are not UTF-8 are left out: no file read
+    /// here has one.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or has more than a million entries.
+    pub fn entries(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
+        let path = path.as_ref();
+        let names = match &self.0 {
+            Backend::Host => list(path),
+            Backend::Directory(base) => directory::locate(base, path).and_then(|at| list(&at)),
+            Backend::Archive(archive) => archive.entries(path),
+        };
+        let mut names = names.map_err(|cause| ReadError::new(path, cause))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Where a symbolic link points to, as it is written in it.
+    ///
+    /// # Errors
+    /// There is no link of that path.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
+        let path = path.as_ref();
+        let target = match &self.0 {
+            Backend::Host => fs::read_link(path),
+            Backend::Directory(base) => {
+                directory::locate_link(base, path).and_then(|at| fs::read_link(at))
+            }
+            Backend::Archive(archive) => archive.read_link(path),
+        };
+        target.map_err(|cause| {
+            // The kernel's "Invalid argument" says nothing to a person.
+            let is_no_link = cause.raw_os_error() == Some(Errno::EINVAL as i32);
+            let cause = if is_no_link {
+                io::Error::other("is not a link")
+            } else {
+                cause
+            };
+            ReadError::new(path, cause)
+        })
+    }
+
+    /// Kind, mode and owner of what a path leads to. Never opens it.
+    ///
+    /// # Errors
+    /// The path leads nowhere.
+    pub fn stat(&self, path: impl AsRef<Path>) -> Result<Stat, ReadError> {
+        let path = path.as_ref();
+        let stat = match &self.0 {
+            Backend::Host => directory::stat(path),
+            Backend::Directory(base) => {
+                directory::locate(base, path).and_then(|at| directory::stat(&at))
+            }
+            Backend::Archive(archive) => archive.stat(path),
+        };
+        stat.map_err(|cause| ReadError::new(path, cause))
+    }
+
+    /// The bytes of a regular file.
+    ///
+    /// # Errors
+    /// It cannot be read, is not a regular file, or holds more than `limit` bytes.
+    pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, ReadError> {
+        let path = path.as_ref();
+        let bytes = match &self.0 {
+            Backend::Host => directory::read(path, limit),
+            Backend::Directory(base) => {
+                directory::locate(base, path).and_then(|at| directory::read(&at, limit))
+            }
+            Backend::Archive(archive) => archive.read_file(path).and_then(|bytes| {
+                if bytes.len() > limit {
+                    Err(too_large(limit))
+                } else {
+                    Ok(bytes.to_vec())
+                }
+            }),
+        };
+        bytes.map_err(|cause| ReadError::new(path, cause))
+    }
+
+    /// The text of an attribute file, at most [`ATTRIBUTE_LIMIT`] bytes.
+    ///
+    /// # Errors
+    /// As [`Sysroot::read`]; or it is not UTF-8.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String, ReadError> {
+        let path = path.as_ref();
+        String::from_utf8(self.read(path, ATTRIBUTE_LIMIT)?).map_err(|_| {
+            ReadError::new(
+                path,
+                io::Error::new(io::ErrorKind::InvalidData, "is not text"),
+            )
+        })
+    }
+}
+
+/// The names in a real directory.
+fn list(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        if names.len() == DIRECTORY_LIMIT {
+            return Err(io::Error::other(format!(
+                "more than {DIRECTORY_LIMIT} entries"
+            )));
+        }
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn too_large(limit: usize) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("is larger than {limit} bytes"),
+    )
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")
+}

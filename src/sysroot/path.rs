@@ -1,0 +1,91 @@
+//! Paths of the host, and the following of symbolic links within its root.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::error::os_error;
+
+/// As many links as the kernel follows in one path (`MAXSYMLINKS`, include/linux/namei.h).
+const LINKS_LIMIT: usize = 40;
+
+/// The path that a link leads to: relative targets start at the link's directory, `..` never
+/// leads above the root. Purely by the words of the path, which is right in sysfs, where the
+/// directories that links lead to are real ones.
+///
+/// ```
+/// use std::path::Path;
+/// use egm_probe::sysroot::join_link;
+///
+/// assert_eq!(
+///     join_link(Path::new("/sys/class/egm/egm4"), Path::new("../../devices/virtual/egm/egm4")),
+///     Path::new("/sys/devices/virtual/egm/egm4")
+/// );
+/// assert_eq!(join_link(Path::new("/sys/x"), Path::new("../../../etc")), Path::new("/etc"));
+/// ```
+#[must_use]
+pub fn join_link(link: &Path, target: &Path) -> PathBuf {
+    let mut joined = PathBuf::from("/");
+    let start = link.parent().unwrap_or(Path::new("/"));
+    for component in start.components().chain(target.components()) {
+        match component {
+            Component::RootDir => joined = PathBuf::from("/"),
+            Component::ParentDir => {
+                joined.pop();
+            }
+            Component::Normal(name) => joined.push(name),
+            Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    joined
+}
+
+/// Follows the links of a path, as the kernel does after `chroot`. `link_at` tells where a path
+/// without links in its directories points to, if it is a link itself. The result begins with
+/// `/` and has no links, but for the last component where `follow_last` is false.
+pub(super) fn resolve(
+    path: &Path,
+    follow_last: bool,
+    mut link_at: impl FnMut(&Path) -> io::Result<Option<PathBuf>>,
+) -> io::Result<PathBuf> {
+    let mut todo = VecDeque::new();
+    push_front(&mut todo, path);
+    let mut done = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = todo.pop_front() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        done.push(&name);
+        if todo.is_empty() && !follow_last {
+            break;
+        }
+        let Some(target) = link_at(&done)? else {
+            continue;
+        };
+        links += 1;
+        if links > LINKS_LIMIT {
+            return Err(os_error(Errno::ELOOP));
+        }
+        done.pop();
+        if target.is_absolute() {
+            done = PathBuf::from("/");
+        }
+        push_front(&mut todo, &target);
+    }
+    Ok(done)
+}
+
+fn push_front(todo: &mut VecDeque<OsString>, path: &Path) {
+    for component in path.components().rev() {
+        match component {
+            Component::Normal(name) => todo.push_front(name.to_owned()),
+            Component::ParentDir => todo.push_front("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Text of unknown origin, made safe to show.
+
+use std::fmt::Write;
+
+/// The most characters of a hostile text that are worth showing in a message.
+const SHOWN: usize = 80;
+
+/// A text in which every control character and every character that redirects text is written
+/// as `\x1b` or `\u{202e}`, so that it can do nothing to a terminal.
+///
+/// ```
+/// assert_eq!(egm_probe::text::printable("a\x1b[31mb\n"), "a\\x1b[31mb\\x0a");
+/// ```
+#[must_use]
+pub fn printable(text: &str) -> String {
+    escape(text, |c| !is_plain(c))
+}
+
+/// A text as [`printable`], in which the characters that `also` picks are written so, too.
+#[must_use]
+pub fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) && !also(c) {
+            shown.push(c);
+        } else if c.is_ascii() {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "\\x{:02x}", u32::from(c));
+        } else {
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
+        }
+    }
+    shown
+}
+
+/// The same, cut to a length that fits into a message.
+#[must_use]
+pub(crate) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", printable(text.get(..end).unwrap_or(text))),
+        None => printable(text),
+    }
+}
+
+fn is_plain(c: char) -> bool {
+    // Marks and overrides of direction, invisible characters, separators of lines.
+    let redirects = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !c.is_control() && !redirects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{excerpt, printable};
+
+    #[test]
+    fn nothing_that_a_terminal_would_obey_is_left() {
+        assert_eq!(printable("GB100 [GB200]"), "GB100 [GB200]");
+        assert_eq!(printable("Grüße"), "Grüße");
+        assert_eq!(
+            printable("\x07\x1b]0;x\x7f\u{9b}"),
+            "\\x07\\x1b]0;x\\x7f\\u{9b}"
+        );
+        assert_eq!(printable("\u{202e}txt"), "\\u{202e}txt");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(excerpt(&"ü".repeat(100)), format!("{}...", "ü".repeat(80)));
+    }
+}

@@ -1,0 +1,73 @@
+//! Amounts of memory.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// An amount of memory in bytes.
+///
+/// Displayed for people: in the largest binary unit that leaves a number of at least 1, rounded
+/// to a tenth. Use the number itself where the exact amount counts.
+///
+/// ```
+/// use egm_probe::units::Bytes;
+///
+/// assert_eq!(Bytes(479_962_595_328).to_string(), "447 GiB");
+/// assert_eq!(Bytes(56_896 << 20).to_string(), "55.6 GiB");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bytes(pub u64);
+
+const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths_in = |power: usize| {
+            let unit = 1_u128 << (10 * power);
+            (u128::from(self.0) * 10 + unit / 2) / unit
+        };
+        let mut power = self.0.checked_ilog2().map_or(0, |bits| bits as usize / 10);
+        // 1 MiB less a byte is not 1024 KiB.
+        if tenths_in(power) == 1024 * 10 {
+            power += 1;
+        }
+        let tenths = tenths_in(power);
+        let unit = UNITS.get(power).unwrap_or(&"B");
+        if tenths.is_multiple_of(10) {
+            f.pad(&format!("{} {unit}", tenths / 10))
+        } else {
+            f.pad(&format!("{}.{} {unit}", tenths / 10, tenths % 10))
+        }
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bytes;
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_that_people_would_use() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1, "1 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (64 << 20, "64 MiB"),
+            ((1 << 20) - 1, "1 MiB"),
+            (479_962_595_328, "447 GiB"),
+            (959_925_190_656, "894 GiB"),
+            (56_896 << 20, "55.6 GiB"),
+            (1 << 40, "1 TiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), shown, "{bytes} bytes");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What was odd about a host. Warnings are data that travel with the result: nothing prints them
+//! on the way, and none of them keeps the rest from being shown.
+
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+use crate::host::{DeviceNumber, NodeId, RegionName};
+use crate::pci::PciAddress;
+use crate::sysroot::{ReadError, describe};
+use crate::text::{excerpt, printable};
+
+/// Something about the host, a region or a GPU that is not as it should be.
+///
+/// Displayed as one line that names the host path, what was found, and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A file, link or directory is there but could not be read.
+    #[error("{}: {cause}", shown(path))]
+    Unreadable {
+        /// The host path.
+        path: PathBuf,
+        /// The system's words.
+        cause: String,
+    },
+    /// A file that should be there is not.
+    #[error("{}: not there, so {unknown} is unknown", shown(path))]
+    Absent {
+        /// The host path.
+        path: PathBuf,
+        /// What is unknown without it.
+        unknown: &'static str,
+    },
+    /// A file says something that it never should.
+    #[error("{}: found `{}`, expected {expected}", shown(path), excerpt(found))]
+    Malformed {
+        /// The host path.
+        path: PathBuf,
+        /// What was read.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A region names no GPU at all.
+    #[error("{}: names no GPU in any way known", shown(path))]
+    NoGpus {
+        /// The region's directory in sysfs.
+        path: PathBuf,
+    },
+    /// A region names a GPU that the host does not have: it was taken out, or is being put back.
+    #[error("names GPU {address}, which is not there: no {}", shown(path))]
+    GpuGone {
+        /// The address by which the region names it.
+        address: PciAddress,
+        /// Its directory, or the link to it.
+        path: PathBuf,
+    },
+    /// Two regions name the same GPU.
+    #[error("GPU {address} is named by {first} and by {second}")]
+    GpuOfTwoRegions {
+        /// The GPU.
+        address: PciAddress,
+        /// One region.
+        first: RegionName,
+        /// The other.
+        second: RegionName,
+    },
+    /// A GPU of the same kind and socket that no region names: with the drivers that list only
+    /// bound GPUs it may belong to this region all the same.
+    #[error(
+        "GPU {address} ({}) is of the same kind and NUMA node but named by no region: it may \
+         belong to this one, whose driver lists only the GPUs bound to it",
+        driver.as_deref().map_or_else(|| "no driver".into(), |name| format!("driver {}", printable(name)))
+    )]
+    SuspectedPeer {
+        /// The GPU.
+        address: PciAddress,
+        /// The driver it is bound to.
+        driver: Option<String>,
+    },
+    /// The host NUMA node of a GPU cannot be told.
+    #[error("NUMA node of GPU {address} unknown: {reason}")]
+    NodeUnknown {
+        /// The GPU.
+        address: PciAddress,
+        /// What was looked at, and why it does not tell.
+        reason: String,
+    },
+    /// The GPUs of a region are on different NUMA nodes, so the region's cannot be told.
+    #[error("NUMA node unknown: GPU {} is on node {}, GPU {} on node {}", .0.0, .0.1, .1.0, .1.1)]
+    NodeDisagreement((PciAddress, NodeId), (PciAddress, NodeId)),
+    /// There is no device node.
+    #[error(
+        "{}: no such device node; udevd or devtmpfs should have made it",
+        shown(path)
+    )]
+    DeviceNodeMissing {
+        /// The path of the node.
+        path: PathBuf,
+    },
+    /// What lies at the path of the device node is something else.
+    #[error(
+        "{}: not the region's device node: found {found}, expected {expected}",
+        shown(path)
+    )]
+    DeviceNodeForeign {
+        /// The path of the node.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// The character device that should be.
+        expected: DeviceNumber,
+    },
+    /// The region did not become complete while it was looked at again.
+    #[error("incomplete after {reads} reads: it is being made or removed, or is broken")]
+    Incomplete {
+        /// How often it was read.
+        reads: u32,
+    },
+}
+
+impl Warning {
+    pub(crate) fn unreadable(error: &ReadError) -> Self {
+        Self::Unreadable {
+            path: error.path.clone(),
+            cause: describe(&error.cause),
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+fn shown(path: &std::path::Path) -> String {
+    printable(&path.to_string_lossy())
+}
