@@ -45,10 +45,7 @@ impl IdList {
     /// How many numbers there are.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.ranges
-            .iter()
-            .map(|range| u64::from(range.end() - range.start()) + 1)
-            .sum()
+        self.ranges.iter().map(|range| u64::from(range.end() - range.start()) + 1).sum()
     }
 
     /// The numbers, in order. There may be four thousand million of them.
@@ -59,10 +56,7 @@ impl IdList {
 
 impl FromIterator<RangeInclusive<u32>> for IdList {
     fn from_iter<I: IntoIterator<Item = RangeInclusive<u32>>>(ranges: I) -> Self {
-        let mut sorted: Vec<_> = ranges
-            .into_iter()
-            .filter(|range| !range.is_empty())
-            .collect();
+        let mut sorted: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
         sorted.sort_by_key(|range| *range.start());
         let mut merged: Vec<RangeInclusive<u32>> = Vec::with_capacity(sorted.len());
         for range in sorted {
@@ -95,11 +89,7 @@ impl FromStr for IdList {
             .map(|part| {
                 let (start, end) = part.split_once('-').unwrap_or((part, part));
                 let range = number(start)?..=number(end)?;
-                if range.is_empty() {
-                    Err(BadList)
-                } else {
-                    Ok(range)
-                }
+                if range.is_empty() { Err(BadList) } else { Ok(range) }
             })
             .collect()
     }
@@ -107,11 +97,7 @@ impl FromStr for IdList {
 
 /// A decimal number without the sign that the standard library would take.
 fn number(digits: &str) -> Result<u32, BadList> {
-    if digits.starts_with('+') {
-        Err(BadList)
-    } else {
-        digits.parse().map_err(|_| BadList)
-    }
+    if digits.starts_with('+') { Err(BadList) } else { digits.parse().map_err(|_| BadList) }
 }
 
 impl fmt::Display for IdList {
@@ -153,19 +139,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in [
-            "x",
-            "-1",
-            "1-",
-            "3-1",
-            "0,,1",
-            ",",
-            "0x1",
-            "+1",
-            "1 2",
-            "4294967296",
-            "0-7:2/4",
-        ] {
+        for text in
+            ["x", "-1", "1-", "3-1", "0,,1", ",", "0x1", "+1", "1 2", "4294967296", "0-7:2/4"]
+        {
             assert_eq!(text.parse::<IdList>(), Err(BadList), "{text}");
         }
     }

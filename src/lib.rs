@@ -16,6 +16,9 @@
 //! # Features
 //! `cli` (default) is the command line, `udev` (default) asks libudev for device links.
 
+// No input may end the program other than by an exit code.
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 pub mod capacity;
 pub mod host;
 pub mod id_list;

@@ -1,4 +1,5 @@
 //! The program: see the library's `cli` module.
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::io::{self, BufWriter};
 use std::process::ExitCode;
@@ -7,11 +8,5 @@ use egm_probe::cli::{Terminal, run};
 
 fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    run(
-        std::env::args_os(),
-        Terminal::detect(),
-        &mut out,
-        &mut io::stderr().lock(),
-    )
-    .into()
+    run(std::env::args_os(), Terminal::detect(), &mut out, &mut io::stderr().lock()).into()
 }

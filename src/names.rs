@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pci_ids::{Device, FromId as _};
-
 use crate::sysroot::{LIST_LIMIT, Sysroot};
 
 /// Vendor and device id.
@@ -27,35 +25,27 @@ const GRACE_GPUS: [(DeviceId, &str); 7] = [
     ((0x10de, 0x3041), "[Vera Rubin]"),
 ];
 
+/// The list of the `pci-ids` crate, of 2022.
+const CRATE_LIST: &str = include_str!(concat!(env!("OUT_DIR"), "/pci.ids"));
+
 /// The names of the devices that are wanted, as far as any list knows them. Reads at most one
 /// file, and none where nothing is wanted.
-pub(crate) fn read(root: &Sysroot, wanted: BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
+pub(crate) fn read(root: &Sysroot, mut wanted: BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
     if wanted.is_empty() {
         return BTreeMap::new();
     }
-    let list = LISTS
-        .iter()
-        .find_map(|path| root.read(path, LIST_LIMIT).ok())
-        .unwrap_or_default();
+    let list = LISTS.iter().find_map(|path| root.read(path, LIST_LIMIT).ok()).unwrap_or_default();
     let mut names = search(&String::from_utf8_lossy(&list), &wanted);
-    for id in wanted {
-        if let Some(name) = grace_gpu(id).or_else(|| crate_name(id)) {
+    for (id, name) in GRACE_GPUS {
+        if wanted.contains(&id) {
             names.entry(id).or_insert_with(|| name.to_owned());
         }
     }
+    wanted.retain(|id| !names.contains_key(id));
+    if !wanted.is_empty() {
+        names.append(&mut search(CRATE_LIST, &wanted));
+    }
     names
-}
-
-fn grace_gpu(id: DeviceId) -> Option<&'static str> {
-    GRACE_GPUS
-        .iter()
-        .find(|(gpu, _)| *gpu == id)
-        .map(|(_, name)| *name)
-}
-
-fn crate_name((vendor, device): DeviceId) -> Option<&'static str> {
-    pci_ids::Vendor::from_id(vendor)?;
-    Device::from_vid_pid(vendor, device).map(Device::name)
 }
 
 /// Looks devices up in a `pci.ids`: vendors at the start of a line, their devices after one tab,
@@ -78,9 +68,7 @@ fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String>
                     && let Some((device, name)) = entry(device)
                     && wanted.contains(&(vendor, device))
                 {
-                    names
-                        .entry((vendor, device))
-                        .or_insert_with(|| name.to_owned());
+                    names.entry((vendor, device)).or_insert_with(|| name.to_owned());
                 }
             }
         }
@@ -92,15 +80,13 @@ fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String>
 fn entry(line: &str) -> Option<(u16, &str)> {
     let (id, name) = line.split_once("  ")?;
     let is_id = id.len() == 4 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_id
-        .then(|| u16::from_str_radix(id, 16).ok())
-        .flatten()
-        .map(|id| (id, name.trim()))
+    is_id.then(|| u16::from_str_radix(id, 16).ok()).flatten().map(|id| (id, name.trim()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{crate_name, grace_gpu, search};
+    use super::{CRATE_LIST, read, search};
+    use crate::sysroot::Sysroot;
 
     const LIST: &str = "# a comment\n\
         0e11  Other\n\t2941  Wrong vendor\n\
@@ -120,27 +106,28 @@ mod tests {
 
     #[test]
     fn a_list_that_is_none_names_nothing() {
-        for list in [
-            "",
-            "\0\0",
-            "10de",
-            "\t2941  Orphan",
-            "zzzz  Vendor\n\t2941  Device",
-        ] {
-            assert!(
-                search(list, &[(0x10de, 0x2941)].into()).is_empty(),
-                "{list:?}"
-            );
+        for list in ["", "\0\0", "10de", "\t2941  Orphan", "zzzz  Vendor\n\t2941  Device"] {
+            assert!(search(list, &[(0x10de, 0x2941)].into()).is_empty(), "{list:?}");
         }
     }
 
     #[test]
     fn without_a_list_grace_gpus_and_common_devices_have_names() {
-        assert_eq!(grace_gpu((0x10de, 0x2342)), Some("GH100 [GH200 120GB]"));
+        let root = Sysroot::from_tar(&include_bytes!("../tests/fixtures/no-egm/host.tar.gz")[..]);
+        let wanted = [(0x10de, 0x2342), (0x8086, 0x1237), (0xfffe, 1)];
+        let names = read(&root.unwrap(), wanted.into());
         assert_eq!(
-            crate_name((0x8086, 0x1237)),
-            Some("440FX - 82441FX PMC [Natoma]")
+            names.into_iter().collect::<Vec<_>>(),
+            [
+                ((0x10de, 0x2342), "GH100 [GH200 120GB]".to_owned()),
+                ((0x8086, 0x1237), "440FX - 82441FX PMC [Natoma]".to_owned()),
+            ]
         );
-        assert_eq!(crate_name((0xfffe, 1)), None);
+    }
+
+    #[test]
+    fn the_crates_list_came_through_the_build() {
+        assert!(CRATE_LIST.lines().count() > 15_000);
+        assert!(CRATE_LIST.contains("\n10de  NVIDIA Corporation\n\t"));
     }
 }

@@ -41,12 +41,7 @@ impl PciAddress {
     /// slots, of 8 functions each).
     #[must_use]
     pub fn new(domain: u32, bus: u8, slot: u8, function: u8) -> Option<Self> {
-        (slot < 32 && function < 8).then_some(Self {
-            domain,
-            bus,
-            slot,
-            function,
-        })
+        (slot < 32 && function < 8).then_some(Self { domain, bus, slot, function })
     }
 
     /// The address of a name that the kernel gave: exactly as it writes them, nothing else.
@@ -56,9 +51,7 @@ impl PciAddress {
         if name.as_bytes().get(name.len().checked_sub(2)?) != Some(&b'.') {
             return None;
         }
-        name.parse()
-            .ok()
-            .filter(|address: &Self| address.to_string() == name)
+        name.parse().ok().filter(|address: &Self| address.to_string() == name)
     }
 
     /// The one of `known` that was most likely meant by this address, if any is like it.
@@ -68,12 +61,8 @@ impl PciAddress {
     #[must_use]
     pub fn nearest<'a>(&self, known: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let known: Vec<_> = known.into_iter().copied().collect();
-        let shifted = Self {
-            domain: self.bus.into(),
-            bus: self.slot,
-            slot: self.function,
-            function: 0,
-        };
+        let shifted =
+            Self { domain: self.bus.into(), bus: self.slot, slot: self.function, function: 0 };
         if self.domain == 0 && known.contains(&shifted) {
             return Some(shifted);
         }
@@ -93,12 +82,7 @@ const SIMILAR: usize = 3;
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            domain,
-            bus,
-            slot,
-            function,
-        } = self;
+        let Self { domain, bus, slot, function } = self;
         f.pad(&format!("{domain:04x}:{bus:02x}:{slot:02x}.{function}"))
     }
 }
@@ -202,45 +186,22 @@ mod tests {
             "٣:01:00.0",
             "egm4",
         ] {
-            assert!(
-                text.parse::<PciAddress>().is_err(),
-                "{text:?} was read as an address"
-            );
+            assert!(text.parse::<PciAddress>().is_err(), "{text:?} was read as an address");
         }
     }
 
     #[test]
     fn only_the_kernels_own_form_is_a_name_in_sysfs() {
-        assert_eq!(
-            PciAddress::from_kernel_name("0009:01:00.0"),
-            Some(address("0009:01:00.0"))
-        );
-        assert_eq!(
-            PciAddress::from_kernel_name("10000:e1:00.0"),
-            Some(address("10000:e1:00.0"))
-        );
-        for name in [
-            "",
-            "0",
-            "power",
-            "01:00.0",
-            "9:1:0.0",
-            "000A:01:00.0",
-            "00009:01:00.0",
-        ] {
+        assert_eq!(PciAddress::from_kernel_name("0009:01:00.0"), Some(address("0009:01:00.0")));
+        assert_eq!(PciAddress::from_kernel_name("10000:e1:00.0"), Some(address("10000:e1:00.0")));
+        for name in ["", "0", "power", "01:00.0", "9:1:0.0", "000A:01:00.0", "00009:01:00.0"] {
             assert_eq!(PciAddress::from_kernel_name(name), None, "{name}");
         }
     }
 
     #[test]
     fn a_slip_is_led_to_the_address_that_was_meant() {
-        let known = [
-            "0008:01:00.0",
-            "0009:01:00.0",
-            "0018:01:00.0",
-            "0019:01:00.0",
-        ]
-        .map(address);
+        let known = ["0008:01:00.0", "0009:01:00.0", "0018:01:00.0", "0019:01:00.0"].map(address);
         for (typed, meant) in [
             ("0000:09:01.0", Some("0009:01:00.0")),
             ("0000:19:01.0", Some("0019:01:00.0")),
@@ -249,11 +210,7 @@ mod tests {
             ("0019:06:00.0", Some("0019:01:00.0")),
             ("abcd:ef:1f.7", None),
         ] {
-            assert_eq!(
-                address(typed).nearest(&known),
-                meant.map(address),
-                "{typed}"
-            );
+            assert_eq!(address(typed).nearest(&known), meant.map(address), "{typed}");
         }
         assert_eq!(address("0009:01:00.0").nearest(&[]), None);
     }

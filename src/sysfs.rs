@@ -27,10 +27,7 @@ impl SysClass for DeviceDir {
     }
 
     unsafe fn from_path_unchecked(path: PathBuf) -> Self {
-        Self {
-            root: Sysroot::host(),
-            path,
-        }
+        Self { root: Sysroot::host(), path }
     }
 
     fn path(&self) -> &Path {
@@ -39,18 +36,13 @@ impl SysClass for DeviceDir {
 
     /// Through the root, which knows of captures, opens regular files only, and has a bound.
     fn read_file<P: AsRef<Path>>(&self, name: P) -> io::Result<String> {
-        self.root
-            .read_text(self.path.join(name))
-            .map_err(|error| error.cause)
+        self.root.read_text(self.path.join(name)).map_err(|error| error.cause)
     }
 }
 
 impl DeviceDir {
     pub(crate) fn new(root: &Sysroot, path: impl Into<PathBuf>) -> Self {
-        Self {
-            root: root.clone(),
-            path: path.into(),
-        }
+        Self { root: root.clone(), path: path.into() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -61,10 +53,7 @@ impl DeviceDir {
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, ReadError> {
         match self.trim_file(name) {
             Ok(text) => Ok(Some(text)),
-            Err(cause) => absent(ReadError {
-                path: self.path.join(name),
-                cause,
-            }),
+            Err(cause) => absent(ReadError { path: self.path.join(name), cause }),
         }
     }
 
@@ -84,11 +73,7 @@ impl DeviceDir {
         let value = parse(&text);
         if value.is_none() {
             let path = self.path.join(name);
-            warnings.push(Warning::Malformed {
-                path,
-                found: text,
-                expected,
-            });
+            warnings.push(Warning::Malformed { path, found: text, expected });
         }
         value
     }
@@ -99,18 +84,12 @@ impl DeviceDir {
             Ok(target) => target,
             Err(error) => return absent(error),
         };
-        Ok(target
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned()))
+        Ok(target.file_name().map(|name| name.to_string_lossy().into_owned()))
     }
 }
 
 fn absent<T>(error: ReadError) -> Result<Option<T>, ReadError> {
-    if error.is_absent() {
-        Ok(None)
-    } else {
-        Err(error)
-    }
+    if error.is_absent() { Ok(None) } else { Err(error) }
 }
 
 /// A number as the kernel writes it: hexadecimal with `0x`, or decimal.
@@ -120,10 +99,7 @@ pub(crate) fn number(text: &str) -> Option<u64> {
         None => (text, 10),
     };
     // from_str_radix takes a sign.
-    digits
-        .bytes()
-        .all(|digit| digit.is_ascii_alphanumeric())
-        .then_some(())?;
+    digits.bytes().all(|digit| digit.is_ascii_alphanumeric()).then_some(())?;
     u64::from_str_radix(digits, radix).ok()
 }
 

@@ -57,10 +57,7 @@ mod tests {
     fn nothing_that_a_terminal_would_obey_is_left() {
         assert_eq!(printable("GB100 [GB200]"), "GB100 [GB200]");
         assert_eq!(printable("Grüße"), "Grüße");
-        assert_eq!(
-            printable("\x07\x1b]0;x\x7f\u{9b}"),
-            "\\x07\\x1b]0;x\\x7f\\u{9b}"
-        );
+        assert_eq!(printable("\x07\x1b]0;x\x7f\u{9b}"), "\\x07\\x1b]0;x\\x7f\\u{9b}");
         assert_eq!(printable("\u{202e}txt"), "\\u{202e}txt");
     }
 

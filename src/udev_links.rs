@@ -8,41 +8,24 @@ use std::path::{Path, PathBuf};
 use crate::host::DeviceNumber;
 use crate::sysroot::Sysroot;
 
-/// What knows of a root's links.
-pub(crate) struct Links<'a> {
-    root: &'a Sysroot,
-    /// Without a database nothing is known of any link.
-    is_known: bool,
+/// The links of one device, sorted; `None` where they are not known.
+pub(crate) fn read(
+    root: &Sysroot,
+    sysfs: &Path,
+    number: Option<DeviceNumber>,
+) -> Option<Vec<PathBuf>> {
+    let mut links = if root.is_host() { ask_udev(sysfs)? } else { read_database(root, number?)? };
+    links.sort();
+    Some(links)
 }
 
-impl<'a> Links<'a> {
-    pub(crate) fn of(root: &'a Sysroot) -> Self {
-        Self {
-            root,
-            is_known: root.stat("/run/udev/data").is_ok(),
-        }
-    }
-
-    /// The links of one device, sorted; `None` where they are not known.
-    pub(crate) fn read(&self, sysfs: &Path, number: Option<DeviceNumber>) -> Option<Vec<PathBuf>> {
-        if !self.is_known {
-            return None;
-        }
-        let mut links = if self.root.is_host() {
-            ask_udev(sysfs)?
-        } else {
-            self.read_database(number?)?
-        };
-        links.sort();
-        Some(links)
-    }
-
-    fn read_database(&self, number: DeviceNumber) -> Option<Vec<PathBuf>> {
-        match self.root.read_text(format!("/run/udev/data/c{number}")) {
-            Ok(text) => Some(parse_database(&text)),
-            // A device that has nothing but its node has no file.
-            Err(error) => error.is_absent().then(Vec::new),
-        }
+fn read_database(root: &Sysroot, number: DeviceNumber) -> Option<Vec<PathBuf>> {
+    const DATABASE: &str = "/run/udev/data";
+    match root.read_text(format!("{DATABASE}/c{number}")) {
+        Ok(text) => Some(parse_database(&text)),
+        // A device that has nothing but its node has no file; no database is another matter.
+        Err(error) if error.is_absent() => root.stat(DATABASE).is_ok().then(Vec::new),
+        Err(_) => None,
     }
 }
 
@@ -56,14 +39,14 @@ fn parse_database(text: &str) -> Vec<PathBuf> {
 #[cfg(feature = "udev")]
 fn ask_udev(sysfs: &Path) -> Option<Vec<PathBuf>> {
     let device = udev::Device::from_syspath(sysfs).ok()?;
-    let links = device.property_value("DEVLINKS").unwrap_or_default();
-    Some(
-        links
-            .to_string_lossy()
-            .split_ascii_whitespace()
-            .map(PathBuf::from)
-            .collect(),
-    )
+    match device.property_value("DEVLINKS") {
+        Some(links) => {
+            let links = links.to_string_lossy();
+            Some(links.split_ascii_whitespace().map(PathBuf::from).collect())
+        }
+        // None are known to be none only once udev has seen to the device.
+        None => device.is_initialized().then(Vec::new),
+    }
 }
 
 /// Without libudev nothing is known of the running host's links.

@@ -91,19 +91,13 @@ pub enum Warning {
     #[error("NUMA node unknown: GPU {} is on node {}, GPU {} on node {}", .0.0, .0.1, .1.0, .1.1)]
     NodeDisagreement((PciAddress, NodeId), (PciAddress, NodeId)),
     /// There is no device node.
-    #[error(
-        "{}: no such device node; udevd or devtmpfs should have made it",
-        shown(path)
-    )]
+    #[error("{}: no such device node; udevd or devtmpfs should have made it", shown(path))]
     DeviceNodeMissing {
         /// The path of the node.
         path: PathBuf,
     },
     /// What lies at the path of the device node is something else.
-    #[error(
-        "{}: not the region's device node: found {found}, expected {expected}",
-        shown(path)
-    )]
+    #[error("{}: not the region's device node: found {found}, expected {expected}", shown(path))]
     DeviceNodeForeign {
         /// The path of the node.
         path: PathBuf,
@@ -122,10 +116,7 @@ pub enum Warning {
 
 impl Warning {
     pub(crate) fn unreadable(error: &ReadError) -> Self {
-        Self::Unreadable {
-            path: error.path.clone(),
-            cause: describe(&error.cause),
-        }
+        Self::Unreadable { path: error.path.clone(), cause: describe(&error.cause) }
     }
 }
 

@@ -22,9 +22,6 @@ fn made_up_machines_are_what_the_builder_makes() {
         let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         GzDecoder::new(file).read_to_end(&mut recorded).unwrap();
         // Not assert_eq: nobody wants to see two archives.
-        assert!(
-            recorded == tar,
-            "{name} differs: run `make golden` and look at what changed"
-        );
+        assert!(recorded == tar, "{name} differs: run `make golden` and look at what changed");
     }
 }

@@ -53,10 +53,7 @@ fn machines_are_shown_as_recorded() {
         let path = folder.join("golden.txt");
         let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{machine}: {error}"));
         let current = current(&golden, &folder);
-        assert!(
-            golden.contains("\n$ egm-probe"),
-            "{machine}: its golden file runs nothing"
-        );
+        assert!(golden.contains("\n$ egm-probe"), "{machine}: its golden file runs nothing");
         if current == golden {
             continue;
         }
@@ -64,10 +61,7 @@ fn machines_are_shown_as_recorded() {
             fs::write(&path, current).unwrap();
             continue;
         }
-        let line = golden
-            .lines()
-            .zip(current.lines())
-            .position(|(old, new)| old != new);
+        let line = golden.lines().zip(current.lines()).position(|(old, new)| old != new);
         let line = line.unwrap_or_else(|| golden.lines().count().min(current.lines().count()));
         different.push(format!(
             "{}:{}\n  recorded: {}\n  printed:  {}",
@@ -77,9 +71,5 @@ fn machines_are_shown_as_recorded() {
             current.lines().nth(line).unwrap_or("(end)"),
         ));
     }
-    assert!(
-        different.is_empty(),
-        "not as recorded:\n{}",
-        different.join("\n")
-    );
+    assert!(different.is_empty(), "not as recorded:\n{}", different.join("\n"));
 }

@@ -1,4 +1,5 @@
-//! The arguments.
+//! The arguments. Their documentation is the help that the program prints.
+#![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
 
@@ -13,10 +14,8 @@ use crate::pci::PciAddress;
 /// and the NUMA nodes and GPUs they belong to. It never opens a region's device.
 #[derive(Debug, Parser)]
 #[command(name = "egm-probe", version, propagate_version = true)]
-#[command(
-    after_help = "Exit codes: 0 done; 1 no such region or GPU; 2 wrong usage; 3 no EGM on \
-    this host; 4 something could not be read or written."
-)]
+#[command(after_help = "Exit codes: 0 done; 1 no such region or GPU; 2 wrong usage; 3 no EGM on \
+    this host; 4 something could not be read or written.")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
@@ -58,6 +57,7 @@ pub(super) enum Command {
 }
 
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct ListArgs {
     /// Show these columns; +LIST shows them beside the default ones
     #[arg(short, long, value_name = "LIST", conflicts_with = "json")]

@@ -29,15 +29,9 @@ pub(super) fn run(
         json::write_list(out, &host)?;
         return Ok(Exit::Done);
     }
-    let needs = columns
-        .iter()
-        .fold(Needs::empty(), |needs, column| needs | column.needs);
+    let needs = columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
     let host = Host::read(&root, needs);
-    let rows: Vec<_> = host
-        .regions
-        .iter()
-        .map(|region| (region, Capacity::default()))
-        .collect();
+    let rows: Vec<_> = host.regions.iter().map(|region| (region, Capacity::default())).collect();
     let style = Style {
         format: match (args.raw, args.pairs) {
             (true, _) => Format::Raw,

@@ -59,10 +59,7 @@ impl Terminal {
         // https://no-color.org: set and not empty.
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let width = terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0);
-        Self {
-            width: width.filter(|width| *width > 0),
-            color: !no_color,
-        }
+        Self { width: width.filter(|width| *width > 0), color: !no_color }
     }
 }
 
@@ -109,10 +106,7 @@ fn execute(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
-    let terminal = Terminal {
-        color: cli.global.color.or(terminal.color),
-        ..terminal
-    };
+    let terminal = Terminal { color: cli.global.color.or(terminal.color), ..terminal };
     match &cli.command {
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
@@ -130,10 +124,7 @@ fn usage(
     let (exit, result) = if error.use_stderr() {
         (Exit::Usage, write!(err, "{text}"))
     } else if terminal.color {
-        (
-            Exit::Done,
-            write!(out, "{}", text.ansi()).and_then(|()| out.flush()),
-        )
+        (Exit::Done, write!(out, "{}", text.ansi()).and_then(|()| out.flush()))
     } else {
         (Exit::Done, write!(out, "{text}").and_then(|()| out.flush()))
     };

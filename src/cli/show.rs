@@ -24,10 +24,7 @@ pub(super) fn run(
     }
     show::write(out, &host, &selection)?;
     out.flush()?;
-    let of_gpus = selection
-        .single_gpus
-        .iter()
-        .filter_map(|(_, region)| *region);
+    let of_gpus = selection.single_gpus.iter().filter_map(|(_, region)| *region);
     let mut regions: Vec<_> = selection.regions.iter().copied().chain(of_gpus).collect();
     regions.sort_by_key(|region| &region.name);
     regions.dedup_by_key(|region| &region.name);
@@ -52,11 +49,7 @@ fn select<'a>(args: &ShowArgs, host: &'a Host) -> Result<Selection<'a>, Error> {
     }
     for address in &args.gpus {
         let gpu = host.gpu(*address).ok_or_else(|| no_gpu(*address, host))?;
-        if !selection
-            .single_gpus
-            .iter()
-            .any(|(chosen, _)| chosen.address == *address)
-        {
+        if !selection.single_gpus.iter().any(|(chosen, _)| chosen.address == *address) {
             selection.single_gpus.push(gpu);
         }
     }
@@ -67,15 +60,8 @@ fn no_region(name: &RegionName, host: &Host) -> Error {
     if host.regions.is_empty() {
         return Error::NoEgm(format!("{name}: {}", no_egm(host)));
     }
-    let names: Vec<_> = host
-        .regions
-        .iter()
-        .map(|region| region.name.as_str())
-        .collect();
-    Error::No(format!(
-        "no region {name}; this host has {}",
-        names.join(", ")
-    ))
+    let names: Vec<_> = host.regions.iter().map(|region| region.name.as_str()).collect();
+    Error::No(format!("no region {name}; this host has {}", names.join(", ")))
 }
 
 fn no_gpu(address: PciAddress, host: &Host) -> Error {

@@ -27,24 +27,14 @@ impl Accounts {
     /// The user's name; the number where it has none.
     pub(super) fn user(&self, uid: u32) -> String {
         let known = self.users.get(&uid).cloned();
-        let asked = || {
-            User::from_uid(Uid::from_raw(uid))
-                .ok()
-                .flatten()
-                .map(|user| user.name)
-        };
+        let asked = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
         self.name(uid, known, asked)
     }
 
     /// The group's name; the number where it has none.
     pub(super) fn group(&self, gid: u32) -> String {
         let known = self.groups.get(&gid).cloned();
-        let asked = || {
-            Group::from_gid(Gid::from_raw(gid))
-                .ok()
-                .flatten()
-                .map(|group| group.name)
-        };
+        let asked = || Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name);
         self.name(gid, known, asked)
     }
 

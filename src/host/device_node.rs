@@ -52,17 +52,9 @@ impl FromStr for DeviceNumber {
     fn from_str(text: &str) -> Result<Self, BadDeviceNumber> {
         let (major, minor) = text.split_once(':').ok_or(BadDeviceNumber)?;
         let number = |digits: &str| {
-            if digits.starts_with('+') {
-                None
-            } else {
-                digits.parse().ok()
-            }
-            .ok_or(BadDeviceNumber)
+            if digits.starts_with('+') { None } else { digits.parse().ok() }.ok_or(BadDeviceNumber)
         };
-        Ok(Self {
-            major: number(major)?,
-            minor: number(minor)?,
-        })
+        Ok(Self { major: number(major)?, minor: number(minor)? })
     }
 }
 
@@ -76,9 +68,7 @@ impl fmt::Display for DeviceNumber {
 /// would lie outside of `/dev`.
 pub(super) fn path_of(devname: &str) -> Option<PathBuf> {
     let name = Path::new(devname);
-    let within = name
-        .components()
-        .all(|component| matches!(component, Component::Normal(_)));
+    let within = name.components().all(|component| matches!(component, Component::Normal(_)));
     (within && !devname.is_empty()).then(|| Path::new("/dev").join(name))
 }
 
@@ -127,11 +117,7 @@ impl<'a> Nodes<'a> {
             FileKind::Directory => "a directory".into(),
             FileKind::Link | FileKind::Other => "another kind of file".into(),
         };
-        warnings.push(Warning::DeviceNodeForeign {
-            path: path(),
-            found,
-            expected,
-        });
+        warnings.push(Warning::DeviceNodeForeign { path: path(), found, expected });
     }
 }
 
@@ -140,11 +126,7 @@ fn is(number: DeviceNumber, major: u64, minor: u64) -> bool {
 }
 
 fn owner(stat: Stat, accounts: &Accounts) -> Owner {
-    Owner {
-        mode: stat.mode,
-        user: accounts.user(stat.uid),
-        group: accounts.group(stat.gid),
-    }
+    Owner { mode: stat.mode, user: accounts.user(stat.uid), group: accounts.group(stat.gid) }
 }
 
 #[cfg(test)]
@@ -163,24 +145,9 @@ mod tests {
 
     #[test]
     fn device_numbers_are_two_decimals() {
-        assert_eq!(
-            "510:4".parse(),
-            Ok(DeviceNumber {
-                major: 510,
-                minor: 4
-            })
-        );
-        for text in [
-            "",
-            "510",
-            "510:",
-            ":4",
-            "510:4:1",
-            "0x1:4",
-            "+1:4",
-            "510: 4",
-            "4294967296:0",
-        ] {
+        assert_eq!("510:4".parse(), Ok(DeviceNumber { major: 510, minor: 4 }));
+        for text in ["", "510", "510:", ":4", "510:4:1", "0x1:4", "+1:4", "510: 4", "4294967296:0"]
+        {
             assert!(text.parse::<DeviceNumber>().is_err(), "{text}");
         }
     }

@@ -1,16 +1,14 @@
 //! PCI functions: the GPUs of regions, and those that no region names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::bus::PciBus;
 use super::numa::NodeId;
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
 use crate::sysfs::{DeviceDir, number};
 use crate::sysroot::{ReadError, Sysroot};
 use crate::warning::Warning;
-
-/// Where every PCI function has a link by its address.
-pub(super) const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// NVIDIA's vendor id.
 const NVIDIA: u16 = 0x10de;
@@ -112,9 +110,8 @@ impl Gpu {
     ) {
         let dir = DeviceDir::new(root, &self.path);
         let expected = "a NUMA node, or -1 for none";
-        self.numa_node = dir
-            .value("numa_node", expected, parse_node, warnings)
-            .flatten();
+        self.numa_node =
+            dir.value("numa_node", expected, parse_node, warnings).and_then(|node| node.0);
         if ask_cpus(self.numa_node) {
             let parse = |text: &str| text.parse().ok();
             let expected = "a list of CPUs such as 0-71";
@@ -137,36 +134,26 @@ impl Gpu {
     }
 }
 
-/// The NVIDIA GPUs of the host, but for those that `known` picks, with their details.
+/// The NVIDIA GPUs of the host, but for those that `is_known` picks, with their details.
 pub(super) fn find_others(
     root: &Sysroot,
-    known: impl Fn(PciAddress) -> bool,
+    bus: &PciBus<'_>,
+    is_known: impl Fn(PciAddress) -> bool,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Gpu> {
-    let functions = root.entries(PCI_DEVICES).unwrap_or_else(|error| {
-        if !error.is_absent() {
-            warnings.push(Warning::unreadable(&error));
-        }
-        Vec::new()
-    });
+    warnings.extend(bus.warning());
     let mut gpus = Vec::new();
-    for function in functions {
-        let Some(address) = PciAddress::from_kernel_name(&function) else {
-            continue;
-        };
-        if known(address) {
-            continue;
-        }
-        let mut gpu = Gpu::at(address, Path::new(PCI_DEVICES).join(function));
+    for address in bus.functions().iter().copied().filter(|address| !is_known(*address)) {
+        let mut gpu = Gpu::at(address, PciBus::path_of(address));
         let mut found = Vec::new();
         gpu.read_details(root, &mut found);
+        // What is wrong with other functions is none of our business.
         if gpu.is_nvidia_gpu() {
             gpu.read_node(root, |_| true, &mut found);
             gpus.push(gpu);
             warnings.append(&mut found);
         }
     }
-    gpus.sort_by_key(|gpu| gpu.address);
     gpus
 }
 
@@ -181,35 +168,32 @@ fn read_id(dir: &DeviceDir, name: &str, warnings: &mut Vec<Warning>) -> Option<u
 }
 
 fn read_class(dir: &DeviceDir, warnings: &mut Vec<Warning>) -> Option<u32> {
-    let parse = |text: &str| {
-        u32::try_from(number(text)?)
-            .ok()
-            .filter(|class| class >> 24 == 0)
-    };
+    let parse = |text: &str| u32::try_from(number(text)?).ok().filter(|class| class >> 24 == 0);
     dir.value("class", "a PCI class such as 0x030200", parse, warnings)
 }
 
-/// `Some(None)` for -1: the kernel has no node for the function (`NUMA_NO_NODE`).
-fn parse_node(text: &str) -> Option<Option<NodeId>> {
+/// What a function's `numa_node` says: -1 is no node (`NUMA_NO_NODE`).
+#[derive(Debug, PartialEq, Eq)]
+struct NodeOrNone(Option<NodeId>);
+
+fn parse_node(text: &str) -> Option<NodeOrNone> {
     if text == "-1" {
-        return Some(None);
+        return Some(NodeOrNone(None));
     }
     let digits = text.bytes().all(|digit| digit.is_ascii_digit());
-    digits
-        .then(|| text.parse().ok())
-        .flatten()
-        .map(|id| Some(NodeId(id)))
+    let id = digits.then(|| text.parse().ok()).flatten()?;
+    Some(NodeOrNone(Some(NodeId(id))))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NodeId, parse_node};
+    use super::{NodeId, NodeOrNone, parse_node};
 
     #[test]
     fn minus_one_is_no_node_and_never_node_0() {
-        assert_eq!(parse_node("-1"), Some(None));
-        assert_eq!(parse_node("0"), Some(Some(NodeId(0))));
-        assert_eq!(parse_node("31"), Some(Some(NodeId(31))));
+        assert_eq!(parse_node("-1"), Some(NodeOrNone(None)));
+        assert_eq!(parse_node("0"), Some(NodeOrNone(Some(NodeId(0)))));
+        assert_eq!(parse_node("31"), Some(NodeOrNone(Some(NodeId(31)))));
         for text in ["", "-2", "+1", "0x1", "4294967296", "node0"] {
             assert_eq!(parse_node(text), None, "{text}");
         }

@@ -1,6 +1,7 @@
 //! What a host has: EGM regions, GPUs, NUMA nodes, and how they belong together.
 
 mod accounts;
+mod bus;
 mod device_node;
 mod gpu;
 mod needs;

@@ -47,10 +47,7 @@ pub(super) fn place(region: &mut Region, topology: &Topology) {
             // Said already: it is not there.
             Err(_) if region.warnings.iter().any(gone) => {}
             Err(reason) => {
-                region.warnings.push(Warning::NodeUnknown {
-                    address: gpu.address,
-                    reason,
-                });
+                region.warnings.push(Warning::NodeUnknown { address: gpu.address, reason });
             }
         }
     }
@@ -58,9 +55,7 @@ pub(super) fn place(region: &mut Region, topology: &Topology) {
         return;
     };
     if let Some(&(other, elsewhere, _)) = placed.iter().find(|(_, other, _)| *other != node) {
-        region
-            .warnings
-            .push(Warning::NodeDisagreement((first, node), (other, elsewhere)));
+        region.warnings.push(Warning::NodeDisagreement((first, node), (other, elsewhere)));
         return;
     }
     region.numa_node = Some(node);
@@ -87,14 +82,8 @@ fn place_gpu(gpu: &Gpu, topology: &Topology) -> Result<(NodeId, NodeSource), Str
 }
 
 fn nearest_cpu_node(node: NodeId, topology: &Topology) -> Result<NodeId, String> {
-    let Some(distances) = topology
-        .nodes
-        .get(&node)
-        .and_then(|node| node.distances.as_ref())
-    else {
-        return Err(format!(
-            "its node {node} has no CPUs and its distances are not known"
-        ));
+    let Some(distances) = topology.nodes.get(&node).and_then(|node| node.distances.as_ref()) else {
+        return Err(format!("its node {node} has no CPUs and its distances are not known"));
     };
     let mut by_distance: Vec<_> = topology
         .cpu_nodes()
@@ -104,9 +93,9 @@ fn nearest_cpu_node(node: NodeId, topology: &Topology) -> Result<NodeId, String>
     by_distance.sort_unstable();
     match by_distance.as_slice() {
         [] => Err(format!("no node with CPUs is known near its node {node}")),
-        [(nearest, first), (next, second), ..] if nearest == next => Err(format!(
-            "nodes {first} and {second} are equally near to its node {node}"
-        )),
+        [(nearest, first), (next, second), ..] if nearest == next => {
+            Err(format!("nodes {first} and {second} are equally near to its node {node}"))
+        }
         [(_, nearest), ..] => Ok(*nearest),
     }
 }
@@ -115,10 +104,7 @@ fn node_of_local_cpus(gpu: &Gpu, topology: &Topology) -> Result<NodeId, String> 
     let Some(cpus) = gpu.local_cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
         return Err("its local CPUs are not known".into());
     };
-    let mut nodes = topology
-        .nodes
-        .iter()
-        .filter(|(_, node)| node.cpus.as_ref() == Some(cpus));
+    let mut nodes = topology.nodes.iter().filter(|(_, node)| node.cpus.as_ref() == Some(cpus));
     match (nodes.next(), nodes.next()) {
         (Some((node, _)), None) => Ok(*node),
         (Some(_), Some(_)) => Err(format!("its local CPUs {cpus} are those of several nodes")),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use super::bus::PciBus;
 use super::device_node::{Device, DeviceNumber, path_of};
 use super::gpu::Gpu;
 use super::needs::Needs;
@@ -56,7 +57,12 @@ pub(super) struct Reading {
 }
 
 /// Reads one region. `None` where it is gone.
-pub(super) fn read(root: &Sysroot, name: &RegionName, needs: Needs) -> Option<Reading> {
+pub(super) fn read(
+    root: &Sysroot,
+    bus: &PciBus<'_>,
+    name: &RegionName,
+    needs: Needs,
+) -> Option<Reading> {
     let in_class = Path::new(CLASS).join(name.as_str());
     let path = match root.read_link(&in_class) {
         Ok(target) => join_link(&in_class, &target),
@@ -84,7 +90,7 @@ pub(super) fn read(root: &Sysroot, name: &RegionName, needs: Needs) -> Option<Re
         warnings: Vec::new(),
     };
     let incomplete = match root.entries(&region.path) {
-        Ok(entries) => read_into(&mut region, root, &entries, needs),
+        Ok(entries) => read_into(&mut region, root, bus, &entries, needs),
         Err(error) => {
             region.warnings.push(Warning::unreadable(&error));
             true
@@ -94,26 +100,26 @@ pub(super) fn read(root: &Sysroot, name: &RegionName, needs: Needs) -> Option<Re
 }
 
 /// Reads what the region's directory tells. Gives whether it lacks something.
-fn read_into(region: &mut Region, root: &Sysroot, entries: &[String], needs: Needs) -> bool {
+fn read_into(
+    region: &mut Region,
+    root: &Sysroot,
+    bus: &PciBus<'_>,
+    entries: &[String],
+    needs: Needs,
+) -> bool {
     let dir = DeviceDir::new(root, &region.path);
     region.size = read_size(&dir, &mut region.warnings);
     read_device(&dir, &mut region.device, &mut region.warnings);
     if !needs.contains(Needs::GPUS) {
         return region.size.is_none() || region.device.number.is_none();
     }
-    let members = shape::read(root, &region.name, &dir, entries);
+    let members = shape::read(root, bus, &region.name, &dir, entries);
     region.warnings.extend(members.warnings);
     region.shape = members.shape;
     region.learnt_from = members.learnt_from.into_iter().collect();
-    region.gpus = members
-        .gpus
-        .into_iter()
-        .map(|(address, path)| Gpu::at(address, path))
-        .collect();
+    region.gpus = members.gpus.into_iter().map(|(address, path)| Gpu::at(address, path)).collect();
     if region.gpus.is_empty() {
-        region.warnings.push(Warning::NoGpus {
-            path: region.path.clone(),
-        });
+        region.warnings.push(Warning::NoGpus { path: region.path.clone() });
     }
     // The oldest of the drivers that make links both ways never show a size.
     let lacks_size = region.size.is_none() && region.shape != Some(Shape::PciLinks);
@@ -159,10 +165,7 @@ fn value_or_absent<T>(
     let before = warnings.len();
     let value = dir.value(name, expected, parse, warnings);
     if value.is_none() && warnings.len() == before {
-        warnings.push(Warning::Absent {
-            path: dir.path().join(name),
-            unknown,
-        });
+        warnings.push(Warning::Absent { path: dir.path().join(name), unknown });
     }
     value
 }
@@ -245,35 +248,18 @@ mod tests {
 
     #[test]
     fn names_are_in_natural_order_however_long_their_numbers() {
-        let mut names = [
-            "egm10",
-            "egm99999999999999999999",
-            "egm4",
-            "egm05",
-            "egm5",
-            "egm0",
-        ]
-        .map(|name| name.parse::<RegionName>().expect(name));
+        let mut names = ["egm10", "egm99999999999999999999", "egm4", "egm05", "egm5", "egm0"]
+            .map(|name| name.parse::<RegionName>().expect(name));
         names.sort();
         let sorted: Vec<_> = names.iter().map(RegionName::as_str).collect();
-        assert_eq!(
-            sorted,
-            [
-                "egm0",
-                "egm4",
-                "egm5",
-                "egm05",
-                "egm10",
-                "egm99999999999999999999"
-            ]
-        );
+        assert_eq!(sorted, ["egm0", "egm4", "egm5", "egm05", "egm10", "egm99999999999999999999"]);
     }
 
     #[test]
     fn only_egm_and_digits_is_a_name() {
-        for text in [
-            "", "egm", "egm4a", "egm-4", "egm 4", "xegm4", "EGM4", "egm_ctl", "egm٤", "egm4/",
-        ] {
+        for text in
+            ["", "egm", "egm4a", "egm-4", "egm 4", "xegm4", "EGM4", "egm_ctl", "egm٤", "egm4/"]
+        {
             assert!(text.parse::<RegionName>().is_err(), "{text}");
         }
     }

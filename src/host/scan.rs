@@ -1,21 +1,21 @@
 //! The reading of a whole host, in the one order that reads every file once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use super::bus::PciBus;
 use super::device_node::Nodes;
 use super::gpu::{Gpu, find_others};
 use super::needs::Needs;
-use super::numa::{NodeId, Topology};
+use super::numa::Topology;
 use super::placement::place;
 use super::region::{self, CLASS, Reading, Region, RegionName};
 use super::shape::Shape;
 use crate::names::{self, DeviceId};
 use crate::pci::PciAddress;
 use crate::sysroot::Sysroot;
-use crate::udev_links::Links;
+use crate::udev_links;
 use crate::warning::Warning;
 
 /// How often an incomplete region of the running host is read, and the pause between. Drivers
@@ -58,31 +58,21 @@ impl Host {
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
         let mut host = Self::default();
-        host.read_regions(root, needs);
-        if needs.intersects(Needs::NUMA | Needs::NUMA_NODES) {
+        let bus = host.read_regions(root, needs);
+        if needs.contains(Needs::NUMA) || needs.contains(Needs::NUMA_NODES) {
             host.topology = Topology::read_outline(root, &mut host.warnings);
         }
         if needs.contains(Needs::NUMA_NODES) {
             host.topology.read_nodes(root, &mut host.warnings);
         }
-        if needs.contains(Needs::GPU_DETAILS) {
-            for region in &mut host.regions {
-                for gpu in &mut region.gpus {
-                    gpu.read_details(root, &mut region.warnings);
-                }
-            }
+        if needs.contains(Needs::NUMA) || needs.contains(Needs::GPU_DETAILS) {
+            host.read_gpus(root, needs);
         }
         if needs.contains(Needs::NUMA) {
-            host.place_regions(root, needs);
-        } else if needs.contains(Needs::GPU_DETAILS) {
-            for region in &mut host.regions {
-                for gpu in &mut region.gpus {
-                    gpu.read_node(root, |_| false, &mut region.warnings);
-                }
-            }
+            host.place_regions(root);
         }
         if needs.contains(Needs::OTHER_GPUS) {
-            host.find_other_gpus(root);
+            host.find_other_gpus(root, &bus);
         }
         if needs.contains(Needs::GPU_NAMES) {
             host.name_gpus(root);
@@ -110,27 +100,24 @@ impl Host {
 
     /// The addresses of all GPUs that are known, those of regions first.
     pub fn gpu_addresses(&self) -> impl Iterator<Item = &PciAddress> {
-        let gpus = self
-            .regions
-            .iter()
-            .flat_map(|region| &region.gpus)
-            .chain(&self.other_gpus);
+        let gpus = self.regions.iter().flat_map(|region| &region.gpus).chain(&self.other_gpus);
         gpus.map(|gpu| &gpu.address)
     }
 
     /// Reads the regions; on the running host those that are incomplete again for a while, since
     /// a driver makes and removes a region file by file and no event tells when it is done.
-    fn read_regions(&mut self, root: &Sysroot, needs: Needs) {
+    fn read_regions<'a>(&mut self, root: &'a Sysroot, needs: Needs) -> PciBus<'a> {
         let most = if root.is_host() { READS } else { 1 };
         let mut known: BTreeMap<RegionName, Reading> = BTreeMap::new();
         let mut warnings = Vec::new();
+        let mut bus = PciBus::of(root);
         for read in 1..=most {
             warnings.clear();
             let names = self.region_names(root, &mut warnings);
             known.retain(|name, reading| !reading.incomplete && names.contains(name));
             for name in names {
                 if !known.contains_key(&name)
-                    && let Some(reading) = region::read(root, &name, needs)
+                    && let Some(reading) = region::read(root, &bus, &name, needs)
                 {
                     known.insert(name, reading);
                 }
@@ -140,19 +127,18 @@ impl Host {
             }
             if read < most {
                 thread::sleep(PAUSE);
+                bus = PciBus::of(root);
             }
         }
         self.warnings.append(&mut warnings);
         for mut reading in known.into_values() {
             if reading.incomplete && most > 1 {
-                reading
-                    .region
-                    .warnings
-                    .push(Warning::Incomplete { reads: most });
+                reading.region.warnings.push(Warning::Incomplete { reads: most });
             }
             self.regions.push(reading.region);
         }
         self.report_shared_gpus();
+        bus
     }
 
     /// The regions that the class names. Whatever else is there is none.
@@ -160,10 +146,7 @@ impl Host {
         match root.entries(CLASS) {
             Ok(entries) => {
                 self.has_class = true;
-                entries
-                    .iter()
-                    .filter_map(|entry| entry.parse().ok())
-                    .collect()
+                entries.iter().filter_map(|entry| entry.parse().ok()).collect()
             }
             Err(error) => {
                 self.has_class = !error.is_absent();
@@ -190,26 +173,40 @@ impl Host {
         }
     }
 
-    fn place_regions(&mut self, root: &Sysroot, needs: Needs) {
-        let topology = &mut self.topology;
+    /// Reads each GPU of the regions once, however many regions name it.
+    fn read_gpus(&mut self, root: &Sysroot, needs: Needs) {
+        let topology = &self.topology;
         // The CPUs are wanted where the node alone does not tell, or where all is to be shown.
-        let in_doubt = |topology: &Topology, node: Option<NodeId>| {
-            node.and_then(|node| topology.has_cpus(node)) != Some(true)
+        let ask_cpus = |node| {
+            needs.contains(Needs::NUMA_NODES)
+                || needs.contains(Needs::NUMA) && !topology.knows_cpus_of(node)
         };
-        let mut any_in_doubt = false;
+        let mut read: BTreeMap<PciAddress, (Gpu, Vec<Warning>)> = BTreeMap::new();
         for region in &mut self.regions {
             for gpu in &mut region.gpus {
-                let ask = |node| needs.contains(Needs::NUMA_NODES) || in_doubt(topology, node);
-                gpu.read_node(root, ask, &mut region.warnings);
-                any_in_doubt |= in_doubt(topology, gpu.numa_node);
-                if let Some(node) = gpu.numa_node
-                    && topology.has_cpus(node) == Some(false)
-                {
-                    topology.read_distances(root, node, &mut self.warnings);
-                }
+                let (known, warnings) = read.entry(gpu.address).or_insert_with(|| {
+                    let mut warnings = Vec::new();
+                    if needs.contains(Needs::GPU_DETAILS) {
+                        gpu.read_details(root, &mut warnings);
+                    }
+                    gpu.read_node(root, ask_cpus, &mut warnings);
+                    (gpu.clone(), warnings)
+                });
+                gpu.clone_from(known);
+                region.warnings.extend_from_slice(warnings);
             }
         }
-        if any_in_doubt {
+    }
+
+    fn place_regions(&mut self, root: &Sysroot) {
+        let topology = &mut self.topology;
+        for gpu in self.regions.iter().flat_map(|region| &region.gpus) {
+            if topology.knows_cpus_of(gpu.numa_node) {
+                continue;
+            }
+            if let Some(node) = gpu.numa_node {
+                topology.read_distances(root, node, &mut self.warnings);
+            }
             topology.read_cpu_nodes(root, &mut self.warnings);
         }
         for region in &mut self.regions {
@@ -218,15 +215,12 @@ impl Host {
     }
 
     /// Finds the GPUs that no region names, and those of them that a region may have all the same.
-    fn find_other_gpus(&mut self, root: &Sysroot) {
+    fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>) {
         let regions = &self.regions;
         let is_named = |address| {
-            regions
-                .iter()
-                .flat_map(|region| &region.gpus)
-                .any(|gpu| gpu.address == address)
+            regions.iter().flat_map(|region| &region.gpus).any(|gpu| gpu.address == address)
         };
-        self.other_gpus = find_others(root, is_named, &mut self.warnings);
+        self.other_gpus = find_others(root, bus, is_named, &mut self.warnings);
         for region in &mut self.regions {
             if !region.shape.is_some_and(Shape::lists_only_bound_gpus) {
                 continue;
@@ -240,22 +234,14 @@ impl Host {
             };
             let suspected = self.other_gpus.iter().filter(is_peer).map(|gpu| {
                 let driver = gpu.driver.name().map(str::to_owned);
-                Warning::SuspectedPeer {
-                    address: gpu.address,
-                    driver,
-                }
+                Warning::SuspectedPeer { address: gpu.address, driver }
             });
             region.warnings.extend(suspected);
         }
     }
 
     fn name_gpus(&mut self, root: &Sysroot) {
-        let gpus = || {
-            self.regions
-                .iter()
-                .flat_map(|region| &region.gpus)
-                .chain(&self.other_gpus)
-        };
+        let gpus = || self.regions.iter().flat_map(|region| &region.gpus).chain(&self.other_gpus);
         let names = names::read(root, gpus().filter_map(id).collect());
         let regions = self.regions.iter_mut().flat_map(|region| &mut region.gpus);
         for gpu in regions.chain(&mut self.other_gpus) {
@@ -274,9 +260,8 @@ impl Host {
             }
         }
         if needs.contains(Needs::DEVICE_LINKS) {
-            let links = Links::of(root);
             for region in &mut self.regions {
-                region.device.links = links.read(Path::new(&region.path), region.device.number);
+                region.device.links = udev_links::read(root, &region.path, region.device.number);
             }
         }
     }

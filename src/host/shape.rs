@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::gpu::PCI_DEVICES;
+use super::bus::PciBus;
 use super::region::RegionName;
 use crate::pci::PciAddress;
 use crate::sysfs::DeviceDir;
@@ -112,6 +112,7 @@ impl Members {
 /// Finds the GPUs of a region in every way that any driver names them.
 pub(super) fn read(
     root: &Sysroot,
+    bus: &PciBus<'_>,
     name: &RegionName,
     dir: &DeviceDir,
     entries: &[String],
@@ -132,7 +133,7 @@ pub(super) fn read(
     if has_list {
         add_list(&mut members, dir);
     }
-    add_links_back(root, &mut members, name);
+    add_links_back(root, bus, &mut members, name);
 
     members.shape = if has_list {
         Some(Shape::GpuList)
@@ -140,16 +141,12 @@ pub(super) fn read(
         if members.learnt(Source::DeviceLinks) {
             Some(Shape::AuxPerGpu)
         } else {
-            members
-                .learnt(Source::RegionLinks)
-                .then_some(Shape::AuxFirstGpu)
+            members.learnt(Source::RegionLinks).then_some(Shape::AuxFirstGpu)
         }
     } else if members.learnt(Source::PciLinks) {
         Some(Shape::PciLinks)
     } else {
-        members
-            .learnt(Source::RegionLinks)
-            .then_some(Shape::Standalone)
+        members.learnt(Source::RegionLinks).then_some(Shape::Standalone)
     };
     report_missing(root, &mut members);
     members
@@ -207,7 +204,7 @@ fn add_list(members: &mut Members, dir: &DeviceDir) {
     let mut malformed = None;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match PciAddress::from_kernel_name(line) {
-            Some(address) => members.add(Source::GpuDevices, address, in_bus(address)),
+            Some(address) => members.add(Source::GpuDevices, address, PciBus::path_of(address)),
             None => malformed = malformed.or(Some(line)),
         }
     }
@@ -222,17 +219,16 @@ fn add_list(members: &mut Members, dir: &DeviceDir) {
 
 /// Links to the region in the directories of GPUs. Every function of the host is looked at only
 /// where the region's driver is of the kind that makes them, or names no GPU otherwise.
-fn add_links_back(root: &Sysroot, members: &mut Members, name: &RegionName) {
+fn add_links_back(root: &Sysroot, bus: &PciBus<'_>, members: &mut Members, name: &RegionName) {
     let has_link = |gpu: &Path| {
         let target = root.read_link(gpu.join(name.as_str()));
         target.is_ok_and(|target| target.file_name().is_some_and(|last| last == name.as_str()))
     };
-    if members.gpus.values().any(|gpu| has_link(gpu)) || members.gpus.is_empty() {
-        for function in root.entries(PCI_DEVICES).unwrap_or_default() {
-            if let Some(address) = PciAddress::from_kernel_name(&function)
-                && has_link(&in_bus(address))
-            {
-                members.add(Source::PciLinks, address, in_bus(address));
+    if members.gpus.is_empty() || members.gpus.values().any(|gpu| has_link(gpu)) {
+        for address in bus.functions() {
+            let path = PciBus::path_of(*address);
+            if has_link(&path) {
+                members.add(Source::PciLinks, *address, path);
             }
         }
     }
@@ -244,16 +240,9 @@ fn report_missing(root: &Sysroot, members: &mut Members) {
     for (address, path) in &members.gpus {
         if root.stat(path).is_err_and(|error| error.is_absent()) {
             members.incomplete = true;
-            members.warnings.push(Warning::GpuGone {
-                address: *address,
-                path: path.clone(),
-            });
+            members.warnings.push(Warning::GpuGone { address: *address, path: path.clone() });
         }
     }
-}
-
-fn in_bus(address: PciAddress) -> PathBuf {
-    Path::new(PCI_DEVICES).join(address.to_string())
 }
 
 #[cfg(test)]
@@ -263,16 +252,20 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_json() {
-        use Shape::{AuxFirstGpu, AuxPerGpu, GpuList, PciLinks, Standalone};
-        for shape in [PciLinks, AuxPerGpu, AuxFirstGpu, GpuList, Standalone] {
+        for shape in [
+            Shape::PciLinks,
+            Shape::AuxPerGpu,
+            Shape::AuxFirstGpu,
+            Shape::GpuList,
+            Shape::Standalone,
+        ] {
             assert_eq!(serde_json::to_value(shape).unwrap(), shape.name());
         }
-        use Source::{DeviceLinks, GpuDevices, ParentDevice, RegionLinks};
         for source in [
-            GpuDevices,
-            RegionLinks,
-            DeviceLinks,
-            ParentDevice,
+            Source::GpuDevices,
+            Source::RegionLinks,
+            Source::DeviceLinks,
+            Source::ParentDevice,
             Source::PciLinks,
         ] {
             assert_eq!(serde_json::to_value(source).unwrap(), source.name());

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::capacity::Capacity;
-use crate::host::{Gpu, Needs, Region};
+use crate::host::{Gpu, Needs, NodeSource, Region, Shape};
 use crate::units::Bytes;
 
 use super::shown;
@@ -81,14 +81,7 @@ impl Column {
         help: &'static str,
         value: fn(&Region, &Capacity) -> Value,
     ) -> Self {
-        Self {
-            name,
-            help,
-            kind,
-            default: false,
-            needs,
-            value,
-        }
+        Self { name, help, kind, default: false, needs, value }
     }
 
     const fn by_default(mut self) -> Self {
@@ -101,53 +94,29 @@ const NOTHING: Needs = Needs::empty();
 
 /// Every column, in the order in which all of them are shown.
 pub static COLUMNS: [Column; 23] = [
-    Column::new(
-        "DEVICE",
-        Kind::Text,
-        NOTHING,
-        "name of the region",
-        |region, _| text(region.name.as_str()),
-    )
+    Column::new("DEVICE", Kind::Text, NOTHING, "name of the region", |region, _| {
+        text(region.name.as_str())
+    })
     .by_default(),
-    Column::new(
-        "NODE",
-        Kind::Number,
-        Needs::NUMA,
-        "host NUMA node of the region",
-        |region, _| optional(region.numa_node),
-    )
+    Column::new("NODE", Kind::Number, Needs::NUMA, "host NUMA node of the region", |region, _| {
+        optional(region.numa_node)
+    })
     .by_default(),
-    Column::new(
-        "SIZE",
-        Kind::Bytes,
-        NOTHING,
-        "size of the region",
-        |region, _| Value::Bytes(region.size),
-    )
+    Column::new("SIZE", Kind::Bytes, NOTHING, "size of the region", |region, _| {
+        Value::Bytes(region.size)
+    })
     .by_default(),
-    Column::new(
-        "FREE",
-        Kind::Bytes,
-        NOTHING,
-        "what a VM can have of it",
-        |_, capacity| Value::Bytes(capacity.free),
-    )
+    Column::new("FREE", Kind::Bytes, NOTHING, "what a VM can have of it", |_, capacity| {
+        Value::Bytes(capacity.free)
+    })
     .by_default(),
-    Column::new(
-        "STATE",
-        Kind::Text,
-        NOTHING,
-        "whether a VM can have it",
-        |_, capacity| text(capacity.state.name()),
-    )
+    Column::new("STATE", Kind::Text, NOTHING, "whether a VM can have it", |_, capacity| {
+        text(capacity.state.name())
+    })
     .by_default(),
-    Column::new(
-        "GPUS",
-        Kind::List,
-        Needs::GPUS,
-        "PCI addresses of its GPUs",
-        |region, _| of_gpus(region, |gpu| Some(gpu.address)),
-    )
+    Column::new("GPUS", Kind::List, Needs::GPUS, "PCI addresses of its GPUs", |region, _| {
+        of_gpus(region, |gpu| Some(gpu.address))
+    })
     .by_default(),
     Column::new(
         "OWNER",
@@ -157,13 +126,9 @@ pub static COLUMNS: [Column; 23] = [
         |region, _| of_owner(region, |owner| format!("{}:{}", owner.user, owner.group)),
     )
     .by_default(),
-    Column::new(
-        "HELD",
-        Kind::Bytes,
-        NOTHING,
-        "what its holder has mapped",
-        |_, capacity| Value::Bytes(capacity.held),
-    ),
+    Column::new("HELD", Kind::Bytes, NOTHING, "what its holder has mapped", |_, capacity| {
+        Value::Bytes(capacity.held)
+    }),
     Column::new(
         "STRANDED",
         Kind::Bytes,
@@ -171,34 +136,18 @@ pub static COLUMNS: [Column; 23] = [
         "what its holder has left unmapped, and nobody can have",
         |_, capacity| Value::Bytes(capacity.stranded),
     ),
-    Column::new(
-        "PATH",
-        Kind::Text,
-        NOTHING,
-        "path of the device node",
-        |region, _| text(shown(&region.device.path)),
-    ),
-    Column::new(
-        "MAJMIN",
-        Kind::Text,
-        NOTHING,
-        "major and minor device number",
-        |region, _| optional(region.device.number),
-    ),
-    Column::new(
-        "MODE",
-        Kind::Text,
-        Needs::DEVICE_NODE,
-        "mode of the device node",
-        |region, _| of_owner(region, |owner| format!("{:04o}", owner.mode)),
-    ),
-    Column::new(
-        "USER",
-        Kind::Text,
-        Needs::DEVICE_NODE,
-        "user of the device node",
-        |region, _| of_owner(region, |owner| owner.user.clone()),
-    ),
+    Column::new("PATH", Kind::Text, NOTHING, "path of the device node", |region, _| {
+        text(shown(&region.device.path))
+    }),
+    Column::new("MAJMIN", Kind::Text, NOTHING, "major and minor device number", |region, _| {
+        optional(region.device.number)
+    }),
+    Column::new("MODE", Kind::Text, Needs::DEVICE_NODE, "mode of the device node", |region, _| {
+        of_owner(region, |owner| format!("{:04o}", owner.mode))
+    }),
+    Column::new("USER", Kind::Text, Needs::DEVICE_NODE, "user of the device node", |region, _| {
+        of_owner(region, |owner| owner.user.clone())
+    }),
     Column::new(
         "GROUP",
         Kind::Text,
@@ -206,20 +155,12 @@ pub static COLUMNS: [Column; 23] = [
         "group of the device node",
         |region, _| of_owner(region, |owner| owner.group.clone()),
     ),
-    Column::new(
-        "NGPUS",
-        Kind::Number,
-        Needs::GPUS,
-        "how many GPUs it names",
-        |region, _| text(region.gpus.len().to_string()),
-    ),
-    Column::new(
-        "NAMES",
-        Kind::List,
-        Needs::GPU_NAMES,
-        "names of its GPUs",
-        |region, _| of_gpus(region, |gpu| gpu.name.clone()),
-    ),
+    Column::new("NGPUS", Kind::Number, Needs::GPUS, "how many GPUs it names", |region, _| {
+        text(region.gpus.len().to_string())
+    }),
+    Column::new("NAMES", Kind::List, Needs::GPU_NAMES, "names of its GPUs", |region, _| {
+        of_gpus(region, |gpu| gpu.name.clone())
+    }),
     Column::new(
         "DRIVERS",
         Kind::List,
@@ -239,44 +180,20 @@ pub static COLUMNS: [Column; 23] = [
         Kind::Text,
         Needs::NUMA,
         "how the NUMA node was learnt",
-        |region, _| optional(region.numa_node_from.map(|source| source.name())),
+        |region, _| optional(region.numa_node_from.map(NodeSource::name)),
     ),
-    Column::new(
-        "SHAPE",
-        Kind::Text,
-        Needs::GPUS,
-        "generation of the driver",
-        |region, _| optional(region.shape.map(|shape| shape.name())),
-    ),
-    Column::new(
-        "LEARNT",
-        Kind::List,
-        Needs::GPUS,
-        "how the GPUs were learnt",
-        |region, _| {
-            Value::List(
-                region
-                    .learnt_from
-                    .iter()
-                    .map(|source| source.name().to_owned())
-                    .collect(),
-            )
-        },
-    ),
-    Column::new(
-        "SYSFS",
-        Kind::Text,
-        NOTHING,
-        "its directory in sysfs",
-        |region, _| text(shown(&region.path)),
-    ),
-    Column::new(
-        "WARNINGS",
-        Kind::Number,
-        NOTHING,
-        "how many warnings there are",
-        |region, _| text(region.warnings.len().to_string()),
-    ),
+    Column::new("SHAPE", Kind::Text, Needs::GPUS, "generation of the driver", |region, _| {
+        optional(region.shape.map(Shape::name))
+    }),
+    Column::new("LEARNT", Kind::List, Needs::GPUS, "how the GPUs were learnt", |region, _| {
+        Value::List(region.learnt_from.iter().map(|source| source.name().to_owned()).collect())
+    }),
+    Column::new("SYSFS", Kind::Text, NOTHING, "its directory in sysfs", |region, _| {
+        text(shown(&region.path))
+    }),
+    Column::new("WARNINGS", Kind::Number, NOTHING, "how many warnings there are", |region, _| {
+        text(region.warnings.len().to_string())
+    }),
 ];
 
 fn text(value: impl Into<String>) -> Value {
@@ -289,13 +206,7 @@ fn optional(value: Option<impl ToString>) -> Value {
 
 /// One value a GPU, so that those of two columns belong together.
 fn of_gpus<T: ToString>(region: &Region, value: impl Fn(&Gpu) -> Option<T>) -> Value {
-    Value::List(
-        region
-            .gpus
-            .iter()
-            .map(|gpu| super::or_dash(value(gpu)).into_owned())
-            .collect(),
-    )
+    Value::List(region.gpus.iter().map(|gpu| super::or_dash(value(gpu)).into_owned()).collect())
 }
 
 fn of_owner(region: &Region, value: impl Fn(&crate::host::Owner) -> String) -> Value {
@@ -329,12 +240,8 @@ pub fn choose(list: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
         None => (Vec::new(), list),
     };
     for name in list.split(',').map(str::trim) {
-        let column = COLUMNS
-            .iter()
-            .find(|column| column.name.eq_ignore_ascii_case(name));
-        chosen.push(column.ok_or_else(|| NoSuchColumn {
-            name: crate::text::printable(name),
-        })?);
+        let column = COLUMNS.iter().find(|column| column.name.eq_ignore_ascii_case(name));
+        chosen.push(column.ok_or_else(|| NoSuchColumn { name: crate::text::printable(name) })?);
     }
     Ok(chosen)
 }
@@ -366,17 +273,11 @@ mod tests {
     fn every_name_is_one_shell_word_and_stands_once() {
         for (index, column) in COLUMNS.iter().enumerate() {
             assert!(
-                column
-                    .name
-                    .bytes()
-                    .all(|letter| letter.is_ascii_uppercase()),
+                column.name.bytes().all(|letter| letter.is_ascii_uppercase()),
                 "{}",
                 column.name
             );
-            let again = COLUMNS
-                .iter()
-                .skip(index + 1)
-                .any(|other| other.name == column.name);
+            let again = COLUMNS.iter().skip(index + 1).any(|other| other.name == column.name);
             assert!(!again, "{} stands twice", column.name);
         }
     }

@@ -38,11 +38,7 @@ pub fn write_show(out: &mut dyn Write, host: &Host, selection: &Selection<'_>) -
     let show = Show {
         schema: "egm-probe.show/1",
         occupancy: Occupancy::default(),
-        regions: selection
-            .regions
-            .iter()
-            .map(|region| RegionDetails::new(region))
-            .collect(),
+        regions: selection.regions.iter().map(|region| RegionDetails::new(region)).collect(),
         gpus: selection
             .gpus()
             .into_iter()
@@ -101,12 +97,7 @@ struct RegionEntry<'a> {
 
 impl<'a> RegionEntry<'a> {
     fn new(region: &'a Region) -> Self {
-        let Capacity {
-            state,
-            free,
-            held,
-            stranded,
-        } = Capacity::default();
+        let Capacity { state, free, held, stranded } = Capacity::default();
         Self {
             name: &region.name,
             path: Text(&region.device.path),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{or_dash, shown};
 use crate::capacity::Capacity;
-use crate::host::{Driver, Gpu, Host, NodeId, NodeSource, NumaNode, Owner, Region};
+use crate::host::{Driver, Gpu, Host, NodeId, NodeSource, NumaNode, Owner, Region, Shape};
 use crate::text::printable;
 
 /// What of a host is shown.
@@ -45,11 +45,7 @@ impl<'a> Selection<'a> {
 pub fn write(out: &mut dyn Write, host: &Host, selection: &Selection<'_>) -> io::Result<()> {
     let mut first = true;
     let mut separate = |out: &mut dyn Write| {
-        if std::mem::take(&mut first) {
-            Ok(())
-        } else {
-            writeln!(out)
-        }
+        if std::mem::take(&mut first) { Ok(()) } else { writeln!(out) }
     };
     for region in &selection.regions {
         separate(out)?;
@@ -66,20 +62,10 @@ pub fn write(out: &mut dyn Write, host: &Host, selection: &Selection<'_>) -> io:
 }
 
 fn write_region(out: &mut dyn Write, host: &Host, region: &Region) -> io::Result<()> {
-    let Capacity {
-        state,
-        free,
-        held,
-        stranded,
-    } = Capacity::default();
+    let Capacity { state, free, held, stranded } = Capacity::default();
     writeln!(out, "{}", region.name)?;
     field(out, "device", &device(region))?;
-    if let Some(links) = region
-        .device
-        .links
-        .as_ref()
-        .filter(|links| !links.is_empty())
-    {
+    if let Some(links) = region.device.links.as_ref().filter(|links| !links.is_empty()) {
         let links: Vec<_> = links.iter().map(|link| shown(link)).collect();
         field(out, "links", &links.join(", "))?;
     }
@@ -90,18 +76,10 @@ fn write_region(out: &mut dyn Write, host: &Host, region: &Region) -> io::Result
     field(out, "held", &or_dash(held))?;
     field(out, "stranded", &or_dash(stranded))?;
     field(out, "NUMA node", &host_node(host, region))?;
-    let learnt: Vec<_> = region
-        .learnt_from
-        .iter()
-        .map(|source| source.name())
-        .collect();
+    let learnt: Vec<_> = region.learnt_from.iter().map(|source| source.name()).collect();
     let learnt = (!learnt.is_empty()).then(|| learnt.join(", "));
-    let shape = or_dash(region.shape.map(|shape| shape.name()));
-    field(
-        out,
-        "driver shape",
-        &format!("{shape} (GPUs learnt from: {})", or_dash(learnt)),
-    )?;
+    let shape = or_dash(region.shape.map(Shape::name));
+    field(out, "driver shape", &format!("{shape} (GPUs learnt from: {})", or_dash(learnt)))?;
     field(out, "sysfs", &shown(&region.path))?;
     if region.gpus.is_empty() {
         field(out, "GPUs", "-")?;
@@ -120,11 +98,7 @@ fn device(region: &Region) -> String {
     let owner = owner.map(|Owner { mode, user, group }| {
         format!("{mode:04o} {}:{}", printable(user), printable(group))
     });
-    format!(
-        "{} ({number}), {}",
-        shown(&device.path),
-        owner.as_deref().unwrap_or("owner unknown")
-    )
+    format!("{} ({number}), {}", shown(&device.path), owner.as_deref().unwrap_or("owner unknown"))
 }
 
 fn host_node(host: &Host, region: &Region) -> String {
@@ -145,10 +119,7 @@ fn node_text(host: &Host, id: NodeId) -> String {
         return id.to_string();
     };
     let NumaNode { cpus, memory, .. } = node;
-    let cpus = cpus
-        .as_ref()
-        .filter(|cpus| !cpus.is_empty())
-        .map(|cpus| format!("CPUs {cpus}"));
+    let cpus = cpus.as_ref().filter(|cpus| !cpus.is_empty()).map(|cpus| format!("CPUs {cpus}"));
     // Of a GPU's own node, how far it is to the sockets.
     let is_own = host.topology.has_cpus(id) == Some(false);
     let to_sockets = node
@@ -156,23 +127,16 @@ fn node_text(host: &Host, id: NodeId) -> String {
         .iter()
         .flatten()
         .filter(|(to, _)| is_own && host.topology.has_cpus(**to) == Some(true));
-    let to_sockets: Vec<_> = to_sockets
-        .map(|(to, distance)| format!("{distance} to node {to}"))
-        .collect();
+    let to_sockets: Vec<_> =
+        to_sockets.map(|(to, distance)| format!("{distance} to node {to}")).collect();
     let facts = [
         node.kind().map(|kind| kind.name().replace('-', " ")),
         cpus,
-        memory
-            .filter(|memory| memory.0 > 0)
-            .map(|memory| memory.to_string()),
+        memory.filter(|memory| memory.0 > 0).map(|memory| memory.to_string()),
         (!to_sockets.is_empty()).then(|| format!("distance {}", to_sockets.join(", "))),
     ];
     let facts: Vec<_> = facts.into_iter().flatten().collect();
-    if facts.is_empty() {
-        id.to_string()
-    } else {
-        format!("{id} ({})", facts.join(", "))
-    }
+    if facts.is_empty() { id.to_string() } else { format!("{id} ({})", facts.join(", ")) }
 }
 
 fn write_gpu(out: &mut dyn Write, host: &Host, gpu: &Gpu, indent: &str) -> io::Result<()> {
@@ -180,11 +144,7 @@ fn write_gpu(out: &mut dyn Write, host: &Host, gpu: &Gpu, indent: &str) -> io::R
     field("name", &or_dash(gpu.name.as_deref().map(printable)))?;
     let hex = |id: Option<u16>| or_dash(id.map(|id| format!("{id:04x}")));
     let class = or_dash(gpu.class.map(|class| format!("{class:06x}")));
-    let ids = format!(
-        "{}:{}, class {class}",
-        hex(gpu.vendor_id),
-        hex(gpu.device_id)
-    );
+    let ids = format!("{}:{}, class {class}", hex(gpu.vendor_id), hex(gpu.device_id));
     field("ids", &ids)?;
     let driver = match &gpu.driver {
         Driver::Bound(name) => printable(name),
@@ -193,10 +153,7 @@ fn write_gpu(out: &mut dyn Write, host: &Host, gpu: &Gpu, indent: &str) -> io::R
     };
     field("driver", &driver)?;
     field("IOMMU group", &or_dash(gpu.iommu_group))?;
-    field(
-        "NUMA node",
-        &or_dash(gpu.numa_node.map(|node| node_text(host, node))),
-    )?;
+    field("NUMA node", &or_dash(gpu.numa_node.map(|node| node_text(host, node))))?;
     field("local CPUs", &or_dash(gpu.local_cpus.as_ref()))?;
     field("sysfs", &shown(&gpu.path))
 }

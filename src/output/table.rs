@@ -166,10 +166,7 @@ fn joined(value: Value, bytes: bool, separator: &str) -> String {
 /// # Errors
 /// Those of the writer.
 pub fn write_columns(out: &mut dyn Write, columns: &[Column]) -> io::Result<()> {
-    for Column {
-        name, kind, help, ..
-    } in columns
-    {
+    for Column { name, kind, help, .. } in columns {
         writeln!(out, "{name:<9} {kind:<7} {help}")?;
     }
     Ok(())

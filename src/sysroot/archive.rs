@@ -66,24 +66,14 @@ impl Archive {
     }
 
     fn read_tar(stream: impl Read) -> Result<Self, String> {
-        let mut archive = Self {
-            nodes: vec![Node::directory()],
-            left: TOTAL_LIMIT,
-        };
-        let mut tar = tar::Archive::new(Bounded {
-            stream,
-            left: TOTAL_LIMIT,
-        });
+        let mut archive = Self { nodes: vec![Node::directory()], left: TOTAL_LIMIT };
+        let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT });
         let mut empty = true;
         for entry in tar.entries().map_err(|error| problem(&error))? {
             archive.add(entry.map_err(|error| problem(&error))?)?;
             empty = false;
         }
-        if empty {
-            Err("holds no files".into())
-        } else {
-            Ok(archive)
-        }
+        if empty { Err("holds no files".into()) } else { Ok(archive) }
     }
 
     fn add(&mut self, mut entry: Entry<impl Read>) -> Result<(), String> {
@@ -113,13 +103,8 @@ impl Archive {
 
     fn contents(&mut self, file: impl Read) -> Result<Box<[u8]>, String> {
         let mut bytes = Vec::new();
-        file.take(self.left + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| problem(&error))?;
-        self.left = self
-            .left
-            .checked_sub(bytes.len() as u64)
-            .ok_or_else(too_large)?;
+        file.take(self.left + 1).read_to_end(&mut bytes).map_err(|error| problem(&error))?;
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
         Ok(bytes.into())
     }
 
@@ -134,10 +119,7 @@ impl Archive {
                 None => self.push(at, name, Node::directory(), path)?,
             };
         }
-        match self
-            .child(at, last)
-            .and_then(|child| self.nodes.get_mut(child))
-        {
+        match self.child(at, last).and_then(|child| self.nodes.get_mut(child)) {
             // A directory that its files came before: what is in it stays.
             Some(old)
                 if matches!(
@@ -169,7 +151,12 @@ impl Archive {
         }
         match self.nodes.get_mut(parent).map(|node| &mut node.content) {
             Some(Content::Directory(children)) => children.insert(name.into(), index),
-            _ => return Err(format!("the entry {path:?} lies below a file")),
+            _ => {
+                return Err(format!(
+                    "the entry {} lies below a file",
+                    excerpt(&path.to_string_lossy())
+                ));
+            }
         };
         self.nodes.push(node);
         Ok(index)
@@ -208,11 +195,9 @@ impl Archive {
 
     pub(super) fn entries(&self, path: &Path) -> io::Result<Vec<String>> {
         match &self.follow(path, true)?.content {
-            Content::Directory(children) => Ok(children
-                .keys()
-                .filter_map(|name| name.to_str())
-                .map(str::to_owned)
-                .collect()),
+            Content::Directory(children) => {
+                Ok(children.keys().filter_map(|name| name.to_str()).map(str::to_owned).collect())
+            }
             _ => Err(os_error(Errno::ENOTDIR)),
         }
     }
@@ -241,24 +226,14 @@ impl Archive {
             Content::CharDevice(major, minor) => FileKind::CharDevice(*major, *minor),
             Content::Other => FileKind::Other,
         };
-        Ok(Stat {
-            kind,
-            mode: node.mode,
-            uid: node.uid,
-            gid: node.gid,
-        })
+        Ok(Stat { kind, mode: node.mode, uid: node.uid, gid: node.gid })
     }
 }
 
 impl Node {
     /// A directory that the archive has no entry of its own for.
     fn directory() -> Self {
-        Self {
-            content: Content::Directory(BTreeMap::new()),
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-        }
+        Self { content: Content::Directory(BTreeMap::new()), mode: 0o755, uid: 0, gid: 0 }
     }
 }
 
@@ -273,7 +248,10 @@ fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
             Component::Normal(name) => names.push(name),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => {
-                return Err(format!("the entry {path:?} leads out of the archive"));
+                return Err(format!(
+                    "the entry {} leads out of the archive",
+                    excerpt(&path.to_string_lossy())
+                ));
             }
         }
     }
@@ -287,14 +265,9 @@ fn link_name(entry: &Entry<impl Read>) -> Result<PathBuf, String> {
 
 fn device(header: &Header) -> Result<Content, String> {
     let number = |field: io::Result<Option<u32>>| {
-        field
-            .map(|number| u64::from(number.unwrap_or(0)))
-            .map_err(|error| problem(&error))
+        field.map(|number| u64::from(number.unwrap_or(0))).map_err(|error| problem(&error))
     };
-    Ok(Content::CharDevice(
-        number(header.device_major())?,
-        number(header.device_minor())?,
-    ))
+    Ok(Content::CharDevice(number(header.device_major())?, number(header.device_minor())?))
 }
 
 fn id(field: io::Result<u64>) -> Result<u32, String> {
@@ -304,10 +277,7 @@ fn id(field: io::Result<u64>) -> Result<u32, String> {
 
 /// The words of the tar and gzip readers, whose causes are nested and end in line breaks.
 fn problem(error: &io::Error) -> String {
-    format!(
-        "not readable as an archive ({})",
-        excerpt(super::describe(error).trim())
-    )
+    format!("not readable as an archive ({})", excerpt(super::describe(error).trim()))
 }
 
 /// A stream that fails after so many bytes.
@@ -319,10 +289,8 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other(too_large()))?;
+        self.left =
+            self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other(too_large()))?;
         Ok(count)
     }
 }

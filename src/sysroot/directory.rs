@@ -43,12 +43,7 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
         SFlag::S_IFCHR => FileKind::CharDevice(major(stat.st_rdev), minor(stat.st_rdev)),
         _ => FileKind::Other,
     };
-    Ok(Stat {
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-    })
+    Ok(Stat { kind, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid })
 }
 
 /// Reads a regular file. Asking stat first is what keeps devices from being opened.
@@ -59,16 +54,9 @@ pub(super) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         _ => return Err(not_a_file()),
     }
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     // Not by the size that stat gives: in sysfs it is a page, in proc 0.
     let mut bytes = Vec::with_capacity(4096);
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > limit {
-        Err(too_large(limit))
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > limit { Err(too_large(limit)) } else { Ok(bytes) }
 }

@@ -29,10 +29,7 @@ pub struct ReadError {
 
 impl ReadError {
     pub(super) fn new(path: impl Into<PathBuf>, cause: io::Error) -> Self {
-        Self {
-            path: path.into(),
-            cause,
-        }
+        Self { path: path.into(), cause }
     }
 
     /// Whether the path is not there, as opposed to there and not readable.
@@ -52,10 +49,7 @@ impl std::error::Error for ReadError {}
 
 /// Whether an error says that nothing is there. A path through a file is no path either.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The words of an I/O error, without the number that the standard library adds.
@@ -65,8 +59,7 @@ pub fn describe(error: &io::Error) -> String {
     let Some(number) = error.raw_os_error() else {
         return text;
     };
-    text.strip_suffix(&format!(" (os error {number})"))
-        .map_or(text.clone(), str::to_owned)
+    text.strip_suffix(&format!(" (os error {number})")).map_or(text.clone(), str::to_owned)
 }
 
 /// The error that the kernel would have given.

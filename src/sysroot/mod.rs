@@ -94,20 +94,14 @@ impl Sysroot {
     /// # Errors
     /// The directory is not there or is not a directory.
     pub fn directory(path: &Path) -> Result<Self, OpenError> {
-        let unreadable = |cause| OpenError::Unreadable {
-            path: path.to_owned(),
-            cause,
-        };
+        let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
         let base = fs::canonicalize(path).map_err(unreadable)?;
         if !fs::metadata(&base).map_err(unreadable)?.is_dir() {
             return Err(unreadable(error::os_error(Errno::ENOTDIR)));
         }
         // The same files, whatever they are called: the root of the running host is the host.
-        let backend = if base == Path::new("/") {
-            Backend::Host
-        } else {
-            Backend::Directory(Arc::new(base))
-        };
+        let backend =
+            if base == Path::new("/") { Backend::Host } else { Backend::Directory(Arc::new(base)) };
         Ok(Self(backend))
     }
 
@@ -118,10 +112,7 @@ impl Sysroot {
     /// The file cannot be read, is not such an archive, is damaged, names a path outside of
     /// itself, or is larger than a capture may be.
     pub fn archive(path: &Path) -> Result<Self, OpenError> {
-        let unreadable = |cause| OpenError::Unreadable {
-            path: path.to_owned(),
-            cause,
-        };
+        let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             return Err(unreadable(error::os_error(Errno::EISDIR)));
         }
@@ -138,10 +129,8 @@ impl Sysroot {
     }
 
     fn from_named_tar(stream: impl Read, path: &Path) -> Result<Self, OpenError> {
-        let archive = Archive::read(stream).map_err(|problem| OpenError::BadArchive {
-            path: path.to_owned(),
-            problem,
-        })?;
+        let archive = Archive::read(stream)
+            .map_err(|problem| OpenError::BadArchive { path: path.to_owned(), problem })?;
         Ok(Self(Backend::Archive(Arc::new(archive))))
     }
 
@@ -176,19 +165,13 @@ impl Sysroot {
         let path = path.as_ref();
         let target = match &self.0 {
             Backend::Host => fs::read_link(path),
-            Backend::Directory(base) => {
-                directory::locate_link(base, path).and_then(|at| fs::read_link(at))
-            }
+            Backend::Directory(base) => directory::locate_link(base, path).and_then(fs::read_link),
             Backend::Archive(archive) => archive.read_link(path),
         };
         target.map_err(|cause| {
             // The kernel's "Invalid argument" says nothing to a person.
             let is_no_link = cause.raw_os_error() == Some(Errno::EINVAL as i32);
-            let cause = if is_no_link {
-                io::Error::other("is not a link")
-            } else {
-                cause
-            };
+            let cause = if is_no_link { io::Error::other("is not a link") } else { cause };
             ReadError::new(path, cause)
         })
     }
@@ -221,11 +204,7 @@ impl Sysroot {
                 directory::locate(base, path).and_then(|at| directory::read(&at, limit))
             }
             Backend::Archive(archive) => archive.read_file(path).and_then(|bytes| {
-                if bytes.len() > limit {
-                    Err(too_large(limit))
-                } else {
-                    Ok(bytes.to_vec())
-                }
+                if bytes.len() > limit { Err(too_large(limit)) } else { Ok(bytes.to_vec()) }
             }),
         };
         bytes.map_err(|cause| ReadError::new(path, cause))
@@ -238,10 +217,7 @@ impl Sysroot {
     pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String, ReadError> {
         let path = path.as_ref();
         String::from_utf8(self.read(path, ATTRIBUTE_LIMIT)?).map_err(|_| {
-            ReadError::new(
-                path,
-                io::Error::new(io::ErrorKind::InvalidData, "is not text"),
-            )
+            ReadError::new(path, io::Error::new(io::ErrorKind::InvalidData, "is not text"))
         })
     }
 }
@@ -251,9 +227,7 @@ fn list(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         if names.len() == DIRECTORY_LIMIT {
-            return Err(io::Error::other(format!(
-                "more than {DIRECTORY_LIMIT} entries"
-            )));
+            return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
         }
         if let Ok(name) = entry?.file_name().into_string() {
             names.push(name);
@@ -263,10 +237,7 @@ fn list(path: &Path) -> io::Result<Vec<String>> {
 }
 
 fn too_large(limit: usize) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::FileTooLarge,
-        format!("is larger than {limit} bytes"),
-    )
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {limit} bytes"))
 }
 
 fn not_a_file() -> io::Error {

@@ -31,10 +31,7 @@ pub fn everything() -> Tree {
     // of another number.
     region(&mut tree, "egm10", "10");
     tree.file(&at("egm10", "egm_size"), "0x10000000000000000\n");
-    tree.raw_link(
-        &at("egm10", "0028:01:00.0"),
-        "../../../pci0028:00/0028:00:00.0/0028:01:00.0",
-    );
+    tree.raw_link(&at("egm10", "0028:01:00.0"), "../../../pci0028:00/0028:00:00.0/0028:01:00.0");
     tree.file(&at("egm10", "0029:01:00.0"), "not a link\n");
     tree.device("dev/egm10", (1, 5), 0o666, (0, 0));
 
@@ -51,31 +48,15 @@ pub fn everything() -> Tree {
     tree.file(&at("egm12", "uevent"), vec![b'x'; 70_000]);
     let gpu = gpu_path("0030:01:00.0");
     let bad = "\x1b]0;title\x07";
-    add_function(
-        &mut tree,
-        &gpu,
-        [bad, "0x12941", "-1"],
-        "4294967296",
-        "71-0",
-        None,
-        None,
-    );
-    tree.raw_link(
-        &format!("{gpu}/driver"),
-        "../../../../bus/pci/drivers/\x1b[7mdriver",
-    );
-    tree.raw_link(
-        &format!("{gpu}/iommu_group"),
-        "../../../../kernel/iommu_groups/many",
-    );
+    add_function(&mut tree, &gpu, [bad, "0x12941", "-1"], "4294967296", "71-0", None, None);
+    tree.raw_link(&format!("{gpu}/driver"), "../../../../bus/pci/drivers/\x1b[7mdriver");
+    tree.raw_link(&format!("{gpu}/iommu_group"), "../../../../kernel/iommu_groups/many");
     tree.link(&at("egm12", "0030:01:00.0"), &gpu);
 
     // egm13: its GPU is on a node whose distances are not those of the host. egm14: on a node
     // as near to one socket as to the other.
-    for (name, address, node) in [
-        ("egm13", "0031:01:00.0", "33"),
-        ("egm14", "0032:01:00.0", "34"),
-    ] {
+    for (name, address, node) in [("egm13", "0031:01:00.0", "33"), ("egm14", "0032:01:00.0", "34")]
+    {
         region(&mut tree, name, &name[3..]);
         let gpu = gpu_path(address);
         let ids = ["0x10de", "0x2941", "0x030200"];
@@ -86,10 +67,7 @@ pub fn everything() -> Tree {
     let mut even = vec![120; 36];
     even[34] = 10;
     add_node(&mut tree, 34, "", 0, &even);
-    tree.file(
-        &format!("{NODES}/node35/meminfo"),
-        "Node 35 MemTotal: 99999999999999999999 kB\n",
-    );
+    tree.file(&format!("{NODES}/node35/meminfo"), "Node 35 MemTotal: 99999999999999999999 kB\n");
 
     // No regions at all, whatever they begin with.
     for name in ["egm", "egmctl", "egm-4", "egm4a", "EGM4", "control"] {

@@ -29,10 +29,7 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("everything-broken", broken::everything()),
         ("gb200-aux-first-gpu", gb200().aux_first_gpu()),
         ("gb200-aux-per-gpu", gb200().aux_per_gpu()),
-        (
-            "gb200-cpuless-nodes",
-            gb200_on_nodes(["2", "10", "18", "26"]),
-        ),
+        ("gb200-cpuless-nodes", gb200_on_nodes(["2", "10", "18", "26"])),
         ("gb200-full-gpu-list", gb200().gpu_list()),
         ("gb200-full-standalone", gb200().standalone()),
         ("gb200-gpu-bound-elsewhere", gpu_bound_elsewhere()),
@@ -122,19 +119,11 @@ fn gb300_gpu_list() -> Tree {
 
 fn gb200_on_nodes(nodes: [&str; 4]) -> Tree {
     let mut machine = gb200();
-    let gpus: Vec<_> = machine
-        .sockets
-        .iter()
-        .flat_map(|socket| socket.gpus.clone())
-        .collect();
+    let gpus: Vec<_> = machine.sockets.iter().flat_map(|socket| socket.gpus.clone()).collect();
     for (gpu, node) in gpus.iter().zip(nodes) {
-        machine
-            .tree
-            .file(&format!("{}/numa_node", gpu_path(gpu)), format!("{node}\n"));
+        machine.tree.file(&format!("{}/numa_node", gpu_path(gpu)), format!("{node}\n"));
         if node == "-1" {
-            machine
-                .tree
-                .file(&format!("{}/local_cpulist", gpu_path(gpu)), "0-143\n");
+            machine.tree.file(&format!("{}/local_cpulist", gpu_path(gpu)), "0-143\n");
         }
     }
     machine.gpu_list()
@@ -145,10 +134,7 @@ fn gpu_bound_elsewhere() -> Tree {
     let mut machine = gb200();
     let gpu = machine.sockets[0].gpus.remove(0);
     let mut tree = machine.gpu_list();
-    tree.link(
-        &format!("{}/driver", gpu_path(gpu)),
-        "sys/bus/pci/drivers/nvidia",
-    );
+    tree.link(&format!("{}/driver", gpu_path(gpu)), "sys/bus/pci/drivers/nvidia");
     tree
 }
 
@@ -249,61 +235,31 @@ impl Machine {
                 let path = gpu_path(gpu);
                 let bridge = path.rsplit_once('/').unwrap().0.to_owned();
                 let ids = ["0x10de", "0x22b1", "0x060400"];
-                add_function(
-                    &mut tree,
-                    &bridge,
-                    ids,
-                    "-1",
-                    "0-143",
-                    Some("pcieport"),
-                    None,
-                );
+                add_function(&mut tree, &bridge, ids, "-1", "0-143", Some("pcieport"), None);
                 let ids = ["0x10de", device_id, "0x030200"];
                 let driver = Some("nvgrace_gpu_vfio_pci");
                 let node = node.to_string();
-                add_function(
-                    &mut tree,
-                    &path,
-                    ids,
-                    &node,
-                    socket.cpus,
-                    driver,
-                    Some(group),
-                );
+                add_function(&mut tree, &path, ids, &node, socket.cpus, driver, Some(group));
                 group += 1;
             }
         }
         let nic = "sys/devices/pci0000:00/0000:00:00.0/0000:03:00.0";
         let ids = ["0x15b3", "0x1021", "0x020700"];
-        add_function(
-            &mut tree,
-            nic,
-            ids,
-            "0",
-            sockets[0].cpus,
-            Some("mlx5_core"),
-            Some(12),
-        );
+        add_function(&mut tree, nic, ids, "0", sockets[0].cpus, Some("mlx5_core"), Some(12));
         tree.directory("dev");
-        tree.file(
-            "etc/passwd",
-            "root:x:0:0:root:/root:/bin/bash\nqemu:x:107:107::/:/bin/false\n",
-        );
+        tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nqemu:x:107:107::/:/bin/false\n");
         tree.file("etc/group", "root:x:0:\nkvm:x:36:qemu\n");
         Self { tree, sockets }
     }
 
     pub fn gpu_list(self) -> Tree {
         self.with_regions(|tree, socket, path| {
-            tree.file(
-                &format!("{path}/gpu_devices"),
-                socket.gpus.join("\n") + "\n",
-            );
+            tree.file(&format!("{path}/gpu_devices"), socket.gpus.join("\n") + "\n");
         })
     }
 
     fn standalone(self) -> Tree {
-        self.with_regions(|tree, socket, path| link_gpus(tree, socket, path))
+        self.with_regions(link_gpus)
     }
 
     fn pci_links(self) -> Tree {
@@ -351,11 +307,7 @@ impl Machine {
 }
 
 fn aux_path(gpu: &str, region: &str) -> String {
-    format!(
-        "{}/nvgrace_gpu_vfio_pci.egm.{}",
-        gpu_path(gpu),
-        &region[3..]
-    )
+    format!("{}/nvgrace_gpu_vfio_pci.egm.{}", gpu_path(gpu), &region[3..])
 }
 
 fn link_gpus(tree: &mut Tree, socket: &Socket, directory: &str) {
@@ -400,20 +352,11 @@ pub fn add_function(
     tree.link(&format!("sys/bus/pci/devices/{address}"), path);
     if let Some(driver) = driver {
         tree.directory(&format!("sys/bus/pci/drivers/{driver}"));
-        tree.link(
-            &format!("{path}/driver"),
-            &format!("sys/bus/pci/drivers/{driver}"),
-        );
+        tree.link(&format!("{path}/driver"), &format!("sys/bus/pci/drivers/{driver}"));
     }
     if let Some(group) = iommu_group {
-        tree.link(
-            &format!("{path}/iommu_group"),
-            &format!("sys/kernel/iommu_groups/{group}"),
-        );
-        tree.link(
-            &format!("sys/kernel/iommu_groups/{group}/devices/{address}"),
-            path,
-        );
+        tree.link(&format!("{path}/iommu_group"), &format!("sys/kernel/iommu_groups/{group}"));
+        tree.link(&format!("sys/kernel/iommu_groups/{group}/devices/{address}"), path);
     }
 }
 
@@ -437,11 +380,7 @@ fn distance(sockets: &[Socket], from: usize, to: usize) -> u32 {
         }
         (Some(gpu), None) | (None, Some(gpu)) => {
             let socket = from.min(to);
-            if sockets_of_gpus.get(gpu) == Some(&socket) {
-                80
-            } else {
-                120
-            }
+            if sockets_of_gpus.get(gpu) == Some(&socket) { 80 } else { 120 }
         }
     }
 }
@@ -459,11 +398,7 @@ pub fn add_node(tree: &mut Tree, id: usize, cpus: &str, memory_kib: u64, distanc
 
 fn add_node_lists(tree: &mut Tree, with_cpus: usize, count: usize) {
     let range = |end: usize| {
-        if end == 1 {
-            "0\n".into()
-        } else {
-            format!("0-{}\n", end - 1)
-        }
+        if end == 1 { "0\n".into() } else { format!("0-{}\n", end - 1) }
     };
     tree.file(&format!("{NODES}/online"), range(count));
     tree.file(&format!("{NODES}/has_cpu"), range(with_cpus));

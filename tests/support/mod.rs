@@ -7,6 +7,7 @@ pub mod broken;
 pub mod machines;
 pub mod tree;
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 /// The folder of the recorded machines.
@@ -28,9 +29,17 @@ pub fn machines() -> Vec<String> {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert!(
-        names.len() > 20,
-        "the fixtures are not where they should be"
-    );
+    assert!(names.len() > 20, "the fixtures are not where they should be");
     names
+}
+
+/// Whether a test that cannot run is a failure, as it is in CI.
+pub fn must_run() -> bool {
+    env::var_os("EGM_PROBE_TEST_ALL").is_some()
+}
+
+/// Says why a test, or a part of it, does not run here.
+pub fn skip(why: &str) {
+    assert!(!must_run(), "cannot run here: {why}");
+    eprintln!("skipped: {why}");
 }

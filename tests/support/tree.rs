@@ -19,12 +19,8 @@ impl Tree {
         header.set_gid(0);
         header.set_mtime(0);
         header.set_size(0);
-        &mut self
-            .0
-            .entry(path.to_owned())
-            .insert_entry((header, Vec::new(), None))
-            .into_mut()
-            .0
+        self.0.insert(path.to_owned(), (header, Vec::new(), None));
+        &mut self.0.get_mut(path).unwrap().0
     }
 
     pub fn directory(&mut self, path: &str) {
@@ -33,18 +29,13 @@ impl Tree {
 
     pub fn file(&mut self, path: &str, content: impl AsRef<[u8]>) {
         let content = content.as_ref();
-        self.add(path, EntryType::Regular, 0o444)
-            .set_size(content.len() as u64);
+        self.add(path, EntryType::Regular, 0o444).set_size(content.len() as u64);
         self.0.get_mut(path).unwrap().1 = content.to_vec();
     }
 
     /// A link by its target from the root, written relatively as sysfs does.
     pub fn link(&mut self, path: &str, target: &str) {
-        let shared = path
-            .split('/')
-            .zip(target.split('/'))
-            .take_while(|(a, b)| a == b)
-            .count();
+        let shared = path.split('/').zip(target.split('/')).take_while(|(a, b)| a == b).count();
         let up = path.split('/').count() - shared - 1;
         let down: Vec<_> = target.split('/').skip(shared).collect();
         self.raw_link(path, &format!("{}{}", "../".repeat(up), down.join("/")));
@@ -68,16 +59,13 @@ impl Tree {
     }
 
     pub fn remove(&mut self, path: &str) {
-        self.0
-            .remove(path)
-            .unwrap_or_else(|| panic!("{path} is not in the tree"));
+        self.0.remove(path).unwrap_or_else(|| panic!("{path} is not in the tree"));
     }
 
     /// Removes a directory with all that is in it.
     pub fn remove_all(&mut self, path: &str) {
         let before = self.0.len();
-        self.0
-            .retain(|name, _| name != path && !name.starts_with(&format!("{path}/")));
+        self.0.retain(|name, _| name != path && !name.starts_with(&format!("{path}/")));
         assert!(self.0.len() < before, "{path} is not in the tree");
     }
 
@@ -89,19 +77,13 @@ impl Tree {
                 with_parents.directory(&path[..end]);
             }
         }
-        with_parents.0.extend(
-            self.0
-                .iter()
-                .map(|(path, entry)| (path.clone(), entry.clone())),
-        );
+        with_parents.0.extend(self.0.iter().map(|(path, entry)| (path.clone(), entry.clone())));
         let mut builder = Builder::new(Vec::new());
         for (path, (header, content, target)) in &with_parents.0 {
             let mut header = header.clone();
             match target {
                 Some(target) => builder.append_link(&mut header, path, target).unwrap(),
-                None => builder
-                    .append_data(&mut header, path, content.as_slice())
-                    .unwrap(),
+                None => builder.append_data(&mut header, path, content.as_slice()).unwrap(),
             }
         }
         builder.into_inner().unwrap()
@@ -110,9 +92,7 @@ impl Tree {
 
 /// Compressed as in the fixtures.
 pub fn gzip(tar: &[u8]) -> Vec<u8> {
-    let mut encoder = GzBuilder::new()
-        .mtime(0)
-        .write(Vec::new(), Compression::best());
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     encoder.write_all(tar).unwrap();
     encoder.finish().unwrap()
 }

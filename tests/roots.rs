@@ -1,0 +1,252 @@
+//! The roots a host can be read from: what each refuses, and that all give the same answer.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use egm_probe::host::{Host, Needs};
+use egm_probe::sysroot::{FileKind, Sysroot};
+use support::tree::{Tree, gzip};
+use tar::{Builder, EntryType, Header};
+
+/// Why an archive was refused.
+fn refusal(archive: &[u8]) -> String {
+    Sysroot::from_tar(archive).expect_err("the archive was accepted").to_string()
+}
+
+/// An archive of one entry whose name is written as it is, whatever it is.
+fn entry(name: &[u8], kind: EntryType, size: u64) -> Vec<u8> {
+    let mut header = Header::new_gnu();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(size);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+#[test]
+fn an_entry_that_leads_out_of_the_archive_is_refused() {
+    for name in ["../etc/passwd", "sys/../../etc/passwd", "/../x", "sys/.."] {
+        let why = refusal(&entry(name.as_bytes(), EntryType::Regular, 0));
+        assert!(why.contains("leads out of the archive"), "{name}: {why}");
+    }
+}
+
+#[test]
+fn paths_from_the_root_or_from_here_are_the_same() {
+    for name in ["/sys/class/egm/egm4", "./sys/class/egm/egm4", "sys//class/egm/egm4"] {
+        let root = Sysroot::from_tar(&entry(name.as_bytes(), EntryType::Regular, 0)[..]).unwrap();
+        assert_eq!(root.entries("/sys/class/egm").unwrap(), ["egm4"], "{name}");
+    }
+}
+
+#[test]
+fn links_never_lead_out_of_a_root() {
+    let mut tree = Tree::default();
+    tree.raw_link("sys/out", "../../../../etc");
+    tree.raw_link("sys/absolute", "/etc/passwd");
+    tree.raw_link("sys/loop", "loop");
+    tree.raw_link("sys/a", "b/x");
+    tree.raw_link("sys/b", "a/x");
+    tree.file("etc/passwd", "of the root\n");
+    let archive = Sysroot::from_tar(&tree.tar()[..]).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("sys")).unwrap();
+    fs::create_dir_all(folder.path().join("etc")).unwrap();
+    fs::write(folder.path().join("etc/passwd"), "of the root\n").unwrap();
+    for (name, target) in [
+        ("out", "../../../../etc"),
+        ("absolute", "/etc/passwd"),
+        ("loop", "loop"),
+        ("a", "b/x"),
+        ("b", "a/x"),
+    ] {
+        symlink(target, folder.path().join("sys").join(name)).unwrap();
+    }
+    let directory = Sysroot::directory(folder.path()).unwrap();
+
+    for root in [archive, directory] {
+        assert_eq!(root.read_text("/sys/out/passwd").unwrap(), "of the root\n");
+        assert_eq!(root.read_text("/sys/absolute").unwrap(), "of the root\n");
+        for path in ["/sys/loop", "/sys/a", "/sys/b"] {
+            let why = root.read_text(path).unwrap_err().to_string();
+            assert_eq!(why, format!("{path}: Too many levels of symbolic links"));
+        }
+        assert_eq!(root.read_link("/sys/absolute").unwrap(), Path::new("/etc/passwd"));
+        assert!(root.read_link("/etc/passwd").unwrap_err().to_string().contains("not a link"));
+        assert!(root.stat("/etc/passwd/x").unwrap_err().is_absent());
+    }
+}
+
+#[test]
+fn an_archive_may_not_hold_more_than_a_capture_does() {
+    // 300 MiB of zeros are 300 KiB compressed.
+    let mut tar = Builder::new(Vec::new());
+    let zeros = vec![0; 100 << 20];
+    for name in ["sys/a", "sys/b", "sys/c"] {
+        let mut header = Header::new_gnu();
+        header.set_size(zeros.len() as u64);
+        header.set_mode(0o444);
+        header.set_uid(0);
+        header.set_gid(0);
+        tar.append_data(&mut header, name, &zeros[..]).unwrap();
+    }
+    let bomb = gzip(&tar.into_inner().unwrap());
+    assert!(bomb.len() < 1 << 20);
+    assert!(refusal(&bomb).contains("more than 256 MiB"));
+
+    // A sparse file of 8 GiB, of which the archive carries nothing.
+    let mut header = Header::new_gnu();
+    header.set_path("sys/sparse").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_mode(0o444);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    let gnu = header.as_gnu_mut().unwrap();
+    // 8 GiB in octal; the file is one hole up to an empty piece at its end.
+    gnu.realsize.copy_from_slice(b"100000000000");
+    gnu.sparse[0].offset.copy_from_slice(b"100000000000");
+    gnu.sparse[0].numbytes.copy_from_slice(b"00000000000\0");
+    gnu.set_is_extended(false);
+    header.set_cksum();
+    let mut sparse = header.as_bytes().to_vec();
+    sparse.extend([0; 1024]);
+    assert!(refusal(&sparse).contains("more than 256 MiB"), "{}", refusal(&sparse));
+
+    // A file that says it is larger than what follows.
+    let mut short = entry(b"sys/x", EntryType::Regular, 1 << 40);
+    short.extend([0; 512]);
+    assert!(!refusal(&short).is_empty());
+}
+
+#[test]
+fn damaged_and_foreign_files_are_told_apart_from_captures() {
+    let good = fs::read(support::archive("gb200-gpu-list")).unwrap();
+    for (what, bytes) in [
+        ("empty", &b""[..]),
+        ("text", b"root:x:0:0:root:/root:/bin/bash\n\x1b[31m"),
+        ("cut off", &good[..good.len() / 2]),
+        ("only the magic", &good[..2]),
+        ("zeros", &[0; 2048]),
+        ("a file below a file", &{
+            let mut both = entry(b"sys", EntryType::Regular, 0);
+            both.extend(entry(b"sys/class", EntryType::Regular, 0));
+            both
+        }),
+    ] {
+        let why = refusal(bytes);
+        assert!(why.starts_with("-: ") && why.ends_with("proc/, .."), "{what}: {why}");
+        assert!(!why.contains(['\n', '\x1b']), "{what}: {why:?}");
+    }
+}
+
+#[test]
+fn no_bit_of_an_archive_makes_the_reader_panic() {
+    let tar = support::machines::gb200().gpu_list().tar();
+    // Every byte of some headers, and one in a thousand of the rest.
+    for position in (0..2048).chain((2048..tar.len()).step_by(1009)) {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = tar.clone();
+            damaged[position] ^= flip;
+            if let Ok(root) = Sysroot::from_tar(&damaged[..]) {
+                let _ = Host::read(&root, Needs::all());
+            }
+        }
+        if let Ok(root) = Sysroot::from_tar(&tar[..position]) {
+            let _ = Host::read(&root, Needs::all());
+        }
+    }
+}
+
+#[test]
+fn device_nodes_of_an_archive_are_read_and_not_made() {
+    let root = Sysroot::archive(&support::archive("gb200-full-gpu-list")).unwrap();
+    let stat = root.stat("/dev/egm4").unwrap();
+    assert_eq!(stat.kind, FileKind::CharDevice(510, 4));
+    assert_eq!((stat.mode, stat.uid, stat.gid), (0o660, 0, 36));
+    let why = root.read("/dev/egm4", 1).unwrap_err().to_string();
+    assert_eq!(why, "/dev/egm4: is not a regular file");
+}
+
+#[test]
+fn a_path_as_long_as_it_may_be_is_freed_without_recursion() {
+    let path = "d/".repeat(2000) + "f";
+    let mut tree = Tree::default();
+    tree.file(&path, "deep\n");
+    let root = Sysroot::from_tar(&tree.tar()[..]).unwrap();
+    assert_eq!(root.read_text(format!("/{path}")).unwrap(), "deep\n");
+    drop(root);
+    let mut tree = Tree::default();
+    tree.file(&("d/".repeat(2100) + "f"), "");
+    assert!(refusal(&tree.tar()).contains("longer than 4096 bytes"));
+}
+
+/// The answer as it is below an extracted archive; `None` where device nodes cannot be made.
+fn from_directory(machine: &str, folder: &Path, args: &[&str]) -> Option<Vec<u8>> {
+    let tar = Command::new("tar")
+        .args(["-xzf".as_ref(), support::archive(machine).as_os_str()])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    if !tar.status.success() {
+        let why = String::from_utf8_lossy(&tar.stderr).into_owned();
+        assert!(why.contains("mknod"), "{machine}: {why}");
+        return None;
+    }
+    Some(answer(&["--sysroot", folder.to_str().unwrap()], args))
+}
+
+fn answer(root: &[&str], args: &[&str]) -> Vec<u8> {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_egm-probe")).args(root).args(args).output().unwrap();
+    [output.stdout, output.stderr].concat()
+}
+
+#[test]
+fn a_directory_gives_the_same_answer_as_the_archive_of_it() {
+    let mut compared = 0;
+    for machine in support::machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = support::archive(&machine);
+        for args in [&["list", "--json"][..], &["show"], &["list", "-O"]] {
+            let start = Instant::now();
+            let Some(answered) = from_directory(&machine, folder.path(), args) else {
+                support::skip("making device nodes needs root");
+                break;
+            };
+            // A FIFO among the attributes would be waited for.
+            assert!(start.elapsed() < Duration::from_secs(20), "{machine} took too long");
+            let expected = answer(&["--from", archive.to_str().unwrap()], args);
+            assert_eq!(
+                String::from_utf8_lossy(&answered),
+                String::from_utf8_lossy(&expected),
+                "{args:?} of {machine}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 60 || !support::must_run(), "only {compared} compared");
+}
+
+#[test]
+fn an_archive_can_come_through_a_pipe() {
+    let archive = fs::read(support::archive("gh200-full")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+        .args(["--from", "-", "list", "-n", "-o", "DEVICE"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&archive).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"egm4\n");
+}

@@ -1,0 +1,74 @@
+//! Every JSON document of every recorded machine is what its schema says.
+
+mod support;
+
+use std::process::Command;
+
+use jsonschema::{Registry, Validator};
+use serde_json::{Value, json};
+
+fn schema(name: &str) -> Value {
+    let path = format!("{}/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The validator of one document; the schemas refer to each other by their names.
+fn validator(name: &str) -> Validator {
+    let registry =
+        Registry::new().add("urn:egm-probe:list:1", schema("list")).unwrap().prepare().unwrap();
+    jsonschema::options().with_registry(&registry).build(&schema(name)).unwrap()
+}
+
+fn document(machine: &str, args: &[&str]) -> Option<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+        .arg("--from")
+        .arg(support::archive(machine))
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty() || !output.status.success(), "stderr besides a document");
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn documents_are_what_their_schemas_say() {
+    let mut shown = 0;
+    for command in ["list", "show"] {
+        let validator = validator(command);
+        for machine in support::machines() {
+            // `show` of a machine without EGM is no document.
+            let Some(document) = document(&machine, &[command, "--json"]) else { continue };
+            let errors: Vec<_> = validator
+                .iter_errors(&document)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            assert!(errors.is_empty(), "{command} of {machine}:\n{}", errors.join("\n"));
+            shown += 1;
+        }
+    }
+    assert!(shown > 50, "only {shown} documents");
+}
+
+#[test]
+fn the_schema_refuses_what_is_not_of_the_contract() {
+    let validator = validator("list");
+    let good = document("gb200-full-gpu-list", &["list", "--json"]).unwrap();
+    assert!(validator.is_valid(&good));
+    for (pointer, bad) in [
+        ("/schema", json!("egm-probe.list/2")),
+        ("/regions/0/size", json!("447 GiB")),
+        ("/regions/0/free", json!(-1)),
+        ("/regions/0/state", json!("maybe")),
+        ("/regions/0/gpus/0/address", json!("0009:01:20.0")),
+        ("/regions/0/gpus/0", json!({ "address": "0009:01:00.0" })),
+        ("/regions/0/claims", json!([{ "kind": "process" }])),
+        ("/regions/0/warnings", json!([1])),
+    ] {
+        let mut document = good.clone();
+        *document.pointer_mut(pointer).unwrap() = bad;
+        assert!(!validator.is_valid(&document), "{pointer}");
+    }
+    let mut more = good.clone();
+    more["regions"][0]["extra"] = json!(0);
+    assert!(!validator.is_valid(&more), "a field more");
+}
