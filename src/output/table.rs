@@ -2,9 +2,12 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
+    presets,
+};
 
-use super::columns::{Column, Value};
+use super::columns::{Column, Kind, Value};
 use crate::capacity::{Capacity, State};
 use crate::host::Region;
 use crate::text::{escape, printable};
@@ -80,20 +83,27 @@ fn write_table(
         let cell = |column: &&Column| Cell::new(column.name).add_attribute(Attribute::Bold);
         table.set_header(columns.iter().map(cell).collect::<Vec<_>>());
     }
+    let mut widths = vec![0; columns.len()];
     for (region, capacity) in rows {
-        let cell = |column: &&Column| {
-            let text = printable(&joined(column.value(region, capacity), style.bytes, ", "));
+        let cell = |(column, width): (&&Column, &mut u16)| {
+            let value = column.value(region, capacity);
+            *width = longest_part(&value).max(*width);
+            let text = printable(&joined(value, style.bytes, ", "));
             colored(Cell::new(text), column, capacity.state)
         };
-        table.add_row(columns.iter().map(cell).collect::<Vec<_>>());
+        table.add_row(columns.iter().zip(&mut widths).map(cell).collect::<Vec<_>>());
     }
-    for (index, column) in columns.iter().enumerate() {
-        if let Some(set) = table.column_mut(index) {
-            set.set_padding((0, GAP));
-            if column.kind.is_numeric() {
-                set.set_cell_alignment(CellAlignment::Right);
-            }
+    for ((index, column), width) in columns.iter().enumerate().zip(widths) {
+        let Some(set) = table.column_mut(index) else { continue };
+        set.set_padding((0, GAP));
+        if column.kind.is_numeric() {
+            set.set_cell_alignment(CellAlignment::Right);
         }
+        // Lists may take several lines; no value is ever cut, however narrow the terminal.
+        set.set_constraint(match column.kind {
+            Kind::List => ColumnConstraint::LowerBoundary(Width::Fixed(width)),
+            Kind::Text | Kind::Number | Kind::Bytes => ColumnConstraint::ContentWidth,
+        });
     }
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
@@ -109,6 +119,13 @@ fn colored(cell: Cell, column: &Column, state: State) -> Cell {
         State::Unknown if column.name == "STATE" => cell.fg(Color::Yellow),
         State::Unknown => cell,
     }
+}
+
+/// How wide a list's column must be at least: its longest value and a comma.
+fn longest_part(value: &Value) -> u16 {
+    let Value::List(texts) = value else { return 0 };
+    let longest = texts.iter().map(|text| printable(text).chars().count() + 1).max();
+    longest.and_then(|width| u16::try_from(width).ok()).unwrap_or(0)
 }
 
 fn write_raw(

@@ -5,8 +5,7 @@
 //! standard error behind `! `, and the exit code behind `? ` where it is not 0.
 //! `UPDATE_GOLDEN=1` writes the files anew: read the difference.
 
-mod support;
-
+use crate::support;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! Every JSON document of every recorded machine is what its schema says.
 
-mod support;
-
+use crate::support;
 use std::process::Command;
 
 use jsonschema::{Registry, Validator};

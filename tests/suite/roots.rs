@@ -1,7 +1,5 @@
 //! The roots a host can be read from: what each refuses, and that all give the same answer.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -9,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support;
+use crate::support::tree::{Tree, gzip};
 use egm_probe::host::{Host, Needs};
 use egm_probe::sysroot::{FileKind, Sysroot};
-use support::tree::{Tree, gzip};
 use tar::{Builder, EntryType, Header};
 
 /// Why an archive was refused.

@@ -1,12 +1,10 @@
 //! The recorded machines themselves: those that were made up are what the builder makes.
 
-mod support;
-
 use std::fs;
 use std::io::Read;
 
+use crate::support::{archive, machines, tree};
 use flate2::read::GzDecoder;
-use support::{archive, machines, tree};
 
 /// `UPDATE_FIXTURES=1` writes them anew.
 #[test]

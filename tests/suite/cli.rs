@@ -1,0 +1,160 @@
+//! The program at its edges: terminals, closed pipes, full disks, wrong usage.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+
+use crate::support;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+fn gb200(args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg("--from").arg(support::archive("gb200-full-gpu-list")).args(args);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    for args in [&["list"][..], &["list", "--json"], &["show"], &["list", "-H"], &["--help"]] {
+        let mut child = gb200(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((stderr.as_str(), child.wait().unwrap().code()), ("", Some(0)), "{args:?}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    for args in [&["list"][..], &["list", "--json"], &["show"], &["list", "-H"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = gb200(args).stdout(full).output().unwrap();
+        assert_eq!(
+            text(&output.stderr),
+            "egm-probe: cannot write the output: No space left on device\n",
+            "{args:?}"
+        );
+        assert_eq!(output.status.code(), Some(4), "{args:?}");
+    }
+}
+
+/// Runs the program on a terminal of so many columns.
+fn on_terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option<String> {
+    let script = format!("stty rows 24 cols {columns}; exec {PROGRAM} {args}");
+    let output: Output = Command::new("script")
+        .args(["-qec", &script, "/dev/null"])
+        .env_remove("NO_COLOR")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{output:?}");
+    Some(text(&output.stdout).replace("\r\n", "\n"))
+}
+
+fn terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option<String> {
+    let archive = support::archive("gb200-full-gpu-list");
+    let shown = on_terminal(columns, &format!("--from {} {args}", archive.display()), environment);
+    if shown.is_none() {
+        support::skip("there is no script(1) to make a terminal");
+    }
+    shown
+}
+
+#[test]
+fn a_table_fits_the_terminal_and_never_cuts_a_value() {
+    for columns in [200, 80, 70, 61] {
+        let Some(shown) = terminal(columns, "list --color never", &[]) else { return };
+        let widest = shown.lines().map(str::len).max().unwrap();
+        assert!(widest <= usize::from(columns), "{widest} of {columns}:\n{shown}");
+    }
+    let narrow = "\
+DEVICE  NODE     SIZE  FREE  STATE    GPUS           OWNER
+egm4       0  447 GiB     -  unknown  0008:01:00.0,  root:kvm
+                                      0009:01:00.0
+egm5       1  447 GiB     -  unknown  0018:01:00.0,  root:kvm
+                                      0019:01:00.0
+";
+    for columns in [61, 40, 1] {
+        assert_eq!(terminal(columns, "list --color never", &[]).unwrap(), narrow, "{columns}");
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let Some(shown) = terminal(120, "list", &[]) else { return };
+    assert!(shown.contains("\x1b[1mDEVICE"), "{shown:?}");
+    let plain = |shown: String| !shown.contains('\x1b');
+    assert!(plain(terminal(120, "list", &[("NO_COLOR", "1")]).unwrap()));
+    assert!(plain(terminal(120, "list --color never", &[]).unwrap()));
+    assert!(!plain(terminal(120, "list --color=always", &[("NO_COLOR", "1")]).unwrap()));
+    assert!(!plain(terminal(120, "list", &[("NO_COLOR", "")]).unwrap()));
+    let piped = gb200(&["list"]).output().unwrap();
+    assert!(plain(text(&piped.stdout)));
+    let piped = gb200(&["list", "--color", "always"]).output().unwrap();
+    assert!(!plain(text(&piped.stdout)));
+}
+
+#[test]
+fn global_options_stand_before_or_after_the_command() {
+    let archive = support::archive("gb200-full-gpu-list");
+    let archive = archive.to_str().unwrap();
+    let run = |args: &[&str]| {
+        let output = Command::new(PROGRAM).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let before = run(&["--from", archive, "--color", "never", "list"]);
+    assert_eq!(before, run(&["list", "--from", archive, "--color", "never"]));
+    assert_eq!(before, run(&["ls", &format!("--from={archive}")]));
+}
+
+#[test]
+fn wrong_usage_is_told_on_stderr_with_its_own_code() {
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["list", "--frobnicate"],
+        &["list", "-o", ""],
+        &["list", "-o", "DEVICE,,SIZE"],
+        &["list", "-o", "+"],
+        &["list", "-O", "-o", "SIZE"],
+        &["list", "--sysroot", "/", "--from", "x"],
+        &["show", "egm٤"],
+        &["show", "--gpu", "\x1b[31m"],
+    ] {
+        let output = Command::new(PROGRAM).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for args in [&["--help"][..], &["-h"], &["help"], &["list", "--help"], &["--version"]] {
+        let output = Command::new(PROGRAM).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn arguments_that_are_not_text_are_refused_and_do_not_panic() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let junk = OsStr::from_bytes(b"\xff\xfe");
+    for args in [vec![junk], vec!["list".as_ref(), junk], vec!["show".as_ref(), junk]] {
+        let output = Command::new(PROGRAM).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+    }
+    // A path may be anything.
+    let output =
+        Command::new(PROGRAM).args(["list".as_ref(), "--from".as_ref(), junk]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+}

@@ -1,0 +1,361 @@
+//! The unmodified program on a running host: with a recorded machine in place of `/sys`, under
+//! umockdev, and watched by strace. These need Linux tools, and most of them root; where they
+//! cannot run they say why, and with `EGM_PROBE_TEST_ALL` set, as in CI, they fail.
+
+use crate::support;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+/// A recorded machine as files. Its device nodes are left out: see [`NODES`].
+fn extract(machine: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new("tar")
+        .args(["--exclude=dev/*", "-xzf"])
+        .arg(support::archive(machine))
+        .current_dir(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    folder
+}
+
+/// Whether a tool can be used here; says so where it cannot.
+fn can(what: &str, probe: &[&str]) -> bool {
+    let output = Command::new(probe[0]).args(&probe[1..]).output();
+    let works = output.is_ok_and(|output| output.status.success());
+    if !works {
+        support::skip(&format!("{what} does not work ({})", probe.join(" ")));
+    }
+    works
+}
+
+fn can_overlay(folder: &Path) -> bool {
+    let mount = format!("mount -t overlay o -o lowerdir={0}/sys:/sys /sys", folder.display());
+    can("an overlay on /sys in a mount namespace", &["unshare", "-m", "sh", "-c", &mount])
+}
+
+/// A private /dev with nodes as the machine's driver makes them, and one that is another's.
+const NODES: &str = "mount -t tmpfs tmpfs /dev
+    mknod -m 0640 /dev/egm4 c 510 4
+    mknod -m 0666 /dev/egm5 c 1 5";
+
+/// Runs a script in a mount namespace where the machine's /sys lies over the host's.
+fn on_host(folder: &Path, script: &str) -> Output {
+    let setup = format!(
+        "set -e
+        mount --make-rprivate /
+        mount -t overlay o -o lowerdir={}/sys:/sys /sys
+        {script}",
+        folder.display()
+    );
+    Command::new("unshare").args(["-m", "sh", "-c", &setup]).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_machine_in_place_of_sys_is_listed_without_any_option() {
+    let folder = extract("gb200-full-gpu-list");
+    if !can_overlay(folder.path()) {
+        return;
+    }
+    let live = json(&on_host(folder.path(), &format!("{NODES}\nexec {PROGRAM} list --json")));
+    let recorded = Command::new(PROGRAM)
+        .arg("--from")
+        .arg(support::archive("gb200-full-gpu-list"))
+        .args(["list", "--json"])
+        .output()
+        .unwrap();
+    let mut expected = json(&recorded);
+    let device = &mut expected["regions"][0]["device"];
+    device["mode"] = "0640".into();
+    device["group"] = "root".into();
+    // The second node is of another number: neither its mode nor its owner is the region's.
+    let device = &mut expected["regions"][1]["device"];
+    for field in ["mode", "user", "group"] {
+        device[field] = Value::Null;
+    }
+    expected["regions"][1]["warnings"] = serde_json::json!([
+        "/dev/egm5: not the region's device node: found character device 1:5, expected 510:5"
+    ]);
+    assert_eq!(without_names(live), without_names(expected));
+}
+
+/// Names come from the host's own list, and hosts have different ones.
+fn without_names(mut document: Value) -> Value {
+    for region in document["regions"].as_array_mut().unwrap() {
+        for gpu in region["gpus"].as_array_mut().unwrap() {
+            gpu["name"] = Value::Null;
+        }
+    }
+    document
+}
+
+#[test]
+fn a_mocked_device_is_listed_with_the_links_that_udev_gave_it() {
+    if !can("umockdev", &["umockdev-run", "--version"]) {
+        return;
+    }
+    let device = support::fixtures().join("gb200.umockdev");
+    let run = |args: &[&str]| {
+        Command::new("umockdev-run")
+            .arg("--device")
+            .arg(&device)
+            .args(["--", PROGRAM])
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let list = json(&run(&["list", "--json"]));
+    let region = &list["regions"][0];
+    assert_eq!(region["name"], "egm4");
+    assert_eq!(region["size"], 479_962_595_328_u64);
+    assert_eq!(region["shape"], "gpu-list");
+    assert_eq!(region["device"]["mode"], "0600");
+    let gpus: Vec<_> = region["gpus"].as_array().unwrap().iter().collect();
+    assert_eq!(gpus[0]["address"], "0008:01:00.0");
+    assert_eq!(gpus[1]["address"], "0009:01:00.0");
+    assert_eq!(gpus[1]["driver"], "nvgrace_gpu_vfio_pci");
+    // umockdev shows no NUMA nodes, so what the GPUs say of theirs cannot be held against any.
+    assert_eq!(region["numa_node"], Value::Null);
+
+    if cfg!(feature = "udev") {
+        let show = json(&run(&["show", "egm4", "--json"]));
+        let links = &show["regions"][0]["links"];
+        assert_eq!(*links, serde_json::json!(["/dev/grace-egm/by-node/0"]));
+    }
+}
+
+/// The paths that a command line opens, and how often; but for those that every program opens.
+fn opened(args: &[&str], wrapper: &[&str]) -> BTreeMap<PathBuf, usize> {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-s", "4096", "-e", "trace=openat,open,openat2,creat", "-o"]);
+    command.arg(log.path()).args(wrapper).arg(PROGRAM).args(args);
+    let output = command.output().unwrap();
+    let mut paths = BTreeMap::new();
+    for line in fs::read_to_string(log.path()).unwrap().lines() {
+        let path = line.split('"').nth(1).unwrap_or_else(|| panic!("{line}: {output:?}"));
+        // The loader's, and the C library's, which looks for the end of the stack.
+        let is_loader =
+            path.ends_with("/ld.so.cache") || path.contains(".so.") || path == "/proc/self/maps";
+        if !is_loader && !line.contains("ENOENT") {
+            *paths.entry(PathBuf::from(path)).or_default() += 1;
+        }
+    }
+    paths
+}
+
+const COMMANDS: [&[&str]; 7] = [
+    &["list"],
+    &["list", "--json"],
+    &["list", "-O"],
+    &["list", "-o", "DEVICE,SIZE"],
+    &["show"],
+    &["show", "egm5", "--json"],
+    &["show", "--gpu", "0009:01:00.0"],
+];
+
+#[test]
+fn no_file_is_opened_twice_and_no_device_ever() {
+    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        return;
+    }
+    for machine in support::machines() {
+        let folder = extract(&machine);
+        // What must not be opened is there to be opened.
+        fs::create_dir_all(folder.path().join("dev")).unwrap();
+        for region in ["egm4", "egm5"] {
+            fs::write(folder.path().join("dev").join(region), "").unwrap();
+        }
+        let root = folder.path().to_str().unwrap();
+        // All of them on the full machine; on the others those that read the most.
+        let commands = if machine == "gb200-full-gpu-list" {
+            &COMMANDS[..]
+        } else {
+            &[&["list", "--json"][..], &["show"]]
+        };
+        for command in commands {
+            let args = [&["--sysroot", root], *command].concat();
+            let opened = opened(&args, &[]);
+            for (path, count) in &opened {
+                assert_eq!(*count, 1, "{command:?} on {machine} opens {}", path.display());
+                let within = path.strip_prefix(root).unwrap_or(path);
+                assert!(!within.starts_with("dev"), "opens {}", path.display());
+                assert!(!path.starts_with("/dev"), "opens {}", path.display());
+            }
+            let has_regions = folder.path().join("sys/class/egm").exists();
+            assert!(!has_regions || !opened.is_empty(), "strace saw nothing of {command:?}");
+        }
+    }
+}
+
+#[test]
+fn an_archive_is_the_only_file_that_is_opened_for_it() {
+    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        return;
+    }
+    let archive = support::archive("gb200-full-gpu-list");
+    for command in COMMANDS {
+        let args = [&["--from", archive.to_str().unwrap()], command].concat();
+        let opened = opened(&args, &[]);
+        assert_eq!(opened.into_iter().collect::<Vec<_>>(), [(archive.clone(), 1)], "{command:?}");
+    }
+}
+
+#[test]
+fn on_the_running_host_no_device_is_opened_either() {
+    let folder = extract("gb200-full-gpu-list");
+    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) || !can_overlay(folder.path())
+    {
+        return;
+    }
+    for command in COMMANDS {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let output = on_host(
+            folder.path(),
+            &format!(
+                "{NODES}\nexec strace -f -qq -e trace=openat,open,openat2 -o {} {PROGRAM} {}",
+                log.path().display(),
+                command.join(" ")
+            ),
+        );
+        assert!(output.status.success(), "{output:?}");
+        let log = fs::read_to_string(log.path()).unwrap();
+        assert!(log.contains("/sys/class/egm"), "strace saw nothing");
+        assert!(!log.contains("\"/dev"), "{command:?} opens a device:\n{log}");
+    }
+}
+
+#[test]
+fn a_host_without_egm_is_an_empty_list() {
+    if Path::new("/sys/class/egm").exists() {
+        support::skip("this host has EGM");
+        return;
+    }
+    let run = |args: &[&str]| Command::new(PROGRAM).args(args).output().unwrap();
+    let list = run(&["list"]);
+    assert_eq!((list.status.code(), list.stdout.len()), (Some(0), 0));
+    assert_eq!(json(&run(&["list", "--json"]))["regions"], serde_json::json!([]));
+    let show = run(&["show", "egm4"]);
+    assert_eq!((show.status.code(), show.stdout.len()), (Some(3), 0));
+    assert!(String::from_utf8_lossy(&show.stderr).contains("no EGM region on this host"));
+}
+
+#[test]
+fn an_attribute_that_cannot_be_read_takes_down_nothing_else() {
+    let folder = extract("gb200-full-standalone");
+    let size = folder.path().join("sys/devices/virtual/egm/egm4/egm_size");
+    let inject = ["strace", "-qq", "-o", "/dev/null", "-P", size.to_str().unwrap()];
+    if !can("strace", &[&inject[..], &["true"]].concat()) {
+        return;
+    }
+    for (call, error, said) in [
+        ("read", "EIO", "Input/output error"),
+        ("openat", "EACCES", "Permission denied"),
+        ("openat", "ENOENT", "not there, so the size is unknown"),
+        ("openat", "ENOMEM", "Cannot allocate memory"),
+        ("read", "ENODEV", "No such device"),
+    ] {
+        let output = Command::new(inject[0])
+            .args(&inject[1..])
+            .args(["-e", &format!("inject={call}:error={error}")])
+            .args([PROGRAM, "list", "-n", "-b", "-o", "DEVICE,SIZE,NODE,GPUS", "-r", "--sysroot"])
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "egm4 - 0 0008:01:00.0,0009:01:00.0\n\
+             egm5 479962595328 1 0018:01:00.0,0019:01:00.0\n",
+            "{call} gives {error}"
+        );
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            stderr,
+            format!("egm-probe: warning: egm4: /sys/devices/virtual/egm/egm4/egm_size: {said}\n")
+        );
+    }
+}
+
+/// A machine whose files can be changed while it is in place of /sys: bound, not overlaid.
+fn on_bound_host(folder: &Path, script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c"]).arg(format!(
+        "mount --make-rprivate / && mount --bind {}/sys /sys && {script}",
+        folder.display()
+    ));
+    command
+}
+
+#[test]
+fn a_region_that_is_being_made_is_read_again_until_it_is_whole() {
+    let folder = extract("gb200-just-made");
+    let inject = ["strace", "-qq", "-f", "-o", "/dev/null", "-e"];
+    if !can_overlay(folder.path())
+        || !can("strace", &[&inject[..], &["trace=openat", "true"]].concat())
+    {
+        return;
+    }
+    // Each pause takes half a second more, so that the driver has time to be slow.
+    let script = format!(
+        "exec {} inject=nanosleep,clock_nanosleep:delay_exit=500000 {PROGRAM} list --json",
+        inject.join(" ")
+    );
+    let program = on_bound_host(folder.path(), &script).stdout(Stdio::piped()).spawn().unwrap();
+    thread::sleep(Duration::from_millis(700));
+    let region = folder.path().join("sys/devices/virtual/egm/egm5");
+    fs::write(region.join("dev"), "510:5\n").unwrap();
+    fs::write(region.join("egm_size"), "0x6fc0000000\n").unwrap();
+    fs::write(region.join("gpu_devices"), "0018:01:00.0\n0019:01:00.0\n").unwrap();
+    let list = json(&program.wait_with_output().unwrap());
+    let region = &list["regions"][1];
+    assert_eq!(region["size"], 479_962_595_328_u64);
+    assert_eq!(region["gpus"].as_array().unwrap().len(), 2);
+    let warnings = region["warnings"].to_string();
+    assert!(!warnings.contains("incomplete"), "{warnings}");
+}
+
+#[test]
+fn a_region_that_stays_incomplete_is_listed_with_a_warning() {
+    let folder = extract("gb200-just-made");
+    if !can_overlay(folder.path()) {
+        return;
+    }
+    let command = format!("exec {PROGRAM} list --json");
+    let list = json(&on_bound_host(folder.path(), &command).output().unwrap());
+    assert_eq!(list["regions"][0]["name"], "egm4");
+    assert!(!list["regions"][0]["warnings"].to_string().contains("incomplete"));
+    assert_eq!(list["regions"][1]["name"], "egm5");
+    assert_eq!(list["regions"][1]["size"], Value::Null);
+    let warnings = list["regions"][1]["warnings"].to_string();
+    assert!(warnings.contains("incomplete after 5 reads"), "{warnings}");
+}
+
+#[test]
+fn a_region_that_is_removed_meanwhile_is_not_listed() {
+    let folder = extract("gb200-just-made");
+    if !can_overlay(folder.path()) || !can("strace", &["strace", "-V"]) {
+        return;
+    }
+    let script = format!(
+        "exec strace -qq -f -o /dev/null -e inject=nanosleep,clock_nanosleep:delay_exit=500000 \
+         {PROGRAM} list -n -o DEVICE"
+    );
+    let program = on_bound_host(folder.path(), &script).stdout(Stdio::piped()).spawn().unwrap();
+    thread::sleep(Duration::from_millis(700));
+    fs::remove_file(folder.path().join("sys/class/egm/egm5")).unwrap();
+    assert_eq!(program.wait_with_output().unwrap().stdout, b"egm4\n");
+}

@@ -1,0 +1,9 @@
+//! The tests of the whole program, in one binary so that one line tells how they went.
+
+mod cli;
+mod golden;
+mod live;
+mod machines;
+mod roots;
+mod schema;
+mod support;
