@@ -32,6 +32,11 @@ pub mod warning;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+/// The README's examples are tested, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 mod names;
 mod sysfs;
 mod udev_links;

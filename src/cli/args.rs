@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::host::{BadRegionName, RegionName};
+use crate::output::table;
 use crate::pci::PciAddress;
 
 /// Find the EGM memory regions of NVIDIA Grace hosts
@@ -32,28 +34,27 @@ pub(super) struct Global {
     /// Read the host that was captured into FILE, a tar or tar.gz; - is standard input
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) from: Option<PathBuf>,
-    /// When to use colours
+    /// When to use colours; auto is on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
     pub(super) color: When,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum When {
-    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the EGM regions, one a line
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = columns_help())]
     List(ListArgs),
     /// Show everything known about regions or GPUs
     Show(ShowArgs),
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
 }
 
 #[derive(Args, Debug)]
@@ -96,6 +97,20 @@ pub(super) struct ShowArgs {
     /// JSON (egm-probe.show/1)
     #[arg(short = 'J', long)]
     pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub(super) shell: Shell,
+}
+
+/// The columns, from the table that makes them.
+fn columns_help() -> String {
+    let mut help = b"Columns:\n".to_vec();
+    // Writing to a vector cannot fail.
+    let _ = table::write_columns(&mut help, "  ");
+    String::from_utf8_lossy(&help).trim_end().to_owned()
 }
 
 fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {

@@ -19,7 +19,7 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
     if args.list_columns {
-        table::write_columns(out, &COLUMNS)?;
+        table::write_columns(out, "")?;
         return Ok(Exit::Done);
     }
     let columns = columns(args)?;

@@ -110,6 +110,13 @@ fn execute(
     match &cli.command {
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
+        Command::Completions(args) => {
+            // The generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut command(), "egm-probe", &mut script);
+            out.write_all(&script)?;
+            Ok(Exit::Done)
+        }
     }
 }
 

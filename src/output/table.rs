@@ -7,7 +7,7 @@ use comfy_table::{
     presets,
 };
 
-use super::columns::{Column, Kind, Value};
+use super::columns::{COLUMNS, Column, Kind, Value};
 use crate::capacity::{Capacity, State};
 use crate::host::Region;
 use crate::text::{escape, printable};
@@ -101,7 +101,7 @@ fn write_table(
         }
         // Lists may take several lines; no value is ever cut, however narrow the terminal.
         set.set_constraint(match column.kind {
-            Kind::List => ColumnConstraint::LowerBoundary(Width::Fixed(width)),
+            Kind::List => ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(GAP))),
             Kind::Text | Kind::Number | Kind::Bytes => ColumnConstraint::ContentWidth,
         });
     }
@@ -178,13 +178,13 @@ fn joined(value: Value, bytes: bool, separator: &str) -> String {
     }
 }
 
-/// Writes the columns there are, with their kinds and meanings.
+/// Writes the columns there are, with their kinds and meanings, one a line.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_columns(out: &mut dyn Write, columns: &[Column]) -> io::Result<()> {
-    for Column { name, kind, help, .. } in columns {
-        writeln!(out, "{name:<9} {kind:<7} {help}")?;
+pub fn write_columns(out: &mut dyn Write, indent: &str) -> io::Result<()> {
+    for Column { name, kind, help, .. } in &COLUMNS {
+        writeln!(out, "{indent}{name:<9} {kind:<7} {help}")?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ fn current(golden: &str, folder: &Path) -> String {
     text
 }
 
-fn run<'a>(args: impl Iterator<Item = &'a str>, folder: &Path) -> String {
+pub(crate) fn run<'a>(args: impl Iterator<Item = &'a str>, folder: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
         .args(args)
         .current_dir(folder)

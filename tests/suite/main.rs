@@ -1,6 +1,7 @@
 //! The tests of the whole program, in one binary so that one line tells how they went.
 
 mod cli;
+mod docs;
 mod golden;
 mod live;
 mod machines;
