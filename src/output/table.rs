@@ -121,11 +121,13 @@ fn colored(cell: Cell, column: &Column, state: State) -> Cell {
     }
 }
 
-/// How wide a list's column must be at least: its longest value and a comma.
+/// How wide a list's column must be at least: its longest value, with the comma behind it.
 fn longest_part(value: &Value) -> u16 {
     let Value::List(texts) = value else { return 0 };
-    let longest = texts.iter().map(|text| printable(text).chars().count() + 1).max();
-    longest.and_then(|width| u16::try_from(width).ok()).unwrap_or(0)
+    let commas = texts.iter().skip(1).map(|_| 1).chain([0]);
+    let widths =
+        texts.iter().zip(commas).map(|(text, comma)| printable(text).chars().count() + comma);
+    widths.max().and_then(|width| u16::try_from(width).ok()).unwrap_or(0)
 }
 
 fn write_raw(
