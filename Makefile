@@ -2,23 +2,29 @@
 #
 #   make demo      build, and show a recorded GB200
 #   make check     every test and check
+#   make bench     how fast it is, beside other tools
+#   make           build
 #   make install   as root; PREFIX and DESTDIR as usual
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CARGO   := ./tools/cargo
-GB200   := tests/fixtures/gb200-full-gpu-list/host.tar.gz
-PROGRAM := target/release/egm-probe
+BINDIR  ?= $(PREFIX)/bin
+MANDIR  ?= $(PREFIX)/share/man
+# Not CARGO: that one is exported to the script, which would find itself.
+RUN     := ./tools/cargo
+GB200   := tests/fixtures/claims-vm/host.tar.gz
+PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
 
-.PHONY: all build demo check golden install uninstall clean
+.PHONY: all build demo check bench golden install uninstall clean
 
 all: build
 
 build:
-	./tools/install-deps build
-	$(CARGO) build --release --locked
+	$(RUN) build --release --locked
 
-demo: build
+demo:
+	./tools/install-deps build
+	$(RUN) build --release --locked
 	@printf '\n$$ egm-probe list\n'
 	@$(PROGRAM) --from $(GB200) list
 	@printf '\n$$ egm-probe show egm4\n'
@@ -28,18 +34,27 @@ demo: build
 check:
 	./tools/install-deps test
 	./tools/lint
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
-	$(CARGO) check --locked --quiet --lib --no-default-features
-	$(CARGO) test --locked --quiet --doc
-	$(CARGO) test --locked --lib --bins --tests
+	RUSTDOCFLAGS='-D warnings' $(RUN) doc --locked --no-deps --quiet
+	$(RUN) check --locked --quiet --lib --no-default-features
+	$(RUN) check --locked --quiet --no-default-features --features cli
+	$(RUN) test --locked --quiet --doc
+	$(RUN) test --locked --lib --bins --tests
+
+bench:
+	./tools/install-deps bench
+	$(RUN) build --release --locked
+	./benches/holders.sh $(PROGRAM)
+	$(RUN) bench --locked --quiet
 
 # Writes anew what the tests hold the program against; read the difference.
 golden:
-	UPDATE_FIXTURES=1 UPDATE_GOLDEN=1 $(CARGO) test --locked --quiet --test suite
+	UPDATE_FIXTURES=1 UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test suite
 
-install: build
-	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/egm-probe
-	install -D -m 0644 man/egm-probe.1 $(DESTDIR)$(PREFIX)/share/man/man1/egm-probe.1
+# Builds nothing: root need not have a compiler.
+install:
+	@test -x $(PROGRAM) || { echo 'nothing is built yet: run make first' >&2; exit 1; }
+	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(BINDIR)/egm-probe
+	install -D -m 0644 man/egm-probe.1 $(DESTDIR)$(MANDIR)/man1/egm-probe.1
 	install -D -m 0644 completions/egm-probe.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe
 	install -D -m 0644 completions/_egm-probe \
@@ -48,11 +63,11 @@ install: build
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/egm-probe \
-		$(DESTDIR)$(PREFIX)/share/man/man1/egm-probe.1 \
+	rm -f $(DESTDIR)$(BINDIR)/egm-probe \
+		$(DESTDIR)$(MANDIR)/man1/egm-probe.1 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egm-probe \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish
 
 clean:
-	$(CARGO) clean
+	$(RUN) clean

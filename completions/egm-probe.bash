@@ -50,7 +50,7 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --color --help --version list ls show completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -76,7 +76,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__completions)
-            opts="-h -V --sysroot --from --color --help --version bash elvish fish powershell zsh"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -172,7 +172,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__list)
-            opts="-o -O -b -n -r -P -J -H -h -V --output --output-all --bytes --noheadings --raw --pairs --json --list-columns --sysroot --from --color --help --version"
+            opts="-o -O -b -n -r -P -J -H -h -V --output --output-all --bytes --noheadings --raw --pairs --json --list-columns --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -206,7 +206,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__show)
-            opts="-J -h -V --gpu --json --sysroot --from --color --help --version"
+            opts="-J -h -V --gpu --json --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

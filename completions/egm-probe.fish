@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_egm_probe_global_optspecs
-    string join \n sysroot= from= color= h/help V/version
+    string join \n sysroot= from= no-occupancy color= h/help V/version
 end
 
 function __fish_egm_probe_needs_command
@@ -29,6 +29,7 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -l from -d 'Read the h
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "list" -d 'List the EGM regions, one a line'
@@ -47,8 +48,9 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s b -l bytes 
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s n -l noheadings -d 'Leave out the header'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s r -l raw -d 'One blank between columns; blanks in values are escaped'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s P -l pairs -d 'NAME="value" pairs, for shells'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s J -l json -d 'JSON (egm-probe.list/1): every field, sizes in bytes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s J -l json -d 'JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s H -l list-columns -d 'List the columns there are, and exit'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
@@ -62,8 +64,9 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s b -l bytes -d
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s n -l noheadings -d 'Leave out the header'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s r -l raw -d 'One blank between columns; blanks in values are escaped'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s P -l pairs -d 'NAME="value" pairs, for shells'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s J -l json -d 'JSON (egm-probe.list/1): every field, sizes in bytes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s J -l json -d 'JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s H -l list-columns -d 'List the columns there are, and exit'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -d 'GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
@@ -73,6 +76,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l color -d 'W
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s J -l json -d 'JSON (egm-probe.show/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
@@ -80,6 +84,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l from
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show completions help" -f -a "list" -d 'List the EGM regions, one a line'

@@ -1,16 +1,26 @@
-//! How much of a region is free.
+//! How much of a region is free. Pure.
+//!
+//! A region belongs to one virtual machine at a time: the older drivers let a second one map the
+//! same memory, the newer ones refuse it. So what its holder leaves unmapped is not free but
+//! stranded.
 
 use serde::Serialize;
 
+use crate::claims::{Claim, Ranges, Sight};
 use crate::units::Bytes;
 
-/// Whether a region can be given to a virtual machine. A region belongs to one at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+/// Whether a region can be given to a virtual machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum State {
-    /// Who holds the region was not looked for, or could not be seen.
-    #[default]
+    /// Nobody holds it, and no virtual machine is defined with it.
+    Free,
+    /// A process holds it, or a virtual machine with it is running.
+    InUse,
+    /// Nobody holds it, but a virtual machine that is off is defined with it.
+    Defined,
+    /// Who holds it was not looked for, or could not be seen.
     Unknown,
 }
 
@@ -19,30 +29,142 @@ impl State {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Free => "free",
+            Self::InUse => "in-use",
+            Self::Defined => "defined",
             Self::Unknown => "unknown",
         }
     }
 }
 
-/// How much of what could be seen was looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Occupancy {
-    /// Holders were not looked for.
-    #[default]
-    Skipped,
-}
-
 /// What of a region is free. Unknown is `None`, never 0 and never the whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// ```
+/// use egm_probe::capacity::{Capacity, State};
+/// use egm_probe::claims::Sight;
+/// use egm_probe::units::Bytes;
+///
+/// let size = Some(Bytes(64 << 30));
+/// assert_eq!(Capacity::of(size, &[], Sight::Complete).free, size);
+/// let unseen = Capacity::of(size, &[], Sight::Partial);
+/// assert_eq!((unseen.state, unseen.free), (State::Unknown, None));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Whether it can be given away.
     pub state: State,
-    /// What a virtual machine can have of it.
+    /// What a virtual machine can have of it: all or nothing.
     pub free: Option<Bytes>,
-    /// What its holder has mapped.
+    /// What its holders have mapped.
     pub held: Option<Bytes>,
-    /// What its holder leaves unmapped, and nobody else can have.
+    /// What its holders leave unmapped, and nobody else can have.
     pub stranded: Option<Bytes>,
+}
+
+impl Capacity {
+    /// The capacity of a region of this size, with these claims on it, as far as was looked.
+    #[must_use]
+    pub fn of(size: Option<Bytes>, claims: &[Claim], sight: Sight) -> Self {
+        let nothing = Some(Bytes(0));
+        if claims.iter().any(Claim::is_held) {
+            let held = held(claims);
+            let stranded = size.zip(held).map(|(size, held)| Bytes(size.0.saturating_sub(held.0)));
+            return Self { state: State::InUse, free: nothing, held, stranded };
+        }
+        match sight {
+            Sight::Skipped | Sight::Partial => {
+                Self { state: State::Unknown, free: None, held: None, stranded: None }
+            }
+            Sight::Complete | Sight::PartialNothingOpen => {
+                let state = if claims.is_empty() { State::Free } else { State::Defined };
+                Self { state, free: size, held: nothing, stranded: nothing }
+            }
+        }
+    }
+}
+
+/// The union of what is mapped; where no process was seen, what is defined.
+fn held(claims: &[Claim]) -> Option<Bytes> {
+    let mut processes = claims
+        .iter()
+        .filter_map(|claim| match claim {
+            Claim::Process(process) => Some(&process.ranges),
+            Claim::Libvirt(_) => None,
+        })
+        .peekable();
+    if processes.peek().is_some() {
+        return Some(processes.collect::<Ranges>().total());
+    }
+    let running = claims.iter().filter_map(|claim| match claim {
+        Claim::Libvirt(domain) if domain.is_running => Some(domain.size),
+        _ => None,
+    });
+    running.reduce(|a, b| Some(Bytes(a?.0.saturating_add(b?.0)))).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Capacity, State};
+    use crate::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
+    use crate::units::Bytes;
+
+    fn process(parts: &[(u64, u64)]) -> Claim {
+        let ranges = parts.iter().copied().collect();
+        Claim::Process(ProcessClaim { pid: 1, command: None, user: None, domain: None, ranges })
+    }
+
+    fn domain(is_running: bool, size: Option<u64>) -> Claim {
+        let (domain, file) = ("vm".into(), "/x".into());
+        Claim::Libvirt(LibvirtClaim { domain, is_running, size: size.map(Bytes), file })
+    }
+
+    /// State, free, held, stranded of a region of 100 bytes.
+    fn of(claims: &[Claim], sight: Sight) -> (State, Option<u64>, Option<u64>, Option<u64>) {
+        let Capacity { state, free, held, stranded } =
+            Capacity::of(Some(Bytes(100)), claims, sight);
+        let number = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.0);
+        (state, number(free), number(held), number(stranded))
+    }
+
+    #[test]
+    fn only_what_was_seen_to_be_free_is_free() {
+        use Sight::{Complete, Partial, PartialNothingOpen, Skipped};
+        use State::{Defined, Free, InUse, Unknown};
+        let full = (InUse, Some(0), Some(100), Some(0));
+        for (claims, sight, expected) in [
+            (vec![], Complete, (Free, Some(100), Some(0), Some(0))),
+            (vec![], PartialNothingOpen, (Free, Some(100), Some(0), Some(0))),
+            (vec![], Partial, (Unknown, None, None, None)),
+            (vec![], Skipped, (Unknown, None, None, None)),
+            (vec![process(&[(0, 100)])], Complete, full),
+            (vec![process(&[(0, 100)])], Partial, full),
+            (vec![process(&[(0, 10), (50, 10)])], Complete, (InUse, Some(0), Some(20), Some(80))),
+            (vec![process(&[])], Complete, (InUse, Some(0), Some(0), Some(100))),
+            (
+                vec![process(&[(0, 60)]), process(&[(40, 40)])],
+                Complete,
+                (InUse, Some(0), Some(80), Some(20)),
+            ),
+            (vec![process(&[(0, 1000)])], Complete, (InUse, Some(0), Some(1000), Some(0))),
+            (vec![domain(false, Some(50))], Complete, (Defined, Some(100), Some(0), Some(0))),
+            (vec![domain(false, Some(50))], Partial, (Unknown, None, None, None)),
+            (vec![domain(true, Some(50))], Partial, (InUse, Some(0), Some(50), Some(50))),
+            (vec![domain(true, None)], Complete, (InUse, Some(0), None, None)),
+            (
+                vec![process(&[(0, 10)]), domain(false, Some(50)), domain(true, Some(50))],
+                Complete,
+                (InUse, Some(0), Some(10), Some(90)),
+            ),
+        ] {
+            assert_eq!(of(&claims, sight), expected, "{claims:?} {sight:?}");
+        }
+    }
+
+    #[test]
+    fn a_region_of_unknown_size_can_be_free_and_nobody_knows_how_much() {
+        let capacity = Capacity::of(None, &[], Sight::Complete);
+        assert_eq!((capacity.state, capacity.free), (State::Free, None));
+        let capacity = Capacity::of(None, &[process(&[(0, 10)])], Sight::Complete);
+        assert_eq!((capacity.held, capacity.stranded), (Some(Bytes(10)), None));
+    }
 }

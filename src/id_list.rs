@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::sysfs::decimal;
+
 /// A set of CPU or node numbers, kept as ranges: a hostile `0-4294967295` costs no more than `0`.
 ///
 /// Reads and displays the kernel's list format (`bitmap_parselist`, lib/bitmap-str.c, without the
@@ -88,16 +90,12 @@ impl FromStr for IdList {
         text.split(',')
             .map(|part| {
                 let (start, end) = part.split_once('-').unwrap_or((part, part));
+                let number = |digits| decimal(digits).ok_or(BadList);
                 let range = number(start)?..=number(end)?;
                 if range.is_empty() { Err(BadList) } else { Ok(range) }
             })
             .collect()
     }
-}
-
-/// A decimal number without the sign that the standard library would take.
-fn number(digits: &str) -> Result<u32, BadList> {
-    if digits.starts_with('+') { Err(BadList) } else { digits.parse().map_err(|_| BadList) }
 }
 
 impl fmt::Display for IdList {

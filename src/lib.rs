@@ -8,7 +8,9 @@
 //!
 //! * [`sysroot`]: the files of a host, running or recorded;
 //! * [`host`]: its regions, GPUs and NUMA nodes;
+//! * [`claims`]: who holds a region, and whose it may become;
 //! * [`capacity`]: what of each region is free;
+//! * [`report`]: all of that together;
 //! * [`output`]: what a person or a script reads.
 //!
 //! Nothing here ever opens `/dev/egm<N>`: the driver would clear the whole region.
@@ -20,10 +22,14 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod capacity;
+pub mod claims;
+pub mod device_number;
+pub mod domain;
 pub mod host;
 pub mod id_list;
 pub mod output;
 pub mod pci;
+pub mod report;
 pub mod sysroot;
 pub mod text;
 pub mod units;
@@ -37,6 +43,6 @@ pub mod cli;
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
-mod names;
+mod pci_names;
 mod sysfs;
 mod udev_links;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use sysfs_class::SysClass;
 
@@ -22,6 +23,7 @@ pub(crate) struct DeviceDir {
 // whatever the path, a wrong one only cannot be read.
 #[allow(unsafe_code)]
 impl SysClass for DeviceDir {
+    /// Never used: what the trait does with it starts at the real `/sys`.
     fn class() -> &'static str {
         "egm"
     }
@@ -92,15 +94,20 @@ fn absent<T>(error: ReadError) -> Result<Option<T>, ReadError> {
     if error.is_absent() { Ok(None) } else { Err(error) }
 }
 
+/// A decimal number: digits and nothing else, where the standard library would take a sign.
+pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|digit| digit.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// A number as the kernel writes it: hexadecimal with `0x`, or decimal.
 pub(crate) fn number(text: &str) -> Option<u64> {
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
         None => (text, 10),
     };
-    // from_str_radix takes a sign.
-    digits.bytes().all(|digit| digit.is_ascii_alphanumeric()).then_some(())?;
-    u64::from_str_radix(digits, radix).ok()
+    // from_str_radix takes a sign, too.
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_number.then(|| u64::from_str_radix(digits, radix).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -2,9 +2,6 @@
 
 use std::fmt::Write;
 
-/// The most characters of a hostile text that are worth showing in a message.
-const SHOWN: usize = 80;
-
 /// A text in which every control character and every character that redirects text is written
 /// as `\x1b` or `\u{202e}`, so that it can do nothing to a terminal.
 ///
@@ -33,19 +30,20 @@ pub fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// The same, cut to a length that fits into a message.
+/// As [`printable`], cut to so many characters.
 #[must_use]
-pub(crate) fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
+pub(crate) fn excerpt(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
         Some((end, _)) => format!("{}...", printable(text.get(..end).unwrap_or(text))),
         None => printable(text),
     }
 }
 
-fn is_plain(c: char) -> bool {
+/// Whether a character can be shown as it is.
+pub(crate) fn is_plain(c: char) -> bool {
     // Marks and overrides of direction, invisible characters, separators of lines.
-    let redirects = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let redirects = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
     !c.is_control() && !redirects
 }
 
@@ -63,6 +61,6 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_between_characters() {
-        assert_eq!(excerpt(&"ü".repeat(100)), format!("{}...", "ü".repeat(80)));
+        assert_eq!(excerpt(&"ü".repeat(100), 80), format!("{}...", "ü".repeat(80)));
     }
 }

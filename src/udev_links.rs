@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::host::DeviceNumber;
+use crate::device_number::DeviceNumber;
+use crate::host::dev_path;
 use crate::sysroot::Sysroot;
 
 /// The links of one device, sorted; `None` where they are not known.
@@ -32,7 +33,7 @@ fn read_database(root: &Sysroot, number: DeviceNumber) -> Option<Vec<PathBuf>> {
 fn parse_database(text: &str) -> Vec<PathBuf> {
     text.lines()
         .filter_map(|line| line.strip_prefix("S:"))
-        .map(|link| Path::new("/dev").join(link.trim_start_matches('/')))
+        .filter_map(|link| dev_path(link.trim_start_matches('/')))
         .collect()
 }
 
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn links_of_the_database_lie_below_dev() {
-        let text = "S:grace-egm/by-node/0\nI:12\nE:ID_X=S:no\nS:/grace-egm/by-gpu/0009:01:00.0\n";
+        let text = "S:grace-egm/by-node/0\nS:../etc/x\nS:\nI:12\nE:ID_X=S:no\nS:/grace-egm/by-gpu/0009:01:00.0\n";
         assert_eq!(
             parse_database(text),
             [

@@ -41,6 +41,46 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A size as libvirt's XML writes it: a number and a unit, KiB where there is none.
+///
+/// `K` and `KiB` are 1024 bytes, `KB` is 1000; upper and lower case are the same
+/// (`virScaleInteger`, src/util/virutil.c).
+///
+/// ```
+/// use egm_probe::units::{Bytes, parse_libvirt};
+///
+/// assert_eq!(parse_libvirt("8388608", None), Some(Bytes(8 << 30)));
+/// assert_eq!(parse_libvirt("8", Some("GiB")), Some(Bytes(8 << 30)));
+/// assert_eq!(parse_libvirt("8", Some("GB")), Some(Bytes(8_000_000_000)));
+/// assert_eq!(parse_libvirt("8 GiB", None), None);
+/// ```
+#[must_use]
+pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
+    let number: u64 = number.trim().parse().ok()?;
+    let unit = unit.unwrap_or("KiB").to_ascii_lowercase();
+    let scale = match unit.as_str() {
+        "b" | "byte" | "bytes" => 1,
+        _ => {
+            let (letter, rest) = unit.split_at_checked(1)?;
+            let base: u64 = match rest {
+                "" | "ib" => 1024,
+                "b" => 1000,
+                _ => return None,
+            };
+            base.pow(match letter {
+                "k" => 1,
+                "m" => 2,
+                "g" => 3,
+                "t" => 4,
+                "p" => 5,
+                "e" => 6,
+                _ => return None,
+            })
+        }
+    };
+    number.checked_mul(scale).map(Bytes)
+}
+
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.0)
@@ -49,7 +89,30 @@ impl Serialize for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::Bytes;
+    use super::{Bytes, parse_libvirt};
+
+    #[test]
+    fn libvirts_units_are_those_of_libvirt() {
+        for (number, unit, bytes) in [
+            ("1", None, Some(1024)),
+            (" 1\n", Some("b"), Some(1)),
+            ("1", Some("bytes"), Some(1)),
+            ("1", Some("k"), Some(1024)),
+            ("1", Some("KB"), Some(1000)),
+            ("1", Some("mib"), Some(1 << 20)),
+            ("1", Some("EB"), Some(1_000_000_000_000_000_000)),
+            ("16", Some("EiB"), None),
+            ("18446744073709551615", None, None),
+            ("-1", None, None),
+            ("", None, None),
+            ("1", Some(""), None),
+            ("1", Some("x"), None),
+            ("1", Some("KiBs"), None),
+            ("1", Some("\u{fc}B"), None),
+        ] {
+            assert_eq!(parse_libvirt(number, unit), bytes.map(Bytes), "{number} {unit:?}");
+        }
+    }
 
     #[test]
     fn sizes_are_shown_in_the_unit_that_people_would_use() {

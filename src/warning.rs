@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::host::{DeviceNumber, NodeId, RegionName};
+use crate::device_number::DeviceNumber;
+use crate::domain::BadDomain;
+use crate::host::{NodeId, RegionName};
 use crate::pci::PciAddress;
 use crate::sysroot::{ReadError, describe};
 use crate::text::{excerpt, printable};
@@ -33,7 +35,7 @@ pub enum Warning {
         unknown: &'static str,
     },
     /// A file says something that it never should.
-    #[error("{}: found `{}`, expected {expected}", shown(path), excerpt(found))]
+    #[error("{}: found `{}`, expected {expected}", shown(path), excerpt(found, FOUND_SHOWN))]
     Malformed {
         /// The host path.
         path: PathBuf,
@@ -41,6 +43,16 @@ pub enum Warning {
         found: String,
         /// What would be right.
         expected: &'static str,
+    },
+    /// There is more of something than any host has; the rest is left out.
+    #[error("{found} {what} are more than any host has; only {limit} are shown")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many are not left out.
+        limit: usize,
     },
     /// A region names no GPU at all.
     #[error("{}: names no GPU in any way known", shown(path))]
@@ -106,6 +118,37 @@ pub enum Warning {
         /// The character device that should be.
         expected: DeviceNumber,
     },
+    /// Several hold one region at a time: with the older drivers they share the same memory.
+    #[error(
+        "HELD BY SEVERAL AT ONCE: {}; they overwrite each other's memory where their parts overlap",
+        holders.join(", ")
+    )]
+    SeveralHolders {
+        /// Who, in short.
+        holders: Vec<String>,
+    },
+    /// Processes that could not be looked at may hold a region.
+    #[error(
+        "processes that could not be looked at: {count}; they may hold a region, and root can see them all"
+    )]
+    ProcessesUnread {
+        /// How many.
+        count: usize,
+    },
+    /// `/proc` leaves out processes of other users.
+    #[error("/proc hides the processes of others (hidepid); they may hold a region")]
+    ProcessesHidden,
+    /// Only the processes of one container can be seen.
+    #[error("this is a PID namespace of its own; processes outside of it may hold a region")]
+    PidNamespace,
+    /// A file of libvirt's is no domain definition.
+    #[error("{}:{error}", shown(path))]
+    BadDefinition {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        error: BadDomain,
+    },
     /// The region did not become complete while it was looked at again.
     #[error("incomplete after {reads} reads: it is being made or removed, or is broken")]
     Incomplete {
@@ -113,6 +156,10 @@ pub enum Warning {
         reads: u32,
     },
 }
+
+/// How much is shown of a path, which may be hostile, and of what was found at it.
+const PATH_SHOWN: usize = 300;
+const FOUND_SHOWN: usize = 80;
 
 impl Warning {
     pub(crate) fn unreadable(error: &ReadError) -> Self {
@@ -127,5 +174,5 @@ impl Serialize for Warning {
 }
 
 fn shown(path: &std::path::Path) -> String {
-    printable(&path.to_string_lossy())
+    excerpt(&path.to_string_lossy(), PATH_SHOWN)
 }

@@ -15,7 +15,7 @@ use crate::pci::PciAddress;
 /// Shows which regions of Extended GPU Memory a host can hand to virtual machines, their sizes,
 /// and the NUMA nodes and GPUs they belong to. It never opens a region's device.
 #[derive(Debug, Parser)]
-#[command(name = "egm-probe", version, propagate_version = true)]
+#[command(name = "egm-probe", version, propagate_version = true, args_override_self = true)]
 #[command(after_help = "Exit codes: 0 done; 1 no such region or GPU; 2 wrong usage; 3 no EGM on \
     this host; 4 something could not be read or written.")]
 pub(super) struct Cli {
@@ -34,6 +34,9 @@ pub(super) struct Global {
     /// Read the host that was captured into FILE, a tar or tar.gz; - is standard input
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) from: Option<PathBuf>,
+    /// Do not look for who holds the regions
+    #[arg(long, global = true)]
+    pub(super) no_occupancy: bool,
     /// When to use colours; auto is on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
     pub(super) color: When,
@@ -61,10 +64,10 @@ pub(super) enum Command {
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct ListArgs {
     /// Show these columns; +LIST shows them beside the default ones
-    #[arg(short, long, value_name = "LIST", conflicts_with = "json")]
+    #[arg(short, long, value_name = "LIST")]
     pub(super) output: Option<String>,
     /// Show all columns
-    #[arg(short = 'O', long, conflicts_with_all = ["output", "json"])]
+    #[arg(short = 'O', long, conflicts_with = "output")]
     pub(super) output_all: bool,
     /// Show sizes in bytes
     #[arg(short, long)]
@@ -78,7 +81,7 @@ pub(super) struct ListArgs {
     /// NAME="value" pairs, for shells
     #[arg(short = 'P', long, group = "format")]
     pub(super) pairs: bool,
-    /// JSON (egm-probe.list/1): every field, sizes in bytes
+    /// JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes
     #[arg(short = 'J', long, group = "format")]
     pub(super) json: bool,
     /// List the columns there are, and exit

@@ -18,12 +18,14 @@ pub(super) enum Error {
     NoEgm(String),
     #[error("{0}")]
     No(String),
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 impl Error {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Open(_) | Self::Write(_) => Exit::Failed,
+            Self::Open(_) | Self::Write(_) | Self::Unreadable(_) => Exit::Failed,
             Self::Column(_) => Exit::Usage,
             Self::NoEgm(_) => Exit::NoEgm,
             Self::No(_) => Exit::No,

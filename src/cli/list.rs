@@ -5,9 +5,8 @@ use std::io::Write;
 use super::args::{Global, ListArgs};
 use super::error::Error;
 use super::{Exit, Terminal, no_egm, write_warnings};
-use crate::capacity::Capacity;
-use crate::host::{Host, Needs};
-use crate::output::columns::{COLUMNS, Column, choose, defaults};
+use crate::host::Needs;
+use crate::output::columns::{COLUMNS, Column, EVERYTHING, choose, defaults};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
 
@@ -23,15 +22,13 @@ pub(super) fn run(
         return Ok(Exit::Done);
     }
     let columns = columns(args)?;
-    let root = global.root()?;
     if args.json {
-        let host = Host::read(&root, Needs::GPU_NAMES | Needs::NUMA | Needs::DEVICE_NODE);
-        json::write_list(out, &host)?;
+        json::write_list(out, &global.report(EVERYTHING)?)?;
         return Ok(Exit::Done);
     }
     let needs = columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
-    let host = Host::read(&root, needs);
-    let rows: Vec<_> = host.regions.iter().map(|region| (region, Capacity::default())).collect();
+    let report = global.report(needs)?;
+    let rows: Vec<_> = report.rows().collect();
     let style = Style {
         format: match (args.raw, args.pairs) {
             (true, _) => Format::Raw,
@@ -46,9 +43,9 @@ pub(super) fn run(
     table::write(out, &rows, &columns, style)?;
     // The answer first, where both go to a terminal.
     out.flush()?;
-    write_warnings(err, &host, &host.regions);
-    if host.regions.is_empty() && host.warnings.is_empty() {
-        let _ = writeln!(err, "egm-probe: {}", no_egm(&host));
+    write_warnings(err, &report, &report.host.regions);
+    if rows.is_empty() && report.warnings().next().is_none() {
+        let _ = writeln!(err, "egm-probe: {}", no_egm(&report.host));
     }
     Ok(Exit::Done)
 }

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::host::{Host, Region};
+use crate::host::{Class, Gpu, Host, Needs, Region};
+use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::warning::Warning;
 use args::{Cli, Command, Global, When};
@@ -58,8 +59,8 @@ impl Terminal {
         }
         // https://no-color.org: set and not empty.
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let width = terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0);
-        Self { width: width.filter(|width| *width > 0), color: !no_color }
+        let width = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col);
+        Self { width: (width > 0).then_some(width), color: !no_color }
     }
 }
 
@@ -135,9 +136,13 @@ fn usage(
     } else {
         (Exit::Done, write!(out, "{text}").and_then(|()| out.flush()))
     };
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
-        _ => exit,
+    match result.map_err(Error::from) {
+        Ok(()) => exit,
+        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => exit,
+        Err(error) => {
+            let _ = writeln!(err, "egm-probe: {error}");
+            error.exit()
+        }
     }
 }
 
@@ -151,6 +156,12 @@ impl Global {
             (None, Some(archive)) => Sysroot::archive(archive)?,
             (None, None) => Sysroot::host(),
         })
+    }
+
+    /// Reads what is needed of the host; claims only if they are wanted.
+    fn report(&self, mut needs: Needs) -> Result<Report, Error> {
+        needs.set(Needs::CLAIMS, needs.contains(Needs::CLAIMS) && !self.no_occupancy);
+        Ok(Report::read(&self.root()?, needs))
     }
 }
 
@@ -167,29 +178,42 @@ impl When {
 /// Writes the warnings about a host and about some of its regions.
 fn write_warnings<'a>(
     err: &mut dyn Write,
-    host: &Host,
+    report: &Report,
     regions: impl IntoIterator<Item = &'a Region>,
 ) {
     // Standard error is the last resort: where it is closed there is nobody to tell.
     let mut write = |prefix: &str, warning: &Warning| {
         let _ = writeln!(err, "egm-probe: warning: {prefix}{warning}");
     };
-    for warning in &host.warnings {
+    for warning in report.warnings() {
         write("", warning);
     }
     for region in regions {
-        for warning in &region.warnings {
+        for warning in region.all_warnings() {
             write(&format!("{}: ", region.name), warning);
         }
     }
 }
 
+/// Writes the warnings about a GPU that no region names.
+fn write_gpu_warnings(err: &mut dyn Write, gpu: &Gpu) {
+    for warning in &gpu.warnings {
+        let _ = writeln!(err, "egm-probe: warning: {warning}");
+    }
+}
+
 /// Why a host has no regions, for people.
 fn no_egm(host: &Host) -> &'static str {
-    if host.has_class {
-        "no EGM region on this host: /sys/class/egm is empty (EGM is off in the firmware, or no \
-         GPU is bound to the driver)"
-    } else {
-        "no EGM region on this host: there is no /sys/class/egm (the driver is not loaded)"
+    match host.class {
+        Class::Listed => {
+            "no EGM region on this host: /sys/class/egm is empty (EGM is off in the firmware, or \
+             no GPU is bound to the driver)"
+        }
+        Class::Absent => {
+            "no EGM region on this host: there is no /sys/class/egm (the driver is not loaded)"
+        }
+        Class::Unreadable => {
+            "whether this host has EGM regions is not known: /sys/class/egm cannot be read"
+        }
     }
 }

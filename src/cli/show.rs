@@ -1,11 +1,12 @@
 //! `egm-probe show`
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use super::args::{Global, ShowArgs};
 use super::error::Error;
-use super::{Exit, no_egm, write_warnings};
-use crate::host::{Host, Needs, RegionName};
+use super::{Exit, no_egm, write_gpu_warnings, write_warnings};
+use crate::host::{Class, Host, Needs, RegionName};
 use crate::output::json;
 use crate::output::show::{self, Selection};
 use crate::pci::PciAddress;
@@ -16,58 +17,61 @@ pub(super) fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
-    let host = Host::read(&global.root()?, Needs::all());
-    let selection = select(args, &host).inspect_err(|_| write_warnings(err, &host, []))?;
+    let report = global.report(Needs::all())?;
+    let selection = select(args, &report.host).inspect_err(|_| write_warnings(err, &report, []))?;
     if args.json {
-        json::write_show(out, &host, &selection)?;
+        json::write_show(out, &report, &selection)?;
         return Ok(Exit::Done);
     }
-    show::write(out, &host, &selection)?;
+    show::write(out, &report, &selection)?;
     out.flush()?;
-    let of_gpus = selection.single_gpus.iter().filter_map(|(_, region)| *region);
-    let mut regions: Vec<_> = selection.regions.iter().copied().chain(of_gpus).collect();
-    regions.sort_by_key(|region| &region.name);
-    regions.dedup_by_key(|region| &region.name);
-    write_warnings(err, &host, regions);
+    write_warnings(err, &report, selection.concerned_regions());
+    for gpu in selection.lone_gpus() {
+        write_gpu_warnings(err, gpu);
+    }
     Ok(Exit::Done)
 }
 
-/// The regions and GPUs that were asked for, each once, in the order they were asked for.
+/// The regions and GPUs that were asked for.
 fn select<'a>(args: &ShowArgs, host: &'a Host) -> Result<Selection<'a>, Error> {
     let mut selection = Selection::default();
     if args.regions.is_empty() && args.gpus.is_empty() {
         if host.regions.is_empty() {
-            return Err(Error::NoEgm(no_egm(host).into()));
+            return Err(none_of(host, String::new()));
         }
-        selection.regions = host.regions.iter().collect();
+        host.regions.iter().for_each(|region| selection.add_region(region));
     }
     for name in &args.regions {
-        let region = host.region(name).ok_or_else(|| no_region(name, host))?;
-        if !selection.regions.iter().any(|chosen| chosen.name == *name) {
-            selection.regions.push(region);
-        }
+        selection.add_region(host.region(name).ok_or_else(|| no_region(name, host))?);
     }
     for address in &args.gpus {
-        let gpu = host.gpu(*address).ok_or_else(|| no_gpu(*address, host))?;
-        if !selection.single_gpus.iter().any(|(chosen, _)| chosen.address == *address) {
-            selection.single_gpus.push(gpu);
-        }
+        let (gpu, region) = host.gpu(*address).ok_or_else(|| no_gpu(*address, host))?;
+        selection.add_gpu(gpu, region);
     }
     Ok(selection)
 }
 
+/// That a host has no region: not known where the class could not be read.
+fn none_of(host: &Host, prefix: String) -> Error {
+    let text = prefix + no_egm(host);
+    match host.class {
+        Class::Unreadable => Error::Unreadable(text),
+        Class::Absent | Class::Listed => Error::NoEgm(text),
+    }
+}
+
 fn no_region(name: &RegionName, host: &Host) -> Error {
     if host.regions.is_empty() {
-        return Error::NoEgm(format!("{name}: {}", no_egm(host)));
+        return none_of(host, format!("{name}: "));
     }
     let names: Vec<_> = host.regions.iter().map(|region| region.name.as_str()).collect();
     Error::No(format!("no region {name}; this host has {}", names.join(", ")))
 }
 
 fn no_gpu(address: PciAddress, host: &Host) -> Error {
-    let known: Vec<_> = host.gpu_addresses().copied().collect();
+    let known: BTreeSet<_> = host.gpus().map(|(gpu, _)| gpu.address).collect();
     if known.is_empty() && host.regions.is_empty() {
-        return Error::NoEgm(format!("no GPU {address}, and {}", no_egm(host)));
+        return none_of(host, format!("no GPU {address}, and "));
     }
     let instead = match address.nearest(&known) {
         Some(nearest) => format!("; did you mean {nearest}?"),

@@ -1,8 +1,10 @@
-//! The PCI bus: which functions the host has.
+//! The PCI bus: which functions the host has, and which of them have links to a region.
 
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::region_name::RegionName;
 use crate::pci::PciAddress;
 use crate::sysroot::Sysroot;
 use crate::warning::Warning;
@@ -10,15 +12,34 @@ use crate::warning::Warning;
 /// Where every PCI function has a link by its address.
 const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// The functions of a host, listed once and only when they are asked for.
+/// More functions than this are no host's; large ones have some thousands.
+const FUNCTIONS_LIMIT: usize = 65_536;
+
+/// With more regions than this, listing a function's directory once costs less than asking it for
+/// each of them.
+const FEW_REGIONS: usize = 8;
+
+/// The functions of a host, looked at once and only when they are asked for.
 pub(super) struct PciBus<'a> {
     root: &'a Sysroot,
+    regions: BTreeSet<RegionName>,
     functions: OnceCell<(Vec<PciAddress>, Option<Warning>)>,
+    links: OnceCell<BTreeMap<RegionName, LinksBack>>,
+}
+
+/// The links to one region in the directories of PCI functions.
+#[derive(Default)]
+pub(super) struct LinksBack {
+    /// Where each of them points to, as it is written.
+    pub(super) targets: Vec<(PciAddress, PathBuf)>,
+    /// Those that could not be read.
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl<'a> PciBus<'a> {
-    pub(super) fn of(root: &'a Sysroot) -> Self {
-        Self { root, functions: OnceCell::new() }
+    /// The bus of a host that has these regions.
+    pub(super) fn of(root: &'a Sysroot, regions: BTreeSet<RegionName>) -> Self {
+        Self { root, regions, functions: OnceCell::new(), links: OnceCell::new() }
     }
 
     /// The link by which a function is found.
@@ -36,18 +57,57 @@ impl<'a> PciBus<'a> {
         self.list().1.clone()
     }
 
+    /// The links to a region in the directories of all functions.
+    pub(super) fn links_back(&self, region: &RegionName) -> Option<&LinksBack> {
+        self.links.get_or_init(|| self.find_links()).get(region)
+    }
+
     fn list(&self) -> &(Vec<PciAddress>, Option<Warning>) {
         self.functions.get_or_init(|| match self.root.entries(DEVICES) {
             Ok(names) => {
                 let addresses = names.iter().filter_map(|name| PciAddress::from_kernel_name(name));
                 let mut addresses: Vec<_> = addresses.collect();
                 addresses.sort_unstable();
-                (addresses, None)
+                let warning = (addresses.len() > FUNCTIONS_LIMIT).then_some(Warning::TooMany {
+                    what: "PCI functions",
+                    found: addresses.len(),
+                    limit: FUNCTIONS_LIMIT,
+                });
+                addresses.truncate(FUNCTIONS_LIMIT);
+                (addresses, warning)
             }
             Err(error) => {
                 let warning = (!error.is_absent()).then(|| Warning::unreadable(&error));
                 (Vec::new(), warning)
             }
         })
+    }
+
+    fn find_links(&self) -> BTreeMap<RegionName, LinksBack> {
+        let mut found: BTreeMap<RegionName, LinksBack> = BTreeMap::new();
+        for address in self.functions() {
+            let directory = Self::path_of(*address);
+            let listed: BTreeSet<RegionName>;
+            let names = if self.regions.len() <= FEW_REGIONS {
+                &self.regions
+            } else {
+                let entries = self.root.entries(&directory).unwrap_or_default();
+                listed = entries.iter().filter_map(|entry| entry.parse().ok()).collect();
+                &listed
+            };
+            for name in names {
+                match self.root.read_link(directory.join(name.as_str())) {
+                    Ok(target) => {
+                        found.entry(name.clone()).or_default().targets.push((*address, target));
+                    }
+                    Err(error) if error.is_absent() => {}
+                    Err(error) => {
+                        let links = found.entry(name.clone()).or_default();
+                        links.warnings.push(Warning::unreadable(&error));
+                    }
+                }
+            }
+        }
+        found
     }
 }

@@ -1,10 +1,9 @@
 //! The device node of a region: looked at with stat, never opened.
 
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
 
 use super::accounts::Accounts;
+use crate::device_number::DeviceNumber;
 use crate::sysroot::{FileKind, Stat, Sysroot};
 use crate::warning::Warning;
 
@@ -32,41 +31,9 @@ pub struct Owner {
     pub group: String,
 }
 
-/// Major and minor number of a device, `510:4` in sysfs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceNumber {
-    /// Of the driver.
-    pub major: u32,
-    /// Of the device.
-    pub minor: u32,
-}
-
-/// A text that is no device number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a device number such as 510:4")]
-pub struct BadDeviceNumber;
-
-impl FromStr for DeviceNumber {
-    type Err = BadDeviceNumber;
-
-    fn from_str(text: &str) -> Result<Self, BadDeviceNumber> {
-        let (major, minor) = text.split_once(':').ok_or(BadDeviceNumber)?;
-        let number = |digits: &str| {
-            if digits.starts_with('+') { None } else { digits.parse().ok() }.ok_or(BadDeviceNumber)
-        };
-        Ok(Self { major: number(major)?, minor: number(minor)? })
-    }
-}
-
-impl fmt::Display for DeviceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.major, self.minor)
-    }
-}
-
 /// The path of the node that devtmpfs makes for a `DEVNAME` in an uevent; `None` for a name that
 /// would lie outside of `/dev`.
-pub(super) fn path_of(devname: &str) -> Option<PathBuf> {
+pub(crate) fn dev_path(devname: &str) -> Option<PathBuf> {
     let name = Path::new(devname);
     let within = name.components().all(|component| matches!(component, Component::Normal(_)));
     (within && !devname.is_empty()).then(|| Path::new("/dev").join(name))
@@ -75,21 +42,17 @@ pub(super) fn path_of(devname: &str) -> Option<PathBuf> {
 /// Looks at the nodes of a root.
 pub(super) struct Nodes<'a> {
     root: &'a Sysroot,
-    /// `None` where the root has no `/dev`: then nothing is known of any node.
-    accounts: Option<Accounts>,
+    accounts: &'a Accounts<'a>,
 }
 
 impl<'a> Nodes<'a> {
-    pub(super) fn of(root: &'a Sysroot) -> Self {
-        let accounts = root.stat("/dev").is_ok().then(|| Accounts::read(root));
-        Self { root, accounts }
+    /// `None` where the root has no `/dev`: then nothing is known of any node.
+    pub(super) fn of(root: &'a Sysroot, accounts: &'a Accounts<'a>) -> Option<Self> {
+        root.stat("/dev").is_ok().then_some(Self { root, accounts })
     }
 
     /// Fills in the owner; a node that is missing or not the device's is a warning.
     pub(super) fn look_at(&self, device: &mut Device, warnings: &mut Vec<Warning>) {
-        let Some(accounts) = &self.accounts else {
-            return;
-        };
         let path = || device.path.clone();
         let stat = match self.root.stat(&device.path) {
             Ok(stat) => stat,
@@ -108,47 +71,34 @@ impl<'a> Nodes<'a> {
             return;
         };
         let found = match stat.kind {
-            FileKind::CharDevice(major, minor) if is(expected, major, minor) => {
-                device.owner = Some(owner(stat, accounts));
+            FileKind::CharDevice(number) if number == expected => {
+                device.owner = Some(owner(stat, self.accounts));
                 return;
             }
-            FileKind::CharDevice(major, minor) => format!("character device {major}:{minor}"),
+            FileKind::CharDevice(number) => format!("character device {number}"),
             FileKind::Regular => "a regular file".into(),
             FileKind::Directory => "a directory".into(),
-            FileKind::Link | FileKind::Other => "another kind of file".into(),
+            FileKind::Other => "another kind of file".into(),
         };
         warnings.push(Warning::DeviceNodeForeign { path: path(), found, expected });
     }
 }
 
-fn is(number: DeviceNumber, major: u64, minor: u64) -> bool {
-    u64::from(number.major) == major && u64::from(number.minor) == minor
-}
-
-fn owner(stat: Stat, accounts: &Accounts) -> Owner {
+fn owner(stat: Stat, accounts: &Accounts<'_>) -> Owner {
     Owner { mode: stat.mode, user: accounts.user(stat.uid), group: accounts.group(stat.gid) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DeviceNumber, path_of};
+    use super::dev_path;
     use std::path::Path;
 
     #[test]
     fn a_device_name_never_leads_out_of_dev() {
-        assert_eq!(path_of("egm4").as_deref(), Some(Path::new("/dev/egm4")));
-        assert_eq!(path_of("egm/4").as_deref(), Some(Path::new("/dev/egm/4")));
+        assert_eq!(dev_path("egm4").as_deref(), Some(Path::new("/dev/egm4")));
+        assert_eq!(dev_path("egm/4").as_deref(), Some(Path::new("/dev/egm/4")));
         for name in ["", "../etc/shadow", "/etc/shadow", "a/../../etc"] {
-            assert_eq!(path_of(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn device_numbers_are_two_decimals() {
-        assert_eq!("510:4".parse(), Ok(DeviceNumber { major: 510, minor: 4 }));
-        for text in ["", "510", "510:", ":4", "510:4:1", "0x1:4", "+1:4", "510: 4", "4294967296:0"]
-        {
-            assert!(text.parse::<DeviceNumber>().is_err(), "{text}");
+            assert_eq!(dev_path(name), None, "{name}");
         }
     }
 }

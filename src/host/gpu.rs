@@ -1,12 +1,14 @@
 //! PCI functions: the GPUs of regions, and those that no region names.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::bus::PciBus;
 use super::numa::NodeId;
+use super::placement::NodeSource;
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
-use crate::sysfs::{DeviceDir, number};
+use crate::sysfs::{DeviceDir, decimal, number};
 use crate::sysroot::{ReadError, Sysroot};
 use crate::warning::Warning;
 
@@ -34,14 +36,44 @@ pub struct Gpu {
     pub driver: Driver,
     /// The IOMMU group, by the number in sysfs; `None` where it is in none.
     pub iommu_group: Option<u32>,
-    /// The NUMA node that the kernel gives it; `None` where it gives none (-1).
-    pub numa_node: Option<NodeId>,
+    /// The NUMA node that the kernel gives it.
+    pub numa_node: GpuNode,
     /// The CPUs that the kernel calls local to it: all of them where it has no node.
     pub local_cpus: Option<IdList>,
+    /// The NUMA node with the CPUs of its socket, and how that was learnt.
+    pub host_node: Option<(NodeId, NodeSource)>,
+    /// Whether the host has it; one that was taken out may still be named by a region.
+    pub is_there: bool,
+    /// What is odd about it.
+    pub warnings: Vec<Warning>,
+}
+
+/// What the kernel says of a function's NUMA node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GpuNode {
+    /// Not read, or not readable.
+    #[default]
+    Unknown,
+    /// It has none (-1, `NUMA_NO_NODE`).
+    None,
+    /// This one; it may be one of the GPU's own, without CPUs.
+    Node(NodeId),
+}
+
+impl GpuNode {
+    /// The node, if there is one and it is known.
+    #[must_use]
+    pub fn id(self) -> Option<NodeId> {
+        match self {
+            Self::Node(id) => Some(id),
+            Self::Unknown | Self::None => None,
+        }
+    }
 }
 
 /// What a PCI function is bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Driver {
     /// Not read, or not readable.
     #[default]
@@ -75,17 +107,34 @@ impl Gpu {
             name: None,
             driver: Driver::Unknown,
             iommu_group: None,
-            numa_node: None,
+            numa_node: GpuNode::Unknown,
             local_cpus: None,
+            host_node: None,
+            is_there: true,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads what kind of function it is: enough to tell a GPU.
+    fn read_kind(&mut self, root: &Sysroot) {
+        let dir = DeviceDir::new(root, &self.path);
+        self.vendor_id = read_id(&dir, "vendor", &mut self.warnings);
+        if self.vendor_id == Some(NVIDIA) {
+            self.class = read_class(&dir, &mut self.warnings);
         }
     }
 
     /// Reads ids, class, driver and IOMMU group.
-    pub(super) fn read_details(&mut self, root: &Sysroot, warnings: &mut Vec<Warning>) {
+    pub(super) fn read_details(&mut self, root: &Sysroot) {
         let dir = DeviceDir::new(root, &self.path);
-        self.vendor_id = read_id(&dir, "vendor", warnings);
-        self.device_id = read_id(&dir, "device", warnings);
-        self.class = read_class(&dir, warnings);
+        self.vendor_id = read_id(&dir, "vendor", &mut self.warnings);
+        self.class = read_class(&dir, &mut self.warnings);
+        self.read_rest(&dir);
+    }
+
+    fn read_rest(&mut self, dir: &DeviceDir) {
+        let warnings = &mut self.warnings;
+        self.device_id = read_id(dir, "device", warnings);
         self.driver = match dir.link_name("driver") {
             Ok(Some(name)) => Driver::Bound(name),
             // No link is no driver only where there is a function at all.
@@ -94,7 +143,7 @@ impl Gpu {
             Err(error) => unreadable(&error, warnings),
         };
         self.iommu_group = match dir.link_name("iommu_group") {
-            Ok(Some(name)) => name.parse().ok(),
+            Ok(Some(name)) => read_group(dir, name, warnings),
             Ok(None) => None,
             Err(error) => unreadable(&error, warnings),
         };
@@ -102,20 +151,15 @@ impl Gpu {
 
     /// Reads the NUMA node; and the local CPUs where `ask_cpus` says, for what was found, that
     /// they are wanted.
-    pub(super) fn read_node(
-        &mut self,
-        root: &Sysroot,
-        ask_cpus: impl Fn(Option<NodeId>) -> bool,
-        warnings: &mut Vec<Warning>,
-    ) {
+    pub(super) fn read_node(&mut self, root: &Sysroot, ask_cpus: impl Fn(GpuNode) -> bool) {
         let dir = DeviceDir::new(root, &self.path);
         let expected = "a NUMA node, or -1 for none";
-        self.numa_node =
-            dir.value("numa_node", expected, parse_node, warnings).and_then(|node| node.0);
+        let node = dir.value("numa_node", expected, parse_node, &mut self.warnings);
+        self.numa_node = node.unwrap_or_default();
         if ask_cpus(self.numa_node) {
             let parse = |text: &str| text.parse().ok();
             let expected = "a list of CPUs such as 0-71";
-            self.local_cpus = dir.value("local_cpulist", expected, parse, warnings);
+            self.local_cpus = dir.value("local_cpulist", expected, parse, &mut self.warnings);
         }
     }
 
@@ -134,24 +178,21 @@ impl Gpu {
     }
 }
 
-/// The NVIDIA GPUs of the host, but for those that `is_known` picks, with their details.
+/// The NVIDIA GPUs of the host, but for those that are known, with ids, class, driver and IOMMU
+/// group. Of other functions no more is read than it takes to tell them apart, and what is wrong
+/// with them is none of our business.
 pub(super) fn find_others(
     root: &Sysroot,
     bus: &PciBus<'_>,
-    is_known: impl Fn(PciAddress) -> bool,
-    warnings: &mut Vec<Warning>,
+    known: &BTreeSet<PciAddress>,
 ) -> Vec<Gpu> {
-    warnings.extend(bus.warning());
     let mut gpus = Vec::new();
-    for address in bus.functions().iter().copied().filter(|address| !is_known(*address)) {
-        let mut gpu = Gpu::at(address, PciBus::path_of(address));
-        let mut found = Vec::new();
-        gpu.read_details(root, &mut found);
-        // What is wrong with other functions is none of our business.
+    for address in bus.functions().iter().filter(|address| !known.contains(address)) {
+        let mut gpu = Gpu::at(*address, PciBus::path_of(*address));
+        gpu.read_kind(root);
         if gpu.is_nvidia_gpu() {
-            gpu.read_node(root, |_| true, &mut found);
+            gpu.read_rest(&DeviceDir::new(root, &gpu.path));
             gpus.push(gpu);
-            warnings.append(&mut found);
         }
     }
     gpus
@@ -172,28 +213,33 @@ fn read_class(dir: &DeviceDir, warnings: &mut Vec<Warning>) -> Option<u32> {
     dir.value("class", "a PCI class such as 0x030200", parse, warnings)
 }
 
-/// What a function's `numa_node` says: -1 is no node (`NUMA_NO_NODE`).
-#[derive(Debug, PartialEq, Eq)]
-struct NodeOrNone(Option<NodeId>);
-
-fn parse_node(text: &str) -> Option<NodeOrNone> {
-    if text == "-1" {
-        return Some(NodeOrNone(None));
+fn read_group(dir: &DeviceDir, name: String, warnings: &mut Vec<Warning>) -> Option<u32> {
+    let group = decimal(&name);
+    if group.is_none() {
+        let path = dir.path().join("iommu_group");
+        let expected = "a link to a group, which is a number";
+        warnings.push(Warning::Malformed { path, found: name, expected });
     }
-    let digits = text.bytes().all(|digit| digit.is_ascii_digit());
-    let id = digits.then(|| text.parse().ok()).flatten()?;
-    Some(NodeOrNone(Some(NodeId(id))))
+    group
+}
+
+fn parse_node(text: &str) -> Option<GpuNode> {
+    if text == "-1" {
+        Some(GpuNode::None)
+    } else {
+        decimal(text).map(|id| GpuNode::Node(NodeId(id)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NodeId, NodeOrNone, parse_node};
+    use super::{GpuNode, NodeId, parse_node};
 
     #[test]
     fn minus_one_is_no_node_and_never_node_0() {
-        assert_eq!(parse_node("-1"), Some(NodeOrNone(None)));
-        assert_eq!(parse_node("0"), Some(NodeOrNone(Some(NodeId(0)))));
-        assert_eq!(parse_node("31"), Some(NodeOrNone(Some(NodeId(31)))));
+        assert_eq!(parse_node("-1"), Some(GpuNode::None));
+        assert_eq!(parse_node("0"), Some(GpuNode::Node(NodeId(0))));
+        assert_eq!(parse_node("31"), Some(GpuNode::Node(NodeId(31))));
         for text in ["", "-2", "+1", "0x1", "4294967296", "node0"] {
             assert_eq!(parse_node(text), None, "{text}");
         }

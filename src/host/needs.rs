@@ -19,7 +19,9 @@ bitflags::bitflags! {
         const DEVICE_NODE = 1 << 5;
         /// The other names that udev gave to the device nodes.
         const DEVICE_LINKS = 1 << 6;
-        /// The GPUs that no region names.
-        const OTHER_GPUS = 1 << 7 | Self::GPU_DETAILS.bits();
+        /// Who holds the regions.
+        const CLAIMS = 1 << 8;
+        /// The GPUs that no region names, and which of them a region may have all the same.
+        const OTHER_GPUS = 1 << 7 | Self::GPU_DETAILS.bits() | Self::NUMA.bits();
     }
 }

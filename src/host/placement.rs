@@ -6,10 +6,10 @@
 
 use serde::Serialize;
 
-use super::gpu::Gpu;
+use super::gpu::{Gpu, GpuNode};
 use super::numa::{NodeId, Topology};
 use super::region::Region;
-use crate::pci::PciAddress;
+use crate::text::excerpt;
 use crate::warning::Warning;
 
 /// How the host NUMA node of a region was learnt. The surest first.
@@ -38,35 +38,35 @@ impl NodeSource {
 }
 
 /// Sets the region's node to that of its GPUs, which must agree.
-pub(super) fn place(region: &mut Region, topology: &Topology) {
-    let mut placed: Vec<(PciAddress, NodeId, NodeSource)> = Vec::new();
-    for gpu in &region.gpus {
-        let gone = |warning: &Warning| matches!(warning, Warning::GpuGone { address, .. } if *address == gpu.address);
-        match place_gpu(gpu, topology) {
-            Ok((node, source)) => placed.push((gpu.address, node, source)),
-            // Said already: it is not there.
-            Err(_) if region.warnings.iter().any(gone) => {}
-            Err(reason) => {
-                region.warnings.push(Warning::NodeUnknown { address: gpu.address, reason });
-            }
+pub(super) fn place_region(region: &mut Region) {
+    let mut placed = region.gpus.iter().filter_map(|gpu| Some((gpu.address, gpu.host_node?)));
+    let Some((first, (node, mut surest))) = placed.next() else { return };
+    for (other, (elsewhere, source)) in placed {
+        if elsewhere != node {
+            region.warnings.push(Warning::NodeDisagreement((first, node), (other, elsewhere)));
+            return;
         }
-    }
-    let Some(&(first, node, _)) = placed.first() else {
-        return;
-    };
-    if let Some(&(other, elsewhere, _)) = placed.iter().find(|(_, other, _)| *other != node) {
-        region.warnings.push(Warning::NodeDisagreement((first, node), (other, elsewhere)));
-        return;
+        surest = surest.min(source);
     }
     region.numa_node = Some(node);
-    region.numa_node_from = placed.iter().map(|(_, _, source)| *source).min();
+    region.numa_node_from = Some(surest);
 }
 
-/// The node with the CPUs of the GPU's socket, or why it cannot be told.
-fn place_gpu(gpu: &Gpu, topology: &Topology) -> Result<(NodeId, NodeSource), String> {
+/// Sets a GPU's host node: the one with the CPUs of its socket.
+pub(super) fn place_gpu(gpu: &mut Gpu, topology: &Topology) {
+    match host_node(gpu, topology) {
+        Ok(node) => gpu.host_node = Some(node),
+        // Of one that is not there, that is all there is to say.
+        Err(_) if !gpu.is_there => {}
+        Err(reason) => gpu.warnings.push(Warning::NodeUnknown { address: gpu.address, reason }),
+    }
+}
+
+fn host_node(gpu: &Gpu, topology: &Topology) -> Result<(NodeId, NodeSource), String> {
     let by_node = match gpu.numa_node {
-        None => Err("the kernel gives it none".into()),
-        Some(node) => match topology.has_cpus(node) {
+        GpuNode::Unknown => Err("its numa_node is not known".into()),
+        GpuNode::None => Err("the kernel gives it none".into()),
+        GpuNode::Node(node) => match topology.has_cpus(node) {
             None => Err(format!("whether its node {node} has CPUs is not known")),
             Some(true) => return Ok((node, NodeSource::Gpu)),
             Some(false) => nearest_cpu_node(node, topology),
@@ -86,17 +86,21 @@ fn nearest_cpu_node(node: NodeId, topology: &Topology) -> Result<NodeId, String>
         return Err(format!("its node {node} has no CPUs and its distances are not known"));
     };
     let mut by_distance: Vec<_> = topology
-        .cpu_nodes()
+        .possible_cpu_nodes()
         .into_iter()
         .filter_map(|id| distances.get(&id).map(|distance| (*distance, id)))
         .collect();
     by_distance.sort_unstable();
-    match by_distance.as_slice() {
-        [] => Err(format!("no node with CPUs is known near its node {node}")),
-        [(nearest, first), (next, second), ..] if nearest == next => {
-            Err(format!("nodes {first} and {second} are equally near to its node {node}"))
-        }
-        [(_, nearest), ..] => Ok(*nearest),
+    let Some(&(nearest, first)) = by_distance.first() else {
+        return Err(format!("no node with CPUs is known near its node {node}"));
+    };
+    let as_near: Vec<_> = by_distance.iter().take_while(|(near, _)| *near == nearest).collect();
+    if let Some((_, unknown)) = as_near.iter().find(|(_, id)| topology.has_cpus(*id).is_none()) {
+        return Err(format!("whether node {unknown}, near its node {node}, has CPUs is not known"));
+    }
+    match as_near.as_slice() {
+        [_] => Ok(first),
+        _ => Err(format!("several nodes with CPUs are equally near to its node {node}")),
     }
 }
 
@@ -104,10 +108,17 @@ fn node_of_local_cpus(gpu: &Gpu, topology: &Topology) -> Result<NodeId, String> 
     let Some(cpus) = gpu.local_cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
         return Err("its local CPUs are not known".into());
     };
-    let mut nodes = topology.nodes.iter().filter(|(_, node)| node.cpus.as_ref() == Some(cpus));
-    match (nodes.next(), nodes.next()) {
-        (Some((node, _)), None) => Ok(*node),
-        (Some(_), Some(_)) => Err(format!("its local CPUs {cpus} are those of several nodes")),
-        (None, _) => Err(format!("its local CPUs {cpus} are not those of one node")),
+    let shown = || excerpt(&cpus.to_string(), 40);
+    let mut found = None;
+    for id in topology.possible_cpu_nodes() {
+        match topology.nodes.get(&id).and_then(|node| node.cpus.as_ref()) {
+            None => return Err(format!("the CPUs of node {id} are not known")),
+            Some(of_node) if of_node != cpus => {}
+            Some(_) if found.is_some() => {
+                return Err(format!("its local CPUs {} are those of several nodes", shown()));
+            }
+            Some(_) => found = Some(id),
+        }
     }
+    found.ok_or_else(|| format!("its local CPUs {} are not those of one node", shown()))
 }

@@ -1,19 +1,16 @@
 //! One EGM region: its name, and the reading of its own attributes.
 
-use std::cmp::Ordering;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
-use serde::{Serialize, Serializer};
 
 use super::bus::PciBus;
-use super::device_node::{Device, DeviceNumber, path_of};
+use super::device_node::{Device, dev_path};
 use super::gpu::Gpu;
 use super::needs::Needs;
 use super::numa::NodeId;
 use super::placement::NodeSource;
+use super::region_name::RegionName;
 use super::shape::{self, Shape, Source};
+use crate::device_number::DeviceNumber;
 use crate::sysfs::{DeviceDir, number};
 use crate::sysroot::{Sysroot, join_link};
 use crate::units::Bytes;
@@ -45,8 +42,15 @@ pub struct Region {
     pub numa_node: Option<NodeId>,
     /// How the node was learnt.
     pub numa_node_from: Option<NodeSource>,
-    /// What is odd about it.
+    /// What is odd about it, besides what is odd about its GPUs.
     pub warnings: Vec<Warning>,
+}
+
+impl Region {
+    /// What is odd about it and about its GPUs.
+    pub fn all_warnings(&self) -> impl Iterator<Item = &Warning> {
+        self.warnings.iter().chain(self.gpus.iter().flat_map(|gpu| &gpu.warnings))
+    }
 }
 
 /// A region as it was read, and whether it is worth reading again.
@@ -89,6 +93,15 @@ pub(super) fn read(
         numa_node_from: None,
         warnings: Vec::new(),
     };
+    if !region.path.starts_with("/sys") {
+        region.warnings.push(Warning::Malformed {
+            found: region.path.to_string_lossy().into_owned(),
+            path: Path::new(CLASS).join(name.as_str()),
+            expected: "a link to a directory below /sys",
+        });
+        region.path = Path::new(CLASS).join(name.as_str());
+        return Some(Reading { region, incomplete: true });
+    }
     let incomplete = match root.entries(&region.path) {
         Ok(entries) => read_into(&mut region, root, bus, &entries, needs),
         Err(error) => {
@@ -111,13 +124,14 @@ fn read_into(
     region.size = read_size(&dir, &mut region.warnings);
     read_device(&dir, &mut region.device, &mut region.warnings);
     if !needs.contains(Needs::GPUS) {
-        return region.size.is_none() || region.device.number.is_none();
+        // Whether a size must be there is for the shape to say.
+        return region.device.number.is_none();
     }
     let members = shape::read(root, bus, &region.name, &dir, entries);
     region.warnings.extend(members.warnings);
     region.shape = members.shape;
     region.learnt_from = members.learnt_from.into_iter().collect();
-    region.gpus = members.gpus.into_iter().map(|(address, path)| Gpu::at(address, path)).collect();
+    region.gpus = members.gpus;
     if region.gpus.is_empty() {
         region.warnings.push(Warning::NoGpus { path: region.path.clone() });
     }
@@ -127,8 +141,9 @@ fn read_into(
 }
 
 fn read_size(dir: &DeviceDir, warnings: &mut Vec<Warning>) -> Option<Bytes> {
-    let expected = "a size in bytes, hexadecimal with 0x or decimal";
-    value_or_absent(dir, "egm_size", "the size", expected, number, warnings).map(Bytes)
+    let expected = "a size in bytes, hexadecimal with 0x or decimal, and over 0";
+    let parse = |text: &str| number(text).filter(|size| *size > 0);
+    value_or_absent(dir, "egm_size", "the size", expected, parse, warnings).map(Bytes)
 }
 
 fn read_device(dir: &DeviceDir, device: &mut Device, warnings: &mut Vec<Warning>) {
@@ -142,7 +157,7 @@ fn read_device(dir: &DeviceDir, device: &mut Device, warnings: &mut Vec<Warning>
     let devname = uevent
         .as_ref()
         .and_then(|text| text.lines().find_map(|line| line.strip_prefix("DEVNAME=")));
-    match devname.map(|devname| (devname, path_of(devname))) {
+    match devname.map(|devname| (devname, dev_path(devname))) {
         None => {}
         Some((_, Some(path))) => device.path = path,
         Some((devname, None)) => warnings.push(Warning::Malformed {
@@ -168,99 +183,4 @@ fn value_or_absent<T>(
         warnings.push(Warning::Absent { path: dir.path().join(name), unknown });
     }
     value
-}
-
-/// The name of a region: `egm` and a number.
-///
-/// The number is the device's minor, and usually the proximity domain that ACPI gives the region.
-/// It is neither an index nor a NUMA node. Names are in natural order: `egm4` before `egm10`.
-///
-/// ```
-/// use egm_probe::host::RegionName;
-///
-/// let mut names: Vec<RegionName> = ["egm10", "egm4"].map(|name| name.parse().unwrap()).into();
-/// names.sort();
-/// assert_eq!(names[0].as_str(), "egm4");
-/// assert!("egm".parse::<RegionName>().is_err());
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RegionName(String);
-
-/// A text that is no region's name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the name of an EGM region; one looks like egm4")]
-pub struct BadRegionName(String);
-
-impl RegionName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The digits without leading zeros: of two such numbers the longer one is the greater.
-    fn digits(&self) -> &str {
-        self.0.trim_start_matches("egm").trim_start_matches('0')
-    }
-}
-
-impl FromStr for RegionName {
-    type Err = BadRegionName;
-
-    fn from_str(text: &str) -> Result<Self, BadRegionName> {
-        match text.strip_prefix("egm") {
-            Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(BadRegionName(crate::text::printable(text))),
-        }
-    }
-}
-
-impl Ord for RegionName {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let key = |name: &Self| (name.digits().len(), name.digits().to_owned(), name.0.len());
-        key(self).cmp(&key(other))
-    }
-}
-
-impl PartialOrd for RegionName {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl fmt::Display for RegionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl Serialize for RegionName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::RegionName;
-
-    #[test]
-    fn names_are_in_natural_order_however_long_their_numbers() {
-        let mut names = ["egm10", "egm99999999999999999999", "egm4", "egm05", "egm5", "egm0"]
-            .map(|name| name.parse::<RegionName>().expect(name));
-        names.sort();
-        let sorted: Vec<_> = names.iter().map(RegionName::as_str).collect();
-        assert_eq!(sorted, ["egm0", "egm4", "egm5", "egm05", "egm10", "egm99999999999999999999"]);
-    }
-
-    #[test]
-    fn only_egm_and_digits_is_a_name() {
-        for text in
-            ["", "egm", "egm4a", "egm-4", "egm 4", "xegm4", "EGM4", "egm_ctl", "egm٤", "egm4/"]
-        {
-            assert!(text.parse::<RegionName>().is_err(), "{text}");
-        }
-    }
 }

@@ -1,19 +1,22 @@
 //! The reading of a whole host, in the one order that reads every file once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
+use super::accounts::Accounts;
 use super::bus::PciBus;
 use super::device_node::Nodes;
-use super::gpu::{Gpu, find_others};
+use super::gpu::{Gpu, GpuNode, find_others};
 use super::needs::Needs;
 use super::numa::Topology;
-use super::placement::place;
-use super::region::{self, CLASS, Reading, Region, RegionName};
+use super::numa_reader::NumaReader;
+use super::placement::{place_gpu, place_region};
+use super::region::{self, CLASS, Reading, Region};
+use super::region_name::RegionName;
 use super::shape::Shape;
-use crate::names::{self, DeviceId};
 use crate::pci::PciAddress;
+use crate::pci_names::{self, DeviceId};
 use crate::sysroot::Sysroot;
 use crate::udev_links;
 use crate::warning::Warning;
@@ -22,6 +25,9 @@ use crate::warning::Warning;
 /// were seen to take 1 to 17 ms from a region's first file to its last.
 const READS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// More regions than any driver has minors for are no host's.
+const REGIONS_LIMIT: usize = 256;
 
 /// A host, as far as it was asked for.
 ///
@@ -46,10 +52,22 @@ pub struct Host {
     pub other_gpus: Vec<Gpu>,
     /// Its NUMA nodes.
     pub topology: Topology,
-    /// Whether the driver's class is there at all.
-    pub has_class: bool,
+    /// What the driver's class is like.
+    pub class: Class,
     /// What is odd about the host as a whole.
     pub warnings: Vec<Warning>,
+}
+
+/// The directory in which the driver shows its regions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// It is not there: the driver is not loaded.
+    #[default]
+    Absent,
+    /// It is there and cannot be read.
+    Unreadable,
+    /// It was read, and may be empty.
+    Listed,
 }
 
 impl Host {
@@ -57,27 +75,29 @@ impl Host {
     /// rest is there.
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
+        Self::read_with(root, needs, &Accounts::of(root))
+    }
+
+    pub(crate) fn read_with(root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) -> Self {
         let mut host = Self::default();
         let bus = host.read_regions(root, needs);
+        let mut numa = NumaReader::of(root);
         if needs.contains(Needs::NUMA) || needs.contains(Needs::NUMA_NODES) {
-            host.topology = Topology::read_outline(root, &mut host.warnings);
+            numa.read_outline();
         }
         if needs.contains(Needs::NUMA_NODES) {
-            host.topology.read_nodes(root, &mut host.warnings);
+            numa.read_nodes();
         }
-        if needs.contains(Needs::NUMA) || needs.contains(Needs::GPU_DETAILS) {
-            host.read_gpus(root, needs);
-        }
-        if needs.contains(Needs::NUMA) {
-            host.place_regions(root);
-        }
+        host.read_gpus(root, needs, &mut numa);
         if needs.contains(Needs::OTHER_GPUS) {
-            host.find_other_gpus(root, &bus);
+            host.find_other_gpus(root, &bus, &mut numa);
         }
+        host.topology = numa.topology;
+        host.warnings.append(&mut numa.warnings);
         if needs.contains(Needs::GPU_NAMES) {
             host.name_gpus(root);
         }
-        host.read_device_nodes(root, needs);
+        host.read_device_nodes(root, needs, accounts);
         host
     }
 
@@ -90,18 +110,16 @@ impl Host {
     /// The GPU of this address, and the region that names it.
     #[must_use]
     pub fn gpu(&self, address: PciAddress) -> Option<(&Gpu, Option<&Region>)> {
+        self.gpus().find(|(gpu, _)| gpu.address == address)
+    }
+
+    /// All GPUs that are known, each with the region that names it; those of regions first.
+    pub fn gpus(&self) -> impl Iterator<Item = (&Gpu, Option<&Region>)> {
         let of_regions = self
             .regions
             .iter()
             .flat_map(|region| region.gpus.iter().map(move |gpu| (gpu, Some(region))));
-        let mut gpus = of_regions.chain(self.other_gpus.iter().map(|gpu| (gpu, None)));
-        gpus.find(|(gpu, _)| gpu.address == address)
-    }
-
-    /// The addresses of all GPUs that are known, those of regions first.
-    pub fn gpu_addresses(&self) -> impl Iterator<Item = &PciAddress> {
-        let gpus = self.regions.iter().flat_map(|region| &region.gpus).chain(&self.other_gpus);
-        gpus.map(|gpu| &gpu.address)
+        of_regions.chain(self.other_gpus.iter().map(|gpu| (gpu, None)))
     }
 
     /// Reads the regions; on the running host those that are incomplete again for a while, since
@@ -110,10 +128,12 @@ impl Host {
         let most = if root.is_host() { READS } else { 1 };
         let mut known: BTreeMap<RegionName, Reading> = BTreeMap::new();
         let mut warnings = Vec::new();
-        let mut bus = PciBus::of(root);
-        for read in 1..=most {
+        let mut read = 0;
+        let bus = loop {
+            read += 1;
             warnings.clear();
             let names = self.region_names(root, &mut warnings);
+            let bus = PciBus::of(root, names.clone());
             known.retain(|name, reading| !reading.incomplete && names.contains(name));
             for name in names {
                 if !known.contains_key(&name)
@@ -122,14 +142,11 @@ impl Host {
                     known.insert(name, reading);
                 }
             }
-            if known.values().all(|reading| !reading.incomplete) {
-                break;
+            if read == most || known.values().all(|reading| !reading.incomplete) {
+                break bus;
             }
-            if read < most {
-                thread::sleep(PAUSE);
-                bus = PciBus::of(root);
-            }
-        }
+            thread::sleep(PAUSE);
+        };
         self.warnings.append(&mut warnings);
         for mut reading in known.into_values() {
             if reading.incomplete && most > 1 {
@@ -142,20 +159,32 @@ impl Host {
     }
 
     /// The regions that the class names. Whatever else is there is none.
-    fn region_names(&mut self, root: &Sysroot, warnings: &mut Vec<Warning>) -> Vec<RegionName> {
-        match root.entries(CLASS) {
+    fn region_names(
+        &mut self,
+        root: &Sysroot,
+        warnings: &mut Vec<Warning>,
+    ) -> BTreeSet<RegionName> {
+        let entries = match root.entries(CLASS) {
             Ok(entries) => {
-                self.has_class = true;
-                entries.iter().filter_map(|entry| entry.parse().ok()).collect()
+                self.class = Class::Listed;
+                entries
             }
-            Err(error) => {
-                self.has_class = !error.is_absent();
-                if self.has_class {
-                    warnings.push(Warning::unreadable(&error));
-                }
+            Err(error) if error.is_absent() => {
+                self.class = Class::Absent;
                 Vec::new()
             }
+            Err(error) => {
+                self.class = Class::Unreadable;
+                warnings.push(Warning::unreadable(&error));
+                Vec::new()
+            }
+        };
+        let names: BTreeSet<_> = entries.iter().filter_map(|entry| entry.parse().ok()).collect();
+        if names.len() > REGIONS_LIMIT {
+            let (what, found) = ("regions", names.len());
+            warnings.push(Warning::TooMany { what, found, limit: REGIONS_LIMIT });
         }
+        names.into_iter().take(REGIONS_LIMIT).collect()
     }
 
     fn report_shared_gpus(&mut self) {
@@ -173,64 +202,44 @@ impl Host {
         }
     }
 
-    /// Reads each GPU of the regions once, however many regions name it.
-    fn read_gpus(&mut self, root: &Sysroot, needs: Needs) {
-        let topology = &self.topology;
-        // The CPUs are wanted where the node alone does not tell, or where all is to be shown.
-        let ask_cpus = |node| {
-            needs.contains(Needs::NUMA_NODES)
-                || needs.contains(Needs::NUMA) && !topology.knows_cpus_of(node)
-        };
-        let mut read: BTreeMap<PciAddress, (Gpu, Vec<Warning>)> = BTreeMap::new();
+    /// Reads the GPUs of the regions, each once, however many regions name it; and from their
+    /// nodes the regions'.
+    fn read_gpus(&mut self, root: &Sysroot, needs: Needs, numa: &mut NumaReader<'_>) {
+        let mut read: BTreeMap<PciAddress, Gpu> = BTreeMap::new();
         for region in &mut self.regions {
             for gpu in &mut region.gpus {
-                let (known, warnings) = read.entry(gpu.address).or_insert_with(|| {
-                    let mut warnings = Vec::new();
+                let known = read.entry(gpu.address).or_insert_with(|| {
                     if needs.contains(Needs::GPU_DETAILS) {
-                        gpu.read_details(root, &mut warnings);
+                        gpu.read_details(root);
                     }
-                    gpu.read_node(root, ask_cpus, &mut warnings);
-                    (gpu.clone(), warnings)
+                    if needs.contains(Needs::NUMA) || needs.contains(Needs::GPU_DETAILS) {
+                        read_and_place(gpu, root, needs, numa);
+                    }
+                    gpu.clone()
                 });
                 gpu.clone_from(known);
-                region.warnings.extend_from_slice(warnings);
             }
-        }
-    }
-
-    fn place_regions(&mut self, root: &Sysroot) {
-        let topology = &mut self.topology;
-        for gpu in self.regions.iter().flat_map(|region| &region.gpus) {
-            if topology.knows_cpus_of(gpu.numa_node) {
-                continue;
-            }
-            if let Some(node) = gpu.numa_node {
-                topology.read_distances(root, node, &mut self.warnings);
-            }
-            topology.read_cpu_nodes(root, &mut self.warnings);
-        }
-        for region in &mut self.regions {
-            place(region, topology);
+            place_region(region);
         }
     }
 
     /// Finds the GPUs that no region names, and those of them that a region may have all the same.
-    fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>) {
-        let regions = &self.regions;
-        let is_named = |address| {
-            regions.iter().flat_map(|region| &region.gpus).any(|gpu| gpu.address == address)
-        };
-        self.other_gpus = find_others(root, bus, is_named, &mut self.warnings);
+    fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>, numa: &mut NumaReader<'_>) {
+        let known = self.gpus().map(|(gpu, _)| gpu.address).collect();
+        self.other_gpus = find_others(root, bus, &known);
+        self.warnings.extend(bus.warning());
+        for gpu in &mut self.other_gpus {
+            read_and_place(gpu, root, Needs::all(), numa);
+        }
         for region in &mut self.regions {
             if !region.shape.is_some_and(Shape::lists_only_bound_gpus) {
                 continue;
             }
             let is_peer = |other: &&Gpu| {
-                region.gpus.iter().any(|gpu| {
-                    gpu.is_same_kind(other)
-                        && gpu.numa_node.is_some()
-                        && gpu.numa_node == other.numa_node
-                })
+                let node = other.host_node.map(|(node, _)| node);
+                node.is_some()
+                    && node == region.numa_node
+                    && region.gpus.iter().any(|gpu| gpu.is_same_kind(other))
             };
             let suspected = self.other_gpus.iter().filter(is_peer).map(|gpu| {
                 let driver = gpu.driver.name().map(str::to_owned);
@@ -241,20 +250,21 @@ impl Host {
     }
 
     fn name_gpus(&mut self, root: &Sysroot) {
-        let gpus = || self.regions.iter().flat_map(|region| &region.gpus).chain(&self.other_gpus);
-        let names = names::read(root, gpus().filter_map(id).collect());
+        let wanted = self.gpus().filter_map(|(gpu, _)| id(gpu)).collect();
+        let names = pci_names::read(root, wanted);
         let regions = self.regions.iter_mut().flat_map(|region| &mut region.gpus);
         for gpu in regions.chain(&mut self.other_gpus) {
             gpu.name = id(gpu).and_then(|id| names.get(&id).cloned());
         }
     }
 
-    fn read_device_nodes(&mut self, root: &Sysroot, needs: Needs) {
+    fn read_device_nodes(&mut self, root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) {
         if self.regions.is_empty() {
             return;
         }
-        if needs.contains(Needs::DEVICE_NODE) {
-            let nodes = Nodes::of(root);
+        if needs.contains(Needs::DEVICE_NODE)
+            && let Some(nodes) = Nodes::of(root, accounts)
+        {
             for region in &mut self.regions {
                 nodes.look_at(&mut region.device, &mut region.warnings);
             }
@@ -265,6 +275,19 @@ impl Host {
             }
         }
     }
+}
+
+/// Reads a GPU's NUMA node, and finds its host node where that is wanted.
+fn read_and_place(gpu: &mut Gpu, root: &Sysroot, needs: Needs, numa: &mut NumaReader<'_>) {
+    if !needs.contains(Needs::NUMA) {
+        gpu.read_node(root, |_| false);
+        return;
+    }
+    // The CPUs are wanted where the node alone does not tell, or where all is to be shown.
+    let tells = |node: GpuNode| node.id().and_then(|id| numa.topology.has_cpus(id)) == Some(true);
+    gpu.read_node(root, |node| needs.contains(Needs::NUMA_NODES) || !tells(node));
+    numa.read_for(gpu);
+    place_gpu(gpu, &numa.topology);
 }
 
 fn id(gpu: &Gpu) -> Option<DeviceId> {

@@ -2,20 +2,22 @@
 //! merged and is still changing, so whatever depends on its shape is in this file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
 use super::bus::PciBus;
-use super::region::RegionName;
+use super::gpu::Gpu;
+use super::region_name::RegionName;
 use crate::pci::PciAddress;
 use crate::sysfs::DeviceDir;
-use crate::sysroot::{Sysroot, join_link};
+use crate::sysroot::{ReadError, Sysroot, join_link};
 use crate::warning::Warning;
 
 /// A generation of the driver, by the way it shows regions in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Shape {
     /// The oldest NVIDIA 6.8 to 6.14 kernels: a virtual device, links to the GPUs in it, and a
     /// link to it in each GPU's directory.
@@ -54,6 +56,7 @@ impl Shape {
 
 /// A way in which a region names its GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[non_exhaustive]
 pub enum Source {
     /// The text file `gpu_devices` of the region.
     #[serde(rename = "gpu_devices")]
@@ -86,27 +89,18 @@ impl Source {
     }
 }
 
+/// More GPUs than this belong to no socket: today's have two.
+const GPUS_LIMIT: usize = 64;
+
 /// The GPUs of a region, and how they were learnt.
-#[derive(Default)]
 pub(super) struct Members {
     pub(super) shape: Option<Shape>,
     pub(super) learnt_from: BTreeSet<Source>,
-    /// Each GPU's directory in sysfs.
-    pub(super) gpus: BTreeMap<PciAddress, PathBuf>,
+    /// By address.
+    pub(super) gpus: Vec<Gpu>,
     /// A GPU is named that is not there, or something went away while it was read.
     pub(super) incomplete: bool,
     pub(super) warnings: Vec<Warning>,
-}
-
-impl Members {
-    fn add(&mut self, source: Source, address: PciAddress, path: PathBuf) {
-        self.learnt_from.insert(source);
-        self.gpus.entry(address).or_insert(path);
-    }
-
-    fn learnt(&self, source: Source) -> bool {
-        self.learnt_from.contains(&source)
-    }
 }
 
 /// Finds the GPUs of a region in every way that any driver names them.
@@ -117,62 +111,166 @@ pub(super) fn read(
     dir: &DeviceDir,
     entries: &[String],
 ) -> Members {
-    let mut members = Members::default();
-    add_links(root, &mut members, Source::RegionLinks, dir.path(), entries);
-    let parent = parent_gpu(dir.path());
-    if let Some((address, gpu, child)) = parent {
-        members.add(Source::ParentDevice, address, gpu.to_owned());
-        match root.entries(child) {
-            Ok(entries) => {
-                add_links(root, &mut members, Source::DeviceLinks, child, &entries);
-            }
-            Err(error) => members.warnings.push(Warning::unreadable(&error)),
-        }
-    }
+    let mut search = Search {
+        root,
+        region: dir.path(),
+        learnt_from: BTreeSet::new(),
+        named: BTreeMap::new(),
+        incomplete: false,
+        warnings: Vec::new(),
+    };
+    search.add_links(Source::RegionLinks, dir.path(), entries);
     let has_list = entries.iter().any(|entry| entry == "gpu_devices");
     if has_list {
-        add_list(&mut members, dir);
+        search.add_list(dir);
     }
-    add_links_back(root, bus, &mut members, name);
-
-    members.shape = if has_list {
+    search.add_links_back(bus, name);
+    let is_aux = search.add_parent();
+    let learnt = |source| search.learnt_from.contains(&source);
+    let shape = if has_list {
         Some(Shape::GpuList)
-    } else if parent.is_some() {
-        if members.learnt(Source::DeviceLinks) {
-            Some(Shape::AuxPerGpu)
-        } else {
-            members.learnt(Source::RegionLinks).then_some(Shape::AuxFirstGpu)
-        }
-    } else if members.learnt(Source::PciLinks) {
+    } else if is_aux && learnt(Source::DeviceLinks) {
+        Some(Shape::AuxPerGpu)
+    } else if is_aux {
+        learnt(Source::RegionLinks).then_some(Shape::AuxFirstGpu)
+    } else if learnt(Source::PciLinks) {
         Some(Shape::PciLinks)
     } else {
-        members.learnt(Source::RegionLinks).then_some(Shape::Standalone)
+        learnt(Source::RegionLinks).then_some(Shape::Standalone)
     };
-    report_missing(root, &mut members);
-    members
+    search.finish(shape)
 }
 
-/// Links of a directory that are named by PCI addresses.
-fn add_links(
-    root: &Sysroot,
-    members: &mut Members,
-    source: Source,
-    directory: &Path,
-    entries: &[String],
-) {
-    for entry in entries {
-        let Some(address) = PciAddress::from_kernel_name(entry) else {
-            continue;
-        };
-        let link = directory.join(entry);
-        match root.read_link(&link) {
-            Ok(target) => members.add(source, address, join_link(&link, &target)),
-            Err(error) => {
+struct Search<'a> {
+    root: &'a Sysroot,
+    /// The region's own directory.
+    region: &'a Path,
+    learnt_from: BTreeSet<Source>,
+    /// Each GPU, and where the way by which it was learnt leads to.
+    named: BTreeMap<PciAddress, PathBuf>,
+    incomplete: bool,
+    warnings: Vec<Warning>,
+}
+
+impl Search<'_> {
+    fn add(&mut self, source: Source, address: PciAddress, path: PathBuf) {
+        self.learnt_from.insert(source);
+        self.named.entry(address).or_insert(path);
+    }
+
+    fn failed(&mut self, error: &ReadError) {
+        self.incomplete = true;
+        self.warnings.push(Warning::unreadable(error));
+    }
+
+    /// Links of a directory that are named by PCI addresses.
+    fn add_links(&mut self, source: Source, directory: &Path, entries: &[String]) {
+        for entry in entries {
+            let Some(address) = PciAddress::from_kernel_name(entry) else { continue };
+            let link = directory.join(entry);
+            match self.root.read_link(&link) {
+                Ok(target) => {
+                    let leads_to = join_link(&link, &target);
+                    if leads_to.starts_with("/sys") && leads_to.ends_with(entry) {
+                        self.add(source, address, leads_to);
+                    } else {
+                        self.warnings.push(Warning::Malformed {
+                            path: link,
+                            found: target.to_string_lossy().into_owned(),
+                            expected: "a link to the directory of that PCI function",
+                        });
+                    }
+                }
                 // It went while its directory was read, or is no link at all.
-                members.incomplete = true;
-                members.warnings.push(Warning::unreadable(&error));
+                Err(error) => self.failed(&error),
             }
         }
+    }
+
+    /// The text file that lists addresses: one a line today, and nobody promised that.
+    fn add_list(&mut self, dir: &DeviceDir) {
+        const LIST: &str = "gpu_devices";
+        let text = match dir.text(LIST) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => return self.failed(&error),
+        };
+        let mut malformed = None;
+        let is_separator = |c: char| c.is_ascii_whitespace() || c == ',';
+        for word in text.split(is_separator).filter(|word| !word.is_empty()) {
+            // Without a domain an address could be anybody's.
+            match word.parse().ok().filter(|_| word.split(':').count() == 3) {
+                Some(address) => self.add(Source::GpuDevices, address, PciBus::path_of(address)),
+                None => malformed = malformed.or(Some(word)),
+            }
+        }
+        if let Some(word) = malformed {
+            self.warnings.push(Warning::Malformed {
+                path: dir.path().join(LIST),
+                found: word.to_owned(),
+                expected: "PCI addresses such as 0009:01:00.0, one a line",
+            });
+        }
+    }
+
+    /// Links to the region in the directories of PCI functions.
+    fn add_links_back(&mut self, bus: &PciBus<'_>, name: &RegionName) {
+        if let Some(links) = bus.links_back(name) {
+            for (address, target) in &links.targets {
+                // What is relative in it counts from the function's real directory, which is not
+                // known here; its end is the same from everywhere.
+                let end: PathBuf =
+                    target.components().skip_while(|part| *part == Component::ParentDir).collect();
+                if target.is_absolute() || self.region.ends_with(&end) {
+                    self.add(Source::PciLinks, *address, PciBus::path_of(*address));
+                }
+            }
+            self.warnings.extend_from_slice(&links.warnings);
+        }
+        if let Some(warning) = bus.warning() {
+            self.incomplete = true;
+            self.warnings.push(warning);
+        }
+    }
+
+    /// The GPU that the region's directory lies below, and the links in the directory of the
+    /// auxiliary device between them. Gives whether there is such a GPU: whatever else a region
+    /// lies below, a bridge for one, is not among the GPUs that it names.
+    fn add_parent(&mut self) -> bool {
+        let Some((address, gpu, aux)) = parent_gpu(self.region) else { return false };
+        match self.root.entries(aux) {
+            Ok(entries) => self.add_links(Source::DeviceLinks, aux, &entries),
+            Err(error) => self.failed(&error),
+        }
+        let is_gpu = self.named.is_empty() || self.named.contains_key(&address);
+        if is_gpu {
+            self.add(Source::ParentDevice, address, gpu.to_owned());
+        }
+        is_gpu
+    }
+
+    /// Looks whether the GPUs are there. One that was taken out of the host leaves a link that
+    /// leads nowhere, which heals when the GPU comes back.
+    fn finish(mut self, shape: Option<Shape>) -> Members {
+        if self.named.len() > GPUS_LIMIT {
+            let (what, found) = ("GPUs of one region", self.named.len());
+            self.warnings.push(Warning::TooMany { what, found, limit: GPUS_LIMIT });
+        }
+        let mut gpus = Vec::new();
+        for (address, leads_to) in self.named.into_iter().take(GPUS_LIMIT) {
+            // By the bus, so that it is the same path whatever the driver's shape.
+            let by_bus = PciBus::path_of(address);
+            let is_there = |path: &PathBuf| self.root.stat(path).is_ok();
+            let path = [&by_bus, &leads_to].into_iter().find(|path| is_there(path)).cloned();
+            let mut gpu = Gpu::at(address, path.clone().unwrap_or(leads_to));
+            gpu.is_there = path.is_some();
+            if !gpu.is_there {
+                self.incomplete = true;
+                gpu.warnings.push(Warning::GpuGone { address, path: gpu.path.clone() });
+            }
+            gpus.push(gpu);
+        }
+        let Self { learnt_from, incomplete, warnings, .. } = self;
+        Members { shape, learnt_from, gpus, incomplete, warnings }
     }
 }
 
@@ -188,61 +286,6 @@ fn parent_gpu(region: &Path) -> Option<(PciAddress, &Path, &Path)> {
         child = ancestor;
     }
     None
-}
-
-/// The text file that lists addresses, one a line.
-fn add_list(members: &mut Members, dir: &DeviceDir) {
-    const LIST: &str = "gpu_devices";
-    let text = match dir.text(LIST) {
-        Ok(text) => text.unwrap_or_default(),
-        Err(error) => {
-            members.incomplete = true;
-            members.warnings.push(Warning::unreadable(&error));
-            return;
-        }
-    };
-    let mut malformed = None;
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        match PciAddress::from_kernel_name(line) {
-            Some(address) => members.add(Source::GpuDevices, address, PciBus::path_of(address)),
-            None => malformed = malformed.or(Some(line)),
-        }
-    }
-    if let Some(line) = malformed {
-        members.warnings.push(Warning::Malformed {
-            path: dir.path().join(LIST),
-            found: line.to_owned(),
-            expected: "PCI addresses such as 0009:01:00.0, one a line",
-        });
-    }
-}
-
-/// Links to the region in the directories of GPUs. Every function of the host is looked at only
-/// where the region's driver is of the kind that makes them, or names no GPU otherwise.
-fn add_links_back(root: &Sysroot, bus: &PciBus<'_>, members: &mut Members, name: &RegionName) {
-    let has_link = |gpu: &Path| {
-        let target = root.read_link(gpu.join(name.as_str()));
-        target.is_ok_and(|target| target.file_name().is_some_and(|last| last == name.as_str()))
-    };
-    if members.gpus.is_empty() || members.gpus.values().any(|gpu| has_link(gpu)) {
-        for address in bus.functions() {
-            let path = PciBus::path_of(*address);
-            if has_link(&path) {
-                members.add(Source::PciLinks, *address, path);
-            }
-        }
-    }
-}
-
-/// A GPU that was taken out of the host leaves a link that leads nowhere; it heals when the GPU
-/// comes back.
-fn report_missing(root: &Sysroot, members: &mut Members) {
-    for (address, path) in &members.gpus {
-        if root.stat(path).is_err_and(|error| error.is_absent()) {
-            members.incomplete = true;
-            members.warnings.push(Warning::GpuGone { address: *address, path: path.clone() });
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,9 @@
 
 use std::fmt;
 
-use crate::capacity::Capacity;
 use crate::host::{Gpu, Needs, NodeSource, Region, Shape};
+use crate::report::Row;
 use crate::units::Bytes;
-
-use super::shown;
 
 /// One column.
 pub struct Column {
@@ -21,7 +19,7 @@ pub struct Column {
     pub default: bool,
     /// What must be read of the host to fill it.
     pub needs: Needs,
-    value: fn(&Region, &Capacity) -> Value,
+    value: fn(&Row<'_>) -> Value,
 }
 
 /// The kind of a column's values.
@@ -70,8 +68,8 @@ pub enum Value {
 impl Column {
     /// What the column says of a region.
     #[must_use]
-    pub fn value(&self, region: &Region, capacity: &Capacity) -> Value {
-        (self.value)(region, capacity)
+    pub fn value(&self, row: &Row<'_>) -> Value {
+        (self.value)(row)
     }
 
     const fn new(
@@ -79,7 +77,7 @@ impl Column {
         kind: Kind,
         needs: Needs,
         help: &'static str,
-        value: fn(&Region, &Capacity) -> Value,
+        value: fn(&Row<'_>) -> Value,
     ) -> Self {
         Self { name, help, kind, default: false, needs, value }
     }
@@ -92,30 +90,34 @@ impl Column {
 
 const NOTHING: Needs = Needs::empty();
 
+/// All that a list can show, and so all that it can warn of.
+pub(crate) const EVERYTHING: Needs =
+    Needs::GPU_NAMES.union(Needs::NUMA).union(Needs::DEVICE_NODE).union(Needs::CLAIMS);
+
 /// Every column, in the order in which all of them are shown.
-pub static COLUMNS: [Column; 23] = [
-    Column::new("DEVICE", Kind::Text, NOTHING, "name of the region", |region, _| {
-        text(region.name.as_str())
+pub static COLUMNS: [Column; 24] = [
+    Column::new("DEVICE", Kind::Text, NOTHING, "name of the region", |row| {
+        text(row.region.name.as_str())
     })
     .by_default(),
-    Column::new("NODE", Kind::Number, Needs::NUMA, "host NUMA node of the region", |region, _| {
-        optional(region.numa_node)
+    Column::new("NODE", Kind::Number, Needs::NUMA, "host NUMA node of the region", |row| {
+        optional(row.region.numa_node)
     })
     .by_default(),
-    Column::new("SIZE", Kind::Bytes, NOTHING, "size of the region", |region, _| {
-        Value::Bytes(region.size)
+    Column::new("SIZE", Kind::Bytes, NOTHING, "size of the region", |row| {
+        Value::Bytes(row.region.size)
     })
     .by_default(),
-    Column::new("FREE", Kind::Bytes, NOTHING, "what a VM can have of it", |_, capacity| {
-        Value::Bytes(capacity.free)
+    Column::new("FREE", Kind::Bytes, Needs::CLAIMS, "what a VM can have of it", |row| {
+        Value::Bytes(row.capacity.free)
     })
     .by_default(),
-    Column::new("STATE", Kind::Text, NOTHING, "whether a VM can have it", |_, capacity| {
-        text(capacity.state.name())
+    Column::new("STATE", Kind::Text, Needs::CLAIMS, "whether a VM can have it", |row| {
+        text(row.capacity.state.name())
     })
     .by_default(),
-    Column::new("GPUS", Kind::List, Needs::GPUS, "PCI addresses of its GPUs", |region, _| {
-        of_gpus(region, |gpu| Some(gpu.address))
+    Column::new("GPUS", Kind::List, Needs::GPUS, "PCI addresses of its GPUs", |row| {
+        of_gpus(row.region, |gpu| Some(gpu.address))
     })
     .by_default(),
     Column::new(
@@ -123,76 +125,71 @@ pub static COLUMNS: [Column; 23] = [
         Kind::Text,
         Needs::DEVICE_NODE,
         "user and group of the device node",
-        |region, _| of_owner(region, |owner| format!("{}:{}", owner.user, owner.group)),
+        |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group)),
     )
     .by_default(),
-    Column::new("HELD", Kind::Bytes, NOTHING, "what its holder has mapped", |_, capacity| {
-        Value::Bytes(capacity.held)
+    Column::new(
+        "HOLDER",
+        Kind::List,
+        Needs::CLAIMS,
+        "who holds it, or is defined with it",
+        |row| Value::List(row.claims.iter().map(ToString::to_string).collect()),
+    ),
+    Column::new("HELD", Kind::Bytes, Needs::CLAIMS, "what its holder has mapped", |row| {
+        Value::Bytes(row.capacity.held)
     }),
     Column::new(
         "STRANDED",
         Kind::Bytes,
-        NOTHING,
+        Needs::CLAIMS,
         "what its holder has left unmapped, and nobody can have",
-        |_, capacity| Value::Bytes(capacity.stranded),
+        |row| Value::Bytes(row.capacity.stranded),
     ),
-    Column::new("PATH", Kind::Text, NOTHING, "path of the device node", |region, _| {
-        text(shown(&region.device.path))
+    Column::new("PATH", Kind::Text, NOTHING, "path of the device node", |row| {
+        text(row.region.device.path.to_string_lossy())
     }),
-    Column::new("MAJMIN", Kind::Text, NOTHING, "major and minor device number", |region, _| {
-        optional(region.device.number)
+    Column::new("MAJMIN", Kind::Text, NOTHING, "major and minor device number", |row| {
+        optional(row.region.device.number)
     }),
-    Column::new("MODE", Kind::Text, Needs::DEVICE_NODE, "mode of the device node", |region, _| {
-        of_owner(region, |owner| format!("{:04o}", owner.mode))
+    Column::new("MODE", Kind::Text, Needs::DEVICE_NODE, "mode of the device node", |row| {
+        of_owner(row.region, |owner| format!("{:04o}", owner.mode))
     }),
-    Column::new("USER", Kind::Text, Needs::DEVICE_NODE, "user of the device node", |region, _| {
-        of_owner(region, |owner| owner.user.clone())
+    Column::new("USER", Kind::Text, Needs::DEVICE_NODE, "user of the device node", |row| {
+        of_owner(row.region, |owner| owner.user.clone())
     }),
-    Column::new(
-        "GROUP",
-        Kind::Text,
-        Needs::DEVICE_NODE,
-        "group of the device node",
-        |region, _| of_owner(region, |owner| owner.group.clone()),
-    ),
-    Column::new("NGPUS", Kind::Number, Needs::GPUS, "how many GPUs it names", |region, _| {
-        text(region.gpus.len().to_string())
+    Column::new("GROUP", Kind::Text, Needs::DEVICE_NODE, "group of the device node", |row| {
+        of_owner(row.region, |owner| owner.group.clone())
     }),
-    Column::new("NAMES", Kind::List, Needs::GPU_NAMES, "names of its GPUs", |region, _| {
-        of_gpus(region, |gpu| gpu.name.clone())
+    Column::new("NGPUS", Kind::Number, Needs::GPUS, "how many GPUs it names", |row| {
+        optional(row.region.learnt_from.first().map(|_| row.region.gpus.len()))
+    }),
+    Column::new("NAMES", Kind::List, Needs::GPU_NAMES, "names of its GPUs", |row| {
+        of_gpus(row.region, |gpu| gpu.name.clone())
     }),
     Column::new(
         "DRIVERS",
         Kind::List,
         Needs::GPU_DETAILS,
         "drivers that its GPUs are bound to",
-        |region, _| of_gpus(region, |gpu| gpu.driver.name().map(str::to_owned)),
+        |row| of_gpus(row.region, |gpu| gpu.driver.name().map(str::to_owned)),
     ),
-    Column::new(
-        "IOMMU",
-        Kind::List,
-        Needs::GPU_DETAILS,
-        "IOMMU groups of its GPUs",
-        |region, _| of_gpus(region, |gpu| gpu.iommu_group),
-    ),
-    Column::new(
-        "NODEFROM",
-        Kind::Text,
-        Needs::NUMA,
-        "how the NUMA node was learnt",
-        |region, _| optional(region.numa_node_from.map(NodeSource::name)),
-    ),
-    Column::new("SHAPE", Kind::Text, Needs::GPUS, "generation of the driver", |region, _| {
-        optional(region.shape.map(Shape::name))
+    Column::new("IOMMU", Kind::List, Needs::GPU_DETAILS, "IOMMU groups of its GPUs", |row| {
+        of_gpus(row.region, |gpu| gpu.iommu_group)
     }),
-    Column::new("LEARNT", Kind::List, Needs::GPUS, "how the GPUs were learnt", |region, _| {
-        Value::List(region.learnt_from.iter().map(|source| source.name().to_owned()).collect())
+    Column::new("NODEFROM", Kind::Text, Needs::NUMA, "how the NUMA node was learnt", |row| {
+        optional(row.region.numa_node_from.map(NodeSource::name))
     }),
-    Column::new("SYSFS", Kind::Text, NOTHING, "its directory in sysfs", |region, _| {
-        text(shown(&region.path))
+    Column::new("SHAPE", Kind::Text, Needs::GPUS, "generation of the driver", |row| {
+        optional(row.region.shape.map(Shape::name))
     }),
-    Column::new("WARNINGS", Kind::Number, NOTHING, "how many warnings there are", |region, _| {
-        text(region.warnings.len().to_string())
+    Column::new("LEARNT", Kind::List, Needs::GPUS, "how the GPUs were learnt", |row| {
+        Value::List(row.region.learnt_from.iter().map(|source| source.name().to_owned()).collect())
+    }),
+    Column::new("SYSFS", Kind::Text, NOTHING, "its directory in sysfs", |row| {
+        text(row.region.path.to_string_lossy())
+    }),
+    Column::new("WARNINGS", Kind::Number, EVERYTHING, "how many warnings there are", |row| {
+        text(row.region.all_warnings().count().to_string())
     }),
 ];
 

@@ -4,12 +4,17 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
-use crate::capacity::{Capacity, Occupancy, State};
+use crate::capacity::{Capacity, State};
+use crate::claims::{Claim, LibvirtClaim, ProcessClaim, Ranges, Sight};
 use crate::host::{
-    Device, Gpu, Host, NodeId, NodeKind, NodeSource, NumaNode, Region, RegionName, Shape, Source,
+    Device, Gpu, NodeId, NodeKind, NodeSource, NumaNode, Region, RegionName, Shape, Source,
 };
 use crate::pci::PciAddress;
+use crate::report::{Report, Row};
+use crate::text::is_plain;
 use crate::units::Bytes;
 use crate::warning::Warning;
 
@@ -19,12 +24,12 @@ use super::show::Selection;
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_list(out: &mut dyn Write, host: &Host) -> io::Result<()> {
+pub fn write_list(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let list = List {
         schema: "egm-probe.list/1",
-        occupancy: Occupancy::default(),
-        regions: host.regions.iter().map(RegionEntry::new).collect(),
-        warnings: &host.warnings,
+        occupancy: occupancy(report.claims.sight),
+        regions: report.rows().map(RegionEntry::new).collect(),
+        warnings: report.warnings().collect(),
     };
     write(out, &list)
 }
@@ -33,47 +38,117 @@ pub fn write_list(out: &mut dyn Write, host: &Host) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_show(out: &mut dyn Write, host: &Host, selection: &Selection<'_>) -> io::Result<()> {
-    let nodes = selection.nodes();
+pub fn write_show(
+    out: &mut dyn Write,
+    report: &Report,
+    selection: &Selection<'_>,
+) -> io::Result<()> {
+    let gpus = selection.gpus().into_iter();
+    let nodes = selection.nodes().into_iter();
     let show = Show {
         schema: "egm-probe.show/1",
-        occupancy: Occupancy::default(),
-        regions: selection.regions.iter().map(|region| RegionDetails::new(region)).collect(),
-        gpus: selection
-            .gpus()
-            .into_iter()
-            .map(|(gpu, region)| GpuDetails::new(gpu, region))
-            .collect(),
+        occupancy: occupancy(report.claims.sight),
+        regions: selection.regions().map(|region| RegionDetails::new(report.row(region))).collect(),
+        gpus: gpus.map(|(gpu, region)| GpuDetails::new(gpu, region)).collect(),
         numa_nodes: nodes
-            .iter()
-            .filter_map(|id| Some(NodeDetails::new(*id, host.topology.nodes.get(id)?)))
+            .filter_map(|id| Some(NodeDetails::new(id, report.host.topology.nodes.get(&id)?)))
             .collect(),
-        warnings: &host.warnings,
+        warnings: report.warnings().collect(),
     };
     write(out, &show)
 }
 
+fn occupancy(sight: Sight) -> &'static str {
+    match sight {
+        Sight::Skipped => "skipped",
+        Sight::Partial | Sight::PartialNothingOpen => "partial",
+        Sight::Complete => "complete",
+    }
+}
+
 fn write(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, document)?;
+    let formatter = Plain(PrettyFormatter::new());
+    document.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
     writeln!(out)
+}
+
+/// The usual layout, with whatever a terminal could act on written as `\u009b`: the same JSON.
+struct Plain(PrettyFormatter<'static>);
+
+impl Formatter for Plain {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for part in fragment.split_inclusive(|c| !is_plain(c)) {
+            match part.chars().next_back().filter(|last| !is_plain(*last)) {
+                None => writer.write_all(part.as_bytes())?,
+                Some(last) => {
+                    let plain = part.strip_suffix(last).unwrap_or_default();
+                    writer.write_all(plain.as_bytes())?;
+                    for unit in last.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(out, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(out, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
 }
 
 #[derive(Serialize)]
 struct List<'a> {
     schema: &'static str,
-    occupancy: Occupancy,
+    occupancy: &'static str,
     regions: Vec<RegionEntry<'a>>,
-    warnings: &'a [Warning],
+    warnings: Vec<&'a Warning>,
 }
 
 #[derive(Serialize)]
 struct Show<'a> {
     schema: &'static str,
-    occupancy: Occupancy,
+    occupancy: &'static str,
     regions: Vec<RegionDetails<'a>>,
     gpus: Vec<GpuDetails<'a>>,
     numa_nodes: Vec<NodeDetails>,
-    warnings: &'a [Warning],
+    warnings: Vec<&'a Warning>,
 }
 
 #[derive(Serialize)]
@@ -91,13 +166,14 @@ struct RegionEntry<'a> {
     state: State,
     device: DeviceEntry<'a>,
     gpus: Vec<GpuEntry<'a>>,
-    claims: [(); 0],
-    warnings: &'a [Warning],
+    claims: Vec<ClaimEntry<'a>>,
+    warnings: Vec<&'a Warning>,
 }
 
 impl<'a> RegionEntry<'a> {
-    fn new(region: &'a Region) -> Self {
-        let Capacity { state, free, held, stranded } = Capacity::default();
+    fn new(row: Row<'a>) -> Self {
+        let region = row.region;
+        let Capacity { state, free, held, stranded } = row.capacity;
         Self {
             name: &region.name,
             path: Text(&region.device.path),
@@ -112,8 +188,8 @@ impl<'a> RegionEntry<'a> {
             state,
             device: DeviceEntry::new(&region.device),
             gpus: region.gpus.iter().map(GpuEntry::new).collect(),
-            claims: [],
-            warnings: &region.warnings,
+            claims: row.claims.iter().map(ClaimEntry::new).collect(),
+            warnings: region.all_warnings().collect(),
         }
     }
 }
@@ -159,8 +235,45 @@ impl<'a> GpuEntry<'a> {
             device_id: gpu.device_id.map(|id| format!("{id:04x}")),
             name: gpu.name.as_deref(),
             driver: gpu.driver.name(),
-            numa_node: gpu.numa_node,
+            numa_node: gpu.numa_node.id(),
             iommu_group: gpu.iommu_group,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum ClaimEntry<'a> {
+    Process {
+        pid: u32,
+        command: Option<&'a str>,
+        user: Option<&'a str>,
+        domain: Option<&'a str>,
+        held: Bytes,
+        ranges: &'a Ranges,
+    },
+    Libvirt {
+        domain: &'a str,
+        running: bool,
+        held: Option<Bytes>,
+        file: Text<'a>,
+    },
+}
+
+impl<'a> ClaimEntry<'a> {
+    fn new(claim: &'a Claim) -> Self {
+        match claim {
+            Claim::Process(ProcessClaim { pid, command, user, domain, ranges }) => Self::Process {
+                pid: *pid,
+                command: command.as_deref(),
+                user: user.as_deref(),
+                domain: domain.as_deref(),
+                held: ranges.total(),
+                ranges,
+            },
+            Claim::Libvirt(LibvirtClaim { domain, is_running, size, file }) => {
+                Self::Libvirt { domain, running: *is_running, held: *size, file: Text(file) }
+            }
         }
     }
 }
@@ -174,10 +287,11 @@ struct RegionDetails<'a> {
 }
 
 impl<'a> RegionDetails<'a> {
-    fn new(region: &'a Region) -> Self {
+    fn new(row: Row<'a>) -> Self {
+        let region = row.region;
         let links = region.device.links.as_ref();
         Self {
-            entry: RegionEntry::new(region),
+            entry: RegionEntry::new(row),
             sysfs: Text(&region.path),
             links: links.map(|links| links.iter().map(|link| Text(link)).collect()),
         }
@@ -192,6 +306,7 @@ struct GpuDetails<'a> {
     class: Option<String>,
     local_cpus: Option<String>,
     sysfs: Text<'a>,
+    warnings: &'a [Warning],
 }
 
 impl<'a> GpuDetails<'a> {
@@ -202,6 +317,7 @@ impl<'a> GpuDetails<'a> {
             class: gpu.class.map(|class| format!("{class:06x}")),
             local_cpus: gpu.local_cpus.as_ref().map(ToString::to_string),
             sysfs: Text(&gpu.path),
+            warnings: &gpu.warnings,
         }
     }
 }

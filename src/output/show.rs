@@ -1,39 +1,71 @@
 //! The output of `show`: everything known of a region or a GPU, and how it was learnt.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use super::{or_dash, shown};
 use crate::capacity::Capacity;
-use crate::host::{Driver, Gpu, Host, NodeId, NodeSource, NumaNode, Owner, Region, Shape};
+use crate::claims::{Claim, LibvirtClaim, ProcessClaim, Range};
+use crate::host::{
+    Driver, Gpu, Host, NodeId, NodeSource, NumaNode, Owner, Region, RegionName, Shape,
+};
+use crate::pci::PciAddress;
+use crate::report::{Report, Row};
 use crate::text::printable;
+use crate::units::Bytes;
 
-/// What of a host is shown.
+/// What of a host is shown: each region and GPU once, regions in natural order, GPUs by address.
 #[derive(Debug, Default)]
 pub struct Selection<'a> {
-    /// These regions, with their GPUs.
-    pub regions: Vec<&'a Region>,
-    /// These GPUs, each with the region that names it.
-    pub single_gpus: Vec<(&'a Gpu, Option<&'a Region>)>,
+    regions: BTreeMap<&'a RegionName, &'a Region>,
+    /// GPUs without the rest of their region.
+    single_gpus: BTreeMap<PciAddress, (&'a Gpu, Option<&'a Region>)>,
 }
 
 impl<'a> Selection<'a> {
+    /// Adds a region with its GPUs.
+    pub fn add_region(&mut self, region: &'a Region) {
+        self.regions.insert(&region.name, region);
+    }
+
+    /// Adds a GPU, and the region that names it.
+    pub fn add_gpu(&mut self, gpu: &'a Gpu, region: Option<&'a Region>) {
+        self.single_gpus.insert(gpu.address, (gpu, region));
+    }
+
+    /// The regions.
+    pub fn regions(&self) -> impl Iterator<Item = &'a Region> {
+        self.regions.values().copied()
+    }
+
+    /// The regions, and those of the other GPUs: those whose warnings matter.
+    pub fn concerned_regions(&self) -> impl Iterator<Item = &'a Region> {
+        let of_gpus = self.single_gpus.values().filter_map(|(_, region)| *region);
+        let all: BTreeMap<_, _> =
+            self.regions().chain(of_gpus).map(|region| (&region.name, region)).collect();
+        all.into_values()
+    }
+
+    /// The GPUs that no region names.
+    pub fn lone_gpus(&self) -> impl Iterator<Item = &'a Gpu> {
+        self.single_gpus.values().filter(|(_, region)| region.is_none()).map(|(gpu, _)| *gpu)
+    }
+
     /// The GPUs of the regions, and the others.
     pub(super) fn gpus(&self) -> Vec<(&'a Gpu, Option<&'a Region>)> {
-        let of_regions = self.regions.iter().flat_map(|region| {
-            let region: &'a Region = region;
-            region.gpus.iter().map(move |gpu| (gpu, Some(region)))
-        });
-        of_regions.chain(self.single_gpus.iter().copied()).collect()
+        let mut gpus = self.single_gpus.clone();
+        for region in self.regions() {
+            gpus.extend(region.gpus.iter().map(|gpu| (gpu.address, (gpu, Some(region)))));
+        }
+        gpus.into_values().collect()
     }
 
     /// The NUMA nodes of the regions and GPUs.
     pub(super) fn nodes(&self) -> BTreeSet<NodeId> {
-        let of_regions = self.regions.iter().filter_map(|region| region.numa_node);
-        let of_gpus = self
-            .gpus()
-            .into_iter()
-            .flat_map(|(gpu, region)| [gpu.numa_node, region.and_then(|region| region.numa_node)]);
+        let of_regions = self.regions().filter_map(|region| region.numa_node);
+        let of_gpus = self.gpus().into_iter().flat_map(|(gpu, region)| {
+            [gpu.numa_node.id(), region.and_then(|region| region.numa_node)]
+        });
         of_regions.chain(of_gpus.flatten()).collect()
     }
 }
@@ -42,16 +74,17 @@ impl<'a> Selection<'a> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut dyn Write, host: &Host, selection: &Selection<'_>) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, report: &Report, selection: &Selection<'_>) -> io::Result<()> {
+    let host = &report.host;
     let mut first = true;
     let mut separate = |out: &mut dyn Write| {
         if std::mem::take(&mut first) { Ok(()) } else { writeln!(out) }
     };
-    for region in &selection.regions {
+    for region in selection.regions() {
         separate(out)?;
-        write_region(out, host, region)?;
+        write_region(out, host, &report.row(region))?;
     }
-    for (gpu, region) in &selection.single_gpus {
+    for (gpu, region) in selection.single_gpus.values() {
         separate(out)?;
         let name = region.map_or("none", |region| region.name.as_str());
         writeln!(out, "GPU {}", gpu.address)?;
@@ -61,8 +94,8 @@ pub fn write(out: &mut dyn Write, host: &Host, selection: &Selection<'_>) -> io:
     Ok(())
 }
 
-fn write_region(out: &mut dyn Write, host: &Host, region: &Region) -> io::Result<()> {
-    let Capacity { state, free, held, stranded } = Capacity::default();
+fn write_region(out: &mut dyn Write, host: &Host, row: &Row<'_>) -> io::Result<()> {
+    let Row { region, claims, capacity: Capacity { state, free, held, stranded } } = *row;
     writeln!(out, "{}", region.name)?;
     field(out, "device", &device(region))?;
     if let Some(links) = region.device.links.as_ref().filter(|links| !links.is_empty()) {
@@ -75,6 +108,9 @@ fn write_region(out: &mut dyn Write, host: &Host, region: &Region) -> io::Result
     field(out, "free", &or_dash(free))?;
     field(out, "held", &or_dash(held))?;
     field(out, "stranded", &or_dash(stranded))?;
+    for claim in claims {
+        write_claim(out, claim)?;
+    }
     field(out, "NUMA node", &host_node(host, region))?;
     let learnt: Vec<_> = region.learnt_from.iter().map(|source| source.name()).collect();
     let learnt = (!learnt.is_empty()).then(|| learnt.join(", "));
@@ -89,6 +125,31 @@ fn write_region(out: &mut dyn Write, host: &Host, region: &Region) -> io::Result
         write_gpu(out, host, gpu, "  ")?;
     }
     Ok(())
+}
+
+fn write_claim(out: &mut dyn Write, claim: &Claim) -> io::Result<()> {
+    match claim {
+        Claim::Process(ProcessClaim { pid, command, user, domain, ranges }) => {
+            let text = |text: &Option<String>| or_dash(text.as_deref().map(printable));
+            field(out, "held by", &format!("process {pid} ({})", text(command)))?;
+            field(out, "  user", &text(user))?;
+            field(out, "  domain", &text(domain))?;
+            field(out, "  mapped", &ranges.total().to_string())?;
+            for range in ranges.iter() {
+                let Range { offset, length } = *range;
+                let end = offset.saturating_add(length);
+                field(out, "", &format!("{offset:#x}-{end:#x} ({})", Bytes(length)))?;
+            }
+            Ok(())
+        }
+        Claim::Libvirt(LibvirtClaim { domain, is_running, size, file }) => {
+            let label = if *is_running { "held by" } else { "defined for" };
+            let state = if *is_running { "running" } else { "off" };
+            field(out, label, &format!("domain {} ({state})", printable(domain)))?;
+            field(out, "  size", &or_dash(*size))?;
+            field(out, "  by", &shown(file))
+        }
+    }
 }
 
 fn device(region: &Region) -> String {
@@ -153,7 +214,7 @@ fn write_gpu(out: &mut dyn Write, host: &Host, gpu: &Gpu, indent: &str) -> io::R
     };
     field("driver", &driver)?;
     field("IOMMU group", &or_dash(gpu.iommu_group))?;
-    field("NUMA node", &or_dash(gpu.numa_node.map(|node| node_text(host, node))))?;
+    field("NUMA node", &or_dash(gpu.numa_node.id().map(|node| node_text(host, node))))?;
     field("local CPUs", &or_dash(gpu.local_cpus.as_ref()))?;
     field("sysfs", &shown(&gpu.path))
 }

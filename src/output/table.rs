@@ -8,12 +8,9 @@ use comfy_table::{
 };
 
 use super::columns::{COLUMNS, Column, Kind, Value};
-use crate::capacity::{Capacity, State};
-use crate::host::Region;
+use crate::capacity::State;
+use crate::report::Row;
 use crate::text::{escape, printable};
-
-/// One line of the list.
-pub type Row<'a> = (&'a Region, Capacity);
 
 /// How `list` writes its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +81,12 @@ fn write_table(
         table.set_header(columns.iter().map(cell).collect::<Vec<_>>());
     }
     let mut widths = vec![0; columns.len()];
-    for (region, capacity) in rows {
+    for row in rows {
         let cell = |(column, width): (&&Column, &mut u16)| {
-            let value = column.value(region, capacity);
+            let value = column.value(row);
             *width = longest_part(&value).max(*width);
             let text = printable(&joined(value, style.bytes, ", "));
-            colored(Cell::new(text), column, capacity.state)
+            colored(Cell::new(text), column, row.capacity.state)
         };
         table.add_row(columns.iter().zip(&mut widths).map(cell).collect::<Vec<_>>());
     }
@@ -115,10 +112,14 @@ fn write_table(
 const GAP: u16 = 2;
 
 fn colored(cell: Cell, column: &Column, state: State) -> Cell {
-    match state {
-        State::Unknown if column.name == "STATE" => cell.fg(Color::Yellow),
-        State::Unknown => cell,
+    if column.name != "STATE" {
+        return cell;
     }
+    cell.fg(match state {
+        State::Free => Color::Green,
+        State::InUse => Color::Red,
+        State::Defined | State::Unknown => Color::Yellow,
+    })
 }
 
 /// How wide a list's column must be at least: its longest value, with the comma behind it.
@@ -140,10 +141,10 @@ fn write_raw(
         let names: Vec<_> = columns.iter().map(|column| column.name).collect();
         writeln!(out, "{}", names.join(" "))?;
     }
-    for (region, capacity) in rows {
+    for row in rows {
         let cell = |column: &&Column| {
-            let text = joined(column.value(region, capacity), style.bytes, ",");
-            escape(&text, |c| c.is_whitespace() || c == '\\')
+            let value = escaped(column.value(row), |c| c.is_whitespace() || c == '\\');
+            joined(value, style.bytes, ",").replace(' ', "\\x20")
         };
         let cells: Vec<_> = columns.iter().map(cell).collect();
         writeln!(out, "{}", cells.join(" "))?;
@@ -157,12 +158,11 @@ fn write_pairs(
     columns: &[&Column],
     style: Style,
 ) -> io::Result<()> {
-    for (region, capacity) in rows {
+    for row in rows {
         let cell = |column: &&Column| {
-            let text = joined(column.value(region, capacity), style.bytes, ",");
             // What a shell would act on between double quotes.
-            let text = escape(&text, |c| matches!(c, '"' | '\\' | '$' | '`'));
-            format!("{}=\"{text}\"", column.name)
+            let value = escaped(column.value(row), |c| matches!(c, '"' | '\\' | '$' | '`'));
+            format!("{}=\"{}\"", column.name, joined(value, style.bytes, ","))
         };
         let cells: Vec<_> = columns.iter().map(cell).collect();
         writeln!(out, "{}", cells.join(" "))?;
@@ -170,14 +170,27 @@ fn write_pairs(
     Ok(())
 }
 
-fn joined(value: Value, bytes: bool, separator: &str) -> String {
+/// A value in which these characters are escaped, and in the parts of a list the comma, which
+/// comes between them.
+fn escaped(value: Value, also: impl Fn(char) -> bool) -> Value {
     match value {
-        Value::Text(Some(text)) => text,
-        Value::Bytes(Some(size)) if bytes => size.0.to_string(),
-        Value::Bytes(Some(size)) => size.to_string(),
-        Value::List(texts) if !texts.is_empty() => texts.join(separator),
-        Value::Text(None) | Value::Bytes(None) | Value::List(_) => "-".into(),
+        Value::Text(text) => Value::Text(text.map(|text| escape(&text, also))),
+        Value::List(texts) => {
+            let part = |text: &String| escape(text, |c| c == ',' || also(c));
+            Value::List(texts.iter().map(part).collect())
+        }
+        Value::Bytes(bytes) => Value::Bytes(bytes),
     }
+}
+
+fn joined(value: Value, bytes: bool, separator: &str) -> String {
+    let text = match value {
+        Value::Text(text) => text.unwrap_or_default(),
+        Value::Bytes(Some(size)) if bytes => size.0.to_string(),
+        Value::Bytes(size) => size.map(|size| size.to_string()).unwrap_or_default(),
+        Value::List(texts) => texts.join(separator),
+    };
+    if text.is_empty() { "-".into() } else { text }
 }
 
 /// Writes the columns there are, with their kinds and meanings, one a line.

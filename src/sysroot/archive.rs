@@ -13,8 +13,9 @@ use nix::errno::Errno;
 use tar::{Entry, EntryType, Header};
 
 use super::error::os_error;
-use super::path::resolve;
+use super::path::{DEPTH_LIMIT, resolve};
 use super::{FileKind, Stat, not_a_file};
+use crate::device_number::DeviceNumber;
 use crate::text::excerpt;
 
 /// The most that an archive may hold once decompressed, all told.
@@ -24,6 +25,10 @@ const NODES_LIMIT: usize = 1 << 20;
 /// The longest path, as for the kernel (`PATH_MAX`).
 const PATH_LIMIT: usize = 4096;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const OTHER_MAGIC: [(&[u8], &str); 3] =
+    [(b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")];
+/// An archive ends in two blocks of zeros; some writers leave one out.
+const END_MARK: u64 = 512;
 
 /// The tree of an archive. Nodes refer to each other by index, so that a deep tree is freed
 /// without recursion.
@@ -48,57 +53,114 @@ enum Content {
     Directory(BTreeMap<Box<OsStr>, usize>),
     File(Box<[u8]>),
     Link(PathBuf),
-    CharDevice(u64, u64),
+    CharDevice(DeviceNumber),
     Other,
 }
 
 const ROOT: usize = 0;
+
+/// How much of a hostile name is shown.
+const SHOWN: usize = 100;
 
 impl Archive {
     pub(super) fn read(stream: impl Read) -> Result<Self, String> {
         let mut stream = BufReader::new(stream);
         let start = stream.fill_buf().map_err(|error| problem(&error))?;
         if start.starts_with(&GZIP_MAGIC) {
-            Self::read_tar(MultiGzDecoder::new(stream))
-        } else {
-            Self::read_tar(stream)
+            return Self::read_tar(MultiGzDecoder::new(stream));
         }
+        for (magic, name) in OTHER_MAGIC {
+            if start.starts_with(magic) {
+                return Err(format!("is compressed with {name}"));
+            }
+        }
+        Self::read_tar(stream)
     }
 
     fn read_tar(stream: impl Read) -> Result<Self, String> {
         let mut archive = Self { nodes: vec![Node::directory()], left: TOTAL_LIMIT };
-        let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT });
-        let mut empty = true;
+        let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT, zeros: 0 });
         for entry in tar.entries().map_err(|error| problem(&error))? {
             archive.add(entry.map_err(|error| problem(&error))?)?;
-            empty = false;
         }
-        if empty { Err("holds no files".into()) } else { Ok(archive) }
+        // To the end, where gzip has its check sum, and tar a mark of zeros.
+        let mut stream = tar.into_inner();
+        io::copy(&mut stream, &mut io::sink()).map_err(|error| problem(&error))?;
+        if stream.zeros < END_MARK {
+            return Err("ends in the middle".into());
+        }
+        archive.look_for_roots()?;
+        Ok(archive)
+    }
+
+    /// An archive of a folder in which the host's directories are is not what was meant.
+    fn look_for_roots(&self) -> Result<(), String> {
+        let Some(Content::Directory(top)) = self.nodes.get(ROOT).map(|node| &node.content) else {
+            return Ok(());
+        };
+        let is_host = |directory| {
+            ["sys", "proc"].iter().any(|name| self.child(directory, OsStr::new(name)).is_some())
+        };
+        match top.iter().find(|(_, directory)| is_host(**directory)) {
+            Some((name, _)) if !is_host(ROOT) => {
+                let name = excerpt(&name.to_string_lossy(), SHOWN);
+                Err(format!("has its sys/ below {name}/ and not at the top"))
+            }
+            _ if top.is_empty() => Err("holds no files".into()),
+            _ => Ok(()),
+        }
     }
 
     fn add(&mut self, mut entry: Entry<impl Read>) -> Result<(), String> {
         let path = entry.path().map_err(|error| problem(&error))?.into_owned();
         let names = names_within(&path)?;
+        let in_entry = |problem: String| format!("the entry {}: {problem}", shown(&path));
+        let is_sparse = entry.pax_extensions().ok().flatten().is_some_and(|extensions| {
+            extensions.flatten().any(|field| field.key_bytes().starts_with(b"GNU.sparse."))
+        });
+        if is_sparse {
+            return Err(in_entry("is sparse in the way of PAX, which is not read".into()));
+        }
         let header = entry.header();
-        let node = Node {
-            mode: header.mode().map_err(|error| problem(&error))? & 0o7777,
-            uid: id(header.uid())?,
-            gid: id(header.gid())?,
-            content: match header.entry_type() {
-                EntryType::Directory => Content::Directory(BTreeMap::new()),
-                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                    Content::File(self.contents(&mut entry)?)
-                }
-                EntryType::Symlink => Content::Link(link_name(&entry)?),
-                // Its target is a path of the archive: a link from the root says the same.
-                EntryType::Link => Content::Link(Path::new("/").join(link_name(&entry)?)),
-                EntryType::Char => device(header)?,
-                EntryType::Block | EntryType::Fifo => Content::Other,
-                // Headers about headers: nothing of the host.
-                _ => return Ok(()),
-            },
+        let number = |field: io::Result<u64>| field.map_err(|error| in_entry(problem(&error)));
+        let mode = header.mode().map(u64::from);
+        let (mode, uid, gid) = (number(mode)?, number(header.uid())?, number(header.gid())?);
+        let id = |id: u64| {
+            u32::try_from(id).map_err(|_| in_entry(format!("{id} is no user or group id")))
         };
-        self.insert(&names, node, &path)
+        let content = match header.entry_type() {
+            EntryType::Directory => Content::Directory(BTreeMap::new()),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                Content::File(self.contents(&mut entry)?)
+            }
+            EntryType::Symlink => Content::Link(link_name(&entry)?),
+            EntryType::Link => {
+                let target = link_name(&entry)?;
+                return self.alias(&names, &target).map_err(in_entry);
+            }
+            EntryType::Char => device(header)?,
+            EntryType::Block | EntryType::Fifo => Content::Other,
+            // Headers about headers: nothing of the host.
+            _ => return Ok(()),
+        };
+        // Twelve bits of mode: the cast loses nothing.
+        #[allow(clippy::cast_possible_truncation)]
+        let mode = (mode & 0o7777) as u32;
+        let node = Node { mode, uid: id(uid)?, gid: id(gid)?, content };
+        self.insert(&names, node).map_err(in_entry)
+    }
+
+    /// A hard link: another name of a file that came before.
+    fn alias(&mut self, names: &[&OsStr], target: &Path) -> Result<(), String> {
+        let found = names_within(target)?.iter().try_fold(ROOT, |at, name| self.child(at, name));
+        let target = found.ok_or("is another name of a file that is not there")?;
+        let is_directory = |node: &Node| matches!(node.content, Content::Directory(_));
+        if self.nodes.get(target).is_none_or(is_directory) {
+            return Err("is another name of a directory".into());
+        }
+        let Some((last, parents)) = names.split_last() else { return Ok(()) };
+        let parent = self.make_parents(parents)?;
+        self.link(parent, last, target)
     }
 
     fn contents(&mut self, file: impl Read) -> Result<Box<[u8]>, String> {
@@ -108,58 +170,52 @@ impl Archive {
         Ok(bytes.into())
     }
 
-    fn insert(&mut self, names: &[&OsStr], node: Node, path: &Path) -> Result<(), String> {
-        let Some((last, parents)) = names.split_last() else {
-            return Ok(());
-        };
-        let mut at = ROOT;
-        for name in parents {
-            at = match self.child(at, name) {
-                Some(child) => child,
-                None => self.push(at, name, Node::directory(), path)?,
-            };
-        }
-        match self.child(at, last).and_then(|child| self.nodes.get_mut(child)) {
+    fn insert(&mut self, names: &[&OsStr], node: Node) -> Result<(), String> {
+        let Some((last, parents)) = names.split_last() else { return Ok(()) };
+        let parent = self.make_parents(parents)?;
+        let is_directory = |node: &Node| matches!(node.content, Content::Directory(_));
+        if let Some(child) = self.child(parent, last)
+            && let Some(old) = self.nodes.get_mut(child)
+            && is_directory(old)
+            && is_directory(&node)
+        {
             // A directory that its files came before: what is in it stays.
-            Some(old)
-                if matches!(
-                    (&old.content, &node.content),
-                    (Content::Directory(_), Content::Directory(_))
-                ) =>
-            {
-                (old.mode, old.uid, old.gid) = (node.mode, node.uid, node.gid);
-            }
-            // As with tar, the later of two wins.
-            Some(old) => *old = node,
-            None => {
-                self.push(at, last, node, path)?;
-            }
+            (old.mode, old.uid, old.gid) = (node.mode, node.uid, node.gid);
+            return Ok(());
         }
-        Ok(())
+        // As with tar, the later of two wins.
+        self.push(parent, last, node).map(|_| ())
     }
 
-    fn push(
-        &mut self,
-        parent: usize,
-        name: &OsStr,
-        node: Node,
-        path: &Path,
-    ) -> Result<usize, String> {
+    fn make_parents(&mut self, names: &[&OsStr]) -> Result<usize, String> {
+        let mut at = ROOT;
+        for name in names {
+            at = match self.child(at, name) {
+                Some(child) => child,
+                None => self.push(at, name, Node::directory())?,
+            };
+        }
+        Ok(at)
+    }
+
+    fn push(&mut self, parent: usize, name: &OsStr, node: Node) -> Result<usize, String> {
         let index = self.nodes.len();
         if index == NODES_LIMIT {
-            return Err(format!("holds more than {NODES_LIMIT} files"));
+            return Err(format!("is one more than {NODES_LIMIT} files"));
         }
-        match self.nodes.get_mut(parent).map(|node| &mut node.content) {
-            Some(Content::Directory(children)) => children.insert(name.into(), index),
-            _ => {
-                return Err(format!(
-                    "the entry {} lies below a file",
-                    excerpt(&path.to_string_lossy())
-                ));
-            }
-        };
+        self.link(parent, name, index)?;
         self.nodes.push(node);
         Ok(index)
+    }
+
+    fn link(&mut self, parent: usize, name: &OsStr, child: usize) -> Result<(), String> {
+        match self.nodes.get_mut(parent).map(|node| &mut node.content) {
+            Some(Content::Directory(children)) => {
+                children.insert(name.into(), child);
+                Ok(())
+            }
+            _ => Err("lies below something that is no directory".into()),
+        }
     }
 
     fn child(&self, directory: usize, name: &OsStr) -> Option<usize> {
@@ -222,11 +278,11 @@ impl Archive {
         let kind = match &node.content {
             Content::Directory(_) => FileKind::Directory,
             Content::File(_) => FileKind::Regular,
-            Content::Link(_) => FileKind::Link,
-            Content::CharDevice(major, minor) => FileKind::CharDevice(*major, *minor),
-            Content::Other => FileKind::Other,
+            Content::CharDevice(number) => FileKind::CharDevice(*number),
+            // No link is at the end of a path whose links were followed.
+            Content::Link(_) | Content::Other => FileKind::Other,
         };
-        Ok(Stat { kind, mode: node.mode, uid: node.uid, gid: node.gid })
+        Ok(Stat { kind, mode: node.mode, uid: node.uid, gid: node.gid, file: None })
     }
 }
 
@@ -245,13 +301,13 @@ fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
     let mut names = Vec::new();
     for component in path.components() {
         match component {
+            Component::Normal(_) if names.len() == DEPTH_LIMIT => {
+                return Err(format!("an entry lies deeper than {DEPTH_LIMIT} directories"));
+            }
             Component::Normal(name) => names.push(name),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => {
-                return Err(format!(
-                    "the entry {} leads out of the archive",
-                    excerpt(&path.to_string_lossy())
-                ));
+                return Err(format!("the entry {} leads out of the archive", shown(path)));
             }
         }
     }
@@ -260,30 +316,35 @@ fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
 
 fn link_name(entry: &Entry<impl Read>) -> Result<PathBuf, String> {
     let target = entry.link_name().map_err(|error| problem(&error))?;
-    Ok(target.map(std::borrow::Cow::into_owned).unwrap_or_default())
+    let target = target.map(std::borrow::Cow::into_owned).unwrap_or_default();
+    if target.as_os_str().len() > PATH_LIMIT {
+        return Err(format!("a link's target is longer than {PATH_LIMIT} bytes"));
+    }
+    Ok(target)
 }
 
 fn device(header: &Header) -> Result<Content, String> {
     let number = |field: io::Result<Option<u32>>| {
-        field.map(|number| u64::from(number.unwrap_or(0))).map_err(|error| problem(&error))
+        field.map(|number| number.unwrap_or(0)).map_err(|error| problem(&error))
     };
-    Ok(Content::CharDevice(number(header.device_major())?, number(header.device_minor())?))
-}
-
-fn id(field: io::Result<u64>) -> Result<u32, String> {
-    let id = field.map_err(|error| problem(&error))?;
-    u32::try_from(id).map_err(|_| format!("an entry's owner {id} is no user or group id"))
+    let (major, minor) = (number(header.device_major())?, number(header.device_minor())?);
+    Ok(Content::CharDevice(DeviceNumber { major, minor }))
 }
 
 /// The words of the tar and gzip readers, whose causes are nested and end in line breaks.
 fn problem(error: &io::Error) -> String {
-    format!("not readable as an archive ({})", excerpt(super::describe(error).trim()))
+    format!("not readable as an archive ({})", excerpt(super::describe(error).trim(), SHOWN))
 }
 
-/// A stream that fails after so many bytes.
+fn shown(path: &Path) -> String {
+    excerpt(&path.to_string_lossy(), SHOWN)
+}
+
+/// A stream that fails after so many bytes, and that knows how many zeros it ended in.
 struct Bounded<R> {
     stream: R,
     left: u64,
+    zeros: u64,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -291,6 +352,11 @@ impl<R: Read> Read for Bounded<R> {
         let count = self.stream.read(buffer)?;
         self.left =
             self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other(too_large()))?;
+        let read = buffer.get(..count).unwrap_or_default();
+        match read.iter().rev().position(|byte| *byte != 0) {
+            Some(zeros) => self.zeros = zeros as u64,
+            None => self.zeros += count as u64,
+        }
         Ok(count)
     }
 }

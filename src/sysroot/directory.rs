@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use super::{FileKind, Stat, not_a_file, path::resolve, too_large};
+use crate::device_number::DeviceNumber;
+
+use super::{FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
 
 /// The real path of a host path below `base`, all links followed within `base`.
 pub(super) fn locate(base: &Path, path: &Path) -> io::Result<PathBuf> {
@@ -36,27 +39,64 @@ fn link_below(base: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
 
 pub(super) fn stat(path: &Path) -> io::Result<Stat> {
     let stat = nix::sys::stat::stat(path)?;
-    let kind = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+    Ok(Stat {
+        kind: kind(stat.st_mode, number(major(stat.st_rdev), minor(stat.st_rdev))),
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        file: Some(FileId {
+            device: number(major(stat.st_dev), minor(stat.st_dev)),
+            inode: stat.st_ino,
+        }),
+    })
+}
+
+pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
+    // The only call that nix does not have, and libc only as an unsafe function.
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(CWD, path, flags, StatxFlags::BASIC_STATS)?;
+    let device = DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor };
+    let holder = DeviceNumber { major: stat.stx_dev_major, minor: stat.stx_dev_minor };
+    Ok(Stat {
+        kind: kind(stat.stx_mode.into(), device),
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        file: Some(FileId { device: holder, inode: stat.stx_ino }),
+    })
+}
+
+/// The kernel's numbers have 12 and 20 bits; the C library's types have room for more.
+fn number(major: u64, minor: u64) -> DeviceNumber {
+    let fitting = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    DeviceNumber { major: fitting(major), minor: fitting(minor) }
+}
+
+fn kind(mode: u32, number: DeviceNumber) -> FileKind {
+    match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => FileKind::Regular,
         SFlag::S_IFDIR => FileKind::Directory,
-        SFlag::S_IFLNK => FileKind::Link,
-        SFlag::S_IFCHR => FileKind::CharDevice(major(stat.st_rdev), minor(stat.st_rdev)),
+        SFlag::S_IFCHR => FileKind::CharDevice(number),
         _ => FileKind::Other,
-    };
-    Ok(Stat { kind, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid })
+    }
 }
 
 /// Reads a regular file. Asking stat first is what keeps devices from being opened.
-pub(super) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read(
+    path: &Path,
+    follow_last: bool,
+    limit: usize,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
     match stat(path)?.kind {
         FileKind::Regular => {}
         FileKind::Directory => return Err(super::error::os_error(Errno::EISDIR)),
         _ => return Err(not_a_file()),
     }
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    // No link at the end: below another root all were followed, and a new one could lead out.
+    let last = if follow_last { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | last;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-    // Not by the size that stat gives: in sysfs it is a page, in proc 0.
-    let mut bytes = Vec::with_capacity(4096);
-    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > limit { Err(too_large(limit)) } else { Ok(bytes) }
+    file.take(limit as u64 + 1).read_to_end(buffer)?;
+    if buffer.len() > limit { Err(too_large(limit)) } else { Ok(()) }
 }

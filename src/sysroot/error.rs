@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+
+use crate::text::printable;
 
 /// A path of the host that could not be read, and the cause.
 ///
@@ -32,6 +34,13 @@ impl ReadError {
         Self { path: path.into(), cause }
     }
 
+    /// Whether what the path belongs to is gone: besides absence, what `/proc` says of a process
+    /// that ended while it was read.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_absent() || self.cause.raw_os_error() == Some(Errno::ESRCH as i32)
+    }
+
     /// Whether the path is not there, as opposed to there and not readable.
     #[must_use]
     pub fn is_absent(&self) -> bool {
@@ -41,7 +50,7 @@ impl ReadError {
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), describe(&self.cause))
+        write!(f, "{}: {}", shown(&self.path), describe(&self.cause))
     }
 }
 
@@ -62,6 +71,10 @@ pub fn describe(error: &io::Error) -> String {
     text.strip_suffix(&format!(" (os error {number})")).map_or(text.clone(), str::to_owned)
 }
 
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
 /// The error that the kernel would have given.
 pub(super) fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
@@ -69,9 +82,10 @@ pub(super) fn os_error(errno: Errno) -> io::Error {
 
 /// A root or archive that cannot be used at all.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The root or archive is not there, is not of its kind, or may not be read.
-    #[error("{}: {}", path.display(), describe(cause))]
+    #[error("{}: {}", shown(path), describe(cause))]
     Unreadable {
         /// The path as it was given.
         path: PathBuf,
@@ -79,7 +93,7 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// The file is not an archive, or one that is damaged or asks for too much.
-    #[error("{}: {problem}; wanted a tar or tar.gz of sys/, proc/, ..", path.display())]
+    #[error("{}: {problem}; wanted a tar or tar.gz of sys/, proc/, ..", shown(path))]
     BadArchive {
         /// The path as it was given; `-` for a stream.
         path: PathBuf,

@@ -13,11 +13,14 @@ mod path;
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
+use crate::device_number::DeviceNumber;
 use archive::Archive;
 pub use error::{OpenError, ReadError, describe};
 pub use path::join_link;
@@ -29,8 +32,8 @@ pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 /// The most that is read of a list such as `pci.ids` (1.5 MiB in 2026) or `/etc/passwd`.
 pub const LIST_LIMIT: usize = 16 * 1024 * 1024;
 
-/// More names than this in one directory are an error: the kernel allows 4,194,304 processes,
-/// but no directory read here has a reason to come near.
+/// More names than this in one directory are an error. Only `/proc` could ever have as many: the
+/// kernel allows 4,194,304 processes.
 const DIRECTORY_LIMIT: usize = 1 << 20;
 
 /// A host to read from. Cheap to clone.
@@ -64,6 +67,18 @@ pub struct Stat {
     pub uid: u32,
     /// The owner's group id.
     pub gid: u32,
+    /// Which file it is on the running host; `None` elsewhere, where nothing compares it.
+    pub file: Option<FileId>,
+}
+
+/// What makes a file of the running host the same as another: the device that holds it (not the
+/// one that it may be) and its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// The device that holds it.
+    pub device: DeviceNumber,
+    /// Its inode.
+    pub inode: u64,
 }
 
 /// The kinds of file that make a difference here.
@@ -73,10 +88,8 @@ pub enum FileKind {
     Regular,
     /// A directory.
     Directory,
-    /// A character device with its major and minor number.
-    CharDevice(u64, u64),
-    /// A symbolic link (only of a link that leads nowhere: stat follows links).
-    Link,
+    /// A character device of this number.
+    CharDevice(DeviceNumber),
     /// A block device, FIFO or socket.
     Other,
 }
@@ -99,6 +112,8 @@ impl Sysroot {
         if !fs::metadata(&base).map_err(unreadable)?.is_dir() {
             return Err(unreadable(error::os_error(Errno::ENOTDIR)));
         }
+        // What may not be searched would look like a host that has nothing.
+        access(&base, AccessFlags::X_OK).map_err(|errno| unreadable(errno.into()))?;
         // The same files, whatever they are called: the root of the running host is the host.
         let backend =
             if base == Path::new("/") { Backend::Host } else { Backend::Directory(Arc::new(base)) };
@@ -113,8 +128,13 @@ impl Sysroot {
     /// itself, or is larger than a capture may be.
     pub fn archive(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
-        if fs::metadata(path).map_err(unreadable)?.is_dir() {
+        // Files, and pipes such as `<(zcat ..)`. No devices: to open one can do anything.
+        let kind = fs::metadata(path).map_err(unreadable)?.file_type();
+        if kind.is_dir() {
             return Err(unreadable(error::os_error(Errno::EISDIR)));
+        }
+        if !kind.is_file() && !kind.is_fifo() {
+            return Err(unreadable(not_a_file()));
         }
         let file = fs::File::open(path).map_err(unreadable)?;
         Self::from_named_tar(file, path)
@@ -192,22 +212,57 @@ impl Sysroot {
         stat.map_err(|cause| ReadError::new(path, cause))
     }
 
+    /// As [`Sysroot::stat`], but a network file system is not asked anew: the links of
+    /// `/proc/<pid>/fd` lead to files of any kind, and a server that is down would be waited for.
+    ///
+    /// # Errors
+    /// The path leads nowhere.
+    pub fn stat_cached(&self, path: impl AsRef<Path>) -> Result<Stat, ReadError> {
+        let path = path.as_ref();
+        match &self.0 {
+            Backend::Host => {
+                directory::stat_cached(path).map_err(|cause| ReadError::new(path, cause))
+            }
+            Backend::Directory(_) | Backend::Archive(_) => self.stat(path),
+        }
+    }
+
     /// The bytes of a regular file.
     ///
     /// # Errors
     /// It cannot be read, is not a regular file, or holds more than `limit` bytes.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, ReadError> {
+        // A page, and not what stat gives for a size: in sysfs that is always a page, in proc 0.
+        let mut bytes = Vec::with_capacity(4096);
+        self.read_into(path, limit, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same into a buffer that is used again.
+    ///
+    /// # Errors
+    /// As [`Sysroot::read`]; the buffer then holds nothing of use.
+    pub fn read_into(
+        &self,
+        path: impl AsRef<Path>,
+        limit: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
         let path = path.as_ref();
-        let bytes = match &self.0 {
-            Backend::Host => directory::read(path, limit),
-            Backend::Directory(base) => {
-                directory::locate(base, path).and_then(|at| directory::read(&at, limit))
-            }
+        buffer.clear();
+        let result = match &self.0 {
+            Backend::Host => directory::read(path, true, limit, buffer),
+            Backend::Directory(base) => directory::locate(base, path)
+                .and_then(|at| directory::read(&at, false, limit, buffer)),
             Backend::Archive(archive) => archive.read_file(path).and_then(|bytes| {
-                if bytes.len() > limit { Err(too_large(limit)) } else { Ok(bytes.to_vec()) }
+                if bytes.len() > limit {
+                    return Err(too_large(limit));
+                }
+                buffer.extend_from_slice(bytes);
+                Ok(())
             }),
         };
-        bytes.map_err(|cause| ReadError::new(path, cause))
+        result.map_err(|cause| ReadError::new(path, cause))
     }
 
     /// The text of an attribute file, at most [`ATTRIBUTE_LIMIT`] bytes.

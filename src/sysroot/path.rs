@@ -12,6 +12,10 @@ use super::error::os_error;
 /// As many links as the kernel follows in one path (`MAXSYMLINKS`, include/linux/namei.h).
 const LINKS_LIMIT: usize = 40;
 
+/// The deepest directory of any use; those of sysfs are not half as deep. Each step of a path is
+/// looked up from the root, so that depth is paid for twice.
+pub(super) const DEPTH_LIMIT: usize = 64;
+
 /// The path that a link leads to: relative targets start at the link's directory, `..` never
 /// leads above the root. Purely by the words of the path, which is right in sysfs, where the
 /// directories that links lead to are real ones.
@@ -54,13 +58,18 @@ pub(super) fn resolve(
     let mut todo = VecDeque::new();
     push_front(&mut todo, path);
     let mut done = PathBuf::from("/");
-    let mut links = 0;
+    let (mut links, mut depth) = (0, 0);
     while let Some(name) = todo.pop_front() {
         if name == ".." {
             done.pop();
+            depth = usize::saturating_sub(depth, 1);
             continue;
         }
         done.push(&name);
+        depth += 1;
+        if depth > DEPTH_LIMIT {
+            return Err(os_error(Errno::ENAMETOOLONG));
+        }
         if todo.is_empty() && !follow_last {
             break;
         }
@@ -72,8 +81,10 @@ pub(super) fn resolve(
             return Err(os_error(Errno::ELOOP));
         }
         done.pop();
+        depth -= 1;
         if target.is_absolute() {
             done = PathBuf::from("/");
+            depth = 0;
         }
         push_front(&mut todo, &target);
     }

@@ -68,19 +68,19 @@ fn terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option<St
 
 #[test]
 fn a_table_fits_the_terminal_and_never_cuts_a_value() {
-    for columns in [200, 80, 70, 61] {
+    for columns in [200, 80, 70, 62] {
         let Some(shown) = terminal(columns, "list --color never", &[]) else { return };
         let widest = shown.lines().map(str::len).max().unwrap();
         assert!(widest <= usize::from(columns), "{widest} of {columns}:\n{shown}");
     }
     let narrow = "\
-DEVICE  NODE     SIZE  FREE  STATE    GPUS           OWNER
-egm4       0  447 GiB     -  unknown  0008:01:00.0,  root:kvm
-                                      0009:01:00.0
-egm5       1  447 GiB     -  unknown  0018:01:00.0,  root:kvm
-                                      0019:01:00.0
+DEVICE  NODE     SIZE     FREE  STATE  GPUS           OWNER
+egm4       0  447 GiB  447 GiB  free   0008:01:00.0,  root:kvm
+                                       0009:01:00.0
+egm5       1  447 GiB  447 GiB  free   0018:01:00.0,  root:kvm
+                                       0019:01:00.0
 ";
-    for columns in [61, 40, 1] {
+    for columns in [62, 40, 1] {
         assert_eq!(terminal(columns, "list --color never", &[]).unwrap(), narrow, "{columns}");
     }
 }

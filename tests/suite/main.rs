@@ -3,6 +3,7 @@
 mod cli;
 mod docs;
 mod golden;
+mod holders;
 mod live;
 mod machines;
 mod roots;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use crate::support::tree::{Tree, gzip};
+use egm_probe::device_number::DeviceNumber;
 use egm_probe::host::{Host, Needs};
 use egm_probe::sysroot::{FileKind, Sysroot};
 use tar::{Builder, EntryType, Header};
@@ -18,14 +19,21 @@ fn refusal(archive: &[u8]) -> String {
     Sysroot::from_tar(archive).expect_err("the archive was accepted").to_string()
 }
 
-/// An archive of one entry whose name is written as it is, whatever it is.
-fn entry(name: &[u8], kind: EntryType, size: u64) -> Vec<u8> {
+/// The header of an entry that is root's and has no content.
+fn header(kind: EntryType) -> Header {
     let mut header = Header::new_gnu();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name);
     header.set_entry_type(kind);
     header.set_mode(0o644);
     header.set_uid(0);
     header.set_gid(0);
+    header.set_size(0);
+    header
+}
+
+/// An archive of one entry whose name is written as it is, whatever it is.
+fn entry(name: &[u8], kind: EntryType, size: u64) -> Vec<u8> {
+    let mut header = header(kind);
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
     header.set_size(size);
     header.set_cksum();
     header.as_bytes().to_vec()
@@ -42,7 +50,8 @@ fn an_entry_that_leads_out_of_the_archive_is_refused() {
 #[test]
 fn paths_from_the_root_or_from_here_are_the_same() {
     for name in ["/sys/class/egm/egm4", "./sys/class/egm/egm4", "sys//class/egm/egm4"] {
-        let root = Sysroot::from_tar(&entry(name.as_bytes(), EntryType::Regular, 0)[..]).unwrap();
+        let tar = [entry(name.as_bytes(), EntryType::Regular, 0), vec![0; 1024]].concat();
+        let root = Sysroot::from_tar(&tar[..]).unwrap();
         assert_eq!(root.entries("/sys/class/egm").unwrap(), ["egm4"], "{name}");
     }
 }
@@ -92,11 +101,8 @@ fn an_archive_may_not_hold_more_than_a_capture_does() {
     let mut tar = Builder::new(Vec::new());
     let zeros = vec![0; 100 << 20];
     for name in ["sys/a", "sys/b", "sys/c"] {
-        let mut header = Header::new_gnu();
+        let mut header = header(EntryType::Regular);
         header.set_size(zeros.len() as u64);
-        header.set_mode(0o444);
-        header.set_uid(0);
-        header.set_gid(0);
         tar.append_data(&mut header, name, &zeros[..]).unwrap();
     }
     let bomb = gzip(&tar.into_inner().unwrap());
@@ -104,13 +110,8 @@ fn an_archive_may_not_hold_more_than_a_capture_does() {
     assert!(refusal(&bomb).contains("more than 256 MiB"));
 
     // A sparse file of 8 GiB, of which the archive carries nothing.
-    let mut header = Header::new_gnu();
+    let mut header = header(EntryType::GNUSparse);
     header.set_path("sys/sparse").unwrap();
-    header.set_entry_type(EntryType::GNUSparse);
-    header.set_mode(0o444);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_size(0);
     let gnu = header.as_gnu_mut().unwrap();
     // 8 GiB in octal; the file is one hole up to an empty piece at its end.
     gnu.realsize.copy_from_slice(b"100000000000");
@@ -137,6 +138,16 @@ fn damaged_and_foreign_files_are_told_apart_from_captures() {
         ("cut off", &good[..good.len() / 2]),
         ("only the magic", &good[..2]),
         ("zeros", &[0; 2048]),
+        ("xz", b"\xfd7zXZ\0\0\x04"),
+        ("without its end mark", &Tree::default_with("sys/x").tar()[..1024]),
+        ("a wrong check sum", &{
+            let mut gzip = good.clone();
+            let at = gzip.len() - 6;
+            gzip[at] ^= 1;
+            gzip
+        }),
+        ("something behind it", &[&good[..], b"more"].concat()),
+        ("a folder with the host in it", &Tree::default_with("host/sys/x").tar()),
         ("a file below a file", &{
             let mut both = entry(b"sys", EntryType::Regular, 0);
             both.extend(entry(b"sys/class", EntryType::Regular, 0));
@@ -171,23 +182,131 @@ fn no_bit_of_an_archive_makes_the_reader_panic() {
 fn device_nodes_of_an_archive_are_read_and_not_made() {
     let root = Sysroot::archive(&support::archive("gb200-full-gpu-list")).unwrap();
     let stat = root.stat("/dev/egm4").unwrap();
-    assert_eq!(stat.kind, FileKind::CharDevice(510, 4));
+    assert_eq!(stat.kind, FileKind::CharDevice(DeviceNumber { major: 510, minor: 4 }));
     assert_eq!((stat.mode, stat.uid, stat.gid), (0o660, 0, 36));
     let why = root.read("/dev/egm4", 1).unwrap_err().to_string();
     assert_eq!(why, "/dev/egm4: is not a regular file");
 }
 
 #[test]
-fn a_path_as_long_as_it_may_be_is_freed_without_recursion() {
-    let path = "d/".repeat(2000) + "f";
+fn depth_and_length_of_paths_have_a_bound() {
+    let deep = |depth: usize| {
+        let mut tree = Tree::default();
+        tree.file(&format!("sys/{}f", "d/".repeat(depth)), "deep\n");
+        tree.tar()
+    };
+    let root = Sysroot::from_tar(&deep(62)[..]).unwrap();
+    assert_eq!(root.read_text(format!("/sys/{}f", "d/".repeat(62))).unwrap(), "deep\n");
+    assert!(refusal(&deep(63)).contains("deeper than 64 directories"));
+
+    // Links that each lead deeper: 40 of them are followed, 64 directories are entered.
     let mut tree = Tree::default();
-    tree.file(&path, "deep\n");
+    tree.raw_link("sys/down", &format!("{}x", "d/".repeat(60)));
+    tree.raw_link("sys/updown", &format!("{}{}", "d/".repeat(60), "../".repeat(60)));
+    tree.directory(&format!("sys{}", "/d".repeat(60)));
+    tree.raw_link(&format!("sys{}/x", "/d".repeat(60)), "e/f/g/h/i");
     let root = Sysroot::from_tar(&tree.tar()[..]).unwrap();
-    assert_eq!(root.read_text(format!("/{path}")).unwrap(), "deep\n");
-    drop(root);
+    assert!(root.stat("/sys/down").is_err());
+    assert_eq!(root.entries("/sys/updown").unwrap(), root.entries("/sys").unwrap());
+    assert!(
+        refusal(&{
+            let mut tree = Tree::default();
+            tree.raw_link("sys/long", &"a/".repeat(100_000));
+            tree.tar()
+        })
+        .contains("longer than 4096 bytes")
+    );
+}
+
+#[test]
+fn hard_links_are_other_names_of_the_same_file() {
+    let mut tar = Builder::new(Vec::new());
+    let mut add = |path: &str, kind: EntryType, target: &str| {
+        let mut header = header(kind);
+        if target.is_empty() {
+            tar.append_data(&mut header, path, &b""[..]).unwrap();
+        } else {
+            tar.append_link(&mut header, path, target).unwrap();
+        }
+    };
+    add("sys/bus/drivers/vfio-pci", EntryType::Directory, "");
+    add("sys/a/driver", EntryType::Symlink, "../bus/drivers/vfio-pci");
+    add("sys/b/driver", EntryType::Link, "sys/a/driver");
+    let root = Sysroot::from_tar(&tar.into_inner().unwrap()[..]).unwrap();
+    let target = Path::new("../bus/drivers/vfio-pci");
+    assert_eq!(root.read_link("/sys/b/driver").unwrap(), target);
+
+    for (target, why) in [("sys/none", "not there"), ("sys", "another name of a directory")] {
+        let mut tar = Builder::new(Vec::new());
+        for (path, kind) in [("sys/a", EntryType::Directory), ("sys/b", EntryType::Link)] {
+            let mut header = header(kind);
+            tar.append_link(&mut header, path, target).unwrap();
+        }
+        let why_not = refusal(&tar.into_inner().unwrap());
+        assert!(why_not.contains(why), "{why_not}");
+    }
+}
+
+#[test]
+fn an_archive_is_no_device() {
+    let Ok(nodes) = tempfile::tempdir() else { return };
+    let node = nodes.path().join("egm4");
+    let made = Command::new("mknod").arg(&node).args(["c", "1", "5"]).status();
+    if !made.is_ok_and(|status| status.success()) {
+        support::skip("making device nodes needs root");
+        return;
+    }
+    // To open this one would read zeros for ever; to open the real one clears it.
+    let why = Sysroot::archive(&node).unwrap_err().to_string();
+    assert_eq!(why, format!("{}: is not a regular file", node.display()));
+}
+
+#[test]
+fn a_root_that_may_not_be_searched_is_an_error() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("closed");
+    fs::create_dir_all(closed.join("sys/class/egm")).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new("setpriv");
+    // The program itself may be where nobody else may go.
+    let program = folder.path().join("egm-probe");
+    fs::copy(env!("CARGO_BIN_EXE_egm-probe"), &program).unwrap();
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+    let output = command.args(["list", "--sysroot"]).arg(&closed).output().unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+    if String::from_utf8_lossy(&output.stderr).contains("setpriv") {
+        support::skip("to become somebody else needs root");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"));
+}
+
+/// A small archive that names a great many things takes neither long nor much memory.
+#[test]
+fn what_no_host_has_is_cut_short() {
+    let lines: Vec<_> = (0..5000).map(|n| format!("{n:04x}:01:00.0")).collect();
     let mut tree = Tree::default();
-    tree.file(&("d/".repeat(2100) + "f"), "");
-    assert!(refusal(&tree.tar()).contains("longer than 4096 bytes"));
+    for number in 0..2000 {
+        tree.raw_link(&format!("sys/class/egm/egm{number}"), "../../devices/virtual/egm/egm0");
+    }
+    tree.file("sys/devices/virtual/egm/egm0/gpu_devices", lines.join("\n"));
+    for number in 0..20_000 {
+        let path = format!("sys/bus/pci/devices/{number:04x}:02:00.0");
+        tree.file(&format!("{path}/vendor"), "0x10de\n");
+        tree.file(&format!("{path}/class"), "0x030200\n");
+    }
+    let start = Instant::now();
+    let root = Sysroot::from_tar(&tree.tar()[..]).unwrap();
+    let host = Host::read(&root, Needs::all());
+    assert_eq!(host.regions.len(), 256);
+    assert!(host.regions.iter().all(|region| region.gpus.len() == 64));
+    let warnings: Vec<_> = host.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.iter().any(|warning| warning.starts_with("2000 regions are more")));
+    // Seconds in a build without optimisation; without the bounds it never ended.
+    assert!(start.elapsed() < Duration::from_secs(120), "took {:?}", start.elapsed());
 }
 
 /// The answer as it is below an extracted archive; `None` where device nodes cannot be made.

@@ -2,6 +2,7 @@
 //! nodes of GB200, GB300 and GH200, in every shape in which a driver shows its regions.
 
 use super::broken;
+use super::processes;
 use super::tree::Tree;
 
 const MIB: u64 = 1 << 20;
@@ -24,7 +25,7 @@ pub struct Machine {
 
 /// Every made-up machine, by the name of its fixture.
 pub fn all() -> Vec<(&'static str, Tree)> {
-    vec![
+    let mut machines = vec![
         ("class-empty", class_empty()),
         ("everything-broken", broken::everything()),
         ("gb200-aux-first-gpu", gb200().aux_first_gpu()),
@@ -34,8 +35,11 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("gb200-full-standalone", gb200().standalone()),
         ("gb200-gpu-bound-elsewhere", gpu_bound_elsewhere()),
         ("gb200-just-made", just_made()),
+        ("gb200-mixed-ways", mixed_ways()),
         ("gb200-no-nodes", gb200_on_nodes(["-1"; 4])),
+        ("gb200-nodes-unreadable", nodes_unreadable()),
         ("gb200-nodes-disagree", gb200_on_nodes(["0", "1", "1", "1"])),
+        ("gb200-peer-on-own-nodes", peer_on_own_nodes()),
         ("gb200-pci-links", gb200().pci_links()),
         ("gb200-pci-links-no-size", pci_links_no_size()),
         ("gb300-egm-off", gb300().tree),
@@ -46,7 +50,9 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("no-sys", no_sys()),
         ("one-domain", one_domain()),
         ("wide-domain", wide_domain()),
-    ]
+    ];
+    machines.extend(processes::all());
+    machines
 }
 
 pub fn gb200() -> Machine {
@@ -138,6 +144,40 @@ fn gpu_bound_elsewhere() -> Tree {
     tree
 }
 
+/// The same where the GPUs say that they are on nodes of their own: two nodes, one socket.
+fn peer_on_own_nodes() -> Tree {
+    let mut tree = gpu_bound_elsewhere();
+    for (gpu, node) in [("0008:01:00.0", "2"), ("0009:01:00.0", "10")] {
+        tree.file(&format!("{}/numa_node", gpu_path(gpu)), format!("{node}\n"));
+    }
+    tree
+}
+
+/// Each GPU of egm4 is named in another way; egm5 has its directory below a bridge, a link that
+/// is wrong but whose GPU is there, and a list as a later driver might write it.
+fn mixed_ways() -> Tree {
+    let mut tree = gb200().gpu_list();
+    tree.file(&format!("{VIRTUAL}/egm4/gpu_devices"), "0008:01:00.0\n");
+    tree.link(&format!("{}/egm4", gpu_path("0009:01:00.0")), &format!("{VIRTUAL}/egm4"));
+    tree.remove_all(&format!("{VIRTUAL}/egm5"));
+    let path = "sys/devices/pci0018:00/0018:00:00.0/egm/egm5";
+    tree.link("sys/class/egm/egm5", path);
+    tree.file(&format!("{path}/dev"), format!("{MAJOR}:5\n"));
+    tree.file(&format!("{path}/egm_size"), "479962595328\n");
+    tree.raw_link(&format!("{path}/0018:01:00.0"), "../../../gone/0018:01:00.0");
+    tree.file(&format!("{path}/gpu_devices"), "00000018:01:00.0, 0019:01:00.0 18:01.0");
+    tree
+}
+
+/// A kernel that does not list the nodes with CPUs, and one node's CPUs cannot be read: the other
+/// socket's node must not be taken for the nearest one.
+fn nodes_unreadable() -> Tree {
+    let mut tree = gb200_on_nodes(["2", "10", "18", "26"]);
+    tree.remove(&format!("{NODES}/has_cpu"));
+    tree.file(&format!("{NODES}/node0/cpulist"), "junk\n");
+    tree
+}
+
 /// What is there in the milliseconds after a region was announced: its attributes come later.
 fn just_made() -> Tree {
     let mut tree = gb200().gpu_list();
@@ -204,7 +244,7 @@ fn no_sys() -> Tree {
 }
 
 pub const VIRTUAL: &str = "sys/devices/virtual/egm";
-const MAJOR: u32 = 510;
+pub const MAJOR: u32 = 510;
 
 /// The kernel's own directory of a GPU.
 pub fn gpu_path(gpu: &str) -> String {
@@ -247,6 +287,7 @@ impl Machine {
         let ids = ["0x15b3", "0x1021", "0x020700"];
         add_function(&mut tree, nic, ids, "0", sockets[0].cpus, Some("mlx5_core"), Some(12));
         tree.directory("dev");
+        processes::add_init(&mut tree);
         tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nqemu:x:107:107::/:/bin/false\n");
         tree.file("etc/group", "root:x:0:\nkvm:x:36:qemu\n");
         Self { tree, sockets }

@@ -5,9 +5,11 @@
 
 pub mod broken;
 pub mod machines;
+pub mod processes;
 pub mod tree;
 
 use std::env;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The folder of the recorded machines.
@@ -41,5 +43,6 @@ pub fn must_run() -> bool {
 /// Says why a test, or a part of it, does not run here.
 pub fn skip(why: &str) {
     assert!(!must_run(), "cannot run here: {why}");
-    eprintln!("skipped: {why}");
+    // Past the test runner, which keeps what successful tests print to itself.
+    let _ = writeln!(io::stderr(), "skipped: {why}");
 }

@@ -23,6 +23,13 @@ impl Tree {
         &mut self.0.get_mut(path).unwrap().0
     }
 
+    /// A tree with one empty file.
+    pub fn default_with(path: &str) -> Self {
+        let mut tree = Self::default();
+        tree.file(path, "");
+        tree
+    }
+
     pub fn directory(&mut self, path: &str) {
         self.add(path, EntryType::Directory, 0o755);
     }

@@ -80,7 +80,9 @@ fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String>
 fn entry(line: &str) -> Option<(u16, &str)> {
     let (id, name) = line.split_once("  ")?;
     let is_id = id.len() == 4 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_id.then(|| u16::from_str_radix(id, 16).ok()).flatten().map(|id| (id, name.trim()))
+    let id = is_id.then(|| u16::from_str_radix(id, 16).ok()).flatten()?;
+    let name = name.trim();
+    (!name.is_empty()).then_some((id, name))
 }
 
 #[cfg(test)]

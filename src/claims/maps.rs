@@ -1,0 +1,112 @@
+//! The lines of `/proc/<pid>/maps`, read in place.
+
+/// One mapping of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mapping<'a> {
+    /// Its addresses, as they are written: `7f597f2f1000-7f59832f1000`.
+    pub(super) addresses: &'a [u8],
+    /// Where it begins in the file.
+    pub(super) offset: u64,
+    /// Device and inode as they are written. Two mappings with the same ones are of the same file.
+    pub(super) file: &'a [u8],
+    /// The name of the file when it was opened, with ` (deleted)` if that is gone.
+    pub(super) path: &'a [u8],
+}
+
+impl<'a> Mapping<'a> {
+    /// Reads a line; `None` for memory that is no file's, and for what is no line of maps.
+    ///
+    /// `7f597f2f1000-7f59832f1000 rw-s 00000000 00:09 210   /dev/egm4` (`show_map_vma`,
+    /// `fs/proc/task_mmu.c`)
+    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
+        let (addresses, rest) = field(line)?;
+        let (_, rest) = field(rest)?;
+        let (offset, file_on) = field(rest)?;
+        let (device, rest) = field(file_on)?;
+        let (inode, path) = field(rest).unwrap_or((rest, b""));
+        if inode == b"0" || inode.is_empty() {
+            return None;
+        }
+        let offset = hexadecimal(offset)?;
+        let file = file_on.get(..device.len() + 1 + inode.len())?;
+        Some(Self { addresses, offset, file, path: path.trim_ascii_start() })
+    }
+
+    /// How long it is, in bytes.
+    pub(super) fn length(&self) -> Option<u64> {
+        let (start, end) = self.bounds()?;
+        hexadecimal(end)?.checked_sub(hexadecimal(start)?)
+    }
+
+    /// Its name in `/proc/<pid>/map_files`, where addresses have no leading zeros.
+    pub(super) fn name(&self) -> Option<String> {
+        let (start, end) = self.bounds()?;
+        Some(format!("{:x}-{:x}", hexadecimal(start)?, hexadecimal(end)?))
+    }
+
+    fn bounds(&self) -> Option<(&'a [u8], &'a [u8])> {
+        let dash = self.addresses.iter().position(|byte| *byte == b'-')?;
+        Some((self.addresses.get(..dash)?, self.addresses.get(dash + 1..)?))
+    }
+}
+
+/// A field and what comes after the blank behind it.
+fn field(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b' ', text)?;
+    Some((text.get(..end)?, text.get(end + 1..)?))
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    digits.iter().try_fold(0, |value: u64, digit| {
+        Some(value << 4 | u64::from(char::from(*digit).to_digit(16)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mapping;
+
+    #[test]
+    fn a_mapping_of_a_device_is_read_whole() {
+        let line =
+            b"7f597f2f1000-7f59832f1000 rw-s 00100000 00:09 210                        /dev/egm4";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!(mapping.file, b"00:09 210");
+        assert_eq!(mapping.path, b"/dev/egm4");
+        assert_eq!(mapping.offset, 0x10_0000);
+        assert_eq!(mapping.length(), Some(64 << 20));
+        assert_eq!(mapping.name().as_deref(), Some("7f597f2f1000-7f59832f1000"));
+    }
+
+    #[test]
+    fn low_addresses_lose_their_zeros_in_the_name() {
+        let line =
+            b"00400000-00401000 r--p 00000000 fe:00 325843                     /bin/x y (deleted)";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!(mapping.name().as_deref(), Some("400000-401000"));
+        assert_eq!(mapping.path, b"/bin/x y (deleted)");
+    }
+
+    #[test]
+    fn memory_that_is_no_files_and_junk_are_passed_over() {
+        for line in [
+            &b"7ffed55e2000-7ffed5603000 rw-p 00000000 00:00 0                          [stack]"[..],
+            b"7f59-7f60 rw-p 00000000 00:00 0 ",
+            b"7f59-7f60 rw-p 00000000 00:00 0",
+            b"",
+            b"junk",
+            b"a b x d e f",
+            b"7f59-7f60 rw-p x 00:09 210 /dev/egm4",
+            b"7f59-7f60 rw-p 11111111111111111 00:09 210 /dev/egm4",
+            b"\xff\xff \xff \xff \xff",
+        ] {
+            assert_eq!(Mapping::parse(line), None, "{}", String::from_utf8_lossy(line));
+        }
+        let backwards = Mapping::parse(b"7f60-7f59 rw-s 0 00:09 210 /dev/egm4").unwrap();
+        assert_eq!(backwards.length(), None);
+        assert_eq!(Mapping::parse(b"7f60 rw-s 0 00:09 210 /dev/egm4").unwrap().length(), None);
+    }
+}

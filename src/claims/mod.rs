@@ -1,0 +1,246 @@
+//! Who holds a region, and whose it may become: processes that map or have opened its device, and
+//! virtual machines that libvirt has defined with it.
+
+mod definitions;
+mod holders;
+mod maps;
+mod process;
+mod ranges;
+mod targets;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::host::{Accounts, Region, RegionName};
+use crate::sysroot::Sysroot;
+use crate::units::Bytes;
+use crate::warning::Warning;
+pub use ranges::{Range, Ranges};
+use targets::Targets;
+
+/// The claims on the regions of a host, and how much of it could be looked at.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Claims {
+    /// By region: processes by pid, then definitions by name.
+    pub by_region: BTreeMap<RegionName, Vec<Claim>>,
+    /// What could be looked at.
+    pub sight: Sight,
+    /// What is odd about processes and definitions.
+    pub warnings: Vec<Warning>,
+}
+
+/// How much of what may hold a region was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// Nothing, by choice or because there is nothing to look at.
+    #[default]
+    Skipped,
+    /// A part; who was not seen may hold anything.
+    Partial,
+    /// A part; but the driver says that nobody at all has a region open.
+    PartialNothingOpen,
+    /// Everything.
+    Complete,
+}
+
+/// A claim on a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Claim {
+    /// A process holds it.
+    Process(ProcessClaim),
+    /// A domain of libvirt's is defined with it.
+    Libvirt(LibvirtClaim),
+}
+
+/// A process that maps a region or has it open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessClaim {
+    /// The process.
+    pub pid: u32,
+    /// The name of its program.
+    pub command: Option<String>,
+    /// The name of its user.
+    pub user: Option<String>,
+    /// The virtual machine that it runs.
+    pub domain: Option<String>,
+    /// What it has mapped; nothing where it only has the device open.
+    pub ranges: Ranges,
+}
+
+/// A domain whose definition has a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibvirtClaim {
+    /// The domain.
+    pub domain: String,
+    /// Whether it runs, by its status file; the process itself was not seen.
+    pub is_running: bool,
+    /// How much of the region it is defined with.
+    pub size: Option<Bytes>,
+    /// The file that says so.
+    pub file: PathBuf,
+}
+
+impl Claim {
+    /// Whether the region is held now, as opposed to when a virtual machine is started.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        match self {
+            Self::Process(_) => true,
+            Self::Libvirt(claim) => claim.is_running,
+        }
+    }
+}
+
+/// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, or `vm1(off)`.
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(ProcessClaim { pid, command, domain, .. }) => {
+                let name = domain.as_ref().or(command.as_ref()).map_or("", String::as_str);
+                write!(f, "{name}[{pid}]")
+            }
+            Self::Libvirt(LibvirtClaim { domain, is_running: true, .. }) => f.write_str(domain),
+            Self::Libvirt(LibvirtClaim { domain, .. }) => write!(f, "{domain}(off)"),
+        }
+    }
+}
+
+impl Claims {
+    /// Looks for the claims on these regions.
+    #[must_use]
+    pub fn read(root: &Sysroot, regions: &[Region]) -> Self {
+        Self::read_with(root, regions, &Accounts::of(root))
+    }
+
+    pub(crate) fn read_with(root: &Sysroot, regions: &[Region], accounts: &Accounts<'_>) -> Self {
+        let mut claims = Self::default();
+        if regions.is_empty() {
+            // Nothing can be held, and nothing is left to look at.
+            claims.sight = Sight::Complete;
+            return claims;
+        }
+        let targets = Targets::of(root, regions);
+        claims.read_processes(root, &targets, accounts);
+        claims.read_definitions(root, &targets, accounts);
+        claims
+    }
+
+    /// The claims on one region.
+    #[must_use]
+    pub fn of(&self, region: &RegionName) -> &[Claim] {
+        self.by_region.get(region).map_or(&[], Vec::as_slice)
+    }
+
+    fn add(&mut self, region: &RegionName, claim: Claim) {
+        self.by_region.entry(region.clone()).or_default().push(claim);
+    }
+
+    fn read_processes(&mut self, root: &Sysroot, targets: &Targets, accounts: &Accounts<'_>) {
+        let names = match root.entries("/proc") {
+            Ok(names) => names,
+            Err(error) if error.is_absent() => return,
+            Err(error) => {
+                self.warnings.push(Warning::unreadable(&error));
+                self.sight = Sight::Partial;
+                return;
+            }
+        };
+        let pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let found = holders::find(root, targets, &pids);
+        for holder in found.holders {
+            let Some(region) = targets.name(holder.target) else { continue };
+            let arguments = process::arguments(root, holder.pid);
+            let user = process::user(root, holder.pid);
+            let claim = ProcessClaim {
+                pid: holder.pid,
+                command: process::command(root, holder.pid, &arguments),
+                user: user.map(|uid| accounts.user(uid)),
+                domain: process::domain(root, holder.pid, &arguments),
+                ranges: holder.ranges,
+            };
+            self.add(region, Claim::Process(claim));
+        }
+        let hidden = hidden_processes(root, &pids);
+        self.sight = if found.unread == 0 && hidden.is_none() {
+            Sight::Complete
+        } else if nothing_is_open(root) {
+            Sight::PartialNothingOpen
+        } else {
+            self.warnings.extend(hidden);
+            if found.unread > 0 {
+                self.warnings.push(Warning::ProcessesUnread { count: found.unread });
+            }
+            Sight::Partial
+        };
+    }
+
+    fn read_definitions(&mut self, root: &Sysroot, targets: &Targets, accounts: &Accounts<'_>) {
+        for definition in definitions::read(root, accounts, &mut self.warnings) {
+            let mut sizes: BTreeMap<usize, Option<Bytes>> = BTreeMap::new();
+            for memory in &definition.domain.memory {
+                if let Some(target) = targets.by_definition(root, &memory.path) {
+                    let sum = sizes.entry(target).or_insert(Some(Bytes(0)));
+                    *sum = sum.zip(memory.size).map(|(a, b)| Bytes(a.0.saturating_add(b.0)));
+                }
+            }
+            for (target, size) in sizes {
+                let Some(region) = targets.name(target) else { continue };
+                if self.process_of(region, &definition.domain) {
+                    continue;
+                }
+                let claim = LibvirtClaim {
+                    domain: definition.domain.name.clone(),
+                    is_running: definition.domain.is_status,
+                    size,
+                    file: definition.file.clone(),
+                };
+                self.add(region, Claim::Libvirt(claim));
+            }
+        }
+        for claims in self.by_region.values_mut() {
+            claims.sort_by_cached_key(|claim| match claim {
+                Claim::Process(claim) => (0, claim.pid, String::new()),
+                Claim::Libvirt(claim) => (1, 0, claim.domain.clone()),
+            });
+        }
+    }
+
+    /// Whether a process that was seen is that of a domain; then it has its name, and the
+    /// definition is no claim of its own.
+    fn process_of(&mut self, region: &RegionName, domain: &crate::domain::Domain) -> bool {
+        let mut is_seen = false;
+        for claim in self.by_region.get_mut(region).into_iter().flatten() {
+            let Claim::Process(process) = claim else { continue };
+            if domain.pid == Some(process.pid) {
+                process.domain = Some(domain.name.clone());
+            }
+            is_seen |= process.domain.as_ref() == Some(&domain.name);
+        }
+        is_seen
+    }
+}
+
+/// Why processes of the running host may be missing from `/proc` without a trace.
+fn hidden_processes(root: &Sysroot, pids: &[u32]) -> Option<Warning> {
+    /// The inode of the first PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+    const FIRST: &str = "pid:[4026531836]";
+    if !root.is_host() {
+        return None;
+    }
+    let namespace = root.read_link("/proc/self/ns/pid").ok()?;
+    if namespace.as_os_str() != FIRST {
+        return Some(Warning::PidNamespace);
+    }
+    // Process 1 is always there, unless /proc is mounted with hidepid.
+    (!pids.contains(&1)).then_some(Warning::ProcessesHidden)
+}
+
+/// What the driver's module counts: each open device and each mapping is a use of it, so where
+/// there is none, nobody has a region.
+fn nothing_is_open(root: &Sysroot) -> bool {
+    let count = root.read_text("/sys/module/nvgrace_egm/refcnt");
+    count.is_ok_and(|count| count.trim() == "0")
+}

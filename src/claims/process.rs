@@ -1,0 +1,131 @@
+//! What is known of a process: its command, its user, the virtual machine that it runs.
+
+use crate::sysroot::Sysroot;
+
+/// A process that is there for no region to be held by.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// The name of the program that a process runs: the last part of its first argument, else the
+/// short name that the kernel keeps.
+pub(super) fn command(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
+    let first = arguments.first().map(|first| first.rsplit('/').next().unwrap_or(first));
+    if let Some(name) = first.filter(|name| !name.is_empty()) {
+        return Some(name.to_owned());
+    }
+    let comm = root.read_text(format!("/proc/{pid}/comm")).ok()?;
+    Some(comm.trim_end_matches('\n').to_owned())
+}
+
+/// The arguments of a process; none where they cannot be read.
+pub(super) fn arguments(root: &Sysroot, pid: u32) -> Vec<String> {
+    // QEMU's are long: a megabyte is more than they ever were.
+    let bytes = root.read(format!("/proc/{pid}/cmdline"), 1 << 20).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// The effective user id.
+pub(super) fn user(root: &Sysroot, pid: u32) -> Option<u32> {
+    let status = root.read_text(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The virtual machine that a process runs: by QEMU's `-name`, else by the scope in which
+/// systemd-machined keeps it.
+pub(super) fn domain(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
+    name_argument(arguments).or_else(|| {
+        let cgroups = root.read_text(format!("/proc/{pid}/cgroup")).ok()?;
+        cgroups.lines().find_map(machine_scope)
+    })
+}
+
+/// `-name guest=vm1,debug-threads=on` or `-name vm1`; a comma in the name is doubled.
+fn name_argument(arguments: &[String]) -> Option<String> {
+    let at = arguments.iter().position(|argument| argument == "-name" || argument == "--name")?;
+    let value = arguments.get(at + 1)?.replace(",,", "\0");
+    let (first, rest) = value.split_once(',').unwrap_or((&value, ""));
+    let guest =
+        std::iter::once(first).chain(rest.split(',')).find_map(|o| o.strip_prefix("guest="));
+    let name = guest.or_else(|| (!first.contains('=')).then_some(first))?;
+    (!name.is_empty()).then(|| name.replace('\0', ","))
+}
+
+/// `0::/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator` is of vm1.
+fn machine_scope(line: &str) -> Option<String> {
+    let scope = line.split('/').find_map(|part| part.strip_prefix("machine-qemu"))?;
+    let name = unescape(scope.strip_suffix(".scope")?);
+    // qemu-ID-NAME
+    let (id, name) = name.strip_prefix('-')?.split_once('-')?;
+    let is_id = !id.is_empty() && id.bytes().all(|digit| digit.is_ascii_digit());
+    (is_id && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// The names of systemd's units have `\x2d` for a dash.
+fn unescape(name: &str) -> String {
+    let mut parts = name.split("\\x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if byte.is_ascii() => {
+                text.push(char::from(byte));
+                text.push_str(part.get(2..).unwrap_or_default());
+            }
+            _ => {
+                text.push_str("\\x");
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+/// Whether a process has nothing to hold a region with: a thread of the kernel, or one that has
+/// ended. Anybody may read that, unlike what a process has mapped.
+pub(super) fn holds_nothing(root: &Sysroot, pid: u32) -> bool {
+    let Ok(stat) = root.read_text(format!("/proc/{pid}/stat")) else { return false };
+    // The name before it may have anything in it (proc_pid_stat(5)).
+    let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next();
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    matches!(state, Some("Z" | "X" | "x")) || flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{machine_scope, name_argument};
+
+    #[test]
+    fn the_guests_name_is_found_among_qemus_arguments() {
+        for (argument, name) in [
+            ("guest=vm1,debug-threads=on", Some("vm1")),
+            ("debug-threads=on,guest=vm1", Some("vm1")),
+            ("vm1", Some("vm1")),
+            ("vm1,process=qemu", Some("vm1")),
+            ("guest=a,,b,debug-threads=on", Some("a,b")),
+            ("process=qemu", None),
+            ("guest=", None),
+            ("", None),
+        ] {
+            let arguments = ["qemu", "-name", argument].map(str::to_owned);
+            assert_eq!(name_argument(&arguments).as_deref(), name, "{argument}");
+        }
+        assert_eq!(name_argument(&["qemu".into(), "-name".into()]), None);
+    }
+
+    #[test]
+    fn the_scope_of_a_machine_has_its_name() {
+        let line = "0::/machine.slice/machine-qemu\\x2d12\\x2dmy\\x2dvm.scope/libvirt/emulator";
+        assert_eq!(machine_scope(line).as_deref(), Some("my-vm"));
+        for line in [
+            "0::/user.slice",
+            "0::/machine.slice/machine-qemu.scope",
+            "0::/machine-qemu\\x2d1.scope",
+            "0::/machine-qemu\\x2dx\\x2dvm.scope",
+            "0::/machine-qemu\\x.scope",
+        ] {
+            assert_eq!(machine_scope(line), None, "{line}");
+        }
+    }
+}

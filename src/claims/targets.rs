@@ -1,0 +1,76 @@
+//! What is looked for: the devices of the regions, by number, by inode and by name.
+
+use std::path::{Path, PathBuf};
+
+use crate::device_number::DeviceNumber;
+use crate::host::{Region, RegionName};
+use crate::sysroot::{FileId, FileKind, Stat, Sysroot};
+
+/// The devices of a host's regions.
+pub(super) struct Targets(Vec<Target>);
+
+struct Target {
+    name: RegionName,
+    number: Option<DeviceNumber>,
+    path: PathBuf,
+    /// Device and inode of the node as `/proc/<pid>/maps` writes them.
+    file: Option<String>,
+}
+
+impl Targets {
+    pub(super) fn of(root: &Sysroot, regions: &[Region]) -> Self {
+        let target = |region: &Region| {
+            let is_its = |stat: &Stat| is_number(stat, region.device.number);
+            let node = root.stat(&region.device.path).ok().filter(is_its);
+            Target {
+                name: region.name.clone(),
+                number: region.device.number,
+                path: region.device.path.clone(),
+                file: node.and_then(|stat| stat.file).map(as_in_maps),
+            }
+        };
+        Self(regions.iter().map(target).collect())
+    }
+
+    pub(super) fn name(&self, index: usize) -> Option<&RegionName> {
+        self.0.get(index).map(|target| &target.name)
+    }
+
+    /// The region whose device has the number of this file.
+    pub(super) fn by_stat(&self, stat: &Stat) -> Option<usize> {
+        self.0.iter().position(|target| is_number(stat, target.number))
+    }
+
+    /// The region whose node is this file, by device and inode as maps writes them.
+    pub(super) fn by_file(&self, file: &[u8]) -> Option<usize> {
+        let is = |target: &Target| target.file.as_ref().is_some_and(|node| node.as_bytes() == file);
+        self.0.iter().position(is)
+    }
+
+    /// The region whose node has, or had, this name.
+    pub(super) fn by_path(&self, path: &[u8]) -> Option<usize> {
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        self.0.iter().position(|target| target.path.as_os_str().as_encoded_bytes() == path)
+    }
+
+    /// The region that a path in a definition leads to: its own name, or another one of it.
+    pub(super) fn by_definition(&self, root: &Sysroot, path: &Path) -> Option<usize> {
+        self.by_path(path.as_os_str().as_encoded_bytes()).or_else(|| {
+            // Relative paths and other things that no definition should have are nobody's.
+            path.is_absolute()
+                .then(|| root.stat(path).ok())
+                .flatten()
+                .and_then(|stat| self.by_stat(&stat))
+        })
+    }
+}
+
+/// `00:09 210` (`show_vma_header_prefix`, `fs/proc/task_mmu.c`)
+fn as_in_maps(file: FileId) -> String {
+    let DeviceNumber { major, minor } = file.device;
+    format!("{major:02x}:{minor:02x} {}", file.inode)
+}
+
+fn is_number(stat: &Stat, number: Option<DeviceNumber>) -> bool {
+    matches!(stat.kind, FileKind::CharDevice(found) if Some(found) == number)
+}

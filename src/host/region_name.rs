@@ -1,0 +1,102 @@
+//! Names of regions, in natural order.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+/// The name of a region: `egm` and a number.
+///
+/// The number is the device's minor, and usually the proximity domain that ACPI gives the region.
+/// It is neither an index nor a NUMA node. Names are in natural order: `egm4` before `egm10`.
+///
+/// ```
+/// use egm_probe::host::RegionName;
+///
+/// let mut names: Vec<RegionName> = ["egm10", "egm4"].map(|name| name.parse().unwrap()).into();
+/// names.sort();
+/// assert_eq!(names[0].as_str(), "egm4");
+/// assert!("egm".parse::<RegionName>().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RegionName(String);
+
+/// A text that is no region's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of an EGM region; one looks like egm4")]
+pub struct BadRegionName(String);
+
+impl RegionName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The digits without leading zeros: of two such numbers the longer one is the greater.
+    fn digits(&self) -> &str {
+        self.0.trim_start_matches("egm").trim_start_matches('0')
+    }
+}
+
+impl FromStr for RegionName {
+    type Err = BadRegionName;
+
+    fn from_str(text: &str) -> Result<Self, BadRegionName> {
+        match text.strip_prefix("egm") {
+            Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(BadRegionName(crate::text::printable(text))),
+        }
+    }
+}
+
+impl Ord for RegionName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |name: &Self| (name.digits().len(), name.digits().to_owned(), name.0.len());
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for RegionName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for RegionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Serialize for RegionName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RegionName;
+
+    #[test]
+    fn names_are_in_natural_order_however_long_their_numbers() {
+        let mut names = ["egm10", "egm99999999999999999999", "egm4", "egm05", "egm5", "egm0"]
+            .map(|name| name.parse::<RegionName>().expect(name));
+        names.sort();
+        let sorted: Vec<_> = names.iter().map(RegionName::as_str).collect();
+        assert_eq!(sorted, ["egm0", "egm4", "egm5", "egm05", "egm10", "egm99999999999999999999"]);
+    }
+
+    #[test]
+    fn only_egm_and_digits_is_a_name() {
+        for text in
+            ["", "egm", "egm4a", "egm-4", "egm 4", "xegm4", "EGM4", "egm_ctl", "egm٤", "egm4/"]
+        {
+            assert!(text.parse::<RegionName>().is_err(), "{text}");
+        }
+    }
+}

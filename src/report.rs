@@ -1,0 +1,73 @@
+//! A host, the claims on its regions and what follows from them, brought together for output.
+
+use crate::capacity::Capacity;
+use crate::claims::{Claim, Claims};
+use crate::host::{Accounts, Host, Needs, Region};
+use crate::sysroot::Sysroot;
+use crate::warning::Warning;
+
+/// Everything that the commands show of a host.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Its regions, GPUs and NUMA nodes.
+    pub host: Host,
+    /// The claims on its regions.
+    pub claims: Claims,
+}
+
+/// A region, the claims on it, and what of it is free.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The region.
+    pub region: &'a Region,
+    /// Who holds it, and whose it may become.
+    pub claims: &'a [Claim],
+    /// What of it is free.
+    pub capacity: Capacity,
+}
+
+impl Report {
+    /// Reads a host as far as it is asked for; claims only with [`Needs::CLAIMS`].
+    #[must_use]
+    pub fn read(root: &Sysroot, needs: Needs) -> Self {
+        let accounts = Accounts::of(root);
+        let host = Host::read_with(root, needs, &accounts);
+        let claims = if needs.contains(Needs::CLAIMS) {
+            Claims::read_with(root, &host.regions, &accounts)
+        } else {
+            Claims::default()
+        };
+        Self::new(host, claims)
+    }
+
+    /// Brings the two together: several holders of one region are a warning of the region's.
+    #[must_use]
+    pub fn new(mut host: Host, claims: Claims) -> Self {
+        for region in &mut host.regions {
+            let holders = claims.of(&region.name).iter().filter(|claim| claim.is_held());
+            let holders: Vec<_> = holders.map(ToString::to_string).collect();
+            if holders.len() > 1 {
+                region.warnings.insert(0, Warning::SeveralHolders { holders });
+            }
+        }
+        Self { host, claims }
+    }
+
+    /// The regions with their claims, in the order of the host.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.host.regions.iter().map(|region| self.row(region))
+    }
+
+    /// One region of this host with its claims.
+    #[must_use]
+    pub fn row<'a>(&'a self, region: &'a Region) -> Row<'a> {
+        let claims = self.claims.of(&region.name);
+        Row { region, claims, capacity: Capacity::of(region.size, claims, self.claims.sight) }
+    }
+
+    /// What is odd about the host as a whole.
+    pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
+        self.host.warnings.iter().chain(&self.claims.warnings)
+    }
+}

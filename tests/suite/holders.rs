@@ -1,0 +1,203 @@
+//! Real processes that hold a stand-in for a region: the device of `/dev/zero` under another name,
+//! which can be opened and mapped by anybody.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::live::{can, can_overlay, extract, json as parsed};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+const MIB: u64 = 1 << 20;
+
+/// A process that does as it is told.
+struct Holder {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Holder {
+    fn start() -> Self {
+        let mut command = Command::new(holder_program());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, answers }
+    }
+
+    fn tell(&mut self, order: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{order}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "ok\n", "{order}");
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Compiled once, with the compiler that links Rust programs anyway.
+fn holder_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/holder.c");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("holder");
+        let output =
+            Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        program
+    })
+}
+
+/// A GB200 whose egm4 has the number of `/dev/zero`, and a folder with nodes of that number.
+struct Host {
+    tree: TempDir,
+    nodes: TempDir,
+}
+
+impl Host {
+    /// `None` where it cannot be had.
+    fn new() -> Option<Self> {
+        let tree = extract("gb200-full-gpu-list");
+        let nodes = tempfile::tempdir().unwrap();
+        if !can_overlay(tree.path()) {
+            return None;
+        }
+        fs::write(tree.path().join("sys/devices/virtual/egm/egm4/dev"), "1:5\n").unwrap();
+        let host = Self { tree, nodes };
+        host.make_node("egm4").then_some(host)
+    }
+
+    fn node(&self, name: &str) -> String {
+        self.nodes.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn make_node(&self, name: &str) -> bool {
+        let node = self.node(name);
+        can(
+            "a device node that can be opened",
+            &["sh", "-c", &format!("mknod -m 0666 {node} c 1 5 && : < {node}")],
+        )
+    }
+
+    /// What the program says with the machine's /sys over the host's.
+    fn list(&self, program: &str) -> Value {
+        let script = format!(
+            "mount --make-rprivate / && \
+             mount -t overlay o -o lowerdir={}/sys:/sys /sys && exec {program} list --json",
+            self.tree.path().display()
+        );
+        parsed(&Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap())
+    }
+
+    fn egm4(&self) -> Value {
+        self.list(PROGRAM)["regions"][0].clone()
+    }
+
+    /// What the driver's module says of its users.
+    fn set_uses(&self, count: u32) {
+        let module = self.tree.path().join("sys/module/nvgrace_egm");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("refcnt"), format!("{count}\n")).unwrap();
+    }
+}
+
+/// The claims of one process, which may not be the only one on this host.
+fn claims_of(region: &Value, pid: u32) -> Vec<&Value> {
+    region["claims"].as_array().unwrap().iter().filter(|claim| claim["pid"] == pid).collect()
+}
+
+fn ranges(parts: &[(u64, u64)]) -> Value {
+    parts.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect()
+}
+
+#[test]
+fn a_real_holder_is_found_however_it_holds() {
+    let Some(host) = Host::new() else { return };
+    let expect = |holder: &Holder, parts: &[(u64, u64)], what: &str| {
+        let region = host.egm4();
+        assert_eq!(region["state"], "in-use", "{what}: {region}");
+        assert_eq!(region["free"], 0, "{what}");
+        let claims = claims_of(&region, holder.child.id());
+        assert_eq!(claims.len(), 1, "{what}: {region}");
+        assert_eq!(claims[0]["kind"], "process", "{what}");
+        assert_eq!(claims[0]["command"], "holder", "{what}");
+        assert_eq!(claims[0]["ranges"], ranges(parts), "{what}");
+    };
+
+    let mut holder = Holder::start();
+    assert!(claims_of(&host.egm4(), holder.child.id()).is_empty());
+    holder.tell(&format!("open {}", host.node("egm4")));
+    expect(&holder, &[], "open only");
+    holder.tell(&format!("map {} {}", 16 * MIB, 8 * MIB));
+    expect(&holder, &[(16 * MIB, 8 * MIB)], "open and mapped");
+    holder.tell("close");
+    expect(&holder, &[(16 * MIB, 8 * MIB)], "mapped and closed");
+    fs::rename(host.node("egm4"), host.node("renamed")).unwrap();
+    expect(&holder, &[(16 * MIB, 8 * MIB)], "renamed");
+    fs::remove_file(host.node("renamed")).unwrap();
+    expect(&holder, &[(16 * MIB, 8 * MIB)], "deleted");
+    drop(holder);
+
+    // A second node of the same number, as in a container; two pieces, one of them twice.
+    assert!(host.make_node("memory"));
+    let mut holder = Holder::start();
+    holder.tell(&format!("open {}", host.node("memory")));
+    holder.tell("map 0 1048576");
+    holder.tell("map 0 2097152");
+    holder.tell("map 4194304 1048576");
+    expect(&holder, &[(0, 2 * MIB), (4 * MIB, MIB)], "a second node");
+    let pid = holder.child.id();
+    drop(holder);
+    assert!(claims_of(&host.egm4(), pid).is_empty(), "it ended");
+}
+
+#[test]
+fn a_process_with_very_many_mappings_and_files_is_read_to_the_end() {
+    let Some(host) = Host::new() else { return };
+    let mut holder = Holder::start();
+    // What the kernel allows by default, less what every program has.
+    holder.tell("many 65000");
+    holder.tell("files 900");
+    holder.tell(&format!("open {}", host.node("egm4")));
+    holder.tell("map 0 1048576");
+    let region = host.egm4();
+    let claims = claims_of(&region, holder.child.id());
+    assert_eq!(claims[0]["ranges"], ranges(&[(0, MIB)]));
+}
+
+#[test]
+fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
+    let Some(host) = Host::new() else { return };
+    // The program may be where only root may go: nobody gets a copy.
+    let copy = host.node("egm-probe");
+    fs::copy(PROGRAM, &copy).unwrap();
+    fs::set_permissions(host.nodes.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(host.tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = format!("setpriv --reuid=65534 --regid=65534 --clear-groups {copy}");
+    host.set_uses(1);
+    let mut holder = Holder::start();
+    holder.tell(&format!("open {}", host.node("egm4")));
+    let document = host.list(&as_nobody);
+    assert_eq!(document["occupancy"], "partial");
+    assert_eq!(document["regions"][0]["state"], "unknown");
+    assert_eq!(document["regions"][0]["free"], Value::Null);
+    let warnings = document["warnings"].to_string();
+    assert!(warnings.contains("processes that could not be looked at"), "{warnings}");
+
+    // Where the driver says that nothing is open, it is free whatever was not seen.
+    host.set_uses(0);
+    let document = host.list(&as_nobody);
+    assert_eq!(document["occupancy"], "partial");
+    assert_eq!(document["regions"][1]["state"], "free");
+    assert_eq!(document["warnings"], json!([]));
+}
