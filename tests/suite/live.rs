@@ -15,17 +15,19 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// A recorded machine as files. Its device nodes are left out: see [`NODES`].
+/// A recorded machine as files. The nodes in its /dev are left out: see [`NODES`]. Those elsewhere,
+/// below /proc, only root can make.
 pub(crate) fn extract(machine: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("tar")
-        // The second is a device where an attribute should be.
-        .args(["--exclude=dev/*", "--exclude=*/egm11/dev", "-xzf"])
+        .args(["--exclude=dev/*", "-xzf"])
         .arg(support::archive(machine))
         .current_dir(folder.path())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let is_expected = |line: &str| line.contains("mknod") || line.contains("Exiting with failure");
+    assert!(output.status.success() || errors.lines().all(is_expected), "{errors}");
     folder
 }
 
