@@ -1,5 +1,7 @@
 //! A host, the claims on its regions and what follows from them, brought together for output.
 
+use std::collections::BTreeMap;
+
 use crate::capacity::Capacity;
 use crate::claims::{Claim, Claims};
 use crate::host::{Accounts, Host, Needs, Region};
@@ -46,8 +48,11 @@ impl Report {
     pub fn new(mut host: Host, claims: Claims) -> Self {
         for region in &mut host.regions {
             let holders = claims.of(&region.name).iter().filter(|claim| claim.is_held());
-            let holders: Vec<_> = holders.map(ToString::to_string).collect();
-            if holders.len() > 1 {
+            // The processes of one virtual machine are one holder.
+            let by_owner: BTreeMap<_, _> =
+                holders.map(|claim| (claim.owner(), claim.to_string())).collect();
+            if by_owner.len() > 1 {
+                let holders = by_owner.into_values().collect();
                 region.warnings.insert(0, Warning::SeveralHolders { holders });
             }
         }

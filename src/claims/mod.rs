@@ -84,6 +84,17 @@ pub struct LibvirtClaim {
 }
 
 impl Claim {
+    /// Who it belongs to.
+    #[must_use]
+    pub fn owner(&self) -> Owner<'_> {
+        match self {
+            Self::Process(ProcessClaim { pid, domain, .. }) => {
+                domain.as_deref().map_or(Owner::Process(*pid), Owner::Domain)
+            }
+            Self::Libvirt(claim) => Owner::Domain(&claim.domain),
+        }
+    }
+
     /// Whether the region is held now, as opposed to when a virtual machine is started.
     #[must_use]
     pub fn is_held(&self) -> bool {
@@ -92,6 +103,15 @@ impl Claim {
             Self::Libvirt(claim) => claim.is_running,
         }
     }
+}
+
+/// Who a claim belongs to: a virtual machine, or else a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner<'a> {
+    /// The virtual machine of this name.
+    Domain(&'a str),
+    /// The process of this number.
+    Process(u32),
 }
 
 /// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, or `vm1(off)`.

@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("claims-two-pieces", with(two_pieces)),
         ("claims-fd-only", with(|tree| vm(tree, 4242, "vm1", &[Hold::Open("/dev/egm4")]))),
         ("claims-two-holders", with(two_holders)),
+        ("claims-one-vm-twice", with(one_vm_twice)),
         ("claims-other-names", with(other_names)),
         ("claims-defined", with(defined)),
         ("claims-running-unseen", with(running_unseen)),
@@ -66,6 +67,12 @@ fn two_pieces(tree: &mut Tree) {
 fn two_holders(tree: &mut Tree) {
     vm(tree, 4242, "vm1", &[Hold::Mapped("/dev/egm4", 0, 8 * GIB), Hold::Open("/dev/egm4")]);
     vm(tree, 4343, "vm2", &[Hold::Mapped("/dev/egm4", 4 * GIB, 8 * GIB)]);
+}
+
+/// A machine that has split itself in two processes is one holder.
+fn one_vm_twice(tree: &mut Tree) {
+    vm(tree, 4242, "vm1", &[Hold::Mapped("/dev/egm4", 0, 8 * GIB), Hold::Open("/dev/egm4")]);
+    vm(tree, 4243, "vm1", &[Hold::Mapped("/dev/egm4", 0, 8 * GIB)]);
 }
 
 /// A container's own node, a node that was renamed, one that was deleted; and a file that only
