@@ -92,6 +92,11 @@ impl Host {
         if needs.contains(Needs::OTHER_GPUS) {
             host.find_other_gpus(root, &bus, &mut numa);
         }
+        // Every region with GPUs to find has asked the bus, and so has the search for others.
+        let used_bus = needs.contains(Needs::GPUS) && !host.regions.is_empty();
+        if used_bus || needs.contains(Needs::OTHER_GPUS) {
+            host.warnings.extend(bus.warning());
+        }
         host.topology = numa.topology;
         host.warnings.append(&mut numa.warnings);
         if needs.contains(Needs::GPU_NAMES) {
@@ -227,7 +232,6 @@ impl Host {
     fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>, numa: &mut NumaReader<'_>) {
         let known = self.gpus().map(|(gpu, _)| gpu.address).collect();
         self.other_gpus = find_others(root, bus, &known);
-        self.warnings.extend(bus.warning());
         for gpu in &mut self.other_gpus {
             read_and_place(gpu, root, Needs::all(), numa);
         }

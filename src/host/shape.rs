@@ -220,16 +220,13 @@ impl Search<'_> {
                 // known here; its end is the same from everywhere.
                 let end: PathBuf =
                     target.components().skip_while(|part| *part == Component::ParentDir).collect();
-                if target.is_absolute() || self.region.ends_with(&end) {
+                if end.ends_with(name.as_str()) && self.region.ends_with(&end) {
                     self.add(Source::PciLinks, *address, PciBus::path_of(*address));
                 }
             }
             self.warnings.extend_from_slice(&links.warnings);
         }
-        if let Some(warning) = bus.warning() {
-            self.incomplete = true;
-            self.warnings.push(warning);
-        }
+        self.incomplete |= bus.warning().is_some();
     }
 
     /// The GPU that the region's directory lies below, and the links in the directory of the
