@@ -5,6 +5,7 @@
 //! outlives the file descriptor, so both are looked at.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -85,22 +86,26 @@ struct Scanner<'a> {
     /// processes are of the same few libraries.
     known: HashMap<Box<[u8]>, Option<usize>>,
     buffer: Vec<u8>,
+    /// Whether something of the process at hand could not be looked at.
+    is_refused: bool,
     found: Found,
 }
 
 impl<'a> Scanner<'a> {
     fn new(root: &'a Sysroot, targets: &'a Targets) -> Self {
         let (known, buffer, found) = Default::default();
-        Self { root, targets, known, buffer, found }
+        Self { root, targets, known, buffer, is_refused: false, found }
     }
 
     fn look_at(&mut self, pid: u32) {
         let mut held: BTreeMap<usize, Vec<(u64, u64)>> = BTreeMap::new();
+        self.is_refused = false;
         let maps = self.look_at_maps(pid, &mut held);
         let files = self.look_at_files(pid, &mut held);
-        let is_refused =
-            |result: &Result<(), ReadError>| result.as_ref().is_err_and(|error| !error.is_gone());
-        if (is_refused(&maps) || is_refused(&files)) && !holds_nothing(self.root, pid) {
+        for error in [maps, files].into_iter().filter_map(Result::err) {
+            self.note(&error);
+        }
+        if self.is_refused && !holds_nothing(self.root, pid) {
             self.found.unread += 1;
         }
         let holder = |(target, parts): (usize, Vec<(u64, u64)>)| Holder {
@@ -109,6 +114,11 @@ impl<'a> Scanner<'a> {
             ranges: parts.into_iter().collect(),
         };
         self.found.holders.extend(held.into_iter().map(holder));
+    }
+
+    /// What is gone has nothing to show; what is refused may hide a holder.
+    fn note(&mut self, error: &ReadError) {
+        self.is_refused |= !error.is_gone();
     }
 
     fn look_at_maps(
@@ -140,36 +150,42 @@ impl<'a> Scanner<'a> {
         if let Some(known) = self.known.get(mapping.file) {
             return *known;
         }
-        let name = mapping.name()?;
-        let target = match self.root.stat_cached(format!("/proc/{pid}/map_files/{name}")) {
-            Ok(stat) => self.targets.by_stat(&stat),
-            // It is gone by now: another process will tell.
-            Err(error) if error.is_gone() && self.root.is_host() => return None,
-            // Only root may follow these links, and few captures have them.
-            Err(_) => {
-                self.targets.by_file(mapping.file).or_else(|| self.targets.by_path(mapping.path))
+        let link = format!("/proc/{pid}/map_files/{}", mapping.name()?);
+        let stat = self.root.stat_cached(link);
+        let target = match &stat {
+            Ok(stat) => self.targets.by_stat(stat),
+            // Refused to all but root, not in most captures, or changed since it was listed: then
+            // the node's inode and name are what is left to go by.
+            Err(error) => {
+                self.note(error);
+                let by_file = self.targets.by_file(mapping.file);
+                by_file.or_else(|| self.targets.by_path(mapping.path))
             }
         };
-        self.known.insert(mapping.file.into(), target);
+        // What was only guessed at may be told by another process.
+        if stat.is_ok() || !self.root.is_host() {
+            self.known.insert(mapping.file.into(), target);
+        }
         target
     }
 
     fn look_at_files(
-        &self,
+        &mut self,
         pid: u32,
         held: &mut BTreeMap<usize, Vec<(u64, u64)>>,
     ) -> Result<(), ReadError> {
         let folder = format!("/proc/{pid}/fd");
         for file in self.root.entries(&folder)? {
             let path = format!("{folder}/{file}");
-            let target =
-                match self.root.stat_cached(&path) {
-                    Ok(stat) => self.targets.by_stat(&stat),
-                    // It leads nowhere in a capture without the node; or it was closed meanwhile.
-                    Err(_) => self.root.read_link(&path).ok().and_then(|target| {
-                        self.targets.by_path(target.as_os_str().as_encoded_bytes())
-                    }),
-                };
+            let target = match self.root.stat_cached(&path) {
+                Ok(stat) => self.targets.by_stat(&stat),
+                // It leads nowhere in a capture without the node; or it was closed meanwhile.
+                Err(error) => {
+                    self.note(&error);
+                    let target = self.root.read_link(&path).ok();
+                    target.and_then(|target| self.targets.by_path(target.as_os_str().as_bytes()))
+                }
+            };
             if let Some(target) = target {
                 held.entry(target).or_default();
             }
