@@ -67,7 +67,8 @@ impl Capacity {
     pub fn of(size: Option<Bytes>, claims: &[Claim], sight: Sight) -> Self {
         let nothing = Some(Bytes(0));
         if claims.iter().any(Claim::is_held) {
-            let held = held(claims);
+            let beyond = size.unwrap_or(Bytes(u64::MAX));
+            let held = held(claims).map(|held| held.min(beyond));
             let stranded = size.zip(held).map(|(size, held)| Bytes(size.0.saturating_sub(held.0)));
             return Self { state: State::InUse, free: nothing, held, stranded };
         }
@@ -110,7 +111,14 @@ mod tests {
 
     fn process(parts: &[(u64, u64)]) -> Claim {
         let ranges = parts.iter().copied().collect();
-        Claim::Process(ProcessClaim { pid: 1, command: None, user: None, domain: None, ranges })
+        Claim::Process(ProcessClaim {
+            pid: 1,
+            uid: None,
+            command: None,
+            user: None,
+            domain: None,
+            ranges,
+        })
     }
 
     fn domain(is_running: bool, size: Option<u64>) -> Claim {
@@ -145,7 +153,7 @@ mod tests {
                 Complete,
                 (InUse, Some(0), Some(80), Some(20)),
             ),
-            (vec![process(&[(0, 1000)])], Complete, (InUse, Some(0), Some(1000), Some(0))),
+            (vec![process(&[(0, 1000)])], Complete, (InUse, Some(0), Some(100), Some(0))),
             (vec![domain(false, Some(50))], Complete, (Defined, Some(100), Some(0), Some(0))),
             (vec![domain(false, Some(50))], Partial, (Unknown, None, None, None)),
             (vec![domain(true, Some(50))], Partial, (InUse, Some(0), Some(50), Some(50))),

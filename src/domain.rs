@@ -5,13 +5,24 @@ use std::path::PathBuf;
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
+use crate::text::excerpt;
 use crate::units::{Bytes, parse_libvirt};
 
 /// The namespace of `<qemu:commandline>`.
 const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
+/// How much of the parser's words is shown.
+const PROBLEM_SHOWN: usize = 200;
+
 /// More nodes than this are no domain of libvirt's.
 const NODES_LIMIT: u32 = 200_000;
+
+/// More attributes than this are no element of libvirt's, and take the parser very long.
+const ATTRIBUTES_LIMIT: usize = 500;
+
+/// More memory devices than this are no domain of libvirt's: it allows 16 slots by default, and
+/// EGM has one a GPU.
+const MEMORY_LIMIT: usize = 1024;
 
 /// A virtual machine as libvirt defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +81,12 @@ impl Domain {
     /// # Ok::<(), egm_probe::domain::BadDomain>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, BadDomain> {
+        if let Some(offset) = too_many_attributes(text) {
+            let before = text.get(..offset).unwrap_or_default();
+            let (line, column) = end_of(before);
+            let problem = format!("an element with more than {ATTRIBUTES_LIMIT} attributes");
+            return Err(BadDomain { line, column, problem });
+        }
         // No DTD: entities can be made to grow without bound.
         let options =
             ParsingOptions { allow_dtd: false, nodes_limit: NODES_LIMIT, ..Default::default() };
@@ -86,7 +103,8 @@ impl Domain {
         } else if root.has_tag_name("domain") {
             root
         } else {
-            let found = format!("<{}> is not a domain of libvirt's", root.tag_name().name());
+            let found = excerpt(root.tag_name().name(), PROBLEM_SHOWN);
+            let found = format!("<{found}> is not a domain of libvirt's");
             return Err(problem(root, &found));
         };
         let name = child(domain, "name").and_then(|name| name.text()).map(str::trim);
@@ -99,6 +117,7 @@ impl Domain {
             memory: memory_devices(domain)
                 .chain(memory_backing(domain))
                 .chain(command_line(domain))
+                .take(MEMORY_LIMIT)
                 .collect(),
         })
     }
@@ -108,16 +127,41 @@ impl Domain {
 fn not_xml(error: &roxmltree::Error, text: &str) -> BadDomain {
     use roxmltree::Error::{NoRootNode, UnclosedRootNode, UnexpectedEndOfStream};
     let (line, column) = match error {
-        NoRootNode | UnclosedRootNode | UnexpectedEndOfStream => {
-            let last = text.rsplit('\n').next().unwrap_or_default();
-            let count = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
-            (count(text.matches('\n').count()), count(last.chars().count()))
-        }
+        NoRootNode | UnclosedRootNode | UnexpectedEndOfStream => end_of(text),
         _ => (error.pos().row, error.pos().col),
     };
     let problem = error.to_string();
     let problem = problem.strip_suffix(&format!(" at {}", error.pos())).unwrap_or(&problem);
-    BadDomain { line, column, problem: problem.to_owned() }
+    BadDomain { line, column, problem: excerpt(problem, PROBLEM_SHOWN) }
+}
+
+/// The line and column behind a text.
+fn end_of(text: &str) -> (u32, u32) {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let count = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
+    (count(text.matches('\n').count()), count(last.chars().count()))
+}
+
+/// Where an element begins that has too many attributes: each has an equals sign outside of
+/// quotes, between the brackets of its tag.
+fn too_many_attributes(text: &str) -> Option<usize> {
+    let (mut start, mut quote, mut count) = (None, None, 0);
+    for (offset, byte) in text.bytes().enumerate() {
+        match (start, quote, byte) {
+            (_, None, b'<') => (start, count) = (Some(offset), 0),
+            (Some(_), None, b'>') => start = None,
+            (Some(_), None, b'"' | b'\'') => quote = Some(byte),
+            (Some(_), Some(open), byte) if byte == open => quote = None,
+            (Some(tag), None, b'=') => {
+                count += 1;
+                if count > ATTRIBUTES_LIMIT {
+                    return Some(tag);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
@@ -131,16 +175,14 @@ fn children<'a, 'input: 'a>(
     node.into_iter().flat_map(|node| node.children()).filter(move |child| child.has_tag_name(name))
 }
 
-/// `<devices><memory model='egm'>`
+/// `<devices><memory>` of any model that has a file for its source: `egm` today.
 fn memory_devices<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
-    children(child(domain, "devices"), "memory")
-        .filter(|memory| memory.attribute("model") == Some("egm"))
-        .filter_map(|memory| {
-            let path = child(child(memory, "source")?, "path")?.text()?.trim();
-            let size = child(memory, "target").and_then(|target| child(target, "size"));
-            let size = size.and_then(|size| parse_libvirt(size.text()?, size.attribute("unit")));
-            Some(FileMemory { path: path.into(), size })
-        })
+    children(child(domain, "devices"), "memory").filter_map(|memory| {
+        let path = child(child(memory, "source")?, "path")?.text()?.trim();
+        let size = child(memory, "target").and_then(|target| child(target, "size"));
+        let size = size.and_then(|size| parse_libvirt(size.text()?, size.attribute("unit")));
+        Some(FileMemory { path: path.into(), size })
+    })
 }
 
 /// `<memoryBacking>`: no released libvirt takes a path there, patched ones did in several ways, so
@@ -158,14 +200,22 @@ fn memory_backing<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> 
         .map(|path| FileMemory { path: path.into(), size: None })
 }
 
-/// `<qemu:commandline><qemu:arg value='memory-backend-file,..'/>`
+/// `<qemu:commandline>` with `-object memory-backend-file,..` or `-mem-path PATH`.
 fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
+    let mut previous = "";
     domain
         .children()
         .filter(|child| child.has_tag_name((QEMU, "commandline")))
         .flat_map(|command_line| command_line.children())
         .filter(|child| child.has_tag_name((QEMU, "arg")))
-        .filter_map(|argument| memory_backend(argument.attribute("value")?))
+        .filter_map(move |argument| {
+            let value = argument.attribute("value")?;
+            let option = std::mem::replace(&mut previous, value);
+            if matches!(option, "-mem-path" | "--mem-path") {
+                return Some(FileMemory { path: value.into(), size: None });
+            }
+            memory_backend(value)
+        })
 }
 
 /// The file and size of a memory backend, as QEMU's `-object` takes them: JSON or `key=value`.
@@ -221,6 +271,7 @@ mod tests {
           <memoryBacking><source type='file'/><path>/dev/egm6</path></memoryBacking>
           <devices>
             <memory model='dimm'><target><size>1</size></target></memory>
+            <memory model='nvdimm'><source><path>/dev/egm8</path></source></memory>
             <memory model='egm'><source><path> /dev/egm4 </path></source>
               <target><size>8388608</size></target></memory>
             <memory model='egm'><target><size>1</size></target></memory>
@@ -231,15 +282,19 @@ mod tests {
             <qemu:arg value='{\"qom-type\":\"memory-backend-file\",\"mem-path\":\"/dev/egm7\",\"size\":4096}'/>
             <qemu:arg value='{\"qom-type\":\"memory-backend-ram\",\"size\":4096}'/>
             <qemu:arg value='{'/>
+            <qemu:arg value='-mem-path'/>
+            <qemu:arg value='/dev/egm9'/>
           </qemu:commandline>
         </domain>";
         assert_eq!(
             memory(xml),
             [
+                ("/dev/egm8".into(), None),
                 ("/dev/egm4".into(), Some(8 << 30)),
                 ("/dev/egm6".into(), None),
                 ("/dev/egm5".into(), Some(8 << 30)),
                 ("/dev/egm7".into(), Some(4096)),
+                ("/dev/egm9".into(), None),
             ]
         );
     }
@@ -264,6 +319,7 @@ mod tests {
             ("<domain>\n<name>x</name>", "2:15: "),
             ("<domain><name>\u{0}</name></domain>", "1:"),
             ("<domain><qemu:x/></domain>", "1:"),
+            (&format!("<domain>\n<a {}/></domain>", "x='>' ".repeat(501)), "2:1: an element with"),
         ] {
             let error = Domain::parse(xml).unwrap_err().to_string();
             assert!(error.starts_with(place), "{xml}: {error}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::capacity::Capacity;
-use crate::claims::{Claim, Claims};
+use crate::claims::{Claim, Claims, Sight};
 use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::Sysroot;
 use crate::warning::Warning;
@@ -50,7 +50,7 @@ impl Report {
             let holders = claims.of(&region.name).iter().filter(|claim| claim.is_held());
             // The processes of one virtual machine are one holder.
             let by_owner: BTreeMap<_, _> =
-                holders.map(|claim| (claim.owner(), claim.to_string())).collect();
+                holders.map(|claim| (claim.owner(), claim.label())).collect();
             if by_owner.len() > 1 {
                 let holders = by_owner.into_values().collect();
                 region.warnings.insert(0, Warning::SeveralHolders { holders });
@@ -68,7 +68,12 @@ impl Report {
     #[must_use]
     pub fn row<'a>(&'a self, region: &'a Region) -> Row<'a> {
         let claims = self.claims.of(&region.name);
-        Row { region, claims, capacity: Capacity::of(region.size, claims, self.claims.sight) }
+        // Without its number a holder by another name is not recognised.
+        let sight = match self.claims.sight {
+            Sight::Complete if region.device.number.is_none() => Sight::Partial,
+            sight => sight,
+        };
+        Row { region, claims, capacity: Capacity::of(region.size, claims, sight) }
     }
 
     /// What is odd about the host as a whole.

@@ -121,20 +121,26 @@ pub enum Warning {
     /// Several hold one region at a time: with the older drivers they share the same memory.
     #[error(
         "HELD BY SEVERAL AT ONCE: {}; they overwrite each other's memory where their parts overlap",
-        holders.join(", ")
+        holders.iter().map(|name| excerpt(name, FOUND_SHOWN)).collect::<Vec<_>>().join(", ")
     )]
     SeveralHolders {
         /// Who, in short.
         holders: Vec<String>,
     },
     /// Processes that could not be looked at may hold a region.
-    #[error(
-        "processes that could not be looked at: {count}; they may hold a region, and root can see them all"
-    )]
+    #[error("processes that could not be looked at: {count}; they may hold a region")]
     ProcessesUnread {
         /// How many.
         count: usize,
     },
+    /// Processes are made and end too fast to be looked at.
+    #[error("processes come and go faster than they can be looked at; they may hold a region")]
+    ProcessesUnsettled,
+    /// A running kernel's `/proc` below another root cannot be read like a recorded one.
+    #[error(
+        "/proc below this root is a running kernel's: what its processes hold cannot all be seen from here"
+    )]
+    ForeignProc,
     /// `/proc` leaves out processes of other users.
     #[error("/proc hides the processes of others (hidepid); they may hold a region")]
     ProcessesHidden,

@@ -1,9 +1,12 @@
 //! The virtual machines that libvirt has defined on a host, running or not.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::process;
 use crate::domain::Domain;
 use crate::host::Accounts;
+use crate::sysfs::decimal;
 use crate::sysroot::Sysroot;
 use crate::warning::Warning;
 
@@ -13,12 +16,14 @@ const RUNNING: &str = "/run/libvirt/qemu";
 const DEFINED: &str = "/etc/libvirt/qemu";
 
 /// No domain's XML is larger than that.
-const FILE_LIMIT: usize = 4 * 1024 * 1024;
+const FILE_LIMIT: usize = 1024 * 1024;
 
 /// A domain and the file that defines it.
 pub(super) struct Definition {
     pub(super) file: PathBuf,
     pub(super) domain: Domain,
+    /// The user whose libvirt it is; `None` for the system's.
+    pub(super) user: Option<u32>,
 }
 
 /// Reads the definitions of the system's libvirt, and of the users who are logged in. A domain
@@ -29,36 +34,46 @@ pub(super) fn read(
     accounts: &Accounts<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Definition> {
-    let mut definitions = read_pair(root, Path::new(RUNNING), Path::new(DEFINED), warnings);
-    for uid in root.entries("/run/user").unwrap_or_default() {
-        let Some(home) = uid.parse().ok().and_then(|uid| accounts.home(uid)) else { continue };
+    let system = (Path::new(RUNNING), Path::new(DEFINED));
+    let mut definitions = read_pair(root, system, None, warnings);
+    for user in root.entries("/run/user").unwrap_or_default() {
+        let Some(uid) = decimal(&user) else { continue };
+        let Some(home) = accounts.home(uid) else { continue };
         let running = format!("/run/user/{uid}/libvirt/qemu/run");
         let defined = home.join(".config/libvirt/qemu");
-        definitions.append(&mut read_pair(root, Path::new(&running), &defined, warnings));
+        let session = (Path::new(&running), defined.as_path());
+        let mut of_user = read_pair(root, session, Some(uid), warnings);
+        // A user may write anything there: what runs must be the user's own process.
+        of_user.retain(|definition| {
+            let pid = definition.domain.pid;
+            let is_own = pid.is_some_and(|pid| process::user(root, pid) == Some(uid));
+            !definition.domain.is_status || is_own
+        });
+        definitions.append(&mut of_user);
     }
     definitions
 }
 
 fn read_pair(
     root: &Sysroot,
-    running: &Path,
-    defined: &Path,
+    (running, defined): (&Path, &Path),
+    user: Option<u32>,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Definition> {
-    let mut definitions = read_directory(root, running, warnings);
+    let mut definitions = read_directory(root, running, user, warnings);
     definitions.retain(|definition| definition.domain.is_status);
-    for definition in read_directory(root, defined, warnings) {
-        let name = &definition.domain.name;
-        if !definitions.iter().any(|running| running.domain.name == *name) {
-            definitions.push(definition);
-        }
-    }
+    let running: BTreeSet<_> =
+        definitions.iter().map(|definition| definition.domain.name.clone()).collect();
+    let mut defined = read_directory(root, defined, user, warnings);
+    defined.retain(|definition| !running.contains(&definition.domain.name));
+    definitions.append(&mut defined);
     definitions
 }
 
 fn read_directory(
     root: &Sysroot,
     directory: &Path,
+    user: Option<u32>,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Definition> {
     let names = root.entries(directory).unwrap_or_else(|error| {
@@ -71,9 +86,9 @@ fn read_directory(
     let mut definitions = Vec::new();
     for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref())) {
         let file = directory.join(name);
-        match root.read(&file, FILE_LIMIT) {
+        match root.read_no_link(&file, FILE_LIMIT) {
             Ok(bytes) => match Domain::parse(&String::from_utf8_lossy(&bytes)) {
-                Ok(domain) => definitions.push(Definition { file, domain }),
+                Ok(domain) => definitions.push(Definition { file, domain, user }),
                 Err(error) => warnings.push(Warning::BadDefinition { path: file, error }),
             },
             // Undefined meanwhile, or stopped.

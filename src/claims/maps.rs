@@ -7,8 +7,11 @@ pub(super) struct Mapping<'a> {
     pub(super) addresses: &'a [u8],
     /// Where it begins in the file.
     pub(super) offset: u64,
-    /// Device and inode as they are written. Two mappings with the same ones are of the same file.
+    /// Device and inode as they are written: those of the file system, of which some have the same
+    /// for several files.
     pub(super) file: &'a [u8],
+    /// Device, inode and path: the same only for the same file.
+    pub(super) identity: &'a [u8],
     /// The name of the file when it was opened, with ` (deleted)` if that is gone.
     pub(super) path: &'a [u8],
 }
@@ -29,7 +32,7 @@ impl<'a> Mapping<'a> {
         }
         let offset = hexadecimal(offset)?;
         let file = file_on.get(..device.len() + 1 + inode.len())?;
-        Some(Self { addresses, offset, file, path: path.trim_ascii_start() })
+        Some(Self { addresses, offset, file, identity: file_on, path: path.trim_ascii_start() })
     }
 
     /// How long it is, in bytes.

@@ -8,14 +8,14 @@ mod process;
 mod ranges;
 mod targets;
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::host::{Accounts, Region, RegionName};
 use crate::sysroot::Sysroot;
 use crate::units::Bytes;
 use crate::warning::Warning;
+use definitions::Definition;
 pub use ranges::{Range, Ranges};
 use targets::Targets;
 
@@ -62,6 +62,8 @@ pub struct ProcessClaim {
     pub pid: u32,
     /// The name of its program.
     pub command: Option<String>,
+    /// Its user.
+    pub uid: Option<u32>,
     /// The name of its user.
     pub user: Option<String>,
     /// The virtual machine that it runs.
@@ -114,16 +116,18 @@ pub enum Owner<'a> {
     Process(u32),
 }
 
-/// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, or `vm1(off)`.
-impl fmt::Display for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Claim {
+    /// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, or `vm1(off)`. The names are what
+    /// processes and files say: whoever shows them must make them safe.
+    #[must_use]
+    pub fn label(&self) -> String {
         match self {
             Self::Process(ProcessClaim { pid, command, domain, .. }) => {
                 let name = domain.as_ref().or(command.as_ref()).map_or("", String::as_str);
-                write!(f, "{name}[{pid}]")
+                format!("{name}[{pid}]")
             }
-            Self::Libvirt(LibvirtClaim { domain, is_running: true, .. }) => f.write_str(domain),
-            Self::Libvirt(LibvirtClaim { domain, .. }) => write!(f, "{domain}(off)"),
+            Self::Libvirt(LibvirtClaim { domain, is_running: true, .. }) => domain.clone(),
+            Self::Libvirt(LibvirtClaim { domain, .. }) => format!("{domain}(off)"),
         }
     }
 }
@@ -159,8 +163,8 @@ impl Claims {
     }
 
     fn read_processes(&mut self, root: &Sysroot, targets: &Targets, accounts: &Accounts<'_>) {
-        let names = match root.entries("/proc") {
-            Ok(names) => names,
+        let found = match holders::find(root, targets) {
+            Ok(found) => found,
             Err(error) if error.is_absent() => return,
             Err(error) => {
                 self.warnings.push(Warning::unreadable(&error));
@@ -168,8 +172,6 @@ impl Claims {
                 return;
             }
         };
-        let pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let found = holders::find(root, targets, &pids);
         for holder in found.holders {
             let Some(region) = targets.name(holder.target) else { continue };
             let arguments = process::arguments(root, holder.pid);
@@ -177,22 +179,26 @@ impl Claims {
             let claim = ProcessClaim {
                 pid: holder.pid,
                 command: process::command(root, holder.pid, &arguments),
+                uid: user,
                 user: user.map(|uid| accounts.user(uid)),
                 domain: process::domain(root, holder.pid, &arguments),
                 ranges: holder.ranges,
             };
             self.add(region, Claim::Process(claim));
         }
-        let hidden = hidden_processes(root, &pids);
-        self.sight = if found.unread == 0 && hidden.is_none() {
+        let mut unseen = Vec::from_iter(hidden_processes(root, &found.pids));
+        if found.unread > 0 {
+            unseen.push(Warning::ProcessesUnread { count: found.unread });
+        }
+        if found.is_unsettled {
+            unseen.push(Warning::ProcessesUnsettled);
+        }
+        self.sight = if unseen.is_empty() {
             Sight::Complete
         } else if nothing_is_open(root) {
             Sight::PartialNothingOpen
         } else {
-            self.warnings.extend(hidden);
-            if found.unread > 0 {
-                self.warnings.push(Warning::ProcessesUnread { count: found.unread });
-            }
+            self.warnings.append(&mut unseen);
             Sight::Partial
         };
     }
@@ -208,7 +214,7 @@ impl Claims {
             }
             for (target, size) in sizes {
                 let Some(region) = targets.name(target) else { continue };
-                if self.process_of(region, &definition.domain) {
+                if self.process_of(region, &definition) {
                     continue;
                 }
                 let claim = LibvirtClaim {
@@ -229,29 +235,36 @@ impl Claims {
     }
 
     /// Whether a process that was seen is that of a domain; then it has its name, and the
-    /// definition is no claim of its own.
-    fn process_of(&mut self, region: &RegionName, domain: &crate::domain::Domain) -> bool {
+    /// definition is no claim of its own. A status file tells the process; a definition alone has
+    /// only the name, which another user's process may have, too.
+    fn process_of(&mut self, region: &RegionName, definition: &Definition) -> bool {
+        let Definition { domain, user, .. } = definition;
+        let claims = self.by_region.get_mut(region).into_iter().flatten();
+        let processes = claims.map_while(|claim| match claim {
+            Claim::Process(process) => Some(process),
+            Claim::Libvirt(_) => None,
+        });
         let mut is_seen = false;
-        for claim in self.by_region.get_mut(region).into_iter().flatten() {
-            let Claim::Process(process) = claim else { continue };
-            if domain.pid == Some(process.pid) {
+        for process in processes.filter(|process| user.is_none() || process.uid == *user) {
+            if domain.pid.is_some_and(|pid| pid == process.pid) {
                 process.domain = Some(domain.name.clone());
+                is_seen = true;
             }
-            is_seen |= process.domain.as_ref() == Some(&domain.name);
+            is_seen |= domain.pid.is_none() && process.domain.as_ref() == Some(&domain.name);
         }
         is_seen
     }
 }
 
 /// Why processes of the running host may be missing from `/proc` without a trace.
-fn hidden_processes(root: &Sysroot, pids: &[u32]) -> Option<Warning> {
+fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Warning> {
     /// The inode of the first PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
     const FIRST: &str = "pid:[4026531836]";
     if !root.is_host() {
-        return None;
+        return root.has_foreign_proc().then_some(Warning::ForeignProc);
     }
-    let namespace = root.read_link("/proc/self/ns/pid").ok()?;
-    if namespace.as_os_str() != FIRST {
+    // That of another namespace has no process of ours.
+    if root.read_link("/proc/self/ns/pid").map_or(true, |own| own.as_os_str() != FIRST) {
         return Some(Warning::PidNamespace);
     }
     // Process 1 is always there, unless /proc is mounted with hidepid.

@@ -1,8 +1,8 @@
 //! What is known of a process: its command, its user, the virtual machine that it runs.
 
-use crate::sysroot::Sysroot;
+use crate::sysroot::{ATTRIBUTE_LIMIT, Sysroot};
 
-/// A process that is there for no region to be held by.
+/// The flag of the kernel's own threads (`PF_KTHREAD`, `include/linux/sched.h`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// The name of the program that a process runs: the last part of its first argument, else the
@@ -12,7 +12,7 @@ pub(super) fn command(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<
     if let Some(name) = first.filter(|name| !name.is_empty()) {
         return Some(name.to_owned());
     }
-    let comm = root.read_text(format!("/proc/{pid}/comm")).ok()?;
+    let comm = read(root, pid, "comm")?;
     Some(comm.trim_end_matches('\n').to_owned())
 }
 
@@ -26,7 +26,7 @@ pub(super) fn arguments(root: &Sysroot, pid: u32) -> Vec<String> {
 
 /// The effective user id.
 pub(super) fn user(root: &Sysroot, pid: u32) -> Option<u32> {
-    let status = root.read_text(format!("/proc/{pid}/status")).ok()?;
+    let status = read(root, pid, "status")?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -35,7 +35,7 @@ pub(super) fn user(root: &Sysroot, pid: u32) -> Option<u32> {
 /// systemd-machined keeps it.
 pub(super) fn domain(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
     name_argument(arguments).or_else(|| {
-        let cgroups = root.read_text(format!("/proc/{pid}/cgroup")).ok()?;
+        let cgroups = read(root, pid, "cgroup")?;
         cgroups.lines().find_map(machine_scope)
     })
 }
@@ -80,16 +80,46 @@ fn unescape(name: &str) -> String {
     text
 }
 
-/// Whether a process has nothing to hold a region with: a thread of the kernel, or one that has
-/// ended. Anybody may read that, unlike what a process has mapped.
-pub(super) fn holds_nothing(root: &Sysroot, pid: u32) -> bool {
-    let Ok(stat) = root.read_text(format!("/proc/{pid}/stat")) else { return false };
+/// What is left of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing that could hold a region: it is a thread of the kernel, or has ended.
+    Nothing,
+    /// Other threads than the first, which has ended.
+    Threads,
+    /// All of it, as far as is known.
+    Whole,
+}
+
+/// Tells what is left of a process. Anybody may read that, unlike what a process has mapped.
+pub(super) fn rest(root: &Sysroot, pid: u32) -> Rest {
+    let Some(stat) = read(root, pid, "stat") else { return Rest::Whole };
     // The name before it may have anything in it (proc_pid_stat(5)).
-    let Some((_, fields)) = stat.rsplit_once(')') else { return false };
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next();
-    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
-    matches!(state, Some("Z" | "X" | "x")) || flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
+    let Some((_, fields)) = stat.rsplit_once(')') else { return Rest::Whole };
+    let fields: Vec<_> = fields.split_ascii_whitespace().collect();
+    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    let is_kernels = number(6).is_some_and(|flags| flags & KERNEL_THREAD != 0);
+    match fields.first() {
+        Some(&"Z") if number(17).is_some_and(|threads| threads > 1) => Rest::Threads,
+        Some(&("Z" | "X" | "x")) => Rest::Nothing,
+        _ if is_kernels => Rest::Nothing,
+        _ => Rest::Whole,
+    }
+}
+
+/// Whether an open file is only a place in the tree (`O_PATH`): such a one opens no device.
+pub(super) fn is_only_a_path(root: &Sysroot, fdinfo: &str) -> bool {
+    const O_PATH: u32 = 0o1000_0000;
+    let Ok(info) = root.read_text(fdinfo) else { return false };
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & O_PATH != 0)
+}
+
+/// A file of a process, whatever bytes its name brings into it.
+fn read(root: &Sysroot, pid: u32, name: &str) -> Option<String> {
+    let bytes = root.read(format!("/proc/{pid}/{name}"), ATTRIBUTE_LIMIT).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use crate::host::{Region, RegionName};
 use crate::sysroot::{FileId, FileKind, Stat, Sysroot};
 
 /// The devices of a host's regions.
+#[derive(Clone)]
 pub(super) struct Targets(Vec<Target>);
 
+#[derive(Clone)]
 struct Target {
     name: RegionName,
     number: Option<DeviceNumber>,
@@ -36,6 +38,16 @@ impl Targets {
         self.0.get(index).map(|target| &target.name)
     }
 
+    /// Only the regions whose number is not known, under their own indices; `None` where there are
+    /// none.
+    pub(super) fn without_number(&self) -> Option<Self> {
+        let mut targets = self.clone();
+        for target in targets.0.iter_mut().filter(|target| target.number.is_some()) {
+            (target.number, target.path, target.file) = (None, PathBuf::new(), None);
+        }
+        self.0.iter().any(|target| target.number.is_none()).then_some(targets)
+    }
+
     /// The region whose device has the number of this file.
     pub(super) fn by_stat(&self, stat: &Stat) -> Option<usize> {
         self.0.iter().position(|target| is_number(stat, target.number))
@@ -50,17 +62,18 @@ impl Targets {
     /// The region whose node has, or had, this name.
     pub(super) fn by_path(&self, path: &[u8]) -> Option<usize> {
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-        self.0.iter().position(|target| target.path.as_os_str().as_encoded_bytes() == path)
+        let is = |target: &Target| target.path.as_os_str().as_encoded_bytes() == path;
+        self.0.iter().position(is).filter(|_| !path.is_empty())
     }
 
     /// The region that a path in a definition leads to: its own name, or another one of it.
     pub(super) fn by_definition(&self, root: &Sysroot, path: &Path) -> Option<usize> {
-        self.by_path(path.as_os_str().as_encoded_bytes()).or_else(|| {
+        // As paths, for which `/dev//egm4` is the same.
+        let by_path = self.0.iter().position(|target| target.path == *path);
+        by_path.or_else(|| {
             // Relative paths and other things that no definition should have are nobody's.
-            path.is_absolute()
-                .then(|| root.stat(path).ok())
-                .flatten()
-                .and_then(|stat| self.by_stat(&stat))
+            let stat = path.is_absolute().then(|| root.stat_cached(path).ok()).flatten()?;
+            self.by_stat(&stat)
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::claims::Claim;
 use crate::host::{Gpu, Needs, NodeSource, Region, Shape};
 use crate::report::Row;
 use crate::units::Bytes;
@@ -133,7 +134,7 @@ pub static COLUMNS: [Column; 24] = [
         Kind::List,
         Needs::CLAIMS,
         "who holds it, or is defined with it",
-        |row| Value::List(row.claims.iter().map(ToString::to_string).collect()),
+        |row| Value::List(row.claims.iter().map(Claim::label).collect()),
     ),
     Column::new("HELD", Kind::Bytes, Needs::CLAIMS, "what its holder has mapped", |row| {
         Value::Bytes(row.capacity.held)

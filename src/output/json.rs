@@ -53,9 +53,19 @@ pub fn write_show(
         numa_nodes: nodes
             .filter_map(|id| Some(NodeDetails::new(id, report.host.topology.nodes.get(&id)?)))
             .collect(),
-        warnings: report.warnings().collect(),
+        warnings: show_warnings(report, selection),
     };
     write(out, &show)
+}
+
+/// The host's warnings, and those of regions of which only a GPU is shown.
+fn show_warnings(report: &Report, selection: &Selection<'_>) -> Vec<String> {
+    let is_shown = |region: &&Region| selection.regions().any(|shown| shown.name == region.name);
+    let others = selection.concerned_regions().filter(|region| !is_shown(region));
+    let others = others.flat_map(|region| {
+        region.warnings.iter().map(|warning| format!("{}: {warning}", region.name))
+    });
+    report.warnings().map(ToString::to_string).chain(others).collect()
 }
 
 fn occupancy(sight: Sight) -> &'static str {
@@ -148,7 +158,7 @@ struct Show<'a> {
     regions: Vec<RegionDetails<'a>>,
     gpus: Vec<GpuDetails<'a>>,
     numa_nodes: Vec<NodeDetails>,
-    warnings: Vec<&'a Warning>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -263,14 +273,16 @@ enum ClaimEntry<'a> {
 impl<'a> ClaimEntry<'a> {
     fn new(claim: &'a Claim) -> Self {
         match claim {
-            Claim::Process(ProcessClaim { pid, command, user, domain, ranges }) => Self::Process {
-                pid: *pid,
-                command: command.as_deref(),
-                user: user.as_deref(),
-                domain: domain.as_deref(),
-                held: ranges.total(),
-                ranges,
-            },
+            Claim::Process(ProcessClaim { pid, command, user, domain, ranges, .. }) => {
+                Self::Process {
+                    pid: *pid,
+                    command: command.as_deref(),
+                    user: user.as_deref(),
+                    domain: domain.as_deref(),
+                    held: ranges.total(),
+                    ranges,
+                }
+            }
             Claim::Libvirt(LibvirtClaim { domain, is_running, size, file }) => {
                 Self::Libvirt { domain, running: *is_running, held: *size, file: Text(file) }
             }

@@ -129,7 +129,7 @@ fn write_region(out: &mut dyn Write, host: &Host, row: &Row<'_>) -> io::Result<(
 
 fn write_claim(out: &mut dyn Write, claim: &Claim) -> io::Result<()> {
     match claim {
-        Claim::Process(ProcessClaim { pid, command, user, domain, ranges }) => {
+        Claim::Process(ProcessClaim { pid, command, user, domain, ranges, .. }) => {
             let text = |text: &Option<String>| or_dash(text.as_deref().map(printable));
             field(out, "held by", &format!("process {pid} ({})", text(command)))?;
             field(out, "  user", &text(user))?;

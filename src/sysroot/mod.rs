@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::device_number::DeviceNumber;
@@ -236,6 +237,36 @@ impl Sysroot {
         let mut bytes = Vec::with_capacity(4096);
         self.read_into(path, limit, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// As [`Sysroot::read`], but a symbolic link at the end is an error: for directories that
+    /// belong to others, who could swap a file for a link to something else.
+    ///
+    /// # Errors
+    /// As [`Sysroot::read`]; or it is a link.
+    pub fn read_no_link(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, ReadError> {
+        let path = path.as_ref();
+        if self.read_link(path).is_ok() {
+            return Err(ReadError::new(path, error::os_error(Errno::ELOOP)));
+        }
+        if !self.is_host() {
+            return self.read(path, limit);
+        }
+        let mut bytes = Vec::new();
+        directory::read(path, false, limit, &mut bytes)
+            .map_err(|cause| ReadError::new(path, cause))?;
+        Ok(bytes)
+    }
+
+    /// Whether its `/proc` is that of a running kernel, though this is not the running host's
+    /// root: there a process's links lead to where a name is not the one that is written.
+    pub(crate) fn has_foreign_proc(&self) -> bool {
+        match &self.0 {
+            Backend::Host | Backend::Archive(_) => false,
+            Backend::Directory(base) => {
+                statfs(&base.join("proc")).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
+            }
+        }
     }
 
     /// The same into a buffer that is used again.

@@ -1,7 +1,10 @@
 /* Holds a file as a virtual machine holds a region. For each line on standard input it does one
- * thing and answers "ok": open PATH; map OFFSET LENGTH; close; many COUNT; files COUNT; quit. */
+ * thing and answers "ok": open PATH; map OFFSET LENGTH; close; many COUNT; files COUNT; path PATH;
+ * relay USEC (hands itself to a child again and again); toggle (changes what it has mapped without
+ * end); leader (its first thread ends). */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +19,44 @@ static void check(int is_good, const char *what)
 	}
 }
 
+static void *last;
+
+static void answer(void)
+{
+	puts("ok");
+	fflush(stdout);
+}
+
+/* One process of the chain at a time, for three seconds at least. */
+static void relay(unsigned int pause)
+{
+	for (unsigned int gone = 0; gone < 3000000; gone += pause) {
+		usleep(pause);
+		if (fork() > 0)
+			_exit(0);
+	}
+}
+
+static void *toggle(void *unused)
+{
+	for (;;) {
+		mprotect(last, 4096, PROT_NONE);
+		mprotect(last, 4096, PROT_READ);
+	}
+	return unused;
+}
+
+static void *wait_forever(void *unused)
+{
+	pause();
+	return unused;
+}
+
 int main(void)
 {
 	char line[4096], path[4096];
 	unsigned long long offset, length;
+	pthread_t thread;
 	int fd = -1;
 
 	while (fgets(line, sizeof(line), stdin)) {
@@ -30,6 +67,19 @@ int main(void)
 			/* Private: a shared mapping of the stand-in device is another file's. */
 			void *map = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, (off_t)offset);
 			check(map != MAP_FAILED, "mmap");
+			last = map;
+		} else if (sscanf(line, "path %4095s", path) == 1) {
+			check(open(path, O_PATH) >= 0, "open");
+		} else if (sscanf(line, "relay %llu", &length) == 1) {
+			answer();
+			relay((unsigned int)length);
+			return 0;
+		} else if (strncmp(line, "toggle", 6) == 0) {
+			check(!pthread_create(&thread, NULL, toggle, NULL), "pthread_create");
+		} else if (strncmp(line, "leader", 6) == 0) {
+			check(!pthread_create(&thread, NULL, wait_forever, NULL), "pthread_create");
+			answer();
+			pthread_exit(NULL);
 		} else if (sscanf(line, "many %llu", &length) == 1) {
 			/* Protections take turns, so that no two of them are merged. */
 			for (unsigned long long i = 0; i < length; i++) {
@@ -45,8 +95,7 @@ int main(void)
 		} else {
 			return 0;
 		}
-		puts("ok");
-		fflush(stdout);
+		answer();
 	}
 	return 0;
 }
