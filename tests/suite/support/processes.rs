@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("claims-two-pieces", with(two_pieces)),
         ("claims-fd-only", with(|tree| vm(tree, 4242, "vm1", &[Hold::Open("/dev/egm4")]))),
         ("claims-two-holders", with(two_holders)),
+        ("claims-hostile", with(hostile)),
         ("claims-one-vm-twice", with(one_vm_twice)),
         ("claims-other-names", with(other_names)),
         ("claims-defined", with(defined)),
@@ -67,6 +68,27 @@ fn two_pieces(tree: &mut Tree) {
 fn two_holders(tree: &mut Tree) {
     vm(tree, 4242, "vm1", &[Hold::Mapped("/dev/egm4", 0, 8 * GIB), Hold::Open("/dev/egm4")]);
     vm(tree, 4343, "vm2", &[Hold::Mapped("/dev/egm4", 4 * GIB, 8 * GIB)]);
+}
+
+/// Names that would paint a terminal; a user's status files that claim another one's process, and
+/// a region, for themselves; a process of which nothing was recorded that tells; odd names in /proc.
+fn hostile(tree: &mut Tree) {
+    vm(tree, 7, "a\x1b[31mRED\n egm4: fake", &[Hold::Mapped("/dev/egm4", 0, GIB)]);
+    vm(tree, 8, &"long".repeat(100), &[Hold::Mapped("/dev/egm4", 0, GIB)]);
+    tree.file("proc/9/comm", "mute\n");
+    for name in ["007", "+7", "7x", "99999999999"] {
+        tree.directory(&format!("proc/{name}"));
+    }
+    let passwd = "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home/user:/bin/bash\n";
+    tree.file("etc/passwd", passwd);
+    for (name, pid) in [("evil", 7), ("ghost", 999)] {
+        let file = format!("run/user/1000/libvirt/qemu/run/{name}.xml");
+        status(tree, name, pid, &[("/dev/egm4", "1", "GiB"), ("/dev/egm5", "1", "GiB")]);
+        tree.rename(&format!("run/libvirt/qemu/{name}.xml"), &file);
+    }
+    // A file where the node should be hides nobody.
+    tree.file("dev/egm5", "");
+    tree.raw_link("proc/8/fd/5", "/dev/egm5");
 }
 
 /// A machine that has split itself in two processes is one holder.

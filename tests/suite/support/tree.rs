@@ -69,6 +69,11 @@ impl Tree {
         self.0.remove(path).unwrap_or_else(|| panic!("{path} is not in the tree"));
     }
 
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let entry = self.0.remove(from).unwrap_or_else(|| panic!("{from} is not in the tree"));
+        self.0.insert(to.to_owned(), entry);
+    }
+
     /// Removes a directory with all that is in it.
     pub fn remove_all(&mut self, path: &str) {
         let before = self.0.len();
