@@ -283,13 +283,12 @@ impl<'a> Scanner<'a> {
 
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
         let folder = format!("{task}/fd");
-        for file in self.root.entries(&folder)? {
-            let path = format!("{folder}/{file}");
+        for (file, stat) in self.root.stat_entries(&folder)? {
             let by_link = |targets: &Targets| {
-                let target = self.root.read_link(&path).ok()?;
+                let target = self.root.read_link(format!("{folder}/{file}")).ok()?;
                 targets.by_path(target.as_os_str().as_bytes())
             };
-            let target = match self.root.stat_cached(&path) {
+            let target = match stat {
                 Ok(stat) => match self.targets.by_stat(&stat) {
                     Some(target) => Some(target),
                     // In a capture the node itself may be missing or something else.

@@ -2,13 +2,15 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, open, statx};
+use rustix::path::Arg;
 
 use crate::device_number::DeviceNumber;
 
@@ -52,9 +54,31 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
 }
 
 pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
-    // The only call that nix does not have, and libc only as an unsafe function.
+    stat_at(CWD, path)
+}
+
+pub(super) fn stat_entries(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = Dir::new(open(path, flags, Mode::empty())?)?;
+    let mut entries = Vec::new();
+    while let Some(entry) = directory.read() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Ok(text) = name.to_str()
+            && text != "."
+            && text != ".."
+        {
+            entries.push((text.to_owned(), stat_at(directory.fd()?, name)));
+        }
+    }
+    Ok(entries)
+}
+
+/// As stat, but for what a server would have to be asked for. It is the one call that nix does not
+/// have, and libc only as an unsafe function.
+fn stat_at(directory: impl AsFd, name: impl Arg) -> io::Result<Stat> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let stat = statx(CWD, path, flags, StatxFlags::BASIC_STATS)?;
+    let stat = statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
     let device = DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor };
     let holder = DeviceNumber { major: stat.stx_dev_major, minor: stat.stx_dev_minor };
     Ok(Stat {
@@ -88,10 +112,14 @@ pub(super) fn read(
     limit: usize,
     buffer: &mut Vec<u8>,
 ) -> io::Result<()> {
-    match stat(path)?.kind {
-        FileKind::Regular => {}
-        FileKind::Directory => return Err(super::error::os_error(Errno::EISDIR)),
-        _ => return Err(not_a_file()),
+    // Those of processes can be nothing else, and there are very many.
+    let is_maps = follow_last && path.starts_with("/proc") && path.ends_with("maps");
+    if !is_maps {
+        match stat(path)?.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(super::error::os_error(Errno::EISDIR)),
+            _ => return Err(not_a_file()),
+        }
     }
     // No link at the end: below another root all were followed, and a new one could lead out.
     let last = if follow_last { OFlag::empty() } else { OFlag::O_NOFOLLOW };

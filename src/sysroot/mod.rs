@@ -72,6 +72,9 @@ pub struct Stat {
     pub file: Option<FileId>,
 }
 
+/// A name in a directory, and what stat says of it.
+pub type StatEntry = (String, Result<Stat, ReadError>);
+
 /// What makes a file of the running host the same as another: the device that holds it (not the
 /// one that it may be) and its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +229,30 @@ impl Sysroot {
             }
             Backend::Directory(_) | Backend::Archive(_) => self.stat(path),
         }
+    }
+
+    /// The names in a directory, each with what [`Sysroot::stat_cached`] says of it: on the running
+    /// host without walking the path anew for each.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn stat_entries(&self, path: impl AsRef<Path>) -> Result<Vec<StatEntry>, ReadError> {
+        let path = path.as_ref();
+        if self.is_host() {
+            let entries = directory::stat_entries(path);
+            let entries = entries.map_err(|cause| ReadError::new(path, cause))?;
+            let named = |(name, stat): (String, io::Result<Stat>)| {
+                let stat = stat.map_err(|cause| ReadError::new(path.join(&name), cause));
+                (name, stat)
+            };
+            return Ok(entries.into_iter().map(named).collect());
+        }
+        let names = self.entries(path)?;
+        let stat = |name: String| {
+            let stat = self.stat_cached(path.join(&name));
+            (name, stat)
+        };
+        Ok(names.into_iter().map(stat).collect())
     }
 
     /// The bytes of a regular file.
