@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::process;
+use super::process::Users;
 use crate::domain::Domain;
 use crate::host::Accounts;
 use crate::sysfs::decimal;
@@ -32,6 +32,7 @@ pub(super) struct Definition {
 pub(super) fn read(
     root: &Sysroot,
     accounts: &Accounts<'_>,
+    users: &mut Users<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Definition> {
     let system = (Path::new(RUNNING), Path::new(DEFINED));
@@ -46,7 +47,7 @@ pub(super) fn read(
         // A user may write anything there: what runs must be the user's own process.
         of_user.retain(|definition| {
             let pid = definition.domain.pid;
-            let is_own = pid.is_some_and(|pid| process::user(root, pid) == Some(uid));
+            let is_own = pid.is_some_and(|pid| users.user(pid) == Some(uid));
             !definition.domain.is_status || is_own
         });
         definitions.append(&mut of_user);

@@ -16,6 +16,7 @@ use crate::sysroot::Sysroot;
 use crate::units::Bytes;
 use crate::warning::Warning;
 use definitions::Definition;
+use process::Users;
 pub use ranges::{Range, Ranges};
 use targets::Targets;
 
@@ -147,8 +148,9 @@ impl Claims {
             return claims;
         }
         let targets = Targets::of(root, regions);
-        claims.read_processes(root, &targets, accounts);
-        claims.read_definitions(root, &targets, accounts);
+        let mut users = Users::of(root);
+        claims.read_processes(root, &targets, accounts, &mut users);
+        claims.read_definitions(root, &targets, accounts, &mut users);
         claims
     }
 
@@ -162,7 +164,13 @@ impl Claims {
         self.by_region.entry(region.clone()).or_default().push(claim);
     }
 
-    fn read_processes(&mut self, root: &Sysroot, targets: &Targets, accounts: &Accounts<'_>) {
+    fn read_processes(
+        &mut self,
+        root: &Sysroot,
+        targets: &Targets,
+        accounts: &Accounts<'_>,
+        users: &mut Users<'_>,
+    ) {
         let found = match holders::find(root, targets) {
             Ok(found) => found,
             Err(error) if error.is_absent() => return,
@@ -175,7 +183,7 @@ impl Claims {
         for holder in found.holders {
             let Some(region) = targets.name(holder.target) else { continue };
             let arguments = process::arguments(root, holder.pid);
-            let user = process::user(root, holder.pid);
+            let user = users.user(holder.pid);
             let claim = ProcessClaim {
                 pid: holder.pid,
                 command: process::command(root, holder.pid, &arguments),
@@ -203,8 +211,14 @@ impl Claims {
         };
     }
 
-    fn read_definitions(&mut self, root: &Sysroot, targets: &Targets, accounts: &Accounts<'_>) {
-        for definition in definitions::read(root, accounts, &mut self.warnings) {
+    fn read_definitions(
+        &mut self,
+        root: &Sysroot,
+        targets: &Targets,
+        accounts: &Accounts<'_>,
+        users: &mut Users<'_>,
+    ) {
+        for definition in definitions::read(root, accounts, users, &mut self.warnings) {
             let mut sizes: BTreeMap<usize, Option<Bytes>> = BTreeMap::new();
             for memory in &definition.domain.memory {
                 if let Some(target) = targets.by_definition(root, &memory.path) {

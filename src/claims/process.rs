@@ -1,5 +1,7 @@
 //! What is known of a process: its command, its user, the virtual machine that it runs.
 
+use std::collections::BTreeMap;
+
 use crate::sysroot::{ATTRIBUTE_LIMIT, Sysroot};
 
 /// The flag of the kernel's own threads (`PF_KTHREAD`, `include/linux/sched.h`).
@@ -24,11 +26,25 @@ pub(super) fn arguments(root: &Sysroot, pid: u32) -> Vec<String> {
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// The effective user id.
-pub(super) fn user(root: &Sysroot, pid: u32) -> Option<u32> {
-    let status = read(root, pid, "status")?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+/// Whose processes are, each looked up once.
+pub(super) struct Users<'a> {
+    root: &'a Sysroot,
+    known: BTreeMap<u32, Option<u32>>,
+}
+
+impl<'a> Users<'a> {
+    pub(super) fn of(root: &'a Sysroot) -> Self {
+        Self { root, known: BTreeMap::new() }
+    }
+
+    /// The effective user id of a process.
+    pub(super) fn user(&mut self, pid: u32) -> Option<u32> {
+        *self.known.entry(pid).or_insert_with(|| {
+            let status = read(self.root, pid, "status")?;
+            let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+            ids.split_ascii_whitespace().nth(1)?.parse().ok()
+        })
+    }
 }
 
 /// The virtual machine that a process runs: by QEMU's `-name`, else by the scope in which
