@@ -180,18 +180,27 @@ impl Claims {
                 return;
             }
         };
+        let mut last: Option<ProcessClaim> = None;
         for holder in found.holders {
             let Some(region) = targets.name(holder.target) else { continue };
-            let arguments = process::arguments(root, holder.pid);
-            let user = users.user(holder.pid);
-            let claim = ProcessClaim {
-                pid: holder.pid,
-                command: process::command(root, holder.pid, &arguments),
-                uid: user,
-                user: user.map(|uid| accounts.user(uid)),
-                domain: process::domain(root, holder.pid, &arguments),
-                ranges: holder.ranges,
+            // They are sorted: a process that holds several regions is described once.
+            let described = last.take().filter(|last| last.pid == holder.pid);
+            let describe = || {
+                let pid = holder.pid;
+                let arguments = process::arguments(root, pid);
+                let uid = users.user(pid);
+                ProcessClaim {
+                    pid,
+                    uid,
+                    user: uid.map(|uid| accounts.user(uid)),
+                    command: process::command(root, pid, &arguments),
+                    domain: process::domain(root, pid, &arguments),
+                    ranges: Ranges::default(),
+                }
             };
+            let described = described.unwrap_or_else(describe);
+            let claim = ProcessClaim { ranges: holder.ranges, ..described.clone() };
+            last = Some(described);
             self.add(region, Claim::Process(claim));
         }
         let mut unseen = Vec::from_iter(hidden_processes(root, &found.pids));
