@@ -27,10 +27,10 @@ static void answer(void)
 	fflush(stdout);
 }
 
-/* One process of the chain at a time, for three seconds at least. */
+/* One process of the chain at a time, for two seconds at least. */
 static void relay(unsigned int pause)
 {
-	for (unsigned int gone = 0; gone < 3000000; gone += pause) {
+	for (unsigned int gone = 0; gone < 2000000; gone += pause) {
 		usleep(pause);
 		if (fork() > 0)
 			_exit(0);

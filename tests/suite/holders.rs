@@ -228,7 +228,7 @@ fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
 
 /// Asks so many times while something goes on; never is the region free.
 fn is_never_free(host: &Host, what: &str) {
-    for round in 0..20 {
+    for round in 0..12 {
         let document = host.list(PROGRAM);
         let region = &document["regions"][0];
         assert_ne!(region["state"], "free", "{what}, round {round}: {document}");
