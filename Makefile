@@ -44,7 +44,7 @@ bench:
 	./tools/install-deps bench
 	$(RUN) build --release --locked
 	./benches/holders.sh $(PROGRAM)
-	$(RUN) bench --locked --quiet
+	$(RUN) bench --locked --quiet --bench claims
 
 # Writes anew what the tests hold the program against; read the difference.
 golden:
