@@ -50,6 +50,50 @@ impl IdList {
         self.ranges.iter().map(|range| u64::from(range.end() - range.start()) + 1).sum()
     }
 
+    /// The greatest number.
+    #[must_use]
+    pub fn last(&self) -> Option<u32> {
+        self.ranges.last().map(|range| *range.end())
+    }
+
+    /// The least number that another list has, too.
+    #[must_use]
+    pub fn first_common(&self, other: &Self) -> Option<u32> {
+        let common = self.ranges.iter().flat_map(|range| {
+            let start = |other: &RangeInclusive<u32>| *range.start().max(other.start());
+            let is_in =
+                move |other: &&RangeInclusive<u32>| start(other) <= *range.end().min(other.end());
+            other.ranges.iter().filter(is_in).map(start)
+        });
+        common.min()
+    }
+
+    /// The numbers of both lists.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        self.ranges.iter().chain(&other.ranges).cloned().collect()
+    }
+
+    /// The list without some of its numbers.
+    #[must_use]
+    pub fn without(&self, ids: &[u32]) -> Self {
+        let mut parts = Vec::new();
+        let mut out = ids.to_vec();
+        out.sort_unstable();
+        for range in &self.ranges {
+            let (mut start, end) = (u64::from(*range.start()), u64::from(*range.end()));
+            for id in out.iter().copied().filter(|id| range.contains(id)) {
+                parts.push((start, u64::from(id)));
+                start = u64::from(id) + 1;
+            }
+            parts.push((start, end + 1));
+        }
+        let range = |(start, end): (u64, u64)| {
+            Some(u32::try_from(start).ok()?..=u32::try_from(end.checked_sub(1)?).ok()?)
+        };
+        parts.into_iter().filter_map(range).collect()
+    }
+
     /// The numbers, in order. There may be four thousand million of them.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.ranges.iter().cloned().flatten()
@@ -133,6 +177,17 @@ mod tests {
             assert_eq!(list.to_string(), shown);
             assert_eq!(list.len(), length);
         }
+    }
+
+    #[test]
+    fn lists_are_sets() {
+        let list = |text: &str| text.parse::<IdList>().unwrap();
+        assert_eq!(list("0-7").without(&[3, 0, 3, 9]), list("1-2,4-7"));
+        assert_eq!(list("4294967295").without(&[u32::MAX]), list(""));
+        assert_eq!(list("0-3").with(&list("2-5,9")), list("0-5,9"));
+        assert_eq!(list("0-3,8-9").first_common(&list("4-8")), Some(8));
+        assert_eq!(list("0-3").first_common(&list("4")), None);
+        assert_eq!((list("1,7-9").last(), list("").last()), (Some(9), None));
     }
 
     #[test]

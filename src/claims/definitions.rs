@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::process::Users;
-use crate::domain::Domain;
+use crate::domain::{BadDomain, Domain};
 use crate::host::Accounts;
 use crate::sysfs::decimal;
 use crate::sysroot::Sysroot;
@@ -88,7 +88,7 @@ fn read_directory(
     for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref())) {
         let file = directory.join(name);
         match root.read_no_link(&file, FILE_LIMIT) {
-            Ok(bytes) => match Domain::parse(&String::from_utf8_lossy(&bytes)) {
+            Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(domain) => definitions.push(Definition { file, domain, user }),
                 Err(error) => warnings.push(Warning::BadDefinition { path: file, error }),
             },
@@ -98,4 +98,13 @@ fn read_directory(
         }
     }
     definitions
+}
+
+/// A domain without a name is none that libvirt would have written.
+fn parse(text: &str) -> Result<Domain, BadDomain> {
+    let domain = Domain::parse(text)?;
+    if domain.name.is_empty() {
+        return Err(BadDomain::at(text, domain.span.start, "a domain without <name>"));
+    }
+    Ok(domain)
 }

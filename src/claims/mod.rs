@@ -229,7 +229,7 @@ impl Claims {
     ) {
         for definition in definitions::read(root, accounts, users, &mut self.warnings) {
             let mut sizes: BTreeMap<usize, Option<Bytes>> = BTreeMap::new();
-            for memory in &definition.domain.memory {
+            for memory in &definition.domain.file_memory {
                 if let Some(target) = targets.by_definition(root, &memory.path) {
                     let sum = sizes.entry(target).or_insert(Some(Bytes(0)));
                     *sum = sum.zip(memory.size).map(|(a, b)| Bytes(a.0.saturating_add(b.0)));

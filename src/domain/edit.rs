@@ -1,0 +1,247 @@
+//! Changes to an XML text that leave everything else in it byte for byte as it was.
+
+use std::ops::Range;
+
+use roxmltree::{Document, Node};
+
+use super::element::{Element, Layout, escape};
+use super::xml::{is_named, start_tag, value_range};
+
+/// Changes to a text, to be made together.
+pub(crate) struct Edit<'a> {
+    text: &'a str,
+    layout: Layout,
+    /// What is put where; in the order in which it was asked for where the place is the same.
+    changes: Vec<(Range<usize>, String)>,
+}
+
+impl<'a> Edit<'a> {
+    /// No changes yet. What is put in is laid out as the text is, unless a step is given.
+    pub(crate) fn of(document: &'a Document<'_>, step: Option<String>) -> Self {
+        let text = document.input_text();
+        let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+        let step = step.or_else(|| own_step(document)).unwrap_or_else(|| "  ".into());
+        Self { text, layout: Layout { step, newline }, changes: Vec::new() }
+    }
+
+    /// Gives an element another text.
+    pub(crate) fn set_text(&mut self, node: Node<'_, '_>, text: &str) {
+        match (node.first_child(), node.last_child()) {
+            (Some(first), Some(last)) => {
+                self.replace(first.range().start..last.range().end, escape(text));
+            }
+            _ => self.fill(node, &escape(text)),
+        }
+    }
+
+    /// Gives an element another value of an attribute, or the attribute.
+    pub(crate) fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
+        let attribute = node
+            .attributes()
+            .find(|attribute| attribute.name() == name && attribute.namespace().is_none());
+        match attribute {
+            Some(attribute) if attribute.value() == value => {}
+            Some(attribute) => self.replace(value_range(node, &attribute), escape(value)),
+            None => {
+                let last = node.attributes().next_back().map(|last| last.range().end);
+                let at = last.unwrap_or_else(|| self.end_of_name(node));
+                self.replace(at..at, format!(" {name}='{}'", escape(value)));
+            }
+        }
+    }
+
+    /// Puts elements into a parent, each behind the last of those that `order` has before it or
+    /// at its own place. To be called once for a parent.
+    pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &[&str], elements: Vec<Element>) {
+        if elements.is_empty() {
+            return;
+        }
+        let outer = self.indent_of(parent).unwrap_or_else(|| self.indent_by_depth(parent));
+        let inner =
+            parent.children().filter(Node::is_element).find_map(|node| self.indent_of(node));
+        let inner = inner.unwrap_or_else(|| format!("{outer}{}", self.layout.step));
+        let layout = self.layout.clone();
+        let newline = layout.newline;
+        let written = |element: &Element| {
+            let mut text = format!("{newline}{inner}");
+            element.write(&mut text, &layout, &inner);
+            text
+        };
+        if !parent.has_children() {
+            let content: String = elements.iter().map(written).collect();
+            self.fill(parent, &format!("{content}{newline}{outer}"));
+            return;
+        }
+        let rank = |name: &str| order.iter().position(|known| *known == name);
+        for element in elements {
+            let own = rank(element.name());
+            let mut before = parent.children().filter(|node| {
+                let other = order.iter().find(|other| is_named(*node, other));
+                other.is_some_and(|other| rank(other) <= own)
+            });
+            let at = match before.next_back() {
+                Some(before) => self.end_of_line(before),
+                None => start_tag(parent).end,
+            };
+            let text = written(&element);
+            self.replace(at..at, text);
+        }
+    }
+
+    /// Makes the changes.
+    pub(crate) fn apply(mut self) -> String {
+        // What is put in before what is replaced; stable, so that what is put in at one place
+        // stays in its order.
+        self.changes.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut text = String::with_capacity(self.text.len() + 4096);
+        let mut done = 0;
+        for (range, new) in &self.changes {
+            text.push_str(self.text.get(done..range.start).unwrap_or_default());
+            text.push_str(new);
+            done = range.end.max(done);
+        }
+        text.push_str(self.text.get(done..).unwrap_or_default());
+        text
+    }
+
+    fn replace(&mut self, range: Range<usize>, text: String) {
+        if self.text.get(range.clone()) != Some(&text) {
+            self.changes.push((range, text));
+        }
+    }
+
+    /// Gives an element without content some: what closes it is all that changes.
+    fn fill(&mut self, node: Node<'_, '_>, content: &str) {
+        let range = node.range();
+        let whole = self.text.get(range.clone()).unwrap_or_default();
+        let closing = if whole.ends_with("/>") {
+            whole.len() - 2
+        } else {
+            whole.rfind("</").unwrap_or_default().saturating_sub(1)
+        };
+        let closing = range.start + closing..range.end;
+        self.replace(closing, format!(">{content}</{}>", node.tag_name().name()));
+    }
+
+    /// The end of the name in a start tag.
+    fn end_of_name(&self, node: Node<'_, '_>) -> usize {
+        let after = node.range().start + 1;
+        let rest = self.text.get(after..).unwrap_or_default();
+        let ends = |c: char| c.is_whitespace() || c == '/' || c == '>';
+        after + rest.find(ends).unwrap_or_default()
+    }
+
+    /// What stands before an element on its line, where that is nothing but blanks.
+    fn indent_of(&self, node: Node<'_, '_>) -> Option<String> {
+        let before = self.text.get(..node.range().start)?;
+        let (_, line) = before.rsplit_once('\n')?;
+        line.chars().all(char::is_whitespace).then(|| line.to_owned())
+    }
+
+    /// The blanks that an element should have before it.
+    fn indent_by_depth(&self, node: Node<'_, '_>) -> String {
+        let depth = node.ancestors().filter(|node| node.parent_element().is_some()).count();
+        self.layout.step.repeat(depth.min(64))
+    }
+
+    /// The end of an element and of the comments that follow it on its line.
+    fn end_of_line(&self, node: Node<'_, '_>) -> usize {
+        let mut end = node.range().end;
+        for next in node.next_siblings().skip(1) {
+            let text = self.text.get(next.range()).unwrap_or_default();
+            if next.is_comment() {
+                end = next.range().end;
+            } else if !next.is_text() || text.contains('\n') || !text.trim().is_empty() {
+                break;
+            }
+        }
+        end
+    }
+}
+
+/// By how much a text is indented a level.
+fn own_step(document: &Document<'_>) -> Option<String> {
+    let text = document.input_text();
+    let indent = |node: Node<'_, '_>| {
+        let line = text.get(..node.range().start)?.rsplit_once('\n')?.1;
+        line.chars().all(|c| c == ' ' || c == '\t').then_some(line)
+    };
+    let root = document.root_element();
+    let outer = indent(root).unwrap_or_default();
+    let inner = root.children().filter(Node::is_element).find_map(indent)?;
+    inner.strip_prefix(outer).filter(|step| !step.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::element::Element;
+    use super::super::xml::{child, find, parse};
+    use super::Edit;
+
+    const ORDER: [&str; 3] = ["name", "cpu", "devices"];
+
+    fn cpu() -> Element {
+        Element::new("cpu").child(Element::new("numa"))
+    }
+
+    #[test]
+    fn an_element_goes_to_its_place_and_all_else_stays() {
+        for (text, expected) in [
+            // Behind what comes before it, and the comments on that line.
+            (
+                "<d>\n\t<name>x</name> <!-- a --> <!-- b -->\n\n\t<devices/></d>",
+                "<d>\n\t<name>x</name> <!-- a --> <!-- b -->\n\t<cpu>\n\t\t<numa/>\n\t</cpu>\n\n\t<devices/></d>",
+            ),
+            // First, where nothing comes before it.
+            (
+                "<d>\r\n   <devices/>\r\n</d>",
+                "<d>\r\n   <cpu>\r\n      <numa/>\r\n   </cpu>\r\n   <devices/>\r\n</d>",
+            ),
+            // Foreign elements of the same names are none.
+            (
+                "<d xmlns:x='u'><x:name/><name a='>'/><x:cpu/></d>",
+                "<d xmlns:x='u'><x:name/><name a='>'/>\n  <cpu>\n    <numa/>\n  </cpu><x:cpu/></d>",
+            ),
+            ("<d/>", "<d>\n  <cpu>\n    <numa/>\n  </cpu>\n</d>"),
+            ("<d\n a='/>' ></d >", "<d\n a='/>' >\n  <cpu>\n    <numa/>\n  </cpu>\n</d>"),
+        ] {
+            let document = parse(text).unwrap();
+            let mut edit = Edit::of(&document, None);
+            edit.insert(document.root_element(), &ORDER, vec![cpu()]);
+            assert_eq!(edit.apply(), expected);
+        }
+    }
+
+    #[test]
+    fn values_are_changed_where_they_stand() {
+        let text = "<d><a>1<!-- one --></a><b\n  u = \"x\"/><c/><e></e></d>";
+        let document = parse(text).unwrap();
+        let mut edit = Edit::of(&document, None);
+        let root = document.root_element();
+        let [a, b, c, e] = ["a", "b", "c", "e"].map(|name| child(root, name).unwrap());
+        edit.set_text(a, "2");
+        edit.set_attribute(a, "unit", "K<B");
+        edit.set_text(b, "3");
+        edit.set_attribute(b, "u", "'y'");
+        edit.set_attribute(b, "v", "z");
+        edit.set_text(c, "4 & 5");
+        edit.set_attribute(c, "w", "1");
+        edit.set_text(e, "6");
+        assert_eq!(
+            edit.apply(),
+            "<d><a unit='K&lt;B'>2</a><b\n  u = \"&apos;y&apos;\" v='z'>3</b><c w='1'>4 &amp; 5</c><e>6</e></d>"
+        );
+        assert!(find(root, &["a", "b"]).is_none());
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_change() {
+        let text = "<d a='1'><b>2</b></d>";
+        let document = parse(text).unwrap();
+        let mut edit = Edit::of(&document, None);
+        edit.set_attribute(document.root_element(), "a", "1");
+        edit.set_text(child(document.root_element(), "b").unwrap(), "2");
+        edit.insert(document.root_element(), &ORDER, Vec::new());
+        assert!(edit.changes.is_empty());
+    }
+}

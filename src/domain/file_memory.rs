@@ -1,0 +1,112 @@
+//! Host memory that a domain takes from files: what the claims on a region are made of.
+
+use std::path::PathBuf;
+
+use roxmltree::Node;
+use serde_json::Value;
+
+use super::xml::{child, children, find, text_of};
+use crate::units::{Bytes, parse_libvirt};
+
+/// The namespace of `<qemu:commandline>`.
+const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// More memory devices than this are no domain of libvirt's: it allows 16 slots by default, and
+/// EGM has one a GPU.
+const MEMORY_LIMIT: usize = 1024;
+
+/// Guest memory that comes from a file of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileMemory {
+    /// The file.
+    pub path: PathBuf,
+    /// How much of it; `None` where the definition does not say.
+    pub size: Option<Bytes>,
+}
+
+/// Everything in a domain that takes memory from a file.
+pub(super) fn read(domain: Node<'_, '_>) -> Vec<FileMemory> {
+    memory_devices(domain)
+        .chain(memory_backing(domain))
+        .chain(command_line(domain))
+        .take(MEMORY_LIMIT)
+        .collect()
+}
+
+/// `<devices><memory>` of any model that has a file for its source: `egm` today.
+fn memory_devices<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
+    children(child(domain, "devices"), "memory").filter_map(|memory| {
+        let (path, _) = text_of(find(memory, &["source", "path"])?);
+        let path = Some(path.trim()).filter(|path| !path.is_empty())?;
+        let size = find(memory, &["target", "size"]);
+        let size = size.and_then(|size| parse_libvirt(&text_of(size).0, size.attribute("unit")));
+        Some(FileMemory { path: path.into(), size })
+    })
+}
+
+/// `<memoryBacking>`: no released libvirt takes a path there, patched ones did in several ways, so
+/// whatever is an absolute path in it counts.
+fn memory_backing<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
+    children(Some(domain), "memoryBacking")
+        .flat_map(|backing| backing.descendants())
+        .flat_map(|node| {
+            let attributes = node.attributes().map(|attribute| attribute.value());
+            let text = node.text().filter(|_| node.is_text());
+            attributes.chain(text).collect::<Vec<_>>()
+        })
+        .map(str::trim)
+        .filter(|text| text.starts_with('/'))
+        .map(|path| FileMemory { path: path.into(), size: None })
+}
+
+/// `<qemu:commandline>` with `-object memory-backend-file,..` or `-mem-path PATH`.
+fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
+    let mut previous = "";
+    domain
+        .children()
+        .filter(|child| child.has_tag_name((QEMU, "commandline")))
+        .flat_map(|command_line| command_line.children())
+        .filter(|child| child.has_tag_name((QEMU, "arg")))
+        .filter_map(move |argument| {
+            let value = argument.attribute("value")?;
+            let option = std::mem::replace(&mut previous, value);
+            if matches!(option, "-mem-path" | "--mem-path") {
+                return Some(FileMemory { path: value.into(), size: None });
+            }
+            memory_backend(value)
+        })
+}
+
+/// The file and size of a memory backend, as QEMU's `-object` takes them: JSON or `key=value`.
+fn memory_backend(argument: &str) -> Option<FileMemory> {
+    const BACKEND: &str = "memory-backend-file";
+    if argument.trim_start().starts_with('{') {
+        let object: Value = serde_json::from_str(argument).ok()?;
+        let is_backend = object.get("qom-type")?.as_str()? == BACKEND;
+        let path = object.get("mem-path")?.as_str()?;
+        let size = object.get("size").and_then(Value::as_u64).map(Bytes);
+        return is_backend.then(|| FileMemory { path: path.into(), size });
+    }
+    let mut options = argument.split(',');
+    let kind = options.next()?;
+    if kind != BACKEND && kind.strip_prefix("qom-type=") != Some(BACKEND) {
+        return None;
+    }
+    let value = |key: &str| options.clone().find_map(|option| option.strip_prefix(key));
+    let path = value("mem-path=")?;
+    Some(FileMemory { path: path.into(), size: value("size=").and_then(parse_qemu_size) })
+}
+
+/// `8589934592`, `8G`, `64M`: powers of 1024 (QEMU's `qemu_strtosz`).
+fn parse_qemu_size(text: &str) -> Option<Bytes> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..)? {
+        "" | "B" | "b" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        "T" | "t" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift).map(Bytes)
+}

@@ -1,0 +1,123 @@
+//! The bytes of a domain file: in which encoding it is read, and is to be written again.
+
+use super::{BadDomain, line_and_column};
+
+/// The text of a file, and how it is encoded there.
+///
+/// As libxml2, and so libvirt, reads it: UTF-8, or UTF-16 that a byte order mark or the first
+/// character tells.
+///
+/// ```
+/// use egm_probe::domain::Source;
+///
+/// let bytes: Vec<u8> = "\u{feff}<domain/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+/// let source = Source::decode(&bytes)?;
+/// assert_eq!(source.text(), "\u{feff}<domain/>");
+/// assert_eq!(source.encode(source.text()), bytes);
+/// # Ok::<(), egm_probe::domain::BadDomain>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    text: String,
+    encoding: Encoding,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Utf8,
+    Utf16Little,
+    Utf16Big,
+}
+
+impl Source {
+    /// Decodes the bytes of a file.
+    ///
+    /// # Errors
+    /// They are in neither encoding.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadDomain> {
+        match bytes {
+            [0xff, 0xfe, ..] | [b'<', 0, ..] => Self::utf16(bytes, Encoding::Utf16Little),
+            [0xfe, 0xff, ..] | [0, b'<', ..] => Self::utf16(bytes, Encoding::Utf16Big),
+            _ => match std::str::from_utf8(bytes) {
+                Ok(text) => Ok(Self { text: text.to_owned(), encoding: Encoding::Utf8 }),
+                Err(error) => {
+                    let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                    let good = String::from_utf8_lossy(good);
+                    let (line, column) = line_and_column(&good, good.len());
+                    let byte = bytes.get(good.len()).copied().unwrap_or_default();
+                    let problem = format!("byte 0x{byte:02x} is not UTF-8, which is expected");
+                    Err(BadDomain { line, column, problem })
+                }
+            },
+        }
+    }
+
+    fn utf16(bytes: &[u8], encoding: Encoding) -> Result<Self, BadDomain> {
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        let unit = |pair: &[u8; 2]| match encoding {
+            Encoding::Utf16Big => u16::from_be_bytes(*pair),
+            _ => u16::from_le_bytes(*pair),
+        };
+        let mut text = String::with_capacity(pairs.len());
+        let mut is_good = rest.is_empty();
+        for decoded in char::decode_utf16(pairs.iter().map(unit)) {
+            let Ok(c) = decoded else {
+                is_good = false;
+                break;
+            };
+            text.push(c);
+        }
+        if is_good {
+            return Ok(Self { text, encoding });
+        }
+        Err(BadDomain::at(&text, text.len(), "not UTF-16, which the file's first bytes promise"))
+    }
+
+    /// The text, with its byte order mark if it has one.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Another text in the same encoding.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u8> {
+        match self.encoding {
+            Encoding::Utf8 => text.as_bytes().to_vec(),
+            Encoding::Utf16Little => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            Encoding::Utf16Big => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+
+    #[test]
+    fn what_is_decoded_is_encoded_as_it_was() {
+        let text = "<domain><name>\u{fc}\u{1f600}</name></domain>\r\n";
+        let little: Vec<_> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<_> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for bytes in
+            [text.as_bytes().to_vec(), [b"\xef\xbb\xbf", text.as_bytes()].concat(), little, big]
+        {
+            let source = Source::decode(&bytes).unwrap();
+            assert!(source.text().ends_with(text));
+            assert_eq!(source.encode(source.text()), bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_with_its_place() {
+        for (bytes, place) in [
+            (&b"<a>\n\xff</a>"[..], "2:1: byte 0xff"),
+            (b"<\0a\0>", "1:3: not UTF-16"),
+            (b"\xff\xfe<\0\0\xd8", "1:3: not UTF-16"),
+            (b"<\0\x00\xdcx\0", "1:2: not UTF-16"),
+        ] {
+            let error = Source::decode(bytes).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{error}");
+        }
+    }
+}
