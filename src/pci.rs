@@ -44,6 +44,30 @@ impl PciAddress {
         (slot < 32 && function < 8).then_some(Self { domain, bus, slot, function })
     }
 
+    /// The domain, which is also called segment.
+    #[must_use]
+    pub fn domain(&self) -> u32 {
+        self.domain
+    }
+
+    /// The bus.
+    #[must_use]
+    pub fn bus(&self) -> u8 {
+        self.bus
+    }
+
+    /// The slot, which is also called device: less than 32.
+    #[must_use]
+    pub fn slot(&self) -> u8 {
+        self.slot
+    }
+
+    /// The function: less than 8.
+    #[must_use]
+    pub fn function(&self) -> u8 {
+        self.function
+    }
+
     /// The address of a name that the kernel gave: exactly as it writes them, nothing else.
     #[must_use]
     pub fn from_kernel_name(name: &str) -> Option<Self> {
@@ -96,7 +120,7 @@ impl FromStr for PciAddress {
 }
 
 fn parse(text: &str) -> Option<PciAddress> {
-    let parts = if let Some(parts) = text.strip_prefix("pci_") {
+    let parts = if let Some(parts) = strip_pci(text) {
         let mut parts = parts.split('_');
         [parts.next()?, parts.next()?, parts.next()?, parts.next()?]
             .into_iter()
@@ -117,6 +141,12 @@ fn parse(text: &str) -> Option<PciAddress> {
         hexadecimal(slot, 2)?.try_into().ok()?,
         hexadecimal(function, 1)?.try_into().ok()?,
     )
+}
+
+/// What follows `pci_`, in upper or lower case.
+fn strip_pci(text: &str) -> Option<&str> {
+    let (prefix, rest) = text.split_at_checked(4)?;
+    prefix.eq_ignore_ascii_case("pci_").then_some(rest)
 }
 
 /// A number of at most so many hexadecimal digits, and nothing but digits.
@@ -154,6 +184,7 @@ mod tests {
             ("ffffffff:ff:1f.7", "ffffffff:ff:1f.7"),
             ("pci_0009_01_00_0", "0009:01:00.0"),
             ("pci_10000_e1_00_0", "10000:e1:00.0"),
+            ("PCI_0009_C1_00_0", "0009:c1:00.0"),
         ] {
             assert_eq!(address(text).to_string(), shown, "{text}");
         }
@@ -181,7 +212,6 @@ mod tests {
             "pci_0009_01_00",
             "pci_",
             "pci_0009_01_00_0_0",
-            "PCI_0009_01_00_0",
             "0009_01_00_0",
             "٣:01:00.0",
             "egm4",
