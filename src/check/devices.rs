@@ -1,0 +1,174 @@
+//! The rules of EGM devices and of their GPUs' `<hostdev>`.
+
+use std::collections::BTreeMap;
+
+use super::rules::{
+    ACCESS, ALIAS_LASTS, ALIAS_TWICE, CELL_PATHS, NO_HOSTDEV, NO_PCI, NODE, PATH, PATH_CELLS,
+    PCI_DEV, SIZE, TWO_DEVICES,
+};
+use super::{Findings, Rule, Subject};
+use crate::domain::{Domain, EgmDevice, Value};
+use crate::plan::is_lasting;
+use crate::text::excerpt;
+use crate::units::Bytes;
+
+const SHOWN: usize = 80;
+
+pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
+    let domain = subject.domain;
+    for device in &domain.egm {
+        check_path(device, findings);
+        check_alias(subject, device, findings);
+        check_size(device, findings);
+        check_access(domain, device, findings);
+        check_cell(subject, device, findings);
+    }
+    let pci_devs = domain.egm.iter().filter_map(|device| device.pci_dev.as_ref());
+    report_second(pci_devs, TWO_DEVICES, findings, |name| {
+        format!("a second EGM device for the GPU `{name}`")
+    });
+    report_second(domain.aliases.iter(), ALIAS_TWICE, findings, |name| {
+        format!("a second device with the alias `{name}`")
+    });
+    check_pairs(domain, findings);
+}
+
+fn check_path(device: &EgmDevice, findings: &mut Findings) {
+    match &device.path {
+        None => findings
+            .add(PATH, &device.span, "an EGM device without <source><path>")
+            .help("<source><path>/dev/egm4</path></source>, the device of the region"),
+        Some(path) if !path.text.starts_with('/') => {
+            let text = excerpt(&path.text, SHOWN);
+            let message = format!("`{text}` is not the absolute path of a device");
+            findings
+                .add(PATH, &path.span, message)
+                .help("the device of a region, such as /dev/egm4");
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings) {
+    let Some(alias) = device.pci_dev.as_ref().filter(|alias| !alias.text.is_empty()) else {
+        let span = device.pci_dev.as_ref().map_or(&device.span, |alias| &alias.span);
+        let finding = findings.add(PCI_DEV, span, "an EGM device without <target><pciDev>");
+        finding.help("<pciDev>ua-hostdev0</pciDev>, the alias of the GPU's <hostdev>");
+        return;
+    };
+    let name = excerpt(&alias.text, SHOWN);
+    match subject.hostdev(device) {
+        None => {
+            let message = format!("no <hostdev> of this domain has the alias `{name}`");
+            let help = format!("<alias name='{name}'/> in the <hostdev> of the GPU");
+            findings.add(NO_HOSTDEV, &alias.span, message).help(help);
+        }
+        Some(hostdev) => match &hostdev.address {
+            None => {
+                let message = format!("the <hostdev> `{name}` is not a PCI function");
+                findings.add(NO_PCI, &alias.span, message);
+            }
+            Some(address) if address.value.is_none() => {
+                let message = format!("`{}` is no PCI address", excerpt(&address.text, SHOWN));
+                let help = "domain='0x0009' bus='0x01' slot='0x00' function='0x0'";
+                findings.add(NO_PCI, &address.span, message).help(help);
+            }
+            Some(_) => {}
+        },
+    }
+    if !is_lasting(&alias.text) {
+        let message = format!("libvirt does not keep the alias `{name}`");
+        let help = format!("`ua-{}`, here and in the <hostdev>", name.trim_start_matches("ua-"));
+        findings.add(ALIAS_LASTS, &alias.span, message).help(help);
+    }
+}
+
+fn check_size(device: &EgmDevice, findings: &mut Findings) {
+    let Some(size) = &device.size else {
+        let finding = findings.add(SIZE, &device.span, "an EGM device without <target><size>");
+        finding.help("<size unit='KiB'>8388608</size>");
+        return;
+    };
+    let text = excerpt(&size.text, SHOWN);
+    match size.value {
+        None => findings
+            .add(SIZE, &size.span, format!("`{text}` is not a size"))
+            .help("a number, in the unit of the attribute `unit` (KiB where there is none)"),
+        Some(Bytes(0)) => {
+            findings.add(SIZE, &size.span, "an EGM device without memory");
+        }
+        Some(Bytes(bytes)) if bytes % (1 << 20) != 0 => {
+            let below = (bytes >> 20) << 10;
+            let help = format!("{below} or {} KiB", below + 1024);
+            let message = format!("{bytes} bytes are not whole MiB");
+            findings.add(SIZE, &size.span, message).help(help);
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_access(domain: &Domain, device: &EgmDevice, findings: &mut Findings) {
+    let access = device.access.as_ref().or(domain.backing.access.as_ref());
+    let span = access.map_or(&device.span, |access| &access.span);
+    if access.is_none_or(|access| access.text != "shared") {
+        let what = access.map_or("private where nothing is said".into(), |access| {
+            format!("`{}`", excerpt(&access.text, SHOWN))
+        });
+        findings.add(ACCESS, span, format!("access is {what}")).help("access='shared'");
+    }
+}
+
+fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings) {
+    let ids = &subject.cells;
+    let Some(cell) = &device.cell else {
+        let finding = findings.add(NODE, &device.span, "an EGM device without <target><node>");
+        finding.help("<node>0</node>, the guest NUMA cell that it backs");
+        return;
+    };
+    if cell.value.is_none_or(|id| !ids.contains_key(&id)) {
+        let message = format!("the guest has no NUMA cell `{}`", excerpt(&cell.text, SHOWN));
+        let help = match (ids.keys().next(), ids.keys().next_back()) {
+            (Some(first), Some(last)) if first == last => format!("it has cell {first} only"),
+            (Some(first), Some(last)) => format!("it has the cells {first} to {last}"),
+            _ => "<cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
+        };
+        findings.add(NODE, &cell.span, message).help(help);
+    }
+}
+
+/// Paths and cells are one to one.
+fn check_pairs(domain: &Domain, findings: &mut Findings) {
+    let mut paths: BTreeMap<u32, &str> = BTreeMap::new();
+    let mut cells: BTreeMap<&str, u32> = BTreeMap::new();
+    for device in &domain.egm {
+        let (Some(path), Some(cell)) = (&device.path, &device.cell) else { continue };
+        let Some(id) = cell.value else { continue };
+        let shown = |path: &str| excerpt(path, SHOWN);
+        let first = *paths.entry(id).or_insert(&path.text);
+        if first != path.text {
+            let message = format!("cell {id} is backed by {} already", shown(first));
+            let help = "the devices of one region in one cell, those of another in another";
+            findings.add(CELL_PATHS, &path.span, message).help(help);
+        }
+        let first = *cells.entry(&path.text).or_insert(id);
+        if first != id {
+            let message = format!("{} backs cell {first} already", shown(&path.text));
+            findings.add(PATH_CELLS, &cell.span, message).help(format!("<node>{first}</node>"));
+        }
+    }
+}
+
+/// Each value that was there before.
+fn report_second<'a>(
+    values: impl Iterator<Item = &'a Value<String>>,
+    rule: Rule,
+    findings: &mut Findings,
+    message: impl Fn(&str) -> String,
+) {
+    let mut seen = std::collections::BTreeSet::new();
+    for value in values.filter(|value| !value.text.is_empty()) {
+        if !seen.insert(&value.text) {
+            findings.add(rule, &value.span, message(&excerpt(&value.text, SHOWN)));
+        }
+    }
+}

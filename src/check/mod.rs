@@ -1,0 +1,108 @@
+//! A domain held against the rules: libvirt's, QEMU's, and what this host has.
+
+mod cells;
+mod devices;
+mod host;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::domain::{Cell, Domain, EgmDevice, Hostdev};
+use crate::report::Report;
+pub use rules::{RULES, Rule, Severity};
+
+/// Something in a domain that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// Where the faulty value stands in the source.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// A domain, and what is looked up in it.
+struct Subject<'a> {
+    domain: &'a Domain,
+    hostdevs: BTreeMap<&'a str, &'a Hostdev>,
+    cells: BTreeMap<u32, &'a Cell>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(domain: &'a Domain) -> Self {
+        let mut cells = BTreeMap::new();
+        for cell in &domain.cells {
+            if let Some(id) = cell.id.value {
+                cells.entry(id).or_insert(cell);
+            }
+        }
+        Self { domain, hostdevs: domain.hostdevs_by_alias(), cells }
+    }
+
+    /// The `<hostdev>` of an EGM device's GPU.
+    fn hostdev(&self, device: &EgmDevice) -> Option<&'a Hostdev> {
+        self.hostdevs.get(device.pci_dev.as_ref()?.text.as_str()).copied()
+    }
+}
+
+/// What was found, in the making.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, rule: Rule, span: &Range<usize>, message: impl Into<String>) -> &mut Finding {
+        let finding = Finding { rule, span: span.clone(), message: message.into(), help: None };
+        let index = self.0.len();
+        self.0.push(finding);
+        // Just pushed.
+        #[allow(clippy::indexing_slicing)]
+        &mut self.0[index]
+    }
+}
+
+impl Finding {
+    fn help(&mut self, help: impl Into<String>) {
+        self.help = Some(help.into());
+    }
+}
+
+/// Holds a domain against every rule; those of the host where there is one. In the order of the
+/// source.
+///
+/// ```
+/// use egm_probe::check::check;
+/// use egm_probe::domain::Domain;
+///
+/// let domain = Domain::parse(
+///     "<domain><memory>8388608</memory><cpu><numa><cell memory='8388608'/></numa></cpu><devices>
+///        <memory model='egm' access='shared'>
+///          <source><path>/dev/egm4</path></source>
+///          <target><size>8388608</size><node>0</node><pciDev>ua-gpu</pciDev></target>
+///        </memory>
+///      </devices></domain>",
+/// )?;
+/// let findings = check(&domain, None);
+/// assert_eq!(findings.len(), 1);
+/// assert_eq!(findings[0].rule.code, "EGM003", "there is no such hostdev");
+/// # Ok::<(), egm_probe::domain::BadDomain>(())
+/// ```
+#[must_use]
+pub fn check(domain: &Domain, report: Option<&Report>) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    if !domain.egm.is_empty() {
+        let subject = Subject::of(domain);
+        devices::check(&subject, &mut findings);
+        cells::check(&subject, &mut findings);
+        if let Some(report) = report {
+            host::check(&subject, report, &mut findings);
+        }
+    }
+    let mut findings = findings.0;
+    findings.sort_by_key(|finding| (finding.span.start, finding.rule.code));
+    findings
+}

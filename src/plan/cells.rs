@@ -1,0 +1,190 @@
+//! The guest's NUMA cells: which region backs which, who has which virtual CPUs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Objection, Placement, PlannedCell, Request, Rest};
+use crate::domain::{Domain, EgmDevice};
+use crate::units::Bytes;
+
+/// The most NUMA nodes that a guest can have (`MAX_NODES`, QEMU's `include/sysemu/numa.h`).
+const CELLS_LIMIT: usize = 128;
+
+/// Gives each region of a plan a cell: the one asked for, the one it backs already, or the first
+/// that is left.
+pub(super) fn assign(
+    request: &Request,
+    domain: Option<&Domain>,
+    rest: &Rest<'_>,
+    placements: &mut [Placement],
+    objections: &mut Vec<Objection>,
+) {
+    let regions: BTreeMap<_, _> = placements
+        .iter()
+        .map(|placement| (placement.region.clone(), placement.path.clone()))
+        .collect();
+    for node in &request.guest_nodes {
+        match &node.region {
+            Some(region) if !regions.contains_key(region) => {
+                let region = region.clone();
+                objections.push(Objection::NotChosen { region, cell: node.cell });
+            }
+            None if regions.len() > 1 => {
+                let regions = regions.keys().cloned().collect();
+                objections.push(Objection::WhichRegion { cell: node.cell, regions });
+                return;
+            }
+            _ => {}
+        }
+    }
+    let of_gpus: BTreeSet<u32> = domain
+        .into_iter()
+        .flat_map(|domain| &domain.hostdevs)
+        .filter_map(|hostdev| hostdev.cells.as_ref()?.value.as_ref())
+        .flat_map(|cells| cells.iter().take(CELLS_LIMIT))
+        .collect();
+    // Whose each cell is, by the path of the region.
+    let mut taken: BTreeMap<u32, String> = BTreeMap::new();
+    for RestCell { cell, path } in rest.devices.iter().filter_map(|rest| rest_cell(rest.device)) {
+        taken.insert(cell, path.to_owned());
+    }
+    let mut cells = BTreeMap::new();
+    for (region, path) in &regions {
+        let asked = request.guest_nodes.iter().rev();
+        let asked = asked.filter(|node| node.region.as_ref().is_none_or(|name| name == region));
+        let asked = asked.map(|node| node.cell).next();
+        let backed = || {
+            let devices = domain.into_iter().flat_map(|domain| &domain.egm);
+            devices.filter_map(rest_cell).find(|it| it.path == path).map(|it| it.cell)
+        };
+        let Some(cell) = asked.or_else(backed) else { continue };
+        match taken.get(&cell) {
+            Some(other) if other != path => {
+                let (first, second) = (other.clone(), region.clone());
+                objections.push(Objection::CellOfTwo { cell, first, second });
+            }
+            _ if of_gpus.contains(&cell) => {
+                objections.push(Objection::CellOfGpu { cell, region: region.clone() });
+            }
+            _ => {}
+        }
+        taken.insert(cell, path.clone());
+        cells.insert(region.clone(), cell);
+    }
+    for (region, path) in &regions {
+        if !cells.contains_key(region) {
+            let is_left = |cell: &u32| !taken.contains_key(cell) && !of_gpus.contains(cell);
+            let Some(cell) = (0..=u32::MAX).find(is_left) else { continue };
+            taken.insert(cell, path.clone());
+            cells.insert(region.clone(), cell);
+        }
+    }
+    for placement in placements {
+        placement.cell = cells.get(&placement.region).copied().unwrap_or_default();
+    }
+}
+
+struct RestCell<'a> {
+    cell: u32,
+    path: &'a str,
+}
+
+/// The cell that a device of the domain backs, and with what.
+fn rest_cell(device: &EgmDevice) -> Option<RestCell<'_>> {
+    let cell = device.cell.as_ref()?.value?;
+    Some(RestCell { cell, path: &device.path.as_ref()?.text })
+}
+
+/// All cells that the guest is to have, and its virtual CPUs.
+pub(super) fn cells(
+    request: &Request,
+    domain: Option<&Domain>,
+    placements: &mut [Placement],
+    objections: &mut Vec<Objection>,
+) -> (Vec<PlannedCell>, Option<u32>) {
+    let mut cells: BTreeMap<u32, PlannedCell> = BTreeMap::new();
+    let new = |id| PlannedCell { id, memory: Bytes(0), cpus: None, gpu: None };
+    for cell in domain.into_iter().flat_map(|domain| &domain.cells) {
+        if let Some(id) = cell.id.value {
+            let memory = cell.memory.as_ref().and_then(|memory| memory.value).unwrap_or(Bytes(0));
+            let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.clone());
+            cells.insert(id, PlannedCell { memory, cpus, ..new(id) });
+        }
+    }
+    for (id, memory) in backed(domain, placements) {
+        cells.entry(id).or_insert_with(|| new(id)).memory = memory;
+    }
+    add_gpu_cells(request.gpu_cells, domain, placements, &mut cells, objections);
+    let vcpus = domain.and_then(|domain| domain.vcpus.as_ref()?.value);
+    let vcpus = request.vcpus.or(vcpus).filter(|vcpus| *vcpus > 0);
+    if let Some(vcpus) = vcpus
+        && (request.vcpus.is_some() || cells.values().all(|cell| cell.cpus.is_none()))
+    {
+        share_vcpus(vcpus, &mut cells);
+    }
+    (cells.into_values().collect(), vcpus)
+}
+
+/// How much memory each cell has that is backed by EGM: the sum of its devices.
+fn backed(domain: Option<&Domain>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
+    let untouched = domain.into_iter().flat_map(|domain| &domain.egm);
+    let untouched = untouched.filter(|device| !placements.iter().any(|it| it.is_of(device)));
+    let untouched = untouched
+        .filter_map(|device| Some((device.cell.as_ref()?.value?, device.size.as_ref()?.value?)));
+    let planned = placements.iter().map(|placement| (placement.cell, placement.size));
+    let mut sums: BTreeMap<u32, Bytes> = BTreeMap::new();
+    for (cell, size) in untouched.chain(planned) {
+        let sum = sums.entry(cell).or_insert(Bytes(0));
+        *sum = Bytes(sum.0.saturating_add(size.0));
+    }
+    sums
+}
+
+/// Empty cells for the GPUs' own memory, behind all others. A GPU that has some keeps them.
+fn add_gpu_cells(
+    each: u32,
+    domain: Option<&Domain>,
+    placements: &mut [Placement],
+    cells: &mut BTreeMap<u32, PlannedCell>,
+    objections: &mut Vec<Objection>,
+) {
+    let has_some = |gpu| {
+        let hostdev = domain.and_then(|domain| domain.hostdev(gpu));
+        hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
+    };
+    let lacking = placements.iter_mut().filter(|placement| each > 0 && !has_some(placement.gpu));
+    let mut lacking: Vec<_> = lacking.collect();
+    lacking.sort_by_key(|placement| placement.gpu);
+    let new = usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(lacking.len());
+    let count = new.saturating_add(cells.len());
+    if count > CELLS_LIMIT {
+        objections.push(Objection::TooManyCells { cells: count, limit: CELLS_LIMIT });
+        return;
+    }
+    let mut next = cells.keys().next_back().map_or(0, |last| last.saturating_add(1));
+    for placement in lacking {
+        let end = next.saturating_add(each);
+        for id in next..end {
+            let gpu = Some(placement.gpu);
+            cells.insert(id, PlannedCell { id, memory: Bytes(0), cpus: None, gpu });
+        }
+        placement.gpu_cells = Some((next..end).collect());
+        next = end;
+    }
+}
+
+/// Shares virtual CPUs out over the cells that have memory, in order; the first ones get those
+/// that are left over.
+fn share_vcpus(vcpus: u32, cells: &mut BTreeMap<u32, PlannedCell>) {
+    let mut with_memory: Vec<_> = cells.values_mut().filter(|cell| cell.memory.0 > 0).collect();
+    let Some(count) = u32::try_from(with_memory.len()).ok().filter(|count| *count > 0) else {
+        return;
+    };
+    let (each, over) = (vcpus / count, vcpus % count);
+    let mut next = 0;
+    for (index, cell) in (0..).zip(&mut with_memory) {
+        let end = next + each + u32::from(index < over);
+        cell.cpus =
+            Some(std::iter::once(next..=end.saturating_sub(1)).collect()).filter(|_| end > next);
+        next = end;
+    }
+}

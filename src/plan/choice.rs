@@ -1,0 +1,198 @@
+//! Which GPUs are meant, and what speaks against them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Choice, Objection, Plan, Request, Rest};
+use crate::capacity::State;
+use crate::claims::{Claim, Owner, Sight};
+use crate::domain::Domain;
+use crate::host::{Host, Needs, NotFound, Region, instead};
+use crate::pci::PciAddress;
+use crate::report::Report;
+use crate::units::Bytes;
+use crate::warning::Warning;
+
+/// The drivers that pass a GPU through.
+const PASSTHROUGH: [&str; 3] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "vfio-pci"];
+
+impl Plan {
+    /// What a report must have been read with.
+    pub const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS);
+}
+
+/// The GPUs that are asked for, each once, by region and address.
+pub(super) fn choose<'a>(
+    report: &'a Report,
+    request: &Request,
+    objections: &mut Vec<Objection>,
+) -> Vec<Choice<'a>> {
+    let host = &report.host;
+    if host.regions.is_empty() && (request.all || request.gpus.is_empty()) {
+        let asked = request.regions.first().map(|name| format!("{name}: ")).unwrap_or_default();
+        objections.push(NotFound::no_egm(host, asked).into());
+        return Vec::new();
+    }
+    let mut chosen: BTreeMap<_, BTreeMap<PciAddress, Choice<'a>>> = BTreeMap::new();
+    let mut add = |region: &'a Region, wanted: Option<PciAddress>| {
+        let gpus = region.gpus.iter().filter(|gpu| wanted.is_none_or(|it| it == gpu.address));
+        let of_region = chosen.entry(&region.name).or_default();
+        of_region.extend(gpus.map(|gpu| (gpu.address, Choice { gpu, region })));
+    };
+    for address in &request.gpus {
+        match region_of(host, *address) {
+            Ok(region) => add(region, (!request.peers).then_some(*address)),
+            Err(objection) => objections.push(objection),
+        }
+    }
+    let named = request.regions.iter().filter_map(|name| match host.find_region(name) {
+        Ok(region) => Some(region),
+        Err(error) => {
+            objections.push(error.into());
+            None
+        }
+    });
+    let named: Vec<_> = named.collect();
+    let all = host.regions.iter().filter(|_| request.all);
+    let regions: Vec<_> = named.into_iter().chain(all).collect();
+    for region in regions {
+        if region.gpus.is_empty() {
+            objections.push(Objection::NoGpus { region: region.name.clone() });
+        }
+        add(region, None);
+    }
+    let choices: Vec<_> = chosen.into_values().flat_map(BTreeMap::into_values).collect();
+    let mut regions: BTreeMap<PciAddress, &Region> = BTreeMap::new();
+    for choice in &choices {
+        if let Some(first) = regions.insert(choice.gpu.address, choice.region) {
+            objections.push(two_regions(choice.gpu.address, first, choice.region));
+        }
+    }
+    choices
+}
+
+fn two_regions(address: PciAddress, first: &Region, second: &Region) -> Objection {
+    Objection::TwoRegions { address, first: first.name.clone(), second: second.name.clone() }
+}
+
+/// The one region of a GPU.
+fn region_of(host: &Host, address: PciAddress) -> Result<&Region, Objection> {
+    let is_named = |region: &&Region| region.gpus.iter().any(|gpu| gpu.address == address);
+    let mut regions = host.regions.iter().filter(is_named);
+    match (regions.next(), regions.next()) {
+        (Some(region), None) => return Ok(region),
+        (Some(first), Some(second)) => return Err(two_regions(address, first, second)),
+        (None, _) => {}
+    }
+    let known: BTreeSet<_> =
+        host.regions.iter().flat_map(|region| &region.gpus).map(|gpu| gpu.address).collect();
+    let Some((gpu, _)) = host.gpu(address) else {
+        return Err(NotFound::gpu(host, address, known).into());
+    };
+    if host.regions.is_empty() {
+        return Err(NotFound::no_egm(host, format!("GPU {address}: ")).into());
+    }
+    let driver = gpu.driver.name().map(str::to_owned);
+    let hint = match suspected_of(host, address) {
+        Some(region) => {
+            format!("; it may be one of {}: bind it to nvgrace_gpu_vfio_pci", region.name)
+        }
+        None => instead(address, &known),
+    };
+    Err(Objection::NotEgm { address, driver, hint })
+}
+
+/// The region that a GPU belongs to by all appearances.
+fn suspected_of(host: &Host, peer: PciAddress) -> Option<&Region> {
+    host.regions.iter().find(|region| {
+        let is_it = |warning: &Warning| matches!(warning, Warning::SuspectedPeer { address, .. } if *address == peer);
+        region.warnings.iter().any(is_it)
+    })
+}
+
+/// Looks at each region and GPU of a plan.
+pub(super) fn judge(
+    report: &Report,
+    request: &Request,
+    domain: Option<&Domain>,
+    rest: &Rest<'_>,
+    choices: &[Choice<'_>],
+    objections: &mut Vec<Objection>,
+) {
+    let regions: BTreeMap<_, _> =
+        choices.iter().map(|choice| (&choice.region.name, choice.region)).collect();
+    for region in regions.into_values() {
+        judge_claims(report, request, domain, region, objections);
+        let path = region.device.path.to_string_lossy();
+        let has = |address: PciAddress| {
+            choices.iter().any(|choice| choice.gpu.address == address)
+                || rest.of_path(&path).any(|rest| rest.gpu == Some(address))
+        };
+        let missing: Vec<_> =
+            region.gpus.iter().map(|gpu| gpu.address).filter(|gpu| !has(*gpu)).collect();
+        if !missing.is_empty() {
+            objections.push(Objection::Partial { region: region.name.clone(), missing });
+        }
+        if request.size.is_none() {
+            objections.extend(suspected_peers(region));
+        }
+    }
+    for Choice { gpu, region } in choices {
+        if !gpu.is_there {
+            let region = region.name.clone();
+            objections.push(Objection::Gone { address: gpu.address, region });
+        } else if !gpu.driver.name().is_some_and(|name| PASSTHROUGH.contains(&name)) {
+            let driver = gpu.driver.name().map(str::to_owned);
+            objections.push(Objection::Driver { address: gpu.address, driver });
+        }
+    }
+}
+
+fn judge_claims(
+    report: &Report,
+    request: &Request,
+    domain: Option<&Domain>,
+    region: &Region,
+    objections: &mut Vec<Objection>,
+) {
+    let row = report.row(region);
+    let owner = request.owner.as_deref().or(domain.map(|domain| domain.name.as_str()));
+    let is_own = |claim: &Claim| owner.is_some_and(|owner| claim.owner() == Owner::Domain(owner));
+    let of_others = |is_held: bool| {
+        let claims = row.claims.iter();
+        let claims = claims.filter(|claim| claim.is_held() == is_held && !is_own(claim));
+        claims.map(Claim::label).collect::<Vec<_>>()
+    };
+    let name = || region.name.clone();
+    let (holders, domains) = (of_others(true), of_others(false));
+    if !holders.is_empty() {
+        objections.push(Objection::InUse { region: name(), holders });
+    } else if row.capacity.state == State::Unknown {
+        let skipped = report.claims.sight == Sight::Skipped;
+        objections.push(Objection::Unknown { region: name(), skipped });
+    }
+    if !domains.is_empty() {
+        objections.push(Objection::Defined { region: name(), domains });
+    }
+}
+
+/// The GPUs that a region may have besides those that it names.
+fn suspected_peers(region: &Region) -> Vec<Objection> {
+    let peers: Vec<_> = region
+        .warnings
+        .iter()
+        .filter_map(|warning| match warning {
+            Warning::SuspectedPeer { address, driver } => Some((*address, driver.clone())),
+            _ => None,
+        })
+        .collect();
+    let count = u64::try_from(region.gpus.len() + peers.len()).unwrap_or(u64::MAX);
+    let share = region.size.map(|size| Bytes(size.0 / count.max(1)));
+    let share = share.filter(|share| share.0 >> 20 > 0);
+    let objection = |(peer, driver)| Objection::SuspectedPeer {
+        region: region.name.clone(),
+        peer,
+        driver,
+        share,
+    };
+    peers.into_iter().map(objection).collect()
+}

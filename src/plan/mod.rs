@@ -1,0 +1,230 @@
+//! Which GPUs get which memory: from what is asked for to placements. Pure.
+
+mod cells;
+mod choice;
+mod naming;
+mod objection;
+mod size;
+
+use crate::domain::{Domain, EgmDevice};
+use crate::host::{Gpu, NodeId, Region, RegionName};
+use crate::id_list::IdList;
+use crate::pci::PciAddress;
+use crate::report::Report;
+use crate::units::Bytes;
+pub(crate) use naming::is_lasting;
+pub use objection::{Objection, Weight};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Request {
+    /// These GPUs.
+    pub gpus: Vec<PciAddress>,
+    /// All GPUs of these regions.
+    pub regions: Vec<RegionName>,
+    /// All GPUs of all regions.
+    pub all: bool,
+    /// And the other GPUs of their regions.
+    pub peers: bool,
+    /// How much each GPU is to have; its share where nothing is said.
+    pub size: Option<Bytes>,
+    /// Which guest NUMA cells the regions are to back.
+    pub guest_nodes: Vec<GuestNode>,
+    /// The alias of the one GPU.
+    pub alias: Option<String>,
+    /// What the aliases of the GPUs begin with, before a number; `ua-hostdev` where nothing is said.
+    pub alias_prefix: Option<String>,
+    /// How many empty cells to add for each GPU's own memory.
+    pub gpu_cells: u32,
+    /// How many virtual CPUs to share out over the cells.
+    pub vcpus: Option<u32>,
+    /// The virtual machine whose claims do not count as another's.
+    pub owner: Option<String>,
+    /// Go on where it is merely unwise.
+    pub force: bool,
+    /// Refuse what one would otherwise be warned of.
+    pub strict: bool,
+}
+
+/// The cell that a region is to back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestNode {
+    /// The region; `None` for the only one of a plan.
+    pub region: Option<RegionName>,
+    /// The guest's NUMA cell.
+    pub cell: u32,
+}
+
+/// Which GPUs of a virtual machine get which memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// One for each GPU, by region and address.
+    pub placements: Vec<Placement>,
+    /// The guest's NUMA cells: those of the regions, those of the GPUs, and what the domain has.
+    pub cells: Vec<PlannedCell>,
+    /// The memory of all cells.
+    pub memory: Bytes,
+    /// The virtual CPUs, where they are known.
+    pub vcpus: Option<u32>,
+    /// What should be known of it.
+    pub warnings: Vec<Objection>,
+}
+
+/// The memory of one GPU: what becomes one `<memory model='egm'>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Placement {
+    /// The GPU.
+    pub gpu: PciAddress,
+    /// The alias of its `<hostdev>`.
+    pub alias: String,
+    /// The alias that its `<hostdev>` has in the domain now.
+    pub old_alias: Option<String>,
+    /// Whether the domain has its `<hostdev>` already.
+    pub has_hostdev: bool,
+    /// The region.
+    pub region: RegionName,
+    /// The region's device, by the name that the kernel gives it.
+    pub path: String,
+    /// The region's NUMA node on the host.
+    pub host_node: Option<NodeId>,
+    /// The guest's NUMA cell that it backs.
+    pub cell: u32,
+    /// How much.
+    pub size: Bytes,
+    /// The guest's cells for the GPU's own memory, where they are new.
+    pub gpu_cells: Option<IdList>,
+}
+
+/// A NUMA cell of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlannedCell {
+    /// Its number.
+    pub id: u32,
+    /// Its memory.
+    pub memory: Bytes,
+    /// Its virtual CPUs.
+    pub cpus: Option<IdList>,
+    /// The GPU whose own memory it is kept for, where it is new.
+    pub gpu: Option<PciAddress>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What speaks against it: at least one.
+    pub refusals: Vec<Objection>,
+    /// What should be known besides.
+    pub warnings: Vec<Objection>,
+}
+
+/// A GPU that was chosen, and the region that it is to have memory of.
+#[derive(Clone, Copy, Debug)]
+struct Choice<'a> {
+    gpu: &'a Gpu,
+    region: &'a Region,
+}
+
+impl Plan {
+    /// Makes a plan for a virtual machine, which may be defined already.
+    ///
+    /// The report must have been read with [`Plan::NEEDS`].
+    ///
+    /// # Errors
+    /// Whatever speaks against it, all at once.
+    ///
+    /// ```
+    /// use egm_probe::plan::{Plan, Request};
+    /// use egm_probe::report::Report;
+    /// use egm_probe::sysroot::Sysroot;
+    ///
+    /// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-full-gpu-list/host.tar.gz")[..])?;
+    /// let report = Report::read(&root, Plan::NEEDS);
+    /// let request = Request { all: true, ..Request::default() };
+    /// let plan = Plan::new(&report, &request, None).unwrap();
+    /// assert_eq!(plan.placements.len(), 4);
+    /// assert_eq!(plan.memory.0, 959_925_190_656);
+    /// assert_eq!(plan.placements[3].alias, "ua-hostdev3");
+    /// # Ok::<(), egm_probe::sysroot::OpenError>(())
+    /// ```
+    pub fn new(
+        report: &Report,
+        request: &Request,
+        domain: Option<&Domain>,
+    ) -> Result<Self, Refused> {
+        let mut objections = Vec::new();
+        let choices = choice::choose(report, request, &mut objections);
+        let mut placements = Vec::new();
+        if !choices.is_empty() {
+            naming::name(request, domain, &choices, &mut placements, &mut objections);
+            let rest = Rest::of(domain, &placements);
+            choice::judge(report, request, domain, &rest, &choices, &mut objections);
+            size::share_out(request, &rest, &choices, &mut placements, &mut objections);
+            cells::assign(request, domain, &rest, &mut placements, &mut objections);
+        }
+        let (cells, vcpus) = cells::cells(request, domain, &mut placements, &mut objections);
+        let memory = cells.iter().map(|cell| cell.memory.0).fold(0, u64::saturating_add);
+        let is_refused = |objection: &Objection| match objection.weight() {
+            Weight::Advice => request.strict,
+            // What is left of nothing is no plan.
+            Weight::Refusal => !request.force || placements.is_empty(),
+            Weight::Impossible => true,
+        };
+        let (refusals, warnings): (Vec<_>, Vec<_>) = objections.into_iter().partition(is_refused);
+        if refusals.is_empty() {
+            Ok(Self { placements, cells, memory: Bytes(memory), vcpus, warnings })
+        } else {
+            Err(Refused { refusals, warnings })
+        }
+    }
+
+    /// The placement of a device that a domain has already.
+    #[must_use]
+    pub fn of_device(&self, device: &EgmDevice) -> Option<&Placement> {
+        self.placements.iter().find(|placement| placement.is_of(device))
+    }
+}
+
+impl Placement {
+    /// Whether a device of the domain is this one.
+    fn is_of(&self, device: &EgmDevice) -> bool {
+        let alias = device.pci_dev.as_ref().map(|alias| alias.text.as_str());
+        alias.is_some() && (alias == Some(&self.alias) || alias == self.old_alias.as_deref())
+    }
+}
+
+/// The EGM devices of a domain that a plan does not touch.
+struct Rest<'a> {
+    devices: Vec<RestDevice<'a>>,
+}
+
+struct RestDevice<'a> {
+    device: &'a EgmDevice,
+    gpu: Option<PciAddress>,
+}
+
+impl<'a> Rest<'a> {
+    fn of(domain: Option<&'a Domain>, placements: &[Placement]) -> Self {
+        let devices = domain.into_iter().flat_map(|domain| {
+            let hostdevs = domain.hostdevs_by_alias();
+            let untouched =
+                |device: &&EgmDevice| !placements.iter().any(|placement| placement.is_of(device));
+            domain.egm.iter().filter(untouched).map(move |device| {
+                let hostdev = device.pci_dev.as_ref().and_then(|it| hostdevs.get(it.text.as_str()));
+                let gpu = hostdev.and_then(|hostdev| hostdev.address.as_ref()?.value);
+                RestDevice { device, gpu }
+            })
+        });
+        Self { devices: devices.collect() }
+    }
+
+    /// Those of one region, by the path of its device.
+    fn of_path<'b>(&'b self, path: &'b str) -> impl Iterator<Item = &'b RestDevice<'a>> {
+        self.devices
+            .iter()
+            .filter(move |rest| rest.device.path.as_ref().is_some_and(|found| found.text == path))
+    }
+}

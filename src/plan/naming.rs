@@ -1,0 +1,98 @@
+//! The aliases of GPUs in the guest.
+
+use std::collections::BTreeSet;
+
+use super::{Choice, Objection, Placement, Request};
+use crate::domain::Domain;
+use crate::units::Bytes;
+
+/// What aliases begin with where nothing else is said.
+const PREFIX: &str = "ua-hostdev";
+
+/// Makes a placement of each GPU, with its alias and no more.
+pub(super) fn name(
+    request: &Request,
+    domain: Option<&Domain>,
+    choices: &[Choice<'_>],
+    placements: &mut Vec<Placement>,
+    objections: &mut Vec<Objection>,
+) {
+    let prefix = request.alias_prefix.as_deref().unwrap_or(PREFIX);
+    let wanted = request.alias.as_deref();
+    if wanted.is_some() && choices.len() > 1 {
+        objections.push(Objection::OneAlias { gpus: choices.len() });
+    }
+    if let Some(alias) = [wanted, Some(prefix)].into_iter().flatten().find(|name| !is_lasting(name))
+    {
+        objections.push(Objection::BadAlias { alias: alias.to_owned() });
+    }
+    let aliases = domain.map(|domain| domain.aliases.as_slice()).unwrap_or_default();
+    let mut used: BTreeSet<_> = aliases.iter().map(|alias| alias.text.clone()).collect();
+    let mut by_address: Vec<_> = choices.iter().collect();
+    by_address.sort_by_key(|choice| choice.gpu.address);
+    let mut number = 0;
+    for choice in by_address {
+        let hostdev = domain.and_then(|domain| domain.hostdev(choice.gpu.address));
+        let old = hostdev.and_then(|hostdev| Some(hostdev.alias.as_ref()?.text.clone()));
+        let alias = match (wanted, &old) {
+            (Some(wanted), _) => {
+                if old.as_deref() != Some(wanted) && used.contains(wanted) {
+                    objections.push(Objection::AliasTaken { alias: wanted.to_owned() });
+                }
+                wanted.to_owned()
+            }
+            (None, Some(old)) if is_lasting(old) => old.clone(),
+            _ => loop {
+                let alias = format!("{prefix}{number}");
+                number += 1;
+                if used.insert(alias.clone()) {
+                    break alias;
+                }
+            },
+        };
+        placements.push(Placement {
+            gpu: choice.gpu.address,
+            alias,
+            old_alias: old,
+            has_hostdev: hostdev.is_some(),
+            region: choice.region.name.clone(),
+            path: choice.region.device.path.to_string_lossy().into_owned(),
+            host_node: choice.region.numa_node,
+            cell: 0,
+            size: Bytes(0),
+            gpu_cells: None,
+        });
+    }
+    // Aliases are by address, all else is by region.
+    placements.sort_by(|a, b| (&a.region, a.gpu).cmp(&(&b.region, b.gpu)));
+}
+
+/// Whether libvirt keeps an alias (`USER_ALIAS_PREFIX` and `USER_ALIAS_CHARS`,
+/// `src/conf/device_conf.c`): it drops others without a word, and makes up its own.
+pub(crate) fn is_lasting(alias: &str) -> bool {
+    alias.strip_prefix("ua-").is_some_and(|rest| {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !rest.is_empty() && rest.bytes().all(is_good)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_lasting;
+
+    #[test]
+    fn an_alias_that_libvirt_keeps_begins_with_ua() {
+        for (alias, keeps) in [
+            ("ua-hostdev0", true),
+            ("ua-GPU_0-a", true),
+            ("ua-", false),
+            ("hostdev0", false),
+            ("ua-a.b", false),
+            ("ua-a b", false),
+            ("UA-x", false),
+            ("ua-\u{fc}", false),
+        ] {
+            assert_eq!(is_lasting(alias), keeps, "{alias}");
+        }
+    }
+}
