@@ -13,7 +13,6 @@ mod path;
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,15 +131,7 @@ impl Sysroot {
     /// itself, or is larger than a capture may be.
     pub fn archive(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
-        // Files, and pipes such as `<(zcat ..)`. No devices: to open one can do anything.
-        let kind = fs::metadata(path).map_err(unreadable)?.file_type();
-        if kind.is_dir() {
-            return Err(unreadable(error::os_error(Errno::EISDIR)));
-        }
-        if !kind.is_file() && !kind.is_fifo() {
-            return Err(unreadable(not_a_file()));
-        }
-        let file = fs::File::open(path).map_err(unreadable)?;
+        let file = crate::user_file::open(path).map_err(unreadable)?;
         Self::from_named_tar(file, path)
     }
 
@@ -353,6 +344,6 @@ fn too_large(limit: usize) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {limit} bytes"))
 }
 
-fn not_a_file() -> io::Error {
+pub(crate) fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")
 }

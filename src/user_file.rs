@@ -1,0 +1,153 @@
+//! Files that the user names: read whole, and replaced whole or not at all.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::sysroot::{describe, not_a_file};
+use crate::text::excerpt;
+
+/// A file that could not be read or replaced.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}{}", excerpt(&path.to_string_lossy(), 300), if *writing { "cannot be written: " } else { "" }, describe(cause))]
+pub(crate) struct FileError {
+    path: PathBuf,
+    writing: bool,
+    cause: io::Error,
+}
+
+/// What a file was when it was read.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) bytes: Vec<u8>,
+    metadata: Metadata,
+}
+
+/// Opens a file or a pipe such as `<(virsh dumpxml vm)`. No devices: to open one can do anything.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(Errno::EISDIR.into());
+    }
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err(not_a_file());
+    }
+    File::open(path)
+}
+
+/// Reads a file of at most so many bytes.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Snapshot, FileError> {
+    let failed = |cause| FileError { path: path.to_owned(), writing: false, cause };
+    let file = open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let bytes = read_all(file, limit).map_err(failed)?;
+    Ok(Snapshot { bytes, metadata })
+}
+
+/// Reads a stream of at most so many bytes.
+pub(crate) fn read_all(stream: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX);
+    stream.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        let problem = format!("more than {} MiB, which nothing of its kind has", limit >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    Ok(bytes)
+}
+
+/// Puts other bytes in the place of a file that was read before: all of them or, where anything
+/// fails, none. Owner and mode stay, a link stays a link, and what somebody else has written
+/// meanwhile is not lost.
+pub(crate) fn replace(path: &Path, old: &Snapshot, bytes: &[u8]) -> Result<(), FileError> {
+    let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
+    replace_file(path, old, bytes).map_err(failed)
+}
+
+fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {
+    let problem = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    if !old.metadata.is_file() {
+        return problem("not a regular file");
+    }
+    let real = fs::canonicalize(path)?;
+    let Some(directory) = real.parent() else { return problem("not a file in a directory") };
+    let mut new = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory)?;
+    new.write_all(bytes)?;
+    let is_ours = {
+        let metadata = new.as_file().metadata()?;
+        (metadata.uid(), metadata.gid()) == (old.metadata.uid(), old.metadata.gid())
+    };
+    if !is_ours {
+        fchown(new.as_file(), Some(old.metadata.uid()), Some(old.metadata.gid()))?;
+    }
+    // After the owner, as a change of that takes away set-id bits.
+    let mode = fs::Permissions::from_mode(old.metadata.mode() & 0o7777);
+    new.as_file().set_permissions(mode)?;
+    new.as_file().sync_all()?;
+    if identity(&fs::metadata(&real)?) != identity(&old.metadata) {
+        return problem("somebody else has changed it meanwhile");
+    }
+    new.persist(&real).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// What changes when a file does.
+fn identity(metadata: &Metadata) -> (u64, u64, u64, i64, i64) {
+    (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read, replace};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_file_is_replaced_with_owner_mode_and_link_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, "old").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        let is_root = nix::unistd::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::chown(&real, Some(12345), Some(54321)).unwrap();
+        }
+        symlink("real", &link).unwrap();
+        let old = read(&link, 100).unwrap();
+        assert_eq!(old.bytes, b"old");
+        replace(&link, &old, b"new").unwrap();
+        let metadata = fs::symlink_metadata(&real).unwrap();
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        assert_eq!(metadata.mode() & 0o7777, 0o640);
+        assert!(!is_root || (metadata.uid(), metadata.gid()) == (12345, 54321));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left over");
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_is_not_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let old = read(&path, 100).unwrap();
+        fs::write(&path, "other").unwrap();
+        let error = replace(&path, &old, b"new").unwrap_err().to_string();
+        assert!(error.ends_with("file: cannot be written: somebody else has changed it meanwhile"));
+        assert_eq!(fs::read(&path).unwrap(), b"other");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_files_within_bounds_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, [0; 101]).unwrap();
+        assert!(read(&path, 100).is_err() && read(&path, 101).is_ok());
+        assert!(read(directory.path(), 100).is_err());
+        let error = read("/dev/null".as_ref(), 100).unwrap_err().to_string();
+        assert_eq!(error, "/dev/null: is not a regular file");
+    }
+}
