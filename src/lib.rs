@@ -11,7 +11,12 @@
 //! * [`claims`]: who holds a region, and whose it may become;
 //! * [`capacity`]: what of each region is free;
 //! * [`report`]: all of that together;
+//! * [`plan`]: which GPUs of a virtual machine get which memory;
+//! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`output`]: what a person or a script reads.
+//!
+//! [`domain`] reads the XML of virtual machines and knows no host; [`check`] holds one against the
+//! other.
 //!
 //! Nothing here ever opens `/dev/egm<N>`: the driver would clear the whole region.
 //!
@@ -22,6 +27,7 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod capacity;
+pub mod check;
 pub mod claims;
 pub mod device_number;
 pub mod domain;
@@ -29,7 +35,9 @@ pub mod host;
 pub mod id_list;
 pub mod output;
 pub mod pci;
+pub mod plan;
 pub mod report;
+pub mod stanza;
 pub mod sysroot;
 pub mod text;
 pub mod units;
@@ -46,3 +54,4 @@ pub struct Readme;
 mod pci_names;
 mod sysfs;
 mod udev_links;
+mod user_file;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::text::excerpt;
+
 /// An amount of memory in bytes.
 ///
 /// Displayed for people: in the largest binary unit that leaves a number of at least 1, rounded
@@ -81,6 +83,36 @@ pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
     number.checked_mul(scale).map(Bytes)
 }
 
+/// A size as an option takes it: a number with a unit as libvirt writes them, bytes where there is
+/// none. Blanks between the two are allowed, fractions are not.
+///
+/// # Errors
+/// It is none.
+///
+/// ```
+/// use egm_probe::units::{Bytes, parse_option};
+///
+/// assert_eq!(parse_option("8GiB"), Ok(Bytes(8 << 30)));
+/// assert_eq!(parse_option("8G"), Ok(Bytes(8 << 30)));
+/// assert_eq!(parse_option("8589934592"), Ok(Bytes(8 << 30)));
+/// assert!(parse_option("8.5G").is_err());
+/// ```
+pub fn parse_option(text: &str) -> Result<Bytes, BadSize> {
+    let trimmed = text.trim();
+    let end = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at_checked(end).unwrap_or_default();
+    let unit = Some(unit.trim_start()).filter(|unit| !unit.is_empty());
+    let size = if number.is_empty() { None } else { parse_libvirt(number, unit.or(Some("B"))) };
+    size.ok_or_else(|| BadSize(excerpt(text, 80)))
+}
+
+/// A text that is no size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a size; one is a whole number of bytes, or of KiB, MiB, GiB, TiB, KB, MB, GB, TB; K, M, G, T are powers of 1024"
+)]
+pub struct BadSize(String);
+
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.0)
@@ -89,7 +121,7 @@ impl Serialize for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, parse_libvirt};
+    use super::{Bytes, parse_libvirt, parse_option};
 
     #[test]
     fn libvirts_units_are_those_of_libvirt() {
@@ -111,6 +143,31 @@ mod tests {
             ("1", Some("\u{fc}B"), None),
         ] {
             assert_eq!(parse_libvirt(number, unit), bytes.map(Bytes), "{number} {unit:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_in_options_are_strict() {
+        for (text, bytes) in [
+            ("1", Some(1)),
+            ("8GiB", Some(8 << 30)),
+            (" 8 GiB ", Some(8 << 30)),
+            ("8g", Some(8 << 30)),
+            ("8GB", Some(8_000_000_000)),
+            ("234356736KiB", Some(234_356_736 << 10)),
+            ("0", Some(0)),
+            ("", None),
+            ("GiB", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5G", None),
+            ("1e3", None),
+            ("0x10", None),
+            ("8 G iB", None),
+            ("16EiB", None),
+            ("\u{0663}G", None),
+        ] {
+            assert_eq!(parse_option(text).ok(), bytes.map(Bytes), "{text}");
         }
     }
 

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::host::{BadRegionName, RegionName};
 use crate::output::table;
-use crate::pci::PciAddress;
+use crate::pci::{BadAddress, PciAddress};
+use crate::plan::GuestNode;
+use crate::units::{Bytes, parse_option};
 
 /// Find the EGM memory regions of NVIDIA Grace hosts
 ///
@@ -56,6 +58,8 @@ pub(super) enum Command {
     List(ListArgs),
     /// Show everything known about regions or GPUs
     Show(ShowArgs),
+    /// Write the XML that gives EGM memory to a virtual machine
+    Stanza(StanzaArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),
 }
@@ -95,11 +99,94 @@ pub(super) struct ShowArgs {
     #[arg(value_name = "REGION", value_parser = parse_region)]
     pub(super) regions: Vec<RegionName>,
     /// GPUs, as 0009:01:00.0 or pci_0009_01_00_0
-    #[arg(long = "gpu", value_name = "ADDRESS")]
+    #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu)]
     pub(super) gpus: Vec<PciAddress>,
     /// JSON (egm-probe.show/1)
     #[arg(short = 'J', long)]
     pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all"]))]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct StanzaArgs {
+    /// These GPUs, as 0009:01:00.0 or pci_0009_01_00_0
+    #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
+    #[arg(num_args = 1..)]
+    pub(super) gpus: Vec<PciAddress>,
+    /// All GPUs of these regions, as egm4 or /dev/egm4
+    #[arg(long = "region", value_name = "REGION", value_parser = parse_region)]
+    #[arg(value_delimiter = ',', num_args = 1..)]
+    pub(super) regions: Vec<RegionName>,
+    /// All GPUs of all regions
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Take the other GPUs of their regions, too
+    #[arg(long)]
+    pub(super) peers: bool,
+    /// Memory of each GPU, as 8GiB or in bytes; its share of the region where nothing is said
+    #[arg(long, value_parser = parse_option)]
+    pub(super) size: Option<Bytes>,
+    /// Guest NUMA node of a region; 0, 1, .. by region where nothing is said
+    #[arg(long = "guest-node", value_name = "[REGION=]N", value_parser = parse_guest_node)]
+    #[arg(value_delimiter = ',')]
+    pub(super) guest_nodes: Vec<GuestNode>,
+    /// Alias of the one GPU
+    #[arg(long, value_name = "NAME", conflicts_with = "alias_prefix")]
+    pub(super) alias: Option<String>,
+    /// What the aliases of the GPUs begin with, before a number [default: ua-hostdev]
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) alias_prefix: Option<String>,
+    /// Write the GPUs' <hostdev> elements, too
+    #[arg(long)]
+    pub(super) with_hostdev: bool,
+    /// Write memory, memory backing and NUMA cells, too
+    #[arg(long)]
+    pub(super) with_numa: bool,
+    /// Virtual CPUs to share out over the cells
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) vcpus: Option<u32>,
+    /// Empty NUMA cells to add for each GPU's own memory; Grace GPUs want 8
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    #[arg(requires = "with_numa", value_parser = clap::value_parser!(u32).range(..=64))]
+    pub(super) gpu_cells: u32,
+    /// What to write
+    #[arg(long, value_enum, default_value = "xml")]
+    pub(super) format: StanzaFormat,
+    /// Quote QEMU's arguments for a shell
+    #[arg(long)]
+    pub(super) shell: bool,
+    /// Blanks a level of XML [default: 2, or as the domain has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=16))]
+    pub(super) indent: Option<u8>,
+    /// Put it into the domain XML in FILE, and write that; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) domain: Option<PathBuf>,
+    /// Write the domain back to its file
+    #[arg(long, requires = "domain")]
+    pub(super) in_place: bool,
+    /// Only show what would change in the domain
+    #[arg(long, requires = "domain")]
+    pub(super) dry_run: bool,
+    /// The virtual machine's name: what it holds itself is not in its way
+    #[arg(long = "for", value_name = "NAME")]
+    pub(super) owner: Option<String>,
+    /// Go on where it is unwise: in use, or not all GPUs seen
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Refuse what would only be warned of
+    #[arg(long, conflicts_with = "force")]
+    pub(super) strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StanzaFormat {
+    /// libvirt's XML
+    Xml,
+    /// The plan, the XML and QEMU's arguments (egm-probe.stanza/1)
+    Json,
+    /// QEMU's arguments, each on a line of its own
+    QemuArgs,
 }
 
 #[derive(Args, Debug)]
@@ -117,5 +204,24 @@ fn columns_help() -> String {
 }
 
 fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
+    let text = text.trim();
     text.strip_prefix("/dev/").unwrap_or(text).parse()
+}
+
+/// Blanks about an address are what is left of copying it.
+fn parse_gpu(text: &str) -> Result<PciAddress, BadAddress> {
+    text.trim().parse()
+}
+
+fn parse_guest_node(text: &str) -> Result<GuestNode, String> {
+    let (region, cell) = match text.split_once('=') {
+        Some((region, cell)) => {
+            (Some(parse_region(region).map_err(|error| error.to_string())?), cell)
+        }
+        None => (None, text),
+    };
+    let is_number = !cell.is_empty() && cell.bytes().all(|digit| digit.is_ascii_digit());
+    let cell = cell.parse().ok().filter(|_| is_number);
+    let cell = cell.ok_or("expected the number of a guest NUMA node, as in 0 or egm4=0")?;
+    Ok(GuestNode { region, cell })
 }

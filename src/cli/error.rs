@@ -3,8 +3,12 @@
 use std::io;
 
 use super::Exit;
+use crate::host::{Class, NotFound};
 use crate::output::columns::NoSuchColumn;
+use crate::plan::Objection;
+use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
+use crate::user_file::FileError;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -14,21 +18,63 @@ pub(super) enum Error {
     Write(#[from] io::Error),
     #[error(transparent)]
     Column(#[from] NoSuchColumn),
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    #[error("{}", lines(.0))]
+    Refused(Vec<Objection>),
+    #[error("{name}:{problem}")]
+    BadFile { name: String, problem: Unwritable },
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
+    #[error(transparent)]
+    OtherMemory(#[from] OtherMemory),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("standard input: {}", describe(.0))]
+    Stdin(io::Error),
+    #[error(
+        "the value of {0} has a line break in it, so it cannot be a line; --shell can quote it"
+    )]
+    Lines(&'static str),
     #[error("{0}")]
-    NoEgm(String),
-    #[error("{0}")]
-    No(String),
-    #[error("{0}")]
-    Unreadable(String),
+    Usage(&'static str),
 }
 
 impl Error {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Open(_) | Self::Write(_) | Self::Unreadable(_) => Exit::Failed,
-            Self::Column(_) => Exit::Usage,
-            Self::NoEgm(_) => Exit::NoEgm,
-            Self::No(_) => Exit::No,
+            Self::Open(_)
+            | Self::Write(_)
+            | Self::File(_)
+            | Self::Stdin(_)
+            | Self::BadFile { .. }
+            | Self::Unwritable(Unwritable::BadDomain(_)) => Exit::Failed,
+            Self::Column(_) | Self::Usage(_) => Exit::Usage,
+            Self::NotFound(error) => not_found(error),
+            Self::Unwritable(_) | Self::OtherMemory(_) | Self::Lines(_) => Exit::No,
+            Self::Refused(objections) => objections
+                .iter()
+                .map(|objection| match objection {
+                    Objection::NotFound(error) => not_found(error),
+                    _ => Exit::No,
+                })
+                .max_by_key(|exit| *exit as u8)
+                .unwrap_or(Exit::No),
         }
     }
+}
+
+fn not_found(error: &NotFound) -> Exit {
+    match error {
+        // Whether there is EGM could not be read.
+        NotFound::NoEgm { class: Class::Unreadable, .. } => Exit::Failed,
+        NotFound::NoEgm { .. } => Exit::NoEgm,
+        _ => Exit::No,
+    }
+}
+
+/// A line each, as the program writes its errors.
+fn lines(objections: &[Objection]) -> String {
+    let lines: Vec<_> = objections.iter().map(ToString::to_string).collect();
+    lines.join("\negm-probe: ")
 }

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use super::args::{Global, ListArgs};
 use super::error::Error;
-use super::{Exit, Terminal, no_egm, write_warnings};
-use crate::host::Needs;
+use super::{Exit, Terminal, write_warnings};
+use crate::host::{Needs, no_egm};
 use crate::output::columns::{COLUMNS, Column, EVERYTHING, choose, defaults};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
@@ -45,7 +45,7 @@ pub(super) fn run(
     out.flush()?;
     write_warnings(err, &report, &report.host.regions);
     if rows.is_empty() && report.warnings().next().is_none() {
-        let _ = writeln!(err, "egm-probe: {}", no_egm(&report.host));
+        let _ = writeln!(err, "egm-probe: {}", no_egm(report.host.class));
     }
     Ok(Exit::Done)
 }

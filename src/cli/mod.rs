@@ -5,6 +5,7 @@ mod args;
 mod error;
 mod list;
 mod show;
+mod stanza;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::host::{Class, Gpu, Host, Needs, Region};
+use crate::host::{Gpu, Needs, Region};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::warning::Warning;
@@ -111,6 +112,7 @@ fn execute(
     match &cli.command {
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
+        Command::Stanza(args) => stanza::run(args, &cli.global, out, err),
         Command::Completions(args) => {
             // The generator panics where it cannot write.
             let mut script = Vec::new();
@@ -199,21 +201,5 @@ fn write_warnings<'a>(
 fn write_gpu_warnings(err: &mut dyn Write, gpu: &Gpu) {
     for warning in &gpu.warnings {
         let _ = writeln!(err, "egm-probe: warning: {warning}");
-    }
-}
-
-/// Why a host has no regions, for people.
-fn no_egm(host: &Host) -> &'static str {
-    match host.class {
-        Class::Listed => {
-            "no EGM region on this host: /sys/class/egm is empty (EGM is off in the firmware, or \
-             no GPU is bound to the driver)"
-        }
-        Class::Absent => {
-            "no EGM region on this host: there is no /sys/class/egm (the driver is not loaded)"
-        }
-        Class::Unreadable => {
-            "whether this host has EGM regions is not known: /sys/class/egm cannot be read"
-        }
     }
 }

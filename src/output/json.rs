@@ -76,7 +76,7 @@ fn occupancy(sight: Sight) -> &'static str {
     }
 }
 
-fn write(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
+pub(super) fn write(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
     let formatter = Plain(PrettyFormatter::new());
     document.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
     writeln!(out)

@@ -4,6 +4,7 @@
 pub mod columns;
 pub mod json;
 pub mod show;
+pub mod stanza;
 #[cfg(feature = "cli")]
 pub mod table;
 

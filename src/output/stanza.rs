@@ -1,0 +1,159 @@
+//! The output of `stanza`: JSON, and QEMU's arguments.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::json;
+use crate::domain::{Cell, Value};
+use crate::host::{NodeId, RegionName};
+use crate::id_list::IdList;
+use crate::pci::PciAddress;
+use crate::plan::Placement;
+use crate::report::Report;
+use crate::stanza::Stanza;
+use crate::units::Bytes;
+
+/// Writes `egm-probe.stanza/1`: the plan, its XML, and QEMU's arguments.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_json(out: &mut dyn Write, report: &Report, stanza: &Stanza) -> io::Result<()> {
+    let (plan, domain) = (&stanza.plan, stanza.domain());
+    let regions = report.host.regions.iter();
+    let is_of_plan = |name: &RegionName| plan.placements.iter().any(|it| it.region == *name);
+    let of_regions = regions.filter(|region| is_of_plan(&region.name)).flat_map(|region| {
+        region.all_warnings().map(move |warning| format!("{}: {warning}", region.name))
+    });
+    let arguments = stanza.qemu_arguments().ok().map(|arguments| {
+        let texts = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        texts.collect()
+    });
+    let document = Document {
+        schema: "egm-probe.stanza/1",
+        devices: plan.placements.iter().map(DeviceEntry::new).collect(),
+        cells: domain.cells.iter().map(CellEntry::new).collect(),
+        memory: number(domain.memory.as_ref()),
+        vcpus: number(domain.vcpus.as_ref()),
+        xml: &stanza.xml,
+        qemu_args: arguments,
+        warnings: report
+            .warnings()
+            .map(ToString::to_string)
+            .chain(of_regions)
+            .chain(plan.warnings.iter().map(ToString::to_string))
+            .collect(),
+    };
+    json::write(out, &document)
+}
+
+/// Writes arguments a line each, as `mapfile -t` reads them.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_lines(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Result<()> {
+    for (option, value) in arguments {
+        writeln!(out, "{option}\n{value}")?;
+    }
+    Ok(())
+}
+
+/// Writes arguments as a shell reads them: an option and its value a line, joined by backslashes.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_shell(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Result<()> {
+    for (index, (option, value)) in arguments.iter().enumerate() {
+        let end = if index + 1 < arguments.len() { " \\" } else { "" };
+        writeln!(out, "{option} {}{end}", quote(value))?;
+    }
+    Ok(())
+}
+
+/// A word of a shell: as it is where nothing in it means anything to a shell.
+fn quote(word: &str) -> String {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(is_safe) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    devices: Vec<DeviceEntry<'a>>,
+    cells: Vec<CellEntry>,
+    memory: Option<Bytes>,
+    vcpus: Option<u32>,
+    xml: &'a str,
+    qemu_args: Option<Vec<String>>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct DeviceEntry<'a> {
+    gpu: PciAddress,
+    alias: &'a str,
+    region: &'a RegionName,
+    path: &'a str,
+    numa_node: Option<NodeId>,
+    guest_node: u32,
+    size: Bytes,
+    gpu_cells: Option<Vec<u32>>,
+}
+
+impl<'a> DeviceEntry<'a> {
+    fn new(placement: &'a Placement) -> Self {
+        Self {
+            gpu: placement.gpu,
+            alias: &placement.alias,
+            region: &placement.region,
+            path: &placement.path,
+            numa_node: placement.host_node,
+            guest_node: placement.cell,
+            size: placement.size,
+            gpu_cells: placement.gpu_cells.as_ref().map(|cells| cells.iter().collect()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CellEntry {
+    id: Option<u32>,
+    memory: Option<Bytes>,
+    cpus: Option<String>,
+}
+
+impl CellEntry {
+    fn new(cell: &Cell) -> Self {
+        let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.as_ref());
+        Self {
+            id: cell.id.value,
+            memory: number(cell.memory.as_ref()),
+            cpus: cpus.map(IdList::to_string),
+        }
+    }
+}
+
+fn number<T: Copy>(value: Option<&Value<T>>) -> Option<T> {
+    value?.value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn a_word_means_itself_to_a_shell() {
+        for (word, quoted) in [
+            ("acpi-egm-memory,id=egm0,pci-dev=ua-hostdev0,node=0", None),
+            ("", Some("''")),
+            ("{\"a\":1}", Some("'{\"a\":1}'")),
+            ("it's $HOME", Some("'it'\\''s $HOME'")),
+            ("a\nb", Some("'a\nb'")),
+        ] {
+            assert_eq!(quote(word), quoted.unwrap_or(word));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A plan put into a domain that there is already.
+
+use roxmltree::{Document, Node};
+
+use super::Parts;
+use super::elements;
+use crate::domain::edit::Edit;
+use crate::domain::element::Element;
+use crate::domain::xml::{child, domain_of, find};
+use crate::domain::{BadDomain, Cell, Domain, EgmDevice, Hostdev};
+use crate::plan::{Placement, Plan, PlannedCell};
+use crate::units::Bytes;
+
+/// The order in which libvirt writes the children of `<domain>` (`virDomainDefFormatInternal`,
+/// `src/conf/domain_conf.c`), as far as it matters here. It reads them in any.
+const DOMAIN: [&str; 33] = [
+    "name",
+    "uuid",
+    "hwuuid",
+    "genid",
+    "title",
+    "description",
+    "metadata",
+    "maxMemory",
+    "memory",
+    "currentMemory",
+    "blkiotune",
+    "memtune",
+    "memoryBacking",
+    "vcpu",
+    "vcpus",
+    "iothreads",
+    "iothreadids",
+    "defaultiothread",
+    "cputune",
+    "numatune",
+    "resource",
+    "sysinfo",
+    "bootloader",
+    "os",
+    "idmap",
+    "features",
+    "cpu",
+    "clock",
+    "on_poweroff",
+    "on_crash",
+    "pm",
+    "perf",
+    "devices",
+];
+
+/// The same for `<devices>`.
+const DEVICES: [&str; 25] = [
+    "emulator",
+    "disk",
+    "controller",
+    "lease",
+    "filesystem",
+    "interface",
+    "smartcard",
+    "serial",
+    "parallel",
+    "console",
+    "channel",
+    "input",
+    "tpm",
+    "graphics",
+    "sound",
+    "audio",
+    "video",
+    "hostdev",
+    "redirdev",
+    "watchdog",
+    "memballoon",
+    "rng",
+    "panic",
+    "shmem",
+    "memory",
+];
+
+const HOSTDEV: [&str; 8] =
+    ["driver", "source", "readonly", "shareable", "boot", "alias", "rom", "acpi"];
+const MEMORY: [&str; 2] = ["source", "target"];
+const TARGET: [&str; 3] = ["size", "node", "pciDev"];
+const BACKING: [&str; 7] =
+    ["hugepages", "nosharepages", "locked", "source", "access", "discard", "allocation"];
+const CPU: [&str; 6] = ["model", "vendor", "topology", "cache", "maxphysaddr", "feature"];
+
+/// Puts a plan into a domain; everything else in its text stays as it is. What is put in is laid
+/// out with `step` a level, or as the text is.
+pub(super) fn merge(
+    text: &str,
+    plan: &Plan,
+    parts: Parts,
+    step: Option<String>,
+) -> Result<String, BadDomain> {
+    let document = crate::domain::xml::parse(text)?;
+    let domain = Domain::of(&document)?;
+    let (node, _) = domain_of(&document)?;
+    let mut merge = Merge { document: &document, domain, edit: Edit::of(&document, step), plan };
+    let mut new = Vec::new();
+    if parts.numa {
+        merge.numa(node, &mut new);
+    }
+    let devices = merge.devices(parts);
+    match child(node, "devices") {
+        Some(parent) => merge.edit.insert(parent, &DEVICES, devices),
+        None if devices.is_empty() => {}
+        None => new.push(Element::new("devices").children(devices)),
+    }
+    merge.edit.insert(node, &DOMAIN, new);
+    Ok(merge.edit.apply())
+}
+
+struct Merge<'a, 'input> {
+    document: &'a Document<'input>,
+    domain: Domain,
+    edit: Edit<'a>,
+    plan: &'a Plan,
+}
+
+impl<'a, 'input> Merge<'a, 'input> {
+    /// Updates the devices that are there; gives those that are to be put in.
+    fn devices(&mut self, parts: Parts) -> Vec<Element> {
+        let mut new = Vec::new();
+        let mut by_address: Vec<_> = self.plan.placements.iter().collect();
+        by_address.sort_by_key(|placement| placement.gpu);
+        for placement in by_address {
+            match self.domain.hostdev(placement.gpu).cloned() {
+                Some(hostdev) => self.update_hostdev(&hostdev, placement, parts),
+                None if parts.hostdev => new.push(elements::hostdev(placement, parts.numa)),
+                None => {}
+            }
+        }
+        for placement in &self.plan.placements {
+            let is_it = |device: &&EgmDevice| self.plan.of_device(device) == Some(placement);
+            match self.domain.egm.iter().find(is_it).cloned() {
+                Some(device) => self.update_device(&device, placement),
+                None => new.push(elements::memory_device(placement)),
+            }
+        }
+        new
+    }
+
+    fn update_hostdev(&mut self, hostdev: &Hostdev, placement: &Placement, parts: Parts) {
+        let Some(node) = self.document.get_node(hostdev.node) else { return };
+        let mut new = Vec::new();
+        match child(node, "alias") {
+            Some(alias) => self.edit.set_attribute(alias, "name", &placement.alias),
+            None => new.push(elements::alias(&placement.alias)),
+        }
+        if let Some(cells) = placement.gpu_cells.as_ref().filter(|_| parts.numa) {
+            match child(node, "acpi") {
+                Some(acpi) => self.edit.set_attribute(acpi, "nodeset", &cells.to_string()),
+                None => new.push(elements::acpi(cells)),
+            }
+        }
+        self.edit.insert(node, &HOSTDEV, new);
+    }
+
+    fn update_device(&mut self, device: &EgmDevice, placement: &Placement) {
+        let Some(node) = self.document.get_node(device.node) else { return };
+        self.edit.set_attribute(node, "access", "shared");
+        let mut new = Vec::new();
+        match (child(node, "source"), find(node, &["source", "path"])) {
+            (_, Some(path)) => {
+                let found = device.path.as_ref().map(|path| path.text.as_str());
+                if found != Some(&placement.path) {
+                    self.edit.set_text(path, &placement.path);
+                }
+            }
+            (Some(source), None) => {
+                let path = Element::new("path").text(&placement.path);
+                self.edit.insert(source, &[], vec![path]);
+            }
+            (None, None) => new.push(elements::source(placement)),
+        }
+        match child(node, "target") {
+            Some(target) => self.update_target(target, device, placement),
+            None => new.push(elements::target(placement)),
+        }
+        self.edit.insert(node, &MEMORY, new);
+    }
+
+    fn update_target(&mut self, target: Node<'_, '_>, device: &EgmDevice, placement: &Placement) {
+        let mut new = Vec::new();
+        let found = device.size.as_ref().and_then(|size| size.value);
+        match child(target, "size") {
+            Some(size) => self.set_size(size, found, placement.size),
+            None => new.push(elements::size("size", placement.size)),
+        }
+        match child(target, "node") {
+            Some(node) => {
+                if device.cell.as_ref().and_then(|cell| cell.value) != Some(placement.cell) {
+                    self.edit.set_text(node, &placement.cell.to_string());
+                }
+            }
+            None => new.push(Element::new("node").text(placement.cell)),
+        }
+        match child(target, "pciDev") {
+            Some(alias) => {
+                if device.pci_dev.as_ref().is_none_or(|found| found.text != placement.alias) {
+                    self.edit.set_text(alias, &placement.alias);
+                }
+            }
+            None => new.push(Element::new("pciDev").text(&placement.alias)),
+        }
+        self.edit.insert(target, &TARGET, new);
+    }
+
+    /// Updates memory, cells and virtual CPUs; gives the children of `<domain>` that are to be
+    /// put in.
+    fn numa(&mut self, domain: Node<'a, 'input>, new: &mut Vec<Element>) {
+        let memory = self.plan.memory;
+        let found = |value: &Option<crate::domain::Value<Bytes>>| {
+            value.as_ref().and_then(|value| value.value)
+        };
+        let (maximum, total, current) = (
+            found(&self.domain.max_memory),
+            found(&self.domain.memory),
+            found(&self.domain.current_memory),
+        );
+        match child(domain, "memory") {
+            Some(node) => self.set_size(node, total, memory),
+            None => new.push(elements::size("memory", memory)),
+        }
+        if let Some(node) = child(domain, "currentMemory") {
+            self.set_size(node, current, memory);
+        }
+        if let Some(node) = child(domain, "maxMemory")
+            && maximum.is_none_or(|maximum| maximum < memory)
+        {
+            self.set_size(node, maximum, memory);
+        }
+        match child(domain, "memoryBacking") {
+            Some(backing) => self.backing(backing),
+            None => new.push(elements::memory_backing()),
+        }
+        self.vcpus(domain, new);
+        match (child(domain, "cpu"), find(domain, &["cpu", "numa"])) {
+            (_, Some(numa)) => self.cells(numa),
+            (Some(cpu), None) => {
+                self.edit.insert(cpu, &CPU, vec![elements::numa(&self.plan.cells)]);
+            }
+            (None, None) => new.push(elements::cpu(self.plan)),
+        }
+    }
+
+    fn backing(&mut self, backing: Node<'_, '_>) {
+        let mut new = Vec::new();
+        for part in elements::backing_parts() {
+            match (part.name(), child(backing, part.name())) {
+                (_, None) => new.push(part),
+                ("source", Some(source)) => self.edit.set_attribute(source, "type", "file"),
+                ("access", Some(access)) => self.edit.set_attribute(access, "mode", "shared"),
+                // When memory is allocated is for the domain to say.
+                _ => {}
+            }
+        }
+        self.edit.insert(backing, &BACKING, new);
+    }
+
+    fn vcpus(&mut self, domain: Node<'_, '_>, new: &mut Vec<Element>) {
+        let Some(count) = self.plan.vcpus else { return };
+        let Some(vcpu) = child(domain, "vcpu") else {
+            return new.push(elements::vcpu(count));
+        };
+        if self.domain.vcpus.as_ref().and_then(|vcpus| vcpus.value) != Some(count) {
+            self.edit.set_text(vcpu, &count.to_string());
+            let current = vcpu.attribute("current").and_then(|current| current.parse().ok());
+            if current.is_some_and(|current: u32| current > count) {
+                self.edit.set_attribute(vcpu, "current", &count.to_string());
+            }
+        }
+    }
+
+    fn cells(&mut self, numa: Node<'_, '_>) {
+        let mut new = Vec::new();
+        for planned in &self.plan.cells {
+            let is_it = |cell: &&Cell| cell.id.value == Some(planned.id);
+            match self.domain.cells.iter().find(is_it).cloned() {
+                Some(cell) => self.update_cell(&cell, planned),
+                None => new.push(elements::cell(planned)),
+            }
+        }
+        self.edit.insert(numa, &["cell"], new);
+    }
+
+    fn update_cell(&mut self, cell: &Cell, planned: &PlannedCell) {
+        let Some(node) = self.document.get_node(cell.node) else { return };
+        if cell.memory.as_ref().and_then(|memory| memory.value) != Some(planned.memory) {
+            self.edit.set_attribute(node, "memory", &elements::in_kib(planned.memory));
+            self.edit.set_attribute(node, "unit", "KiB");
+        }
+        let found = cell.cpus.as_ref().and_then(|cpus| cpus.value.as_ref());
+        if let Some(cpus) = planned.cpus.as_ref().filter(|cpus| Some(*cpus) != found) {
+            self.edit.set_attribute(node, "cpus", &cpus.to_string());
+        }
+    }
+
+    /// Makes an element say another size; one that says it already, in whatever unit, is left.
+    fn set_size(&mut self, node: Node<'_, '_>, found: Option<Bytes>, size: Bytes) {
+        if found != Some(size) {
+            self.edit.set_attribute(node, "unit", "KiB");
+            self.edit.set_text(node, &elements::in_kib(size));
+        }
+    }
+}
