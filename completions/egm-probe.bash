@@ -31,6 +31,9 @@ _egm__probe() {
             egm__probe,show)
                 cmd="egm__probe__subcmd__show"
                 ;;
+            egm__probe,stanza)
+                cmd="egm__probe__subcmd__stanza"
+                ;;
             egm__probe__subcmd__help,completions)
                 cmd="egm__probe__subcmd__help__subcmd__completions"
                 ;;
@@ -43,6 +46,9 @@ _egm__probe() {
             egm__probe__subcmd__help,show)
                 cmd="egm__probe__subcmd__help__subcmd__show"
                 ;;
+            egm__probe__subcmd__help,stanza)
+                cmd="egm__probe__subcmd__help__subcmd__stanza"
+                ;;
             *)
                 ;;
         esac
@@ -50,7 +56,7 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show stanza completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -102,7 +108,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help)
-            opts="list show completions help"
+            opts="list show stanza completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,6 +177,20 @@ _egm__probe() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        egm__subcmd__probe__subcmd__help__subcmd__stanza)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         egm__subcmd__probe__subcmd__list)
             opts="-o -O -b -n -r -P -J -H -h -V --output --output-all --bytes --noheadings --raw --pairs --json --list-columns --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -213,6 +233,80 @@ _egm__probe() {
             fi
             case "${prev}" in
                 --gpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__stanza)
+            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with-hostdev --with-numa --vcpus --gpu-cells --format --shell --indent --domain --in-place --dry-run --for --force --strict --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --gpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --guest-node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --alias)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --alias-prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vcpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpu-cells)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "xml json qemu-args" -- "${cur}"))
+                    return 0
+                    ;;
+                --indent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -54,4 +54,5 @@ pub struct Readme;
 mod pci_names;
 mod sysfs;
 mod udev_links;
+#[cfg(feature = "cli")]
 mod user_file;

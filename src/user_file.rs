@@ -2,12 +2,10 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
-use crate::sysroot::{describe, not_a_file};
+use crate::sysroot::{describe, open_named};
 use crate::text::excerpt;
 
 /// A file that could not be read or replaced.
@@ -26,22 +24,10 @@ pub(crate) struct Snapshot {
     metadata: Metadata,
 }
 
-/// Opens a file or a pipe such as `<(virsh dumpxml vm)`. No devices: to open one can do anything.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let kind = fs::metadata(path)?.file_type();
-    if kind.is_dir() {
-        return Err(Errno::EISDIR.into());
-    }
-    if !kind.is_file() && !kind.is_fifo() {
-        return Err(not_a_file());
-    }
-    File::open(path)
-}
-
 /// Reads a file of at most so many bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Snapshot, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: false, cause };
-    let file = open(path).map_err(failed)?;
+    let file = open_named(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let bytes = read_all(file, limit).map_err(failed)?;
     Ok(Snapshot { bytes, metadata })

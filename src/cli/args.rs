@@ -15,11 +15,12 @@ use crate::units::{Bytes, parse_option};
 /// Find the EGM memory regions of NVIDIA Grace hosts
 ///
 /// Shows which regions of Extended GPU Memory a host can hand to virtual machines, their sizes,
-/// and the NUMA nodes and GPUs they belong to. It never opens a region's device.
+/// and the NUMA nodes and GPUs they belong to, and writes the XML that hands them over. It never
+/// opens a region's device.
 #[derive(Debug, Parser)]
 #[command(name = "egm-probe", version, propagate_version = true, args_override_self = true)]
-#[command(after_help = "Exit codes: 0 done; 1 no such region or GPU; 2 wrong usage; 3 no EGM on \
-    this host; 4 something could not be read or written.")]
+#[command(after_help = "Exit codes: 0 done; 1 no such region or GPU, or refused; 2 wrong usage; \
+    3 no EGM on this host; 4 something could not be read or written.")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,

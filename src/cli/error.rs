@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Exit;
+use crate::domain::BadDomain;
 use crate::host::{Class, NotFound};
 use crate::output::columns::NoSuchColumn;
 use crate::plan::Objection;
@@ -23,9 +24,9 @@ pub(super) enum Error {
     #[error("{}", lines(.0))]
     Refused(Vec<Objection>),
     #[error("{name}:{problem}")]
-    BadFile { name: String, problem: Unwritable },
-    #[error(transparent)]
-    Unwritable(#[from] Unwritable),
+    BadFile { name: String, problem: BadDomain },
+    #[error("{}{problem}", name.as_ref().map_or(String::new(), |name| format!("{name}: ")))]
+    Unwritable { name: Option<String>, problem: Unwritable },
     #[error(transparent)]
     OtherMemory(#[from] OtherMemory),
     #[error(transparent)]
@@ -48,10 +49,10 @@ impl Error {
             | Self::File(_)
             | Self::Stdin(_)
             | Self::BadFile { .. }
-            | Self::Unwritable(Unwritable::BadDomain(_)) => Exit::Failed,
+            | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
-            Self::Unwritable(_) | Self::OtherMemory(_) | Self::Lines(_) => Exit::No,
+            Self::Unwritable { .. } | Self::OtherMemory(_) | Self::Lines(_) => Exit::No,
             Self::Refused(objections) => objections
                 .iter()
                 .map(|objection| match objection {

@@ -25,7 +25,7 @@ use error::Error;
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// The answer is no: no such region or GPU.
+    /// The answer is no: no such region or GPU, or refused.
     No = 1,
     /// Wrong usage.
     Usage = 2,

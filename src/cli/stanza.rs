@@ -13,7 +13,7 @@ use crate::host::RegionName;
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan, Request};
 use crate::report::Report;
-use crate::stanza::{Parts, Stanza, Unwritable};
+use crate::stanza::{Parts, Stanza};
 use crate::text::printable;
 use crate::user_file::{self, Snapshot};
 
@@ -132,7 +132,7 @@ impl Base {
 }
 
 fn bad_file(name: &str, error: BadDomain) -> Error {
-    Error::BadFile { name: name.to_owned(), problem: error.into() }
+    Error::BadFile { name: name.to_owned(), problem: error }
 }
 
 fn write_down(
@@ -140,13 +140,15 @@ fn write_down(
     report: &Report,
     plan: Plan,
     base: Option<&Base>,
-) -> Result<Stanza, Unwritable> {
+) -> Result<Stanza, Error> {
     let parts = Parts { hostdev: args.with_hostdev, numa: args.with_numa };
     let indent = args.indent.map(usize::from);
-    match base {
+    let stanza = match base {
         Some(base) => Stanza::within(report, plan, parts, base.source.text(), indent),
         None => Stanza::new(report, plan, parts, indent.unwrap_or(INDENT)),
-    }
+    };
+    stanza
+        .map_err(|problem| Error::Unwritable { name: base.map(|base| base.name.clone()), problem })
 }
 
 fn write_out(

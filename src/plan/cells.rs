@@ -124,6 +124,19 @@ pub(super) fn cells(
     (cells.into_values().collect(), vcpus)
 }
 
+/// The cells with empty ones before and between; none where there would be more than can be.
+pub(super) fn filled(cells: Vec<PlannedCell>) -> Vec<PlannedCell> {
+    let last = cells.last().map_or(0, |cell| cell.id);
+    if usize::try_from(last).map_or(true, |last| last >= CELLS_LIMIT) {
+        return cells;
+    }
+    let mut by_id: BTreeMap<_, _> = cells.into_iter().map(|cell| (cell.id, cell)).collect();
+    for id in 0..last {
+        by_id.entry(id).or_insert(PlannedCell { id, memory: Bytes(0), cpus: None, gpu: None });
+    }
+    by_id.into_values().collect()
+}
+
 /// How much memory each cell has that is backed by EGM: the sum of its devices.
 fn backed(domain: Option<&Domain>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
     let untouched = domain.into_iter().flat_map(|domain| &domain.egm);

@@ -181,6 +181,11 @@ impl Plan {
         }
     }
 
+    /// Puts empty cells where numbers are left out.
+    pub(crate) fn fill_cells(&mut self) {
+        self.cells = cells::filled(std::mem::take(&mut self.cells));
+    }
+
     /// The placement of a device that a domain has already.
     #[must_use]
     pub fn of_device(&self, device: &EgmDevice) -> Option<&Placement> {

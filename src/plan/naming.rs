@@ -22,9 +22,9 @@ pub(super) fn name(
     if wanted.is_some() && choices.len() > 1 {
         objections.push(Objection::OneAlias { gpus: choices.len() });
     }
-    if let Some(alias) = [wanted, Some(prefix)].into_iter().flatten().find(|name| !is_lasting(name))
-    {
-        objections.push(Objection::BadAlias { alias: alias.to_owned() });
+    let first = wanted.map_or_else(|| format!("{prefix}0"), str::to_owned);
+    if !is_lasting(&first) {
+        objections.push(Objection::BadAlias { alias: wanted.unwrap_or(prefix).to_owned() });
     }
     let aliases = domain.map(|domain| domain.aliases.as_slice()).unwrap_or_default();
     let mut used: BTreeSet<_> = aliases.iter().map(|alias| alias.text.clone()).collect();

@@ -66,7 +66,7 @@ pub enum Objection {
     },
     /// A size that libvirt and QEMU would round.
     #[error(
-        "--size of {} bytes is not in whole MiB; {} would do",
+        "--size is in whole MiB, and {} bytes are not; {} would do",
         size.0,
         near.iter().map(|size| in_mib(*size)).collect::<Vec<_>>().join(" or ")
     )]
@@ -94,7 +94,7 @@ pub enum Objection {
     },
     /// An alias that does not last in libvirt.
     #[error(
-        "`{}` is no alias that libvirt keeps: it begins with `ua-`, and has only letters, digits, `-` and `_`",
+        "libvirt does not keep the alias `{}`: one begins with `ua-`, and has only letters, digits, `-` and `_`",
         excerpt(alias, 80)
     )]
     BadAlias {

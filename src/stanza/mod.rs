@@ -56,24 +56,42 @@ pub enum Unwritable {
         path: String,
     },
     /// The result would break rules.
-    #[error("the domain would not be right:{}", list(findings))]
+    #[error("the domain would not be right:{}{}", list(findings), advice(findings, *parts))]
     Unsound {
-        /// The rules, and where in the result they are broken: line and column.
-        findings: Vec<(Finding, (u32, u32))>,
+        /// The rules; and where in the result they are broken, line and column, where there is
+        /// more of it than the plan.
+        findings: Vec<(Finding, Option<(u32, u32)>)>,
+        /// What was to be written.
+        parts: Parts,
     },
 }
 
 /// A line each.
-fn list(findings: &[(Finding, (u32, u32))]) -> String {
+fn list(findings: &[(Finding, Option<(u32, u32)>)]) -> String {
     let mut list = String::new();
-    for (Finding { rule, message, help, .. }, (line, column)) in findings {
+    for (Finding { rule, message, help, .. }, place) in findings {
+        let place = place.map_or(String::new(), |(line, column)| format!("{line}:{column}: "));
         // Writing to a String cannot fail.
-        let _ = write!(list, "\n  {line}:{column}: {message} ({})", rule.code);
+        let _ = write!(list, "\n  {place}{message} ({})", rule.code);
         if let Some(help) = help {
             let _ = write!(list, "; right would be: {help}");
         }
     }
     list
+}
+
+/// Which parts would mend it.
+fn advice(findings: &[(Finding, Option<(u32, u32)>)], parts: Parts) -> String {
+    let has =
+        |codes: &[&str]| findings.iter().any(|(finding, _)| codes.contains(&finding.rule.code));
+    let mut advice = String::new();
+    if !parts.hostdev && has(&["EGM003"]) {
+        advice.push_str("\n  --with-hostdev adds the <hostdev> of each GPU");
+    }
+    if !parts.numa && has(&["EGM008", "EGM011", "EGM012", "EGM016"]) {
+        advice.push_str("\n  --with-numa makes memory and cells fit");
+    }
+    advice
 }
 
 /// What a domain needs at least: the plan alone is checked as part of it.
@@ -92,8 +110,13 @@ impl Stanza {
     ) -> Result<Self, Unwritable> {
         sayable(&plan)?;
         let everything = Parts { hostdev: true, numa: true };
-        let whole = merge::merge(BARE, &plan, everything, None)?;
-        let domain = checked(report, &whole)?;
+        let mut whole = plan.clone();
+        if !parts.numa {
+            // The cells before are for the domain to have, into which this is put.
+            whole.fill_cells();
+        }
+        let whole = merge::merge(BARE, &whole, everything, None)?;
+        let domain = checked(report, &whole, parts, false)?;
         let layout = Layout::indented_by(indent);
         let mut xml = String::new();
         for element in fragments(&plan, parts) {
@@ -120,7 +143,7 @@ impl Stanza {
         let step = indent.map(|blanks| " ".repeat(blanks));
         sayable(&plan)?;
         let xml = merge::merge(text, &plan, parts, step)?;
-        let domain = checked(report, &xml)?;
+        let domain = checked(report, &xml, parts, true)?;
         Ok(Self { plan, xml, domain, parts })
     }
 
@@ -147,17 +170,22 @@ fn sayable(plan: &Plan) -> Result<(), Unwritable> {
 }
 
 /// Reads what was written, as libvirt would, and holds it against the rules.
-fn checked(report: &Report, text: &str) -> Result<Domain, Unwritable> {
+fn checked(
+    report: &Report,
+    text: &str,
+    parts: Parts,
+    with_places: bool,
+) -> Result<Domain, Unwritable> {
     let domain = Domain::parse(text)?;
     let findings: Vec<_> = check(&domain, Some(report))
         .into_iter()
         .filter(|finding| finding.rule.severity == Severity::Error)
         .map(|finding| {
-            let place = line_and_column(text, finding.span.start);
+            let place = with_places.then(|| line_and_column(text, finding.span.start));
             (finding, place)
         })
         .collect();
-    if findings.is_empty() { Ok(domain) } else { Err(Unwritable::Unsound { findings }) }
+    if findings.is_empty() { Ok(domain) } else { Err(Unwritable::Unsound { findings, parts }) }
 }
 
 /// The elements of a plan by themselves, in libvirt's order.

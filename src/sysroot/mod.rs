@@ -13,6 +13,7 @@ mod path;
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -131,7 +132,7 @@ impl Sysroot {
     /// itself, or is larger than a capture may be.
     pub fn archive(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
-        let file = crate::user_file::open(path).map_err(unreadable)?;
+        let file = open_named(path).map_err(unreadable)?;
         Self::from_named_tar(file, path)
     }
 
@@ -344,6 +345,18 @@ fn too_large(limit: usize) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {limit} bytes"))
 }
 
-pub(crate) fn not_a_file() -> io::Error {
+fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")
+}
+
+/// Opens what the user names: a file, or a pipe such as `<(zcat ..)`. No devices: to open one can do anything.
+pub(crate) fn open_named(path: &Path) -> io::Result<fs::File> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(error::os_error(Errno::EISDIR));
+    }
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err(not_a_file());
+    }
+    fs::File::open(path)
 }
