@@ -20,7 +20,10 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn a_closed_pipe_ends_the_program_quietly() {
-    for args in [&["list"][..], &["list", "--json"], &["show"], &["list", "-H"], &["--help"]] {
+    let stanza = ["stanza", "--all"];
+    for args in
+        [&["list"][..], &["list", "--json"], &["show"], &stanza, &["list", "-H"], &["--help"]]
+    {
         let mut child = gb200(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut stderr = String::new();
@@ -31,7 +34,9 @@ fn a_closed_pipe_ends_the_program_quietly() {
 
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
-    for args in [&["list"][..], &["list", "--json"], &["show"], &["list", "-H"]] {
+    for args in
+        [&["list"][..], &["list", "--json"], &["show"], &["stanza", "--all"], &["list", "-H"]]
+    {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = gb200(args).stdout(full).output().unwrap();
         assert_eq!(

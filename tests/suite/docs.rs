@@ -27,7 +27,7 @@ fn the_readme_shows_what_the_program_prints() {
         assert_eq!(golden::run(args, &folder), printed);
         shown += 1;
     }
-    assert_eq!(shown, 5);
+    assert_eq!(shown, 7);
 }
 
 #[test]

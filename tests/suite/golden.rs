@@ -47,7 +47,7 @@ pub(crate) fn run<'a>(args: impl Iterator<Item = &'a str>, folder: &Path) -> Str
 #[test]
 fn machines_are_shown_as_recorded() {
     let mut different = Vec::new();
-    for machine in support::machines() {
+    for machine in support::machines().into_iter().chain(["stanza".to_owned()]) {
         let folder = support::fixtures().join(&machine);
         let path = folder.join("golden.txt");
         let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{machine}: {error}"));

@@ -166,7 +166,7 @@ fn opened(args: &[&str]) -> BTreeMap<PathBuf, usize> {
     paths
 }
 
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
     &["list"],
     &["list", "--json"],
     &["list", "-O"],
@@ -174,6 +174,7 @@ const COMMANDS: [&[&str]; 7] = [
     &["show"],
     &["show", "egm5", "--json"],
     &["show", "--gpu", "0009:01:00.0"],
+    &["stanza", "--all", "--force", "--size", "1MiB"],
 ];
 
 #[test]

@@ -2,10 +2,14 @@
 
 mod cli;
 mod docs;
+mod examples;
 mod golden;
 mod holders;
+mod libvirt;
 mod live;
 mod machines;
+mod properties;
 mod roots;
 mod schema;
+mod stanza;
 mod support;

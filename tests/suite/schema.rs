@@ -49,6 +49,37 @@ fn documents_are_what_their_schemas_say() {
 }
 
 #[test]
+fn stanzas_are_what_their_schema_says() {
+    let validator = validator("stanza");
+    let mut written = 0;
+    for machine in support::machines() {
+        for more in
+            [&["--size", "1MiB"][..], &["--with-numa", "--with-hostdev", "--gpu-cells", "8"]]
+        {
+            let args = [&["stanza", "--all", "--force", "--format", "json"][..], more].concat();
+            let Some(document) = document(&machine, &args) else { continue };
+            let errors: Vec<_> =
+                validator.iter_errors(&document).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{machine} {more:?}:\n{}", errors.join("\n"));
+            written += 1;
+        }
+    }
+    assert!(written > 50, "{written} stanzas");
+    let good = document("gb200-full-gpu-list", &["stanza", "--all", "--format", "json"]).unwrap();
+    for (pointer, bad) in [
+        ("/devices/0/gpu", json!("9:1:0.0")),
+        ("/devices/0/alias", json!("hostdev0")),
+        ("/devices/0/size", json!(1)),
+        ("/devices", json!([])),
+        ("/qemu_args", json!("-object")),
+    ] {
+        let mut document = good.clone();
+        *document.pointer_mut(pointer).unwrap() = bad;
+        assert!(!validator.is_valid(&document), "{pointer}");
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_of_the_contract() {
     let validator = validator("list");
     let good = document("gb200-full-gpu-list", &["list", "--json"]).unwrap();

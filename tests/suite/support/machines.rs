@@ -34,9 +34,11 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("gb200-full-gpu-list", gb200().gpu_list()),
         ("gb200-full-standalone", gb200().standalone()),
         ("gb200-gpu-bound-elsewhere", gpu_bound_elsewhere()),
+        ("gb200-gpu-unbound", gpu_unbound()),
         ("gb200-just-made", just_made()),
         ("gb200-mixed-ways", mixed_ways()),
         ("gb200-no-nodes", gb200_on_nodes(["-1"; 4])),
+        ("gb200-odd-sizes", odd_sizes()),
         ("gb200-nodes-unreadable", nodes_unreadable()),
         ("gb200-nodes-disagree", gb200_on_nodes(["0", "1", "1", "1"])),
         ("gb200-peer-on-own-nodes", peer_on_own_nodes()),
@@ -68,6 +70,29 @@ pub fn gb200() -> Machine {
         socket("egm5", "72-143", ["0018:01:00.0", "0019:01:00.0"]),
     ];
     Machine::new(sockets, 34, 0, "0x2941")
+}
+
+/// A host with these regions: number, MiB for each GPU, how many GPUs.
+pub fn host_of(regions: &[(u32, u64, u8)]) -> Tree {
+    let mut tree = Tree::default();
+    processes::add_init(&mut tree);
+    for (socket, (number, mib, gpus)) in regions.iter().enumerate() {
+        let gpus: Vec<String> =
+            (0..*gpus).map(|gpu| format!("00{socket:x}{:x}:01:00.0", 8 + gpu)).collect();
+        let path = format!("{VIRTUAL}/egm{number}");
+        tree.link(&format!("sys/class/egm/egm{number}"), &path);
+        tree.file(&format!("{path}/dev"), format!("{MAJOR}:{number}\n"));
+        let size = mib * MIB * gpus.len() as u64;
+        tree.file(&format!("{path}/egm_size"), format!("{size:#x}\n"));
+        tree.file(&format!("{path}/uevent"), format!("DEVNAME=egm{number}\n"));
+        tree.file(&format!("{path}/gpu_devices"), gpus.join("\n") + "\n");
+        for gpu in &gpus {
+            let ids = ["0x10de", "0x2941", "0x030200"];
+            let driver = Some("nvgrace_gpu_vfio_pci");
+            add_function(&mut tree, &gpu_path(gpu), ids, "-1", "0", driver, None);
+        }
+    }
+    tree
 }
 
 fn gb300() -> Machine {
@@ -141,6 +166,25 @@ fn gpu_bound_elsewhere() -> Tree {
     let gpu = machine.sockets[0].gpus.remove(0);
     let mut tree = machine.gpu_list();
     tree.link(&format!("{}/driver", gpu_path(gpu)), "sys/bus/pci/drivers/nvidia");
+    tree
+}
+
+/// Regions that cannot be shared out evenly, and a device with an odd name.
+fn odd_sizes() -> Tree {
+    let mut machine = gb200();
+    machine.sockets[0].size = GB200_REGION + MIB;
+    machine.sockets[1].size = 3 * MIB / 2;
+    let mut tree = machine.gpu_list();
+    let uevent = format!("MAJOR={MAJOR}\nMINOR=5\nDEVNAME=it's <egm5>&\n");
+    tree.file(&format!("{VIRTUAL}/egm5/uevent"), uevent);
+    tree
+}
+
+/// Two recordings of one host put together: all of it, and a part of it after a GPU was unbound.
+fn gpu_unbound() -> Tree {
+    let mut tree = Tree::read(&super::archive("gb200-gpu-list"));
+    let later = Tree::read(&super::archive("gb200-gpu-list-one-gpu-unbound"));
+    tree.take_from(&later, &[&gpu_path("0008:01:00.0"), VIRTUAL]);
     tree
 }
 

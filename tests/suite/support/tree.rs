@@ -1,8 +1,10 @@
 //! A tree of files as it goes into an archive: always the same bytes for the same tree.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 
+use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
@@ -21,6 +23,35 @@ impl Tree {
         header.set_size(0);
         self.0.insert(path.to_owned(), (header, Vec::new(), None));
         &mut self.0.get_mut(path).unwrap().0
+    }
+
+    /// The tree of an archive.
+    pub fn read(archive: &Path) -> Self {
+        let file = std::fs::File::open(archive).unwrap();
+        let mut tree = Self::default();
+        for entry in tar::Archive::new(GzDecoder::new(file)).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
+            let target = entry.link_name().unwrap();
+            let target = target.map(|target| target.to_str().unwrap().to_owned());
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            let mut header = entry.header().clone();
+            header.set_mtime(0);
+            tree.0.insert(path, (header, content, target));
+        }
+        tree
+    }
+
+    /// Replaces directories by those of another tree.
+    pub fn take_from(&mut self, other: &Self, directories: &[&str]) {
+        for directory in directories {
+            self.remove_all(directory);
+            let is_in =
+                |path: &str| path == *directory || path.starts_with(&format!("{directory}/"));
+            let entries = other.0.iter().filter(|(path, _)| is_in(path));
+            self.0.extend(entries.map(|(path, entry)| (path.clone(), entry.clone())));
+        }
     }
 
     /// A tree with one empty file.

@@ -1,0 +1,135 @@
+//! The scripts in `examples`, run against recorded hosts.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::libvirt::{Grammar, validates};
+use crate::support;
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+/// A folder to be first in PATH: egm-probe on a recorded host, and a virsh that keeps what it is
+/// to define.
+struct Bin(tempfile::TempDir);
+
+impl Bin {
+    fn of(machine: &str) -> Self {
+        let bin = Self(tempfile::tempdir().unwrap());
+        bin.script(
+            "egm-probe",
+            &format!(
+                "exec '{}' --from '{}' \"$@\"",
+                env!("CARGO_BIN_EXE_egm-probe"),
+                support::archive(machine).display()
+            ),
+        );
+        bin.script("virsh", "[ \"$1\" = define ] && cp \"$2\" \"$(dirname \"$0\")/defined.xml\"");
+        bin
+    }
+
+    fn script(&self, name: &str, body: &str) {
+        let path = self.0.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn defined(&self) -> PathBuf {
+        self.0.path().join("defined.xml")
+    }
+
+    fn run(&self, program: impl Into<OsString>, args: &[&str]) -> Output {
+        let path = std::env::var("PATH").unwrap();
+        Command::new(program.into())
+            .args(args)
+            .env("PATH", format!("{}:{path}", self.0.path().display()))
+            .env("HOME", self.0.path())
+            .env("LC_ALL", "C.UTF-8")
+            .output()
+            .unwrap()
+    }
+}
+
+fn has(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let found = found.unwrap().status.success();
+    if !found {
+        support::skip(&format!("there is no {program}"));
+    }
+    found
+}
+
+fn minimal() -> String {
+    support::fixtures().join("domains/minimal.xml").to_str().unwrap().to_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_tray_is_defined_by_the_shell_script() {
+    if !has("jq") || !has("xmllint") {
+        return;
+    }
+    let bin = Bin::of("gb200-full-gpu-list");
+    let script = examples().join("define-tray.sh");
+    let output = bin.run(&script, &[&minimal(), "--vcpus", "144"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "0008:01:00.0  228864 MiB of egm4, guest node 0\n\
+         0009:01:00.0  228864 MiB of egm4, guest node 0\n\
+         0018:01:00.0  228864 MiB of egm5, guest node 1\n\
+         0019:01:00.0  228864 MiB of egm5, guest node 1\n\
+         915456 MiB in all, 144 virtual CPUs\n"
+    );
+    assert!(validates(Grammar::Nvidia, &bin.defined()));
+
+    let bin = Bin::of("claims-vm");
+    let other = bin.0.path().join("vm2.xml");
+    fs::write(&other, fs::read_to_string(minimal()).unwrap().replace("vm1", "vm2")).unwrap();
+    let output = bin.run(&script, &[other.to_str().unwrap()]);
+    assert!(!output.status.success() && stderr(&output).contains("egm4 is in use by vm1[4242]"));
+    assert!(!bin.defined().exists(), "nothing is defined where a region is in use");
+}
+
+#[test]
+fn a_definition_is_written_by_the_ansible_tasks() {
+    if !has("ansible-playbook") || !has("xmllint") {
+        return;
+    }
+    let bin = Bin::of("gb200-full-gpu-list");
+    let definition = bin.0.path().join("vm1.xml");
+    let play = |gpus: &str| {
+        let playbook = bin.0.path().join("play.yml");
+        let text = format!(
+            "- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    \
+             - ansible.builtin.include_tasks: {}\n      vars:\n        egm_base: {}\n        \
+             egm_definition: {}\n        egm_gpus: {gpus}\n        egm_options: ['--vcpus', '72']\n",
+            examples().join("ansible/egm-vm.yml").display(),
+            minimal(),
+            definition.display()
+        );
+        fs::write(&playbook, text).unwrap();
+        bin.run("ansible-playbook", &["-i", "localhost,", playbook.to_str().unwrap()])
+    };
+    let output = play("['0009:01:00.0']");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success(), "one GPU of two is refused: {stdout}");
+    assert!(stdout.contains("GPU 0008:01:00.0 shares egm4"), "{stdout}");
+    assert!(!definition.exists());
+
+    let output = play("['0008:01:00.0', '0009:01:00.0']");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{stdout}{}", stderr(&output));
+    assert!(stdout.contains("changed=1"), "{stdout}");
+    assert!(validates(Grammar::Nvidia, &definition));
+    let again = play("['0008:01:00.0', '0009:01:00.0']");
+    let stdout = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(stdout.contains("changed=0"), "a second run changes nothing: {stdout}");
+}

@@ -1,0 +1,190 @@
+//! What is written, held against the real things: xmllint with libvirt's own grammar, virsh, QEMU.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support;
+
+/// A grammar of ours on top of libvirt's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Grammar {
+    Plain,
+    Nvidia,
+}
+
+/// Whether xmllint takes a domain by libvirt's grammar with ours.
+pub(crate) fn validates(grammar: Grammar, file: &Path) -> bool {
+    let name = match grammar {
+        Grammar::Plain => "egm-domain.rng",
+        Grammar::Nvidia => "egm-domain-nvidia.rng",
+    };
+    let grammar = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name);
+    let output = Command::new("xmllint")
+        .args(["--noout", "--nonet", "--relaxng"])
+        .args([&grammar, file])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    // Neither "validates" nor "fails to validate" is said where the grammar itself is bad.
+    assert!(stderr.contains("validate"), "{stderr}");
+    output.status.success()
+}
+
+/// Whether the programs are here, and libvirt's grammar where it is needed.
+fn can_run(programs: &[&str]) -> bool {
+    for program in programs {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+        if !found.unwrap().status.success() {
+            support::skip(&format!("there is no {program}"));
+            return false;
+        }
+    }
+    let is_needed = programs.contains(&"xmllint");
+    if is_needed && !Path::new("/usr/share/libvirt/schemas/domain.rng").exists() {
+        support::skip("libvirt's schemas are not installed");
+        return false;
+    }
+    true
+}
+
+fn stanza(machine: &str, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+        .arg("--from")
+        .arg(support::archive(machine))
+        .arg("stanza")
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn minimal() -> String {
+    support::fixtures().join("domains/minimal.xml").to_str().unwrap().to_owned()
+}
+
+const WHOLE: [&str; 4] = ["--all", "--with-hostdev", "--with-numa", "--domain"];
+
+#[test]
+fn a_whole_domain_is_one_by_libvirts_grammar() {
+    if !can_run(&["xmllint"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vm.xml");
+    for machine in ["gb200-full-gpu-list", "gh200-full", "gh200-quad", "one-domain", "wide-domain"]
+    {
+        let domain = stanza(machine, &[&WHOLE[..], &[&minimal()]].concat());
+        fs::write(&file, &domain).unwrap();
+        assert!(validates(Grammar::Plain, &file), "{machine}:\n{domain}");
+        let domain = stanza(machine, &[&WHOLE[..], &[&minimal(), "--gpu-cells", "8"]].concat());
+        fs::write(&file, &domain).unwrap();
+        assert!(validates(Grammar::Nvidia, &file), "{machine}:\n{domain}");
+        assert!(!validates(Grammar::Plain, &file), "libvirt 9 has no nodeset");
+    }
+    // The grammar takes no domain that it should not.
+    let good = stanza("gh200-full", &[&WHOLE[..], &[&minimal()]].concat());
+    for (part, bad) in [
+        ("<pciDev>ua-hostdev0</pciDev>", ""),
+        ("<path>/dev/egm4</path>", ""),
+        ("<path>/dev/egm4</path>", "<path>egm4</path>"),
+        ("<node>0</node>", "<node>x</node>"),
+        ("<node>0</node>", "<node>0</node><node>0</node>"),
+        ("access='shared'", "access='other'"),
+        ("pciDev>", "pcidev>"),
+        ("model='egm'", "model='dimm'"),
+    ] {
+        assert!(good.contains(part), "{part}");
+        fs::write(&file, good.replace(part, bad)).unwrap();
+        assert!(!validates(Grammar::Plain, &file), "{part} made {bad:?} was taken");
+    }
+}
+
+#[test]
+fn virsh_defines_the_domain_but_for_its_egm_devices() {
+    if !can_run(&["virsh"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vm.xml");
+    let domain = stanza("gb200-full-gpu-list", &[&WHOLE[..], &[&minimal()]].concat());
+    let (mut without, mut rest) = (String::new(), domain.as_str());
+    let mut left_out = 0;
+    while let Some((before, after)) = rest.split_once("    <memory model='egm'") {
+        without.push_str(before);
+        rest = after.split_once("</memory>\n").unwrap().1;
+        left_out += 1;
+    }
+    without.push_str(rest);
+    assert_eq!(left_out, 4);
+    fs::write(&file, without.replace("type='kvm'", "type='test'")).unwrap();
+    let commands = format!("define {}; dumpxml vm1", file.display());
+    let output = Command::new("virsh").args(["-c", "test:///default", &commands]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let defined = String::from_utf8(output.stdout).unwrap();
+    // Written as libvirt writes it: what it says of these parts is what it was given.
+    for part in [
+        between(&domain, "<memoryBacking>", "</memoryBacking>"),
+        between(&domain, "<cpu>", "</cpu>"),
+        between(&domain, "    <hostdev", "\n    <memory"),
+        "<memory unit='KiB'>937426944</memory>",
+    ] {
+        assert!(defined.contains(part), "{part}\nis not in what libvirt writes:\n{defined}");
+    }
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let from = text.find(start).unwrap();
+    let length = text[from..].find(end).unwrap();
+    &text[from..from + length]
+}
+
+/// The memory and NUMA part of the arguments, with files in place of the devices.
+#[test]
+fn qemu_starts_with_the_memory_that_it_is_told() {
+    if !can_run(&["qemu-system-aarch64"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for cells in [&[][..], &["--with-hostdev", "--gpu-cells", "2"]] {
+        let args = ["--all", "--with-numa", "--vcpus", "4", "--format", "qemu-args"];
+        let lines = stanza("gb200-gpu-list", &[&args[..], cells].concat());
+        let words: Vec<_> = lines.lines().collect();
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args(["-machine", "virt", "-cpu", "cortex-a57", "-display", "none"]);
+        command.args(["-nodefaults", "-S", "-monitor", "stdio"]);
+        for pair in words.chunks(2) {
+            let [option, value] = pair else { panic!("an option without a value") };
+            let is_memory = !value.starts_with("acpi-") && *option != "-device";
+            if is_memory {
+                let value = value.replace("/dev/", directory.path().join("").to_str().unwrap());
+                command.args([*option, &value]);
+            }
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"info memdev\ninfo numa\nquit\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+        let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        for part in [
+            "memory backend: memegm0",
+            "memory backend: memegm1",
+            "node 0 cpus: 0 1\nnode 0 size: 64 MB",
+            "node 1 cpus: 2 3\nnode 1 size: 64 MB",
+        ] {
+            assert!(said.contains(part), "{part:?} is not in\n{said}");
+        }
+        let nodes = if cells.is_empty() { "2 nodes" } else { "10 nodes" };
+        assert!(said.contains(nodes), "{said}");
+    }
+    let size = fs::metadata(directory.path().join("egm5")).unwrap().len();
+    assert_eq!(size, 64 << 20);
+}

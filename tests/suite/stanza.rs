@@ -1,0 +1,225 @@
+//! `stanza`: the XML against what libvirt's series says, and domains that are edited in place.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use egm_probe::domain::Domain;
+use similar::{ChangeTag, TextDiff};
+
+use crate::support;
+
+fn stanza(machine: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+    command.arg("--from").arg(support::archive(machine)).arg("stanza").args(args);
+    command
+}
+
+fn gb200(args: &[&str]) -> Output {
+    stanza("gb200-full-gpu-list", args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn fixture(path: &str) -> String {
+    fs::read_to_string(support::fixtures().join(path)).unwrap()
+}
+
+/// The text of a run that must have gone well.
+fn printed(args: &[&str]) -> String {
+    let output = gb200(args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Without blanks between words and tags.
+fn squeezed(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").replace("> <", "><")
+}
+
+#[test]
+fn the_examples_of_libvirts_series_come_out_as_they_are_there() {
+    let two_regions = ["--gpu", "0008:01:00.0", "0018:01:00.0", "--size", "8GiB", "--vcpus", "4"];
+    let one_region = ["--region", "egm4", "--size", "8GiB", "--vcpus", "5"];
+    for (name, args) in [("two-regions", &two_regions[..]), ("one-region", &one_region)] {
+        let xml = printed(args);
+        assert_eq!(squeezed(&xml), squeezed(&fixture(&format!("rfc/{name}.xml"))), "{name}");
+        let arguments = printed(&[args, &["--format", "qemu-args", "--shell"]].concat());
+        let expected = fixture(&format!("rfc/{name}.args"))
+            // Left over from the series before, in which the backends had the regions' names.
+            .replace("memdev=memegm4", "memdev=memegm0")
+            .replace("memdev=memegm5", "memdev=memegm1");
+        let expected = expected.trim().trim_end_matches(" \\");
+        assert_eq!(squeezed(&arguments), squeezed(expected), "{name}");
+        let lines = printed(&[args, &["--format", "qemu-args"]].concat());
+        let words: Vec<_> = lines.lines().collect();
+        assert_eq!(words.join(" "), squeezed(&expected.replace(['\'', '\\'], "")), "{name}");
+    }
+}
+
+#[test]
+fn every_way_to_write_an_address_means_the_gpu() {
+    let plain = printed(&["--gpu", "0009:01:00.0"]);
+    assert!(plain.contains(">234356736</size>"), "{plain}");
+    for address in [
+        "9:1:0.0",
+        "0009:01:00.0 ",
+        " 0009:01:00.0",
+        "pci_0009_01_00_0",
+        "PCI_0009_01_00_0",
+        "00000009:01:00.0",
+    ] {
+        assert_eq!(printed(&["--gpu", address]), plain, "{address:?}");
+    }
+    let output =
+        stanza("wide-domain", &["--gpu", "10000:E1:00.0", "--size", "1M"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// What is in a domain that stanza has put there or changed.
+const EXPECTED: [&str; 3] = ["<memory unit='GiB'>4</memory>", "<devices/>", "</domain>"];
+
+#[test]
+fn everything_else_in_a_domain_stays_byte_for_byte() {
+    let args = ["--all", "--with-hostdev", "--with-numa", "--domain", "-"];
+    let lines = [
+        "<?xml version='1.0'?>",
+        "<!-- by hand: ' \" &amp; -->",
+        "<domain   type='kvm' >",
+        "\t<name>v\u{fc}\u{1f600}</name>   ",
+        "\t<metadata><x:devices xmlns:x='urn:x'><memory model='egm'/></x:devices></metadata>",
+        "",
+        "\t<memory unit='GiB'>4</memory>",
+        "\t<vcpu>3</vcpu>",
+        "\t<description><![CDATA[ <devices> ]]></description>",
+        "\t<devices/>",
+        "</domain>",
+        "<!-- the end -->",
+    ];
+    for newline in ["\n", "\r\n"] {
+        for (name, encode) in ENCODINGS {
+            let source = lines.join(newline) + newline;
+            let input = encode(&source);
+            let mut command = stanza("gb200-full-gpu-list", &args);
+            let output = fed(command.env("LC_ALL", "C"), &input);
+            assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+            let result = decoded(&output.stdout);
+            assert_eq!(encode(result.trim_start_matches('\u{feff}')), output.stdout, "{name}");
+            let source = decoded(&input);
+            let difference = TextDiff::from_lines(&source, &result);
+            for change in difference.iter_all_changes() {
+                if change.tag() == ChangeTag::Delete {
+                    let line = change.value().trim();
+                    assert!(EXPECTED.contains(&line), "{name}: {line:?} is gone");
+                }
+            }
+            let lone = result.replace(newline, "").contains(['\r', '\n']);
+            assert!(!lone, "{name}: a line ends otherwise than the others");
+            assert_eq!(Domain::parse(&result).unwrap().egm.len(), 4, "{name}");
+            // Once more, and nothing changes.
+            let again = fed(&mut stanza("gb200-full-gpu-list", &args), &output.stdout);
+            assert_eq!(again.stdout, output.stdout, "{name}");
+        }
+    }
+}
+
+type Encode = fn(&str) -> Vec<u8>;
+
+const ENCODINGS: [(&str, Encode); 4] = [
+    ("UTF-8", |text| text.as_bytes().to_vec()),
+    ("UTF-8 with a mark", |text| format!("\u{feff}{text}").into_bytes()),
+    ("UTF-16LE", |text| {
+        format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }),
+    ("UTF-16BE", |text| {
+        format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_be_bytes).collect()
+    }),
+];
+
+fn decoded(bytes: &[u8]) -> String {
+    egm_probe::domain::Source::decode(bytes).unwrap().text().to_owned()
+}
+
+fn fed(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_domain_is_written_back_to_its_file_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vm.xml");
+    fs::copy(support::fixtures().join("domains/minimal.xml"), &path).unwrap();
+    let file = path.to_str().unwrap();
+    let args = ["--all", "--with-hostdev", "--with-numa", "--domain", file];
+    let expected = printed(&args);
+    let identity = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+    };
+    let before = identity(&path);
+    let difference = printed(&[&args[..], &["--dry-run", "--in-place"]].concat());
+    assert!(difference.starts_with(&format!("--- {file}\n+++ {file}\n@@")), "{difference}");
+    assert_eq!(identity(&path), before, "a dry run writes nothing");
+    let in_place = [&args[..], &["--in-place"]].concat();
+    assert_eq!(printed(&in_place), "");
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    let before = identity(&path);
+    assert_eq!(printed(&in_place), "");
+    assert_eq!(identity(&path), before, "what is right already is not written");
+    assert_eq!(printed(&[&args[..], &["--dry-run"]].concat()), "");
+    let output = gb200(&["--all", "--size", "8G", "--domain", file, "--in-place"]);
+    assert_eq!(output.status.code(), Some(1), "sums do not fit without --with-numa");
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_domain_is_a_file_or_a_pipe_and_nothing_else_is_opened() {
+    for (path, problem) in [
+        ("/dev/null", "/dev/null: is not a regular file"),
+        ("/", "/: Is a directory"),
+        ("/no/such", "/no/such: No such file or directory"),
+    ] {
+        let output = gb200(&["--all", "--domain", path]);
+        assert_eq!(output.status.code(), Some(4), "{path}");
+        assert_eq!(text(&output.stderr), format!("egm-probe: {problem}\n"));
+    }
+    let minimal = support::fixtures().join("domains/minimal.xml");
+    let script = format!(
+        "exec '{}' --from '{}' stanza --all --with-hostdev --with-numa --domain <(cat '{}')",
+        env!("CARGO_BIN_EXE_egm-probe"),
+        support::archive("gb200-full-gpu-list").display(),
+        minimal.display()
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_is_no_domain_is_told_with_its_place() {
+    for (input, problem) in [
+        (&b""[..], "1:1: the document does not have a root node"),
+        (b"<domain>\n<name>x</domain>", "2:8: expected 'name' tag, not 'domain'"),
+        (b"<network/>", "1:1: <network> is not a domain of libvirt's"),
+        (b"<domain>\n\xff</domain>", "2:1: byte 0xff is not UTF-8, which is expected"),
+        (b"<!DOCTYPE d [<!ENTITY a 'b'>]><domain/>", "1:1: XML with DTD detected"),
+    ] {
+        let output = fed(&mut stanza("gb200-full-gpu-list", &["--all", "--domain", "-"]), input);
+        assert_eq!(output.status.code(), Some(4));
+        let stderr = text(&output.stderr);
+        assert!(stderr.starts_with(&format!("egm-probe: standard input:{problem}")), "{stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
