@@ -56,16 +56,17 @@ impl IdList {
         self.ranges.last().map(|range| *range.end())
     }
 
-    /// The least number that another list has, too.
+    /// The least number that another list does not have.
     #[must_use]
-    pub fn first_common(&self, other: &Self) -> Option<u32> {
-        let common = self.ranges.iter().flat_map(|range| {
-            let start = |other: &RangeInclusive<u32>| *range.start().max(other.start());
-            let is_in =
-                move |other: &&RangeInclusive<u32>| start(other) <= *range.end().min(other.end());
-            other.ranges.iter().filter(is_in).map(start)
-        });
-        common.min()
+    pub fn first_beyond(&self, other: &Self) -> Option<u32> {
+        self.ranges.iter().find_map(|range| {
+            // Ranges are neither overlapping nor adjacent: what ends one is the first one out.
+            match other.ranges.iter().find(|other| other.contains(range.start())) {
+                None => Some(*range.start()),
+                Some(other) if other.end() < range.end() => other.end().checked_add(1),
+                Some(_) => None,
+            }
+        })
     }
 
     /// The numbers of both lists.
@@ -77,14 +78,17 @@ impl IdList {
     /// The list without some of its numbers.
     #[must_use]
     pub fn without(&self, ids: &[u32]) -> Self {
-        let mut parts = Vec::new();
         let mut out = ids.to_vec();
         out.sort_unstable();
+        let mut out = out.into_iter().peekable();
+        let mut parts = Vec::new();
         for range in &self.ranges {
             let (mut start, end) = (u64::from(*range.start()), u64::from(*range.end()));
-            for id in out.iter().copied().filter(|id| range.contains(id)) {
-                parts.push((start, u64::from(id)));
-                start = u64::from(id) + 1;
+            while let Some(id) = out.next_if(|id| id <= range.end()) {
+                if range.contains(&id) {
+                    parts.push((start, u64::from(id)));
+                    start = u64::from(id) + 1;
+                }
             }
             parts.push((start, end + 1));
         }
@@ -92,6 +96,11 @@ impl IdList {
             Some(u32::try_from(start).ok()?..=u32::try_from(end.checked_sub(1)?).ok()?)
         };
         parts.into_iter().filter_map(range).collect()
+    }
+
+    /// Its ranges, in order; they neither overlap nor touch.
+    pub(crate) fn ranges(&self) -> &[RangeInclusive<u32>] {
+        &self.ranges
     }
 
     /// The numbers, in order. There may be four thousand million of them.
@@ -185,8 +194,9 @@ mod tests {
         assert_eq!(list("0-7").without(&[3, 0, 3, 9]), list("1-2,4-7"));
         assert_eq!(list("4294967295").without(&[u32::MAX]), list(""));
         assert_eq!(list("0-3").with(&list("2-5,9")), list("0-5,9"));
-        assert_eq!(list("0-3,8-9").first_common(&list("4-8")), Some(8));
-        assert_eq!(list("0-3").first_common(&list("4")), None);
+        assert_eq!(list("0-3").first_beyond(&list("0-71")), None);
+        assert_eq!(list("3-80,90").first_beyond(&list("0-71")), Some(72));
+        assert_eq!(list("3,90").first_beyond(&list("0-71")), Some(90));
         assert_eq!((list("1,7-9").last(), list("").last()), (Some(9), None));
     }
 

@@ -78,6 +78,15 @@ impl PciAddress {
         name.parse().ok().filter(|address: &Self| address.to_string() == name)
     }
 
+    /// What was meant where every part is one place too far to the right: 0009:01:00.0 for
+    /// `0000:09:01.0`. `None` where there is something in the place of the domain.
+    #[must_use]
+    pub fn shifted(&self) -> Option<Self> {
+        let shifted =
+            Self { domain: self.bus.into(), bus: self.slot, slot: self.function, function: 0 };
+        (self.domain == 0).then_some(shifted)
+    }
+
     /// The one of `known` that was most likely meant by this address, if any is like it.
     ///
     /// The commonest slip writes 0009:01:00.0 as `0000:09:01.0`: every part one place too far to
@@ -85,9 +94,7 @@ impl PciAddress {
     #[must_use]
     pub fn nearest<'a>(&self, known: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let known: Vec<_> = known.into_iter().copied().collect();
-        let shifted =
-            Self { domain: self.bus.into(), bus: self.slot, slot: self.function, function: 0 };
-        if self.domain == 0 && known.contains(&shifted) {
+        if let Some(shifted) = self.shifted().filter(|shifted| known.contains(shifted)) {
             return Some(shifted);
         }
         let typed = self.to_string();

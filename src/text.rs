@@ -30,6 +30,9 @@ pub fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
     shown
 }
 
+/// How much is shown of a value of unknown origin.
+pub(crate) const SHOWN: usize = 80;
+
 /// As [`printable`], cut to so many characters.
 #[must_use]
 pub(crate) fn excerpt(text: &str, length: usize) -> String {

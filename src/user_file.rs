@@ -1,9 +1,12 @@
 //! Files that the user names: read whole, and replaced whole or not at all.
 
+use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
 use crate::sysroot::{describe, open_named};
 use crate::text::excerpt;
@@ -60,6 +63,8 @@ fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {
     }
     let real = fs::canonicalize(path)?;
     let Some(directory) = real.parent() else { return problem("not a file in a directory") };
+    // Before anything is changed: what cannot be synced is not begun.
+    let synced = File::open(directory)?;
     let mut new = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory)?;
     new.write_all(bytes)?;
     let is_ours = {
@@ -67,17 +72,50 @@ fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {
         (metadata.uid(), metadata.gid()) == (old.metadata.uid(), old.metadata.gid())
     };
     if !is_ours {
-        fchown(new.as_file(), Some(old.metadata.uid()), Some(old.metadata.gid()))?;
+        fchown(new.as_file(), Some(old.metadata.uid()), Some(old.metadata.gid()))
+            .map_err(|error| kept("its owner", &error))?;
     }
     // After the owner, as a change of that takes away set-id bits.
     let mode = fs::Permissions::from_mode(old.metadata.mode() & 0o7777);
     new.as_file().set_permissions(mode)?;
+    copy_attributes(&File::open(&real)?, new.as_file())
+        .map_err(|error| kept("its extended attributes", &error))?;
     new.as_file().sync_all()?;
     if identity(&fs::metadata(&real)?) != identity(&old.metadata) {
         return problem("somebody else has changed it meanwhile");
     }
     new.persist(&real).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    synced.sync_all()
+}
+
+/// That something of the old file could not be given to the new one.
+fn kept(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} cannot be kept: {}", describe(error)))
+}
+
+/// Labels, access control lists and whatever else is kept beside a file.
+fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
+    const MOST: usize = 1 << 16;
+    let mut names = vec![0; MOST];
+    let length = match flistxattr(from, &mut names) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for name in names.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        let mut value = vec![0; MOST];
+        let length = fgetxattr(from, name, &mut value)?;
+        let value = value.get(..length).unwrap_or_default();
+        // What the directory has given it already need not be given again.
+        let mut has = vec![0; MOST];
+        let same =
+            fgetxattr(to, name, &mut has).is_ok_and(|length| has.get(..length) == Some(value));
+        if !same {
+            fsetxattr(to, name, value, XattrFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// What changes when a file does.

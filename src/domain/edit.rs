@@ -5,7 +5,7 @@ use std::ops::Range;
 use roxmltree::{Document, Node};
 
 use super::element::{Element, Layout, escape};
-use super::xml::{is_named, start_tag, value_range};
+use super::xml::{content, is_named, start_tag, value_range};
 
 /// Changes to a text, to be made together.
 pub(crate) struct Edit<'a> {
@@ -26,11 +26,9 @@ impl<'a> Edit<'a> {
 
     /// Gives an element another text.
     pub(crate) fn set_text(&mut self, node: Node<'_, '_>, text: &str) {
-        match (node.first_child(), node.last_child()) {
-            (Some(first), Some(last)) => {
-                self.replace(first.range().start..last.range().end, escape(text));
-            }
-            _ => self.fill(node, &escape(text)),
+        match content(node) {
+            Some(content) => self.replace(content, escape(text)),
+            None => self.fill(node, &escape(text)),
         }
     }
 
@@ -50,15 +48,25 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// Takes an attribute away, with the blanks before it.
+    pub(crate) fn remove_attribute(&mut self, node: Node<'_, '_>, name: &str) {
+        let is_it =
+            |it: &roxmltree::Attribute<'_, '_>| it.name() == name && it.namespace().is_none();
+        if let Some(attribute) = node.attributes().find(is_it) {
+            let range = attribute.range();
+            let before = self.text.get(..range.start).unwrap_or_default();
+            self.replace(before.trim_end().len()..range.end, String::new());
+        }
+    }
+
     /// Puts elements into a parent, each behind the last of those that `order` has before it or
     /// at its own place. To be called once for a parent.
     pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &[&str], elements: Vec<Element>) {
         if elements.is_empty() {
             return;
         }
-        let outer = self.indent_of(parent).unwrap_or_else(|| self.indent_by_depth(parent));
-        let inner =
-            parent.children().filter(Node::is_element).find_map(|node| self.indent_of(node));
+        let outer = indent_of(parent).unwrap_or_else(|| self.indent_by_depth(parent));
+        let inner = parent.children().filter(Node::is_element).find_map(indent_of);
         let inner = inner.unwrap_or_else(|| format!("{outer}{}", self.layout.step));
         let layout = self.layout.clone();
         let newline = layout.newline;
@@ -72,7 +80,11 @@ impl<'a> Edit<'a> {
             self.fill(parent, &format!("{content}{newline}{outer}"));
             return;
         }
-        let rank = |name: &str| order.iter().position(|known| *known == name);
+        // What is not known comes last.
+        let rank =
+            |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
+        let end = content(parent).map_or(parent.range().end, |content| content.end);
+        let mut is_at_end = false;
         for element in elements {
             let own = rank(element.name());
             let mut before = parent.children().filter(|node| {
@@ -80,11 +92,15 @@ impl<'a> Edit<'a> {
                 other.is_some_and(|other| rank(other) <= own)
             });
             let at = match before.next_back() {
-                Some(before) => self.end_of_line(before),
-                None => start_tag(parent).end,
+                Some(before) => self.end_of_line(before.range().end, before.next_sibling()),
+                None => self.end_of_line(start_tag(parent).end, parent.first_child()),
             };
+            is_at_end |= at == end;
             let text = written(&element);
             self.replace(at..at, text);
+        }
+        if is_at_end {
+            self.replace(end..end, format!("{newline}{outer}"));
         }
     }
 
@@ -131,23 +147,15 @@ impl<'a> Edit<'a> {
         after + rest.find(ends).unwrap_or_default()
     }
 
-    /// What stands before an element on its line, where that is nothing but blanks.
-    fn indent_of(&self, node: Node<'_, '_>) -> Option<String> {
-        let before = self.text.get(..node.range().start)?;
-        let (_, line) = before.rsplit_once('\n')?;
-        line.chars().all(char::is_whitespace).then(|| line.to_owned())
-    }
-
     /// The blanks that an element should have before it.
     fn indent_by_depth(&self, node: Node<'_, '_>) -> String {
         let depth = node.ancestors().filter(|node| node.parent_element().is_some()).count();
         self.layout.step.repeat(depth.min(64))
     }
 
-    /// The end of an element and of the comments that follow it on its line.
-    fn end_of_line(&self, node: Node<'_, '_>) -> usize {
-        let mut end = node.range().end;
-        for next in node.next_siblings().skip(1) {
+    /// The end of what ends here, and of the comments that follow it on its line.
+    fn end_of_line(&self, mut end: usize, next: Option<Node<'_, '_>>) -> usize {
+        for next in next.into_iter().flat_map(|next| next.next_siblings()) {
             let text = self.text.get(next.range()).unwrap_or_default();
             if next.is_comment() {
                 end = next.range().end;
@@ -159,17 +167,31 @@ impl<'a> Edit<'a> {
     }
 }
 
+/// What stands before an element on its line, where that is nothing but blanks. Looks no farther
+/// back than to what comes before the element.
+fn indent_of(node: Node<'_, '_>) -> Option<String> {
+    let start = node.range().start;
+    let gap = match node.prev_sibling() {
+        Some(before) if before.is_text() => before.range(),
+        Some(before) => before.range().end..start,
+        // The first of all; the first in its parent stands behind a start tag.
+        None => node.parent_element().is_none().then_some(0..start)?,
+    };
+    let gap = node.document().input_text().get(gap)?;
+    let line = match gap.rsplit_once('\n') {
+        Some((_, line)) => line,
+        None if start == 0 => "",
+        None => return None,
+    };
+    line.chars().all(char::is_whitespace).then(|| line.to_owned())
+}
+
 /// By how much a text is indented a level.
 fn own_step(document: &Document<'_>) -> Option<String> {
-    let text = document.input_text();
-    let indent = |node: Node<'_, '_>| {
-        let line = text.get(..node.range().start)?.rsplit_once('\n')?.1;
-        line.chars().all(|c| c == ' ' || c == '\t').then_some(line)
-    };
     let root = document.root_element();
-    let outer = indent(root).unwrap_or_default();
-    let inner = root.children().filter(Node::is_element).find_map(indent)?;
-    inner.strip_prefix(outer).filter(|step| !step.is_empty()).map(str::to_owned)
+    let outer = indent_of(root).unwrap_or_default();
+    let inner = root.children().filter(Node::is_element).find_map(indent_of)?;
+    inner.strip_prefix(outer.as_str()).filter(|step| !step.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -197,6 +219,13 @@ mod tests {
                 "<d>\r\n   <devices/>\r\n</d>",
                 "<d>\r\n   <cpu>\r\n      <numa/>\r\n   </cpu>\r\n   <devices/>\r\n</d>",
             ),
+            // A comment on the line of the start tag stays with it.
+            (
+                "<d> <!-- all -->\n <e/></d>",
+                "<d> <!-- all -->\n <cpu>\n  <numa/>\n </cpu>\n <e/></d>",
+            ),
+            // What closes it comes on a line of its own.
+            ("<d><name/></d>", "<d><name/>\n  <cpu>\n    <numa/>\n  </cpu>\n</d>"),
             // Foreign elements of the same names are none.
             (
                 "<d xmlns:x='u'><x:name/><name a='>'/><x:cpu/></d>",
@@ -214,7 +243,8 @@ mod tests {
 
     #[test]
     fn values_are_changed_where_they_stand() {
-        let text = "<d><a>1<!-- one --></a><b\n  u = \"x\"/><c/><e></e></d>";
+        let text =
+            "<d><a>1<![CDATA[2]]>3<!-- one --></a><b\n  u = \"x\"/><c t='0' s='1'/><e></e></d>";
         let document = parse(text).unwrap();
         let mut edit = Edit::of(&document, None);
         let root = document.root_element();
@@ -226,10 +256,12 @@ mod tests {
         edit.set_attribute(b, "v", "z");
         edit.set_text(c, "4 & 5");
         edit.set_attribute(c, "w", "1");
+        edit.remove_attribute(c, "t");
+        edit.remove_attribute(c, "r");
         edit.set_text(e, "6");
         assert_eq!(
             edit.apply(),
-            "<d><a unit='K&lt;B'>2</a><b\n  u = \"&apos;y&apos;\" v='z'>3</b><c w='1'>4 &amp; 5</c><e>6</e></d>"
+            "<d><a unit='K&lt;B'>2</a><b\n  u = \"&apos;y&apos;\" v='z'>3</b><c s='1' w='1'>4 &amp; 5</c><e>6</e></d>"
         );
         assert!(find(root, &["a", "b"]).is_none());
     }

@@ -59,22 +59,28 @@ fn memory_backing<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> 
         .map(|path| FileMemory { path: path.into(), size: None })
 }
 
-/// `<qemu:commandline>` with `-object memory-backend-file,..` or `-mem-path PATH`.
-fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
-    let mut previous = "";
+/// The `<qemu:arg>` elements.
+pub(super) fn qemu_arguments<'a, 'input>(
+    domain: Node<'a, 'input>,
+) -> impl Iterator<Item = Node<'a, 'input>> {
     domain
         .children()
         .filter(|child| child.has_tag_name((QEMU, "commandline")))
         .flat_map(|command_line| command_line.children())
         .filter(|child| child.has_tag_name((QEMU, "arg")))
-        .filter_map(move |argument| {
-            let value = argument.attribute("value")?;
-            let option = std::mem::replace(&mut previous, value);
-            if matches!(option, "-mem-path" | "--mem-path") {
-                return Some(FileMemory { path: value.into(), size: None });
-            }
-            memory_backend(value)
-        })
+}
+
+/// `<qemu:commandline>` with `-object memory-backend-file,..` or `-mem-path PATH`.
+fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
+    let mut previous = "";
+    qemu_arguments(domain).filter_map(move |argument| {
+        let value = argument.attribute("value")?;
+        let option = std::mem::replace(&mut previous, value);
+        if matches!(option, "-mem-path" | "--mem-path") {
+            return Some(FileMemory { path: value.into(), size: None });
+        }
+        memory_backend(value)
+    })
 }
 
 /// The file and size of a memory backend, as QEMU's `-object` takes them: JSON or `key=value`.

@@ -18,7 +18,7 @@ use crate::pci::PciAddress;
 use crate::units::Bytes;
 pub use file_memory::FileMemory;
 pub use source::Source;
-pub use xml::line_and_column;
+pub use xml::{line_and_column, lines_and_columns};
 
 /// A virtual machine as libvirt defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Domain {
     pub span: Range<usize>,
     /// What it says of host memory by the path of a file: EGM is that, and so are other things.
     pub file_memory: Vec<FileMemory>,
+    /// What it is: `<type arch='aarch64' machine='virt'>`.
+    pub os: Os,
     /// How much memory it has, `<memory>`.
     pub memory: Option<Value<Bytes>>,
     /// How much of it at the start, `<currentMemory>`.
@@ -44,12 +46,24 @@ pub struct Domain {
     pub backing: Backing,
     /// How many virtual CPUs it has, `<vcpu>`.
     pub vcpus: Option<Value<u32>>,
-    /// How many CPUs its `<topology>` makes.
-    pub topology: Option<Value<u32>>,
+    /// How many of them it starts with.
+    pub current_vcpus: Option<u32>,
+    /// The numbers of those that `<vcpus>` lists.
+    pub vcpu_ids: Vec<Value<u32>>,
+    /// Its `<topology>`.
+    pub topology: Option<Topology>,
     /// Its NUMA cells.
     pub cells: Vec<Cell>,
     /// Its EGM devices, `<memory model='egm'>`.
     pub egm: Vec<EgmDevice>,
+    /// Its memory devices of other models.
+    pub other_memory: Vec<MemoryDevice>,
+    /// The devices of a form that libvirt has given up, `<acpiEgmMemory>`.
+    pub obsolete: Vec<Range<usize>>,
+    /// Which virtual CPUs run where, `<vcpupin>`.
+    pub pins: Vec<Pin>,
+    /// What is given to QEMU past libvirt, `<qemu:arg>`.
+    pub qemu_arguments: Vec<Value<String>>,
     /// Its `<hostdev>` devices.
     pub hostdevs: Vec<Hostdev>,
     /// The aliases of all its devices.
@@ -68,18 +82,60 @@ pub struct Value<T> {
     pub span: Range<usize>,
 }
 
+/// What machine a domain is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Os {
+    /// Its architecture; that of the host where nothing is said.
+    pub arch: Option<Value<String>>,
+    /// The type of its machine; QEMU's default where nothing is said.
+    pub machine: Option<Value<String>>,
+}
+
+/// A memory device that is not EGM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryDevice {
+    /// Its model, such as `dimm`.
+    pub model: Option<Value<String>>,
+    /// How much memory it has.
+    pub size: Option<Value<Bytes>>,
+    /// Where its start tag stands.
+    pub span: Range<usize>,
+}
+
+/// Where a virtual CPU runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pin {
+    /// The virtual CPU.
+    pub vcpu: Option<u32>,
+    /// The CPUs of the host.
+    pub cpus: Value<IdList>,
+}
+
 /// What the memory of a domain is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backing {
     /// Where `<hugepages>` stands.
     pub hugepages: Option<Range<usize>>,
-    /// `<source type='file'/>`.
-    pub source: Option<Value<String>>,
     /// `<access mode='shared'/>`.
     pub access: Option<Value<String>>,
     /// `<allocation mode='immediate'/>`.
     pub allocation: Option<Value<String>>,
+}
+
+/// How the CPUs of a guest are arranged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Topology {
+    /// How many CPUs that makes; `None` where it is more than can be, or nothing.
+    pub cpus: Option<u32>,
+    /// The numbers of sockets, dies, clusters, cores, threads: those that are written.
+    pub levels: Vec<(&'static str, u32)>,
+    /// Where its start tag stands.
+    pub span: Range<usize>,
 }
 
 /// A NUMA cell of the guest.
@@ -92,6 +148,8 @@ pub struct Cell {
     pub memory: Option<Value<Bytes>>,
     /// Its virtual CPUs.
     pub cpus: Option<Value<IdList>>,
+    /// The cells that it says its distance to, and the distance.
+    pub distances: Vec<(Value<u32>, Option<u32>)>,
     /// Where its start tag stands.
     pub span: Range<usize>,
     pub(crate) node: NodeId,
@@ -203,6 +261,36 @@ impl Domain {
     }
 }
 
+impl MemoryDevice {
+    /// How much it adds to the domain's memory: libvirt counts all models in that it knows
+    /// (`virDomainMemoryModel`, `src/conf/domain_conf.h`), but EGM.
+    #[must_use]
+    pub fn counts(&self) -> Bytes {
+        const KNOWN: [&str; 5] = ["dimm", "nvdimm", "virtio-pmem", "virtio-mem", "sgx-epc"];
+        let model = self.model.as_ref().map(|model| model.text.as_str());
+        let size = self.size.as_ref().and_then(|size| size.value);
+        let is_known = model.is_some_and(|model| KNOWN.contains(&model));
+        size.filter(|_| is_known).unwrap_or(Bytes(0))
+    }
+}
+
+/// Whether libvirt keeps an alias (`USER_ALIAS_PREFIX` and `USER_ALIAS_CHARS`,
+/// `src/conf/device_conf.c`): it drops others without a word, and makes up its own.
+///
+/// ```
+/// use egm_probe::domain::is_lasting_alias;
+///
+/// assert!(is_lasting_alias("ua-hostdev0"));
+/// assert!(!is_lasting_alias("hostdev0"));
+/// ```
+#[must_use]
+pub fn is_lasting_alias(alias: &str) -> bool {
+    alias.strip_prefix("ua-").is_some_and(|rest| {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !rest.is_empty() && rest.bytes().all(is_good)
+    })
+}
+
 impl Hostdev {
     /// Its address, where it is a PCI function and the address is one.
     #[must_use]
@@ -289,7 +377,6 @@ mod tests {
             (shown(xml, domain.memory.as_ref()), "Some(Bytes(17179869184)) 16"),
             (shown(xml, domain.current_memory.as_ref()), "-"),
             (shown(xml, domain.vcpus.as_ref()), "Some(4) 4"),
-            (shown(xml, domain.topology.as_ref()), "Some(4) <topology sockets='2' cores='2'/>"),
             (shown(xml, domain.backing.access.as_ref()), "Some(\"shared\") shared"),
             (shown(xml, Some(&domain.cells[0].id)), "Some(0) <cell memory='8388608'/>"),
             (shown(xml, domain.cells[0].memory.as_ref()), "Some(Bytes(8589934592)) 8388608"),
@@ -303,6 +390,10 @@ mod tests {
         ] {
             assert_eq!(value, expected);
         }
+        let topology = domain.topology.as_ref().unwrap();
+        assert_eq!(topology.cpus, Some(4));
+        assert_eq!(topology.levels, [("sockets", 2), ("cores", 2)]);
+        assert_eq!(&xml[topology.span.clone()], "<topology sockets='2' cores='2'/>");
         let address = hostdev.address.as_ref().unwrap();
         assert_eq!(address.value.unwrap().to_string(), "0009:01:00.0");
         assert_eq!(&xml[address.span.clone()], "domain='0x0009' bus='1' slot='0x0'");
@@ -326,7 +417,11 @@ mod tests {
             ("<domain>\n<name>x</name>", "2:15: "),
             ("<domain><name>\u{0}</name></domain>", "1:"),
             ("<domain><qemu:x/></domain>", "1:"),
-            (&format!("<domain>\n<a {}/></domain>", "x='>' ".repeat(501)), "2:1: an element with"),
+            (&format!("<domain>\n<a {}/></domain>", "x='>' ".repeat(101)), "2:1: an element with"),
+            (
+                &format!("<domain><!-- don't -->\n<a {}/></domain>", "x='>' ".repeat(101)),
+                "2:1: an element with",
+            ),
         ] {
             let error = Domain::parse(xml).unwrap_err().to_string();
             assert!(error.starts_with(place), "{xml}: {error}");
@@ -334,14 +429,46 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_ends_in_an_error_and_not_in_the_stack() {
-        let deep = "<a>".repeat(300_000);
-        assert!(Domain::parse(&deep).is_err());
-        let deep = format!(
-            "<domain><name>x</name>{}{}</domain>",
-            "<a>".repeat(90_000),
-            "</a>".repeat(90_000)
+    fn equals_signs_outside_of_tags_are_no_attributes() {
+        let signs = "=".repeat(1000);
+        let xml = format!(
+            "<?xml version='1.0'?><!--{signs}--><domain><name>x</name><?p {signs}?>\
+             <description><![CDATA[<a {signs}]]>{signs}</description></domain>"
         );
-        assert!(Domain::parse(&deep).is_ok());
+        assert_eq!(Domain::parse(&xml).unwrap().name, "x");
+    }
+
+    #[test]
+    fn lists_are_read_as_libvirt_reads_them() {
+        for (text, expected) in [
+            ("0-3, 5", Some("0-3,5")),
+            ("0-7,^3", Some("0-2,4-7")),
+            ("0-7,^3,3", Some("0-7")),
+            ("^3,0-7", Some("0-7")),
+            (" 1 - 2 ", Some("1-2")),
+            ("0,^0", None),
+            ("", None),
+            ("3-1", None),
+            ("^1-2,0-7", None),
+            ("0,,1", None),
+        ] {
+            let xml = format!("<domain><cpu><numa><cell cpus='{text}'/></numa></cpu></domain>");
+            let cpus = Domain::parse(&xml).unwrap().cells[0].cpus.clone().unwrap().value;
+            assert_eq!(cpus.map(|cpus| cpus.to_string()).as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_ends_in_an_error_and_not_in_the_stack() {
+        let nested = |depth: usize| {
+            let (open, close) = ("<a>".repeat(depth), "</a>".repeat(depth));
+            Domain::parse(&format!("<domain>\n{open}{close}</domain>"))
+        };
+        assert!(nested(255).is_ok());
+        for depth in [256, 90_000] {
+            let error = nested(depth).unwrap_err().to_string();
+            assert!(error.starts_with("2:766: elements more than 256 deep"), "{error}");
+        }
+        assert!(Domain::parse(&"<a>".repeat(300_000)).is_err());
     }
 }

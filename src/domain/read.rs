@@ -1,11 +1,14 @@
 //! From elements to a [`Domain`].
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use roxmltree::Node;
 
 use super::xml::{attribute, child, children, find, start_tag, text_of};
-use super::{Backing, Cell, Domain, EgmDevice, Hostdev, Value, file_memory};
+use super::{
+    Backing, Cell, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value, file_memory,
+};
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
 use crate::sysfs::decimal;
@@ -14,7 +17,10 @@ use crate::units::{Bytes, parse_libvirt};
 /// Reads the `<domain>` below the root of a document.
 pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) -> Domain {
     let size = |name| child(domain, name).map(read_size);
-    let devices = child(domain, "devices");
+    // There may be several <devices>, and libvirt reads them all.
+    let devices = |name: &'static str| {
+        children(Some(domain), "devices").flat_map(move |devices| children(Some(devices), name))
+    };
     let cpu = child(domain, "cpu");
     let pid = root.attribute("pid").filter(|_| is_status);
     Domain {
@@ -25,45 +31,75 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         pid: pid.and_then(|pid| pid.parse().ok()),
         span: start_tag(domain),
         file_memory: file_memory::read(domain),
+        os: find(domain, &["os", "type"]).map(read_os).unwrap_or_default(),
         memory: size("memory"),
         current_memory: size("currentMemory"),
         max_memory: size("maxMemory"),
         backing: child(domain, "memoryBacking").map(read_backing).unwrap_or_default(),
-        vcpus: child(domain, "vcpu").map(|vcpu| read_text(vcpu, decimal)),
+        vcpus: child(domain, "vcpu").map(|vcpu| read_text(vcpu, count)),
+        vcpu_ids: children(child(domain, "vcpus"), "vcpu")
+            .filter_map(|vcpu| read_attribute(vcpu, "id", number))
+            .collect(),
+        current_vcpus: child(domain, "vcpu").and_then(|vcpu| number(vcpu.attribute("current")?)),
         topology: cpu.and_then(|cpu| child(cpu, "topology")).map(read_topology),
         cells: children(cpu.and_then(|cpu| child(cpu, "numa")), "cell")
             .enumerate()
             .map(|(index, cell)| read_cell(index, cell))
             .collect(),
-        egm: children(devices, "memory")
+        egm: devices("memory")
             .filter(|memory| memory.attribute("model") == Some("egm"))
             .map(read_egm)
             .collect(),
-        hostdevs: children(devices, "hostdev").map(read_hostdev).collect(),
-        aliases: devices
-            .into_iter()
+        other_memory: devices("memory")
+            .filter(|memory| memory.attribute("model") != Some("egm"))
+            .map(read_other)
+            .collect(),
+        obsolete: devices("acpiEgmMemory").map(start_tag).collect(),
+        pins: children(child(domain, "cputune"), "vcpupin").filter_map(read_pin).collect(),
+        qemu_arguments: file_memory::qemu_arguments(domain)
+            .filter_map(|argument| read_attribute(argument, "value", text))
+            .collect(),
+        hostdevs: devices("hostdev").map(read_hostdev).collect(),
+        aliases: children(Some(domain), "devices")
             .flat_map(|devices| devices.children())
             .filter_map(|device| read_attribute(child(device, "alias")?, "name", text))
             .collect(),
     }
 }
 
+fn read_os(os: Node<'_, '_>) -> Os {
+    Os { arch: read_attribute(os, "arch", text), machine: read_attribute(os, "machine", text) }
+}
+
+fn read_other(memory: Node<'_, '_>) -> MemoryDevice {
+    MemoryDevice {
+        model: read_attribute(memory, "model", text),
+        size: find(memory, &["target", "size"]).map(read_size),
+        span: start_tag(memory),
+    }
+}
+
+fn read_pin(pin: Node<'_, '_>) -> Option<Pin> {
+    let vcpu = pin.attribute("vcpu").and_then(number);
+    Some(Pin { vcpu, cpus: read_attribute(pin, "cpuset", list)? })
+}
+
 fn read_backing(backing: Node<'_, '_>) -> Backing {
     let value = |name, of| read_attribute(child(backing, name)?, of, text);
     Backing {
         hugepages: child(backing, "hugepages").map(start_tag),
-        source: value("source", "type"),
         access: value("access", "mode"),
         allocation: value("allocation", "mode"),
     }
 }
 
-fn read_topology(topology: Node<'_, '_>) -> Value<u32> {
+fn read_topology(topology: Node<'_, '_>) -> Topology {
     let levels = ["sockets", "dies", "clusters", "cores", "threads"];
-    let levels = levels.map(|level| topology.attribute(level).map_or(Some(1), number));
-    let value = levels.into_iter().try_fold(1, |product: u32, level| product.checked_mul(level?));
-    let span = start_tag(topology);
-    Value { text: value.map(|value| value.to_string()).unwrap_or_default(), value, span }
+    let levels = levels.map(|level| (level, topology.attribute(level).map(number)));
+    let numbers = levels.iter().map(|(_, found)| found.unwrap_or(Some(1)));
+    let cpus = numbers.fold(Some(1), |product: Option<u32>, level| product?.checked_mul(level?));
+    let levels = levels.into_iter().filter_map(|(level, found)| Some((level, found??)));
+    Topology { cpus, levels: levels.collect(), span: start_tag(topology) }
 }
 
 fn read_cell(index: usize, cell: Node<'_, '_>) -> Cell {
@@ -74,8 +110,15 @@ fn read_cell(index: usize, cell: Node<'_, '_>) -> Cell {
             value: index,
             span: start_tag(cell),
         }),
-        memory: read_attribute(cell, "memory", |size| parse_libvirt(size, cell.attribute("unit"))),
+        memory: read_attribute(cell, "memory", |size| in_kib(size, cell.attribute("unit")))
+            .map(|memory| or_unit(memory, cell)),
         cpus: read_attribute(cell, "cpus", list),
+        distances: children(child(cell, "distances"), "sibling")
+            .filter_map(|sibling| {
+                let distance = sibling.attribute("value").and_then(number);
+                Some((read_attribute(sibling, "id", number)?, distance))
+            })
+            .collect(),
         span: start_tag(cell),
         node: cell.id(),
     }
@@ -124,7 +167,25 @@ fn read_address(address: Node<'_, '_>) -> Value<PciAddress> {
 }
 
 fn read_size(size: Node<'_, '_>) -> Value<Bytes> {
-    read_text(size, |number| parse_libvirt(number, size.attribute("unit")))
+    or_unit(read_text(size, |number| in_kib(number, size.attribute("unit"))), size)
+}
+
+/// libvirt counts in KiB, and rounds up (`virDomainParseMemory`, `src/conf/domain_conf.c`).
+fn in_kib(number: &str, unit: Option<&str>) -> Option<Bytes> {
+    let bytes = parse_libvirt(number, unit)?;
+    bytes.0.div_ceil(1024).checked_mul(1024).map(Bytes)
+}
+
+/// Where a size means nothing for its unit, it is the unit that stands for it.
+fn or_unit(size: Value<Bytes>, node: Node<'_, '_>) -> Value<Bytes> {
+    let is_number = decimal::<u64>(size.text.trim()).is_some();
+    let is_unit = |unit: &str| parse_libvirt("1", Some(unit)).is_some();
+    match attribute(node, "unit") {
+        Some((text, span)) if size.value.is_none() && is_number && !is_unit(&text) => {
+            Value { text, value: None, span }
+        }
+        _ => size,
+    }
 }
 
 fn read_text<T>(node: Node<'_, '_>, parse: impl Fn(&str) -> Option<T>) -> Value<T> {
@@ -152,17 +213,41 @@ fn number(text: &str) -> Option<u32> {
     decimal(text.trim())
 }
 
-/// libvirt's lists also take numbers out, as in `0-7,^3`.
+/// A list of numbers as libvirt reads it (`virBitmapParse`, `src/util/virbitmap.c`): from left to
+/// right, blanks between, and `^3` takes a number out again.
 fn list(text: &str) -> Option<IdList> {
-    if !text.contains('^') {
-        return text.parse().ok().filter(|list: &IdList| !list.is_empty());
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    if parts.len() > LIST_LIMIT {
+        return None;
     }
-    let (out, within): (Vec<_>, Vec<_>) =
-        text.split(',').partition(|part| part.trim().starts_with('^'));
-    let within: IdList = within.join(",").parse().ok()?;
-    let out: Option<Vec<u32>> =
-        out.into_iter().map(|part| number(part.trim().trim_start_matches('^'))).collect();
-    Some(within.without(&out?))
+    let mut added = Vec::new();
+    let mut out = BTreeMap::new();
+    for (position, part) in parts.into_iter().enumerate() {
+        if let Some(id) = part.strip_prefix('^') {
+            out.insert(number(id)?, position);
+        } else {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let range = number(first)?..=number(last)?;
+            if range.is_empty() {
+                return None;
+            }
+            added.push((range, position));
+        }
+    }
+    // One that is added again later is in.
+    out.retain(|id, out| !added.iter().any(|(range, added)| added > out && range.contains(id)));
+    let out: Vec<_> = out.into_keys().collect();
+    let list = added.into_iter().map(|(range, _)| range).collect::<IdList>().without(&out);
+    Some(list).filter(|list| !list.is_empty())
+}
+
+/// More parts than this has no list of CPUs or cells.
+const LIST_LIMIT: usize = 4096;
+
+/// A number of virtual CPUs, as C reads an integer: blanks before it, and a sign.
+fn count(text: &str) -> Option<u32> {
+    let text = text.trim_start();
+    decimal(text.strip_prefix('+').unwrap_or(text)).filter(|count| *count > 0)
 }
 
 /// A number as C reads it with base 0: decimal, 0x for hexadecimal, 0 for octal.

@@ -13,8 +13,12 @@ const PROBLEM_SHOWN: usize = 200;
 /// More nodes than this are no domain of libvirt's.
 const NODES_LIMIT: u32 = 200_000;
 
+/// Deeper nesting than this libxml2 refuses, with which libvirt reads (`xmlParserMaxDepth`,
+/// `parserInternals.h`).
+const DEPTH_LIMIT: usize = 256;
+
 /// More attributes than this are no element of libvirt's, and take the parser very long.
-const ATTRIBUTES_LIMIT: usize = 500;
+const ATTRIBUTES_LIMIT: usize = 100;
 
 /// Parses a text.
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, BadDomain> {
@@ -25,7 +29,40 @@ pub(crate) fn parse(text: &str) -> Result<Document<'_>, BadDomain> {
     // No DTD: entities can be made to grow without bound.
     let options =
         ParsingOptions { allow_dtd: false, nodes_limit: NODES_LIMIT, ..Default::default() };
-    Document::parse_with_options(text, options).map_err(|error| not_xml(&error, text))
+    let document =
+        Document::parse_with_options(text, options).map_err(|error| not_xml(&error, text))?;
+    match too_deep(&document) {
+        Some(offset) => {
+            let problem =
+                format!("elements more than {DEPTH_LIMIT} deep, which libvirt does not read");
+            Err(BadDomain::at(text, offset, &problem))
+        }
+        None => Ok(document),
+    }
+}
+
+/// Where elements are nested too deep.
+fn too_deep(document: &Document<'_>) -> Option<usize> {
+    let mut node = document.root_element();
+    let mut depth = 1;
+    loop {
+        if depth > DEPTH_LIMIT {
+            return Some(node.range().start);
+        }
+        if let Some(child) = node.first_element_child() {
+            node = child;
+            depth += 1;
+            continue;
+        }
+        loop {
+            if let Some(next) = node.next_sibling_element() {
+                node = next;
+                break;
+            }
+            node = node.parent_element()?;
+            depth -= 1;
+        }
+    }
 }
 
 /// The `<domain>` of a document, and whether it is a status file of libvirt's.
@@ -65,29 +102,63 @@ fn not_xml(error: &roxmltree::Error, text: &str) -> BadDomain {
 /// The line and column of a place in a text, both from 1; columns count characters.
 #[must_use]
 pub fn line_and_column(text: &str, offset: usize) -> (u32, u32) {
-    let before = text.get(..offset).unwrap_or(text);
-    let last = before.rsplit('\n').next().unwrap_or_default();
-    let count = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
-    (count(before.matches('\n').count()), count(last.chars().count()))
+    lines_and_columns(text, [offset]).into_iter().next().unwrap_or((1, 1))
+}
+
+/// Those of several places, which are in order: the text is gone through once.
+#[must_use]
+pub fn lines_and_columns(text: &str, offsets: impl IntoIterator<Item = usize>) -> Vec<(u32, u32)> {
+    let (mut line, mut column, mut done) = (1_u32, 1_u32, 0);
+    let next = |offset: usize| {
+        let between = text.get(done..offset.max(done)).unwrap_or_default();
+        for c in between.chars() {
+            (line, column) = if c == '\n' {
+                (line.saturating_add(1), 1)
+            } else {
+                (line, column.saturating_add(1))
+            };
+        }
+        done += between.len();
+        (line, column)
+    };
+    offsets.into_iter().map(next).collect()
 }
 
 /// Where an element begins that has too many attributes: each has an equals sign outside of
 /// quotes, between the brackets of its tag.
 fn too_many_attributes(text: &str) -> Option<usize> {
-    let (mut start, mut quote, mut count) = (None, None, 0);
-    for (offset, byte) in text.bytes().enumerate() {
-        match (start, quote, byte) {
-            (_, None, b'<') => (start, count) = (Some(offset), 0),
-            (Some(_), None, b'>') => start = None,
-            (Some(_), None, b'"' | b'\'') => quote = Some(byte),
-            (Some(_), Some(open), byte) if byte == open => quote = None,
-            (Some(tag), None, b'=') => {
-                count += 1;
-                if count > ATTRIBUTES_LIMIT {
-                    return Some(tag);
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('<')) {
+        let tag = at + found;
+        let rest = text.get(tag..).unwrap_or_default();
+        // What is no element may have anything in it.
+        let skipped = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")]
+            .into_iter()
+            .find(|(open, _)| rest.starts_with(open));
+        if let Some((open, close)) = skipped {
+            let inside = rest.get(open.len()..).unwrap_or_default();
+            at =
+                tag + open.len() + inside.find(close).map_or(inside.len(), |end| end + close.len());
+            continue;
+        }
+        let (mut quote, mut count) = (None, 0);
+        at = text.len();
+        for (offset, byte) in rest.bytes().enumerate() {
+            match (quote, byte) {
+                (None, b'>') => {
+                    at = tag + offset + 1;
+                    break;
                 }
+                (None, b'"' | b'\'') => quote = Some(byte),
+                (Some(open), byte) if byte == open => quote = None,
+                (None, b'=') => {
+                    count += 1;
+                    if count > ATTRIBUTES_LIMIT {
+                        return Some(tag);
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     None
@@ -120,16 +191,24 @@ pub(crate) fn children<'a, 'input: 'a>(
 /// The text of an element, comments left out, as libvirt reads it; and where it stands. An
 /// element without text stands for itself.
 pub(crate) fn text_of(node: Node<'_, '_>) -> (String, Range<usize>) {
-    let parts = || node.descendants().filter(Node::is_text);
-    let text: String = parts().filter_map(|part| part.text()).collect();
-    let outside = |part: Node<'_, '_>| part.range();
-    match (parts().next(), parts().next_back()) {
-        (Some(first), Some(last)) if !text.trim().is_empty() => {
-            let range = outside(first).start..outside(last).end;
-            (text, trimmed(node.document().input_text(), range))
-        }
-        _ => (text, start_tag(node)),
-    }
+    let parts = node.descendants().filter(Node::is_text);
+    let text: String = parts.filter_map(|part| part.text()).collect();
+    let span = match content(node) {
+        Some(content) if !text.trim().is_empty() => trimmed(node.document().input_text(), content),
+        _ => start_tag(node),
+    };
+    (text, span)
+}
+
+/// What stands between the tags of an element; `None` where it has but one.
+pub(crate) fn content(node: Node<'_, '_>) -> Option<Range<usize>> {
+    // The parser's range of a text that CDATA parts is that of its first part.
+    let range = node.range();
+    let whole = node.document().input_text().get(range.clone())?;
+    node.first_child().and_then(|first| {
+        let end = range.start + whole.rfind("</")?;
+        Some(first.range().start..end.max(first.range().start))
+    })
 }
 
 /// The value of an attribute, and where it stands within its quotes.

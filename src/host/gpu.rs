@@ -10,6 +10,7 @@ use crate::id_list::IdList;
 use crate::pci::PciAddress;
 use crate::sysfs::{DeviceDir, decimal, number};
 use crate::sysroot::{ReadError, Sysroot};
+use crate::text::{SHOWN, excerpt};
 use crate::warning::Warning;
 
 /// NVIDIA's vendor id.
@@ -46,6 +47,14 @@ pub struct Gpu {
     pub is_there: bool,
     /// What is odd about it.
     pub warnings: Vec<Warning>,
+}
+
+/// The drivers that pass a GPU through.
+const PASSTHROUGH: [&str; 3] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "vfio-pci"];
+
+/// Whether a GPU is bound to a driver that passes it through.
+pub(crate) fn is_passthrough(gpu: &Gpu) -> bool {
+    gpu.driver.name().is_some_and(|name| PASSTHROUGH.contains(&name))
 }
 
 /// What the kernel says of a function's NUMA node.
@@ -91,6 +100,15 @@ impl Driver {
         match self {
             Self::Bound(name) => Some(name),
             Self::Unbound | Self::Unknown => None,
+        }
+    }
+
+    /// What it is, for people.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Bound(name) => format!("driver {}", excerpt(name, SHOWN)),
+            Self::Unbound => "no driver".into(),
+            Self::Unknown => "its driver is not known".into(),
         }
     }
 }

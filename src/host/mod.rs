@@ -17,6 +17,7 @@ mod shape;
 pub(crate) use accounts::Accounts;
 pub(crate) use device_node::dev_path;
 pub use device_node::{Device, Owner};
+pub(crate) use gpu::is_passthrough;
 pub use gpu::{Driver, Gpu, GpuNode};
 pub(crate) use lookup::instead;
 pub use lookup::{NotFound, no_egm};
