@@ -1,11 +1,12 @@
 //! A host, the claims on its regions and what follows from them, brought together for output.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::capacity::Capacity;
 use crate::claims::{Claim, Claims, Sight};
-use crate::host::{Accounts, Host, Needs, Region};
-use crate::sysroot::Sysroot;
+use crate::host::{Accounts, Host, Needs, Region, RegionName};
+use crate::sysroot::{FileKind, Sysroot};
 use crate::warning::Warning;
 
 /// Everything that the commands show of a host.
@@ -16,6 +17,8 @@ pub struct Report {
     pub host: Host,
     /// The claims on its regions.
     pub claims: Claims,
+    /// Other names of their devices, as far as they were looked up.
+    other_names: BTreeMap<PathBuf, RegionName>,
 }
 
 /// A region, the claims on it, and what of it is free.
@@ -56,7 +59,32 @@ impl Report {
                 region.warnings.insert(0, Warning::SeveralHolders { holders });
             }
         }
-        Self { host, claims }
+        Self { host, claims, other_names: BTreeMap::new() }
+    }
+
+    /// Looks whether a path is another name of a region's device: by its number, or as udev knows
+    /// it. Nothing is opened.
+    pub fn look_up(&mut self, root: &Sysroot, path: &Path) {
+        let kind = root.stat(path).map(|stat| stat.kind);
+        let is_its = |region: &&Region| match (&kind, region.device.number) {
+            (Ok(FileKind::CharDevice(found)), Some(number)) => *found == number,
+            // As paths, for which `/dev//egm4` is the same.
+            _ => {
+                let mut links = region.device.links.iter().flatten();
+                region.device.path == path || links.any(|link| link == path)
+            }
+        };
+        let is_other = |region: &&Region| region.device.path.as_os_str() != path.as_os_str();
+        let found = self.host.regions.iter().filter(is_other).find(is_its);
+        if let Some(name) = found.map(|region| region.name.clone()) {
+            self.other_names.insert(path.to_owned(), name);
+        }
+    }
+
+    /// The region of which a path is another name, where that was looked up.
+    #[must_use]
+    pub fn region_by_other_name(&self, path: &Path) -> Option<&Region> {
+        self.host.region(self.other_names.get(path)?)
     }
 
     /// The regions with their claims, in the order of the host.

@@ -1,28 +1,26 @@
 //! The rules of the guest's memory, NUMA cells and virtual CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use super::rules::{CELL_SUM, CELLS, GPU_CELLS, MAX_MEMORY, TOPOLOGY, TOTAL, VCPUS};
-use super::{Findings, Subject};
-use crate::domain::{Cell, Domain};
-use crate::id_list::IdList;
-use crate::text::excerpt;
-
-const SHOWN: usize = 80;
-
-/// More cells than this QEMU does not have.
-const CELLS_LIMIT: usize = 128;
+use super::rules::{
+    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NODE, PATH_CELLS, SIZE,
+    TOPOLOGY, TOTAL, VCPUS,
+};
+use super::{CELLS_LIMIT, Findings, Subject};
+use crate::domain::Domain;
+use crate::text::{SHOWN, excerpt};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
-    check_numbers(domain, findings);
-    check_sums(domain, findings);
-    check_total(domain, findings);
+    let sums = check_sums(domain, findings);
+    check_total(domain, &sums, findings);
     check_vcpus(domain, findings);
     check_gpu_cells(subject, findings);
+    check_distances(subject, findings);
 }
 
-fn check_numbers(domain: &Domain, findings: &mut Findings) {
+pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
     let mut seen = BTreeSet::new();
     for cell in &domain.cells {
         let text = excerpt(&cell.id.text, SHOWN);
@@ -43,74 +41,113 @@ fn check_numbers(domain: &Domain, findings: &mut Findings) {
     }
 }
 
-fn check_sums(domain: &Domain, findings: &mut Findings) {
-    let mut sums: BTreeMap<u32, Option<u64>> = BTreeMap::new();
-    for device in &domain.egm {
-        let Some(id) = device.cell.as_ref().and_then(|cell| cell.value) else { continue };
-        let size = device.size.as_ref().and_then(|size| size.value);
-        let sum = sums.entry(id).or_insert(Some(0));
-        *sum = sum.zip(size).map(|(sum, size)| sum.saturating_add(size.0));
+/// Holds each cell against the sum of its devices; gives the sums, where they mean anything.
+fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
+    let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
+    // Where a device has another fault, its cell's sum is wrong for that.
+    if !findings.has(&[NODE, SIZE, CELLS, CELL_PATHS, PATH_CELLS]) {
+        for device in &domain.egm {
+            let cell = device.cell.as_ref().and_then(|cell| cell.value);
+            let size = device.size.as_ref().and_then(|size| size.value);
+            if let Some((cell, size)) = cell.zip(size) {
+                let sum = sums.entry(cell).or_default();
+                *sum = sum.saturating_add(size.0);
+            }
+        }
     }
     for cell in &domain.cells {
-        let sum = cell.id.value.and_then(|id| sums.get(&id).copied());
-        let (Some(memory), Some(Some(sum))) = (&cell.memory, sum) else {
-            check_memory(cell, findings);
-            continue;
-        };
-        if memory.value.is_none_or(|memory| memory.0 != sum) {
-            let has =
-                memory.value.map_or(format!("`{}`", excerpt(&memory.text, SHOWN)), |memory| {
-                    format!("{} KiB", memory.0 >> 10)
-                });
-            let sum = sum >> 10;
-            let message = format!("the cell has {has}, its EGM devices {sum} KiB");
-            findings
-                .add(CELL_SUM, &memory.span, message)
-                .help(format!("memory='{sum}' unit='KiB'"));
+        let sum = cell.id.value.and_then(|id| sums.get(&id));
+        match (&cell.memory, sum.map(|sum| sum >> 10)) {
+            (None, _) => {
+                let finding = findings.add(CELL_SUM, &cell.span, "a cell without memory");
+                finding.help("memory='0'");
+            }
+            (Some(memory), sum) => {
+                let help = sum
+                    .map_or("a number of KiB".into(), |sum| format!("memory='{sum}' unit='KiB'"));
+                match memory.value.map(|memory| memory.0 >> 10) {
+                    None => {
+                        let message = not_a_size(&memory.text);
+                        findings.add(CELL_SUM, &memory.span, message).help(help);
+                    }
+                    Some(has) if sum.is_some_and(|sum| sum != has) => {
+                        let sum = sum.unwrap_or_default();
+                        let message = format!("the cell has {has} KiB, its EGM devices {sum} KiB");
+                        findings.add(CELL_SUM, &memory.span, message).help(help);
+                    }
+                    Some(_) => {}
+                }
+            }
         }
     }
+    sums
 }
 
-fn check_memory(cell: &Cell, findings: &mut Findings) {
-    match &cell.memory {
-        None => {
-            findings.add(CELL_SUM, &cell.span, "a cell without memory").help("memory='0'");
-        }
-        Some(memory) if memory.value.is_none() => {
-            let message = format!("`{}` is not a size", excerpt(&memory.text, SHOWN));
-            findings.add(CELL_SUM, &memory.span, message);
-        }
-        Some(_) => {}
-    }
+/// That a text is not a size, for a number or its unit.
+pub(super) fn not_a_size(text: &str) -> String {
+    format!("`{}` is no size or unit that libvirt reads", excerpt(text, SHOWN))
 }
 
-fn check_total(domain: &Domain, findings: &mut Findings) {
-    let mut cells = domain.cells.iter().map(|cell| Some(cell.memory.as_ref()?.value?.0));
+/// Holds the domain against the sum of its cells, as they should be.
+fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findings) {
+    let mut cells = domain.cells.iter().map(|cell| {
+        let right = cell.id.value.and_then(|id| sums.get(&id).copied());
+        right.or_else(|| Some(cell.memory.as_ref()?.value?.0))
+    });
     let sum = cells.try_fold(0, |sum: u64, memory| Some(sum.saturating_add(memory?)));
     let sum = sum.filter(|_| !domain.cells.is_empty());
-    let span = domain.memory.as_ref().map_or(&domain.span, |memory| &memory.span);
+    let others = domain.other_memory.iter().map(|device| device.counts().0);
+    let others = others.fold(0, u64::saturating_add);
+    let sum = sum.map(|sum| sum.saturating_add(others));
     let memory = domain.memory.as_ref().and_then(|memory| memory.value);
-    if let Some(sum) = sum
-        && memory.is_none_or(|memory| memory.0 != sum)
-    {
-        let has = memory.map_or("no <memory>".into(), |memory| format!("{} KiB", memory.0 >> 10));
-        let sum = sum >> 10;
-        let message = format!("the domain has {has}, its cells {sum} KiB");
-        findings.add(TOTAL, span, message).help(format!("<memory unit='KiB'>{sum}</memory>"));
+    let help = sum.map(|sum| format!("<memory unit='KiB'>{}</memory>", sum >> 10));
+    let wrong = match (&domain.memory, sum) {
+        (None, _) => Some((&domain.span, "a domain without <memory>".to_owned())),
+        (Some(found), _) if memory.is_none() => Some((&found.span, not_a_size(&found.text))),
+        (Some(found), Some(sum)) if memory.is_some_and(|memory| memory.0 != sum) => {
+            let what = if others > 0 { "cells and memory devices" } else { "cells" };
+            let has = memory.map_or(0, |memory| memory.0 >> 10);
+            let message = format!("the domain has {has} KiB, its {what} {} KiB", sum >> 10);
+            Some((&found.span, message))
+        }
+        _ => None,
+    };
+    if let Some((span, message)) = wrong {
+        findings.add(TOTAL, span, message).help = help;
     }
-    if let (Some(maximum), Some(memory)) = (&domain.max_memory, memory)
-        && maximum.value.is_none_or(|maximum| maximum < memory)
-    {
-        let message = format!("the domain has {} KiB", memory.0 >> 10);
-        findings.add(MAX_MEMORY, &maximum.span, message).help("as much or more");
+    if let (Some(maximum), Some(memory)) = (&domain.max_memory, memory) {
+        let message = match maximum.value {
+            None => not_a_size(&maximum.text),
+            Some(maximum) if maximum < memory => {
+                format!(
+                    "{} KiB at most, and the domain has {} KiB",
+                    maximum.0 >> 10,
+                    memory.0 >> 10
+                )
+            }
+            Some(_) => return,
+        };
+        findings.add(MAX_MEMORY, &maximum.span, message).help("as much as <memory>, or more");
     }
 }
 
 fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     // Without <vcpu> there is one.
     let count = domain.vcpus.as_ref().map_or(Some(1), |vcpus| vcpus.value);
-    let Some(count) = count else { return };
-    let mut seen = IdList::default();
+    let Some(count) = count else {
+        if let Some(vcpus) = &domain.vcpus {
+            let message = format!("`{}` is no number of CPUs", excerpt(&vcpus.text, SHOWN));
+            findings.add(VCPUS, &vcpus.span, message).help("1 or more");
+        }
+        return;
+    };
+    let last = count.saturating_sub(1);
+    for id in domain.vcpu_ids.iter().filter(|id| id.value.is_none_or(|id| id > last)) {
+        let message = format!("CPU {} of {count} virtual CPUs", excerpt(&id.text, SHOWN));
+        findings.add(VCPUS, &id.span, message).help(format!("0 to {last}"));
+    }
+    // The CPUs of the cells before: the first of each range, and the last.
+    let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for cell in &domain.cells {
         let Some(cpus) = &cell.cpus else { continue };
         let Some(list) = &cpus.value else {
@@ -118,22 +155,22 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
             findings.add(VCPUS, &cpus.span, message).help("a list such as 0-3,8");
             continue;
         };
-        if let Some(last) = list.last().filter(|last| *last >= count) {
-            let message = format!("CPU {last} of {count} virtual CPUs");
-            findings
-                .add(VCPUS, &cpus.span, message)
-                .help(format!("0 to {}", count.saturating_sub(1)));
-        } else if let Some(twice) = list.first_common(&seen) {
+        let is_seen = |range: &RangeInclusive<u32>| {
+            let before = seen.range(..=range.end()).next_back();
+            before
+                .filter(|(_, end)| *end >= range.start())
+                .map(|(start, _)| *start.max(range.start()))
+        };
+        if let Some(beyond) = list.last().filter(|id| *id > last) {
+            let message = format!("CPU {beyond} of {count} virtual CPUs");
+            findings.add(VCPUS, &cpus.span, message).help(format!("0 to {last}"));
+        } else if let Some(twice) = list.ranges().iter().find_map(is_seen) {
             findings.add(VCPUS, &cpus.span, format!("CPU {twice} is in another cell, too"));
         }
-        seen = seen.with(list);
+        seen.extend(list.ranges().iter().map(|range| (*range.start(), *range.end())));
     }
-    if let Some(topology) = &domain.topology
-        && topology.value != Some(count)
-    {
-        let makes = topology
-            .value
-            .map_or("more CPUs than there are".into(), |product| format!("{product} CPUs"));
+    if let Some(topology) = domain.topology.as_ref().filter(|it| it.cpus != Some(count)) {
+        let makes = topology.cpus.map_or("no number of CPUs".into(), |cpus| format!("{cpus} CPUs"));
         let message = format!("<topology> makes {makes}, <vcpu> says {count}");
         findings.add(TOPOLOGY, &topology.span, message);
     }
@@ -163,6 +200,15 @@ fn check_gpu_cells(subject: &Subject<'_>, findings: &mut Findings) {
         }
         if let Some(wrong) = wrong {
             findings.add(GPU_CELLS, &nodeset.span, wrong);
+        }
+    }
+}
+
+fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
+    for (sibling, _) in subject.domain.cells.iter().flat_map(|cell| &cell.distances) {
+        if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
+            let message = format!("the guest has no NUMA cell `{}`", excerpt(&sibling.text, SHOWN));
+            findings.add(DISTANCES, &sibling.span, message);
         }
     }
 }

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::cells::not_a_size;
+use super::policy::report_shifted;
 use super::rules::{
-    ACCESS, ALIAS_LASTS, ALIAS_TWICE, CELL_PATHS, NO_HOSTDEV, NO_PCI, NODE, PATH, PATH_CELLS,
-    PCI_DEV, SIZE, TWO_DEVICES,
+    ACCESS, ALIAS_LASTS, ALIAS_TWICE, CELL_PATHS, CELLS, NO_HOSTDEV, NO_PCI, NODE, PATH,
+    PATH_CELLS, PCI_DEV, SIZE, TWO_DEVICES,
 };
 use super::{Findings, Rule, Subject};
-use crate::domain::{Domain, EgmDevice, Value};
-use crate::plan::is_lasting;
-use crate::text::excerpt;
+use crate::domain::{Domain, EgmDevice, Value, is_lasting_alias};
+use crate::text::{SHOWN, excerpt};
 use crate::units::Bytes;
-
-const SHOWN: usize = 80;
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
@@ -30,7 +29,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     report_second(domain.aliases.iter(), ALIAS_TWICE, findings, |name| {
         format!("a second device with the alias `{name}`")
     });
-    check_pairs(domain, findings);
+    check_pairs(subject, findings);
 }
 
 fn check_path(device: &EgmDevice, findings: &mut Findings) {
@@ -76,9 +75,12 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
             Some(_) => {}
         },
     }
-    if !is_lasting(&alias.text) {
+    if !is_lasting_alias(&alias.text) {
         let message = format!("libvirt does not keep the alias `{name}`");
-        let help = format!("`ua-{}`, here and in the <hostdev>", name.trim_start_matches("ua-"));
+        let rest = alias.text.trim_start_matches("ua-");
+        let good = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let rest: String = rest.chars().take(SHOWN).map(good).collect();
+        let help = format!("`ua-{rest}`, here and in the <hostdev>");
         findings.add(ALIAS_LASTS, &alias.span, message).help(help);
     }
 }
@@ -89,17 +91,18 @@ fn check_size(device: &EgmDevice, findings: &mut Findings) {
         finding.help("<size unit='KiB'>8388608</size>");
         return;
     };
-    let text = excerpt(&size.text, SHOWN);
     match size.value {
         None => findings
-            .add(SIZE, &size.span, format!("`{text}` is not a size"))
-            .help("a number, in the unit of the attribute `unit` (KiB where there is none)"),
+            .add(SIZE, &size.span, not_a_size(&size.text))
+            .help("a whole number, in the unit of the attribute `unit` (KiB where there is none)"),
         Some(Bytes(0)) => {
             findings.add(SIZE, &size.span, "an EGM device without memory");
         }
         Some(Bytes(bytes)) if bytes % (1 << 20) != 0 => {
             let below = (bytes >> 20) << 10;
-            let help = format!("{below} or {} KiB", below + 1024);
+            let above = below.saturating_add(1024);
+            let help = if below == 0 { String::new() } else { format!("{below} or ") };
+            let help = format!("{help}{above} KiB");
             let message = format!("{bytes} bytes are not whole MiB");
             findings.add(SIZE, &size.span, message).help(help);
         }
@@ -125,24 +128,29 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
         finding.help("<node>0</node>, the guest NUMA cell that it backs");
         return;
     };
+    // Numbers that are wrong themselves lead nowhere; and where there are no cells, it is said once.
+    if findings.has(&[CELLS]) || (ids.is_empty() && findings.has(&[NODE])) {
+        return;
+    }
     if cell.value.is_none_or(|id| !ids.contains_key(&id)) {
         let message = format!("the guest has no NUMA cell `{}`", excerpt(&cell.text, SHOWN));
         let help = match (ids.keys().next(), ids.keys().next_back()) {
             (Some(first), Some(last)) if first == last => format!("it has cell {first} only"),
             (Some(first), Some(last)) => format!("it has the cells {first} to {last}"),
-            _ => "<cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
+            _ => "it has none: <cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
         };
         findings.add(NODE, &cell.span, message).help(help);
     }
 }
 
 /// Paths and cells are one to one.
-fn check_pairs(domain: &Domain, findings: &mut Findings) {
+fn check_pairs(subject: &Subject<'_>, findings: &mut Findings) {
     let mut paths: BTreeMap<u32, &str> = BTreeMap::new();
     let mut cells: BTreeMap<&str, u32> = BTreeMap::new();
-    for device in &domain.egm {
+    for device in &subject.domain.egm {
         let (Some(path), Some(cell)) = (&device.path, &device.cell) else { continue };
-        let Some(id) = cell.value else { continue };
+        let id = cell.value.filter(|id| subject.cells.contains_key(id));
+        let Some(id) = id.filter(|_| path.text.starts_with('/')) else { continue };
         let shown = |path: &str| excerpt(path, SHOWN);
         let first = *paths.entry(id).or_insert(&path.text);
         if first != path.text {
@@ -169,6 +177,20 @@ fn report_second<'a>(
     for value in values.filter(|value| !value.text.is_empty()) {
         if !seen.insert(&value.text) {
             findings.add(rule, &value.span, message(&excerpt(&value.text, SHOWN)));
+        }
+    }
+}
+
+/// Without a host: no Grace host has GPUs in domain 0, and none of their slots is other than 0.
+pub(super) fn check_shifted(subject: &Subject<'_>, findings: &mut Findings) {
+    for device in &subject.domain.egm {
+        let address = subject.hostdev(device).and_then(|hostdev| hostdev.address.as_ref());
+        let Some((found, address)) = address.and_then(|found| Some((found, found.value?))) else {
+            continue;
+        };
+        let meant = address.shifted().filter(|meant| meant.domain() > 0 && meant.bus() > 0);
+        if let Some(meant) = meant {
+            report_shifted(found, address, meant, findings);
         }
     }
 }

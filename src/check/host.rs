@@ -2,81 +2,238 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{BEYOND, NO_GPU, NOT_A_REGION, OTHER_REGION};
+use super::policy::{in_xml, report_shifted};
+use super::rules::{
+    BEYOND, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION, PARTIAL, PINNING,
+    SUSPECTED, TRAY,
+};
 use super::{Findings, Subject};
-use crate::domain::EgmDevice;
-use crate::host::{Host, Region, instead};
+use crate::claims::{Claim, Owner};
+use crate::domain::{EgmDevice, Value};
+use crate::host::{Gpu, Region, RegionName, is_passthrough};
+use crate::id_list::IdList;
+use crate::pci::PciAddress;
 use crate::report::Report;
-use crate::text::excerpt;
+use crate::text::{SHOWN, excerpt};
+use crate::warning::Warning;
 
-const SHOWN: usize = 80;
+/// GB200, GB300 and its variant: trays whose GPUs belong together.
+const BLACKWELL: [u16; 3] = [0x2941, 0x31c2, 0x31c3];
+
+/// What of a region a domain has.
+struct Use<'a> {
+    region: &'a Region,
+    /// The path of its first device.
+    path: &'a Value<String>,
+    gpus: BTreeSet<PciAddress>,
+    cells: BTreeSet<u32>,
+    size: u64,
+}
 
 pub(super) fn check(subject: &Subject<'_>, report: &Report, findings: &mut Findings) {
-    let host = &report.host;
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut uses: BTreeMap<&RegionName, Use<'_>> = BTreeMap::new();
+    // Whether of every device region and GPU are known: else nobody can say which are missing.
+    let mut all_known = true;
     for device in &subject.domain.egm {
-        let Some(path) = &device.path else { continue };
-        let Some(region) = region_of(host, &path.text) else {
-            let regions: Vec<_> =
-                host.regions.iter().map(|region| region.device.path.to_string_lossy()).collect();
-            let message = format!("{} is no EGM region of this host", excerpt(&path.text, SHOWN));
-            let finding = findings.add(NOT_A_REGION, &path.span, message);
-            if !regions.is_empty() {
-                finding.help(format!("this host has {}", regions.join(", ")));
-            }
+        let path = device.path.as_ref().filter(|path| path.text.starts_with('/'));
+        let region = path.and_then(|path| Some((path, region_of(report, path, findings)?)));
+        let Some((path, region)) = region else {
+            all_known = false;
             continue;
         };
-        check_gpu(subject, host, region, device, findings);
-        let Some(size) = &device.size else { continue };
-        let sum = sums.entry(&path.text).or_default();
-        let before = *sum;
-        *sum = sum.saturating_add(size.value.map_or(0, |size| size.0));
-        if let Some(all) = region.size.filter(|all| *sum > all.0) {
-            let left = all.0.saturating_sub(before) >> 10;
-            let message = format!(
-                "{} has {} KiB, and its devices {} KiB",
-                region.name,
-                all.0 >> 10,
-                *sum >> 10
-            );
-            findings.add(BEYOND, &size.span, message).help(format!("{left} KiB, or less"));
+        let used = uses.entry(&region.name).or_insert_with(|| Use {
+            region,
+            path,
+            gpus: BTreeSet::new(),
+            cells: BTreeSet::new(),
+            size: 0,
+        });
+        used.cells.extend(device.cell.as_ref().and_then(|cell| cell.value));
+        match check_gpu(subject, report, region, device, findings) {
+            Some(gpu) => {
+                all_known &= used.gpus.insert(gpu);
+                check_size(used, device, findings);
+            }
+            None => all_known = false,
         }
+    }
+    check_other_hostdevs(subject, report, findings);
+    for used in uses.values() {
+        if all_known {
+            check_peers(used, findings);
+        }
+        check_claims(subject, report, used, findings);
+        check_pins(subject, report, used, findings);
+    }
+    if all_known {
+        check_tray(report, &uses, findings);
     }
 }
 
-fn region_of<'a>(host: &'a Host, path: &str) -> Option<&'a Region> {
-    host.regions.iter().find(|region| region.device.path.as_os_str() == path)
+/// The region that a path is that of: by its own name only.
+fn region_of<'a>(
+    report: &'a Report,
+    path: &Value<String>,
+    findings: &mut Findings,
+) -> Option<&'a Region> {
+    let regions = &report.host.regions;
+    let own = regions.iter().find(|region| region.device.path.as_os_str() == path.text.as_str());
+    if own.is_some() {
+        return own;
+    }
+    let shown = excerpt(&path.text, SHOWN);
+    let other = report.region_by_other_name(path.text.as_ref());
+    if let Some(region) = other {
+        let message = format!("{shown} is another name of {}", region.name);
+        let finding = findings.add(OTHER_NAME, &path.span, message);
+        finding.help(format!("<path>{}</path>", region.device.path.display()));
+        return other;
+    }
+    let finding =
+        findings.add(NOT_A_REGION, &path.span, format!("{shown} is no EGM region of this host"));
+    if !regions.is_empty() {
+        let known: Vec<_> =
+            regions.iter().map(|region| region.device.path.to_string_lossy()).collect();
+        finding.help(format!("this host has {}", known.join(", ")));
+    }
+    None
 }
 
+/// The GPU of a device, where it is one of the region's.
 fn check_gpu(
     subject: &Subject<'_>,
-    host: &Host,
+    report: &Report,
     region: &Region,
     device: &EgmDevice,
     findings: &mut Findings,
-) {
-    let Some(alias) = &device.pci_dev else { return };
-    let hostdev = subject.hostdev(device);
-    let Some(found) = hostdev.and_then(|hostdev| hostdev.address.as_ref()) else { return };
-    let Some(address) = found.value else { return };
-    if region.gpus.iter().any(|gpu| gpu.address == address) {
-        return;
+) -> Option<PciAddress> {
+    let alias = device.pci_dev.as_ref()?;
+    let found = subject.hostdev(device)?.address.as_ref()?;
+    let address = found.value?;
+    if let Some(gpu) = region.gpus.iter().find(|gpu| gpu.address == address) {
+        check_driver(gpu, found, findings);
+        return Some(address);
     }
-    let own = region.gpus.iter().map(|gpu| gpu.address);
-    let Some((_, other)) = host.gpu(address) else {
-        let message = format!("this host has no GPU {address}");
-        let known: BTreeSet<_> = own.collect();
-        let finding = findings.add(NO_GPU, &found.span, message);
-        if !known.is_empty() {
-            let help = instead(address, &known);
-            finding.help(help.trim_start_matches("; "));
+    let Some((_, other)) = report.host.gpu(address) else {
+        let known: BTreeSet<_> = region.gpus.iter().map(|gpu| gpu.address).collect();
+        let finding = findings.add(NO_GPU, &found.span, format!("this host has no GPU {address}"));
+        match address.nearest(&known) {
+            Some(meant) => finding.help(format!("did you mean {}?", in_xml(meant))),
+            None => {
+                let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+                finding.help(format!("{} has {}", region.name, known.join(", ")));
+            }
         }
-        return;
+        return None;
     };
     let belongs = other.map_or("no region".into(), |other| other.name.to_string());
     let message = format!("GPU {address} belongs to {belongs}, not to {}", region.name);
     let finding = findings.add(OTHER_REGION, &alias.span, message);
     if let Some(other) = other {
         finding.help(format!("<path>{}</path>", other.device.path.display()));
+    }
+    None
+}
+
+fn check_driver(gpu: &Gpu, found: &Value<PciAddress>, findings: &mut Findings) {
+    if !is_passthrough(gpu) {
+        let driver = gpu.driver.in_words();
+        let message = format!("GPU {} is not bound for passthrough ({driver})", gpu.address);
+        findings.add(DRIVER, &found.span, message).help("bind it to nvgrace_gpu_vfio_pci");
+    }
+}
+
+fn check_size(used: &mut Use<'_>, device: &EgmDevice, findings: &mut Findings) {
+    let Some(size) = &device.size else { return };
+    let before = used.size;
+    used.size = before.saturating_add(size.value.map_or(0, |size| size.0));
+    if let Some(all) = used.region.size.filter(|all| used.size > all.0) {
+        let left = all.0.saturating_sub(before) >> 10;
+        let name = &used.region.name;
+        let sum = used.size >> 10;
+        let message = format!("{name} has {} KiB, and its devices {sum} KiB", all.0 >> 10);
+        findings.add(BEYOND, &size.span, message).help(format!("{left} KiB, or less"));
+    }
+}
+
+/// The other `<hostdev>`: one that the host does not have may be a GPU of it, written wrongly.
+fn check_other_hostdevs(subject: &Subject<'_>, report: &Report, findings: &mut Findings) {
+    let of_egm: BTreeSet<_> =
+        subject.domain.egm.iter().filter_map(|device| subject.hostdev(device)?.pci()).collect();
+    let known: BTreeSet<_> = report.host.gpus().map(|(gpu, _)| gpu.address).collect();
+    for hostdev in &subject.domain.hostdevs {
+        let Some((found, address)) = hostdev.address.as_ref().zip(hostdev.pci()) else { continue };
+        if let Some(meant) = address.shifted().filter(|meant| known.contains(meant))
+            && !known.contains(&address)
+            && !of_egm.contains(&address)
+        {
+            report_shifted(found, address, meant, findings);
+        }
+    }
+}
+
+fn check_peers(used: &Use<'_>, findings: &mut Findings) {
+    let region = used.region;
+    let missing: Vec<_> = region
+        .gpus
+        .iter()
+        .filter(|gpu| !used.gpus.contains(&gpu.address))
+        .map(|gpu| gpu.address.to_string())
+        .collect();
+    if !missing.is_empty() {
+        let list = missing.join(", GPU ");
+        let message = format!("GPU {list} of {} is not in this domain", region.name);
+        findings.add(PARTIAL, &used.path.span, message).help("every GPU of the region, or none");
+    }
+    for warning in &region.warnings {
+        if matches!(warning, Warning::SuspectedPeer { .. }) {
+            findings.add(SUSPECTED, &used.path.span, format!("{}: {warning}", region.name));
+        }
+    }
+}
+
+fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
+    let own = Owner::Domain(&subject.domain.name);
+    let claims = report.claims.of(&used.region.name).iter();
+    let holders = claims.filter(|claim| claim.is_held() && claim.owner() != own);
+    let holders: Vec<_> = holders.map(|claim| excerpt(&Claim::label(claim), SHOWN)).collect();
+    if !holders.is_empty() {
+        let message = format!("{} is in use by {}", used.region.name, holders.join(", "));
+        findings.add(HELD, &used.path.span, message);
+    }
+}
+
+/// The CPUs on which the cells' virtual CPUs run are those of the region's node.
+fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
+    let Some(node) = used.region.numa_node else { return };
+    let topology = report.host.topology.nodes.get(&node);
+    let Some(local) = topology.and_then(|node| node.cpus.as_ref()) else { return };
+    let cells = used.cells.iter().filter_map(|id| subject.cells.get(id));
+    let cpus: IdList = cells
+        .filter_map(|cell| cell.cpus.as_ref()?.value.clone())
+        .fold(IdList::default(), |all, cpus| all.with(&cpus));
+    for pin in &subject.domain.pins {
+        let Some((vcpu, on)) = pin.vcpu.zip(pin.cpus.value.as_ref()) else { continue };
+        if let Some(far) = on.first_beyond(local).filter(|_| cpus.contains(vcpu)) {
+            let name = &used.region.name;
+            let message =
+                format!("virtual CPU {vcpu} runs on CPU {far}, and {name} is on NUMA node {node}");
+            findings.add(PINNING, &pin.cpus.span, message).help(format!("CPUs {local}"));
+        }
+    }
+}
+
+fn check_tray(report: &Report, uses: &BTreeMap<&RegionName, Use<'_>>, findings: &mut Findings) {
+    let Some(first) = uses.values().next() else { return };
+    let is_blackwell = |gpu: &Gpu| gpu.device_id.is_some_and(|id| BLACKWELL.contains(&id));
+    let mut others = Vec::new();
+    for region in &report.host.regions {
+        if !uses.contains_key(&region.name) && region.gpus.iter().any(is_blackwell) {
+            others.push(region.name.as_str());
+        }
+    }
+    if !others.is_empty() && first.region.gpus.iter().any(is_blackwell) {
+        let message = format!("the GPUs of {} are not in this domain", others.join(", "));
+        findings.add(TRAY, &first.path.span, message).help("all GPUs of the host");
     }
 }

@@ -2,7 +2,10 @@
 
 mod cells;
 mod devices;
+#[cfg(feature = "cli")]
+pub mod grammar;
 mod host;
+mod policy;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -10,6 +13,7 @@ use std::ops::Range;
 
 use crate::domain::{Cell, Domain, EgmDevice, Hostdev};
 use crate::report::Report;
+pub(crate) use rules::{CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
 pub use rules::{RULES, Rule, Severity};
 
 /// Something in a domain that breaks a rule.
@@ -22,7 +26,7 @@ pub struct Finding {
     pub span: Range<usize>,
     /// What is wrong.
     pub message: String,
-    /// What would be right.
+    /// What to do, or what would be right.
     pub help: Option<String>,
 }
 
@@ -55,6 +59,11 @@ impl<'a> Subject<'a> {
 struct Findings(Vec<Finding>);
 
 impl Findings {
+    /// Whether one of these rules was broken: then what follows from that need not be told.
+    fn has(&self, rules: &[Rule]) -> bool {
+        self.0.iter().any(|finding| rules.contains(&finding.rule))
+    }
+
     fn add(&mut self, rule: Rule, span: &Range<usize>, message: impl Into<String>) -> &mut Finding {
         let finding = Finding { rule, span: span.clone(), message: message.into(), help: None };
         let index = self.0.len();
@@ -70,6 +79,9 @@ impl Finding {
         self.help = Some(help.into());
     }
 }
+
+/// More cells than this QEMU does not have (`MAX_NODES`, `include/sysemu/numa.h`).
+pub(crate) const CELLS_LIMIT: usize = 128;
 
 /// Holds a domain against every rule; those of the host where there is one. In the order of the
 /// source.
@@ -94,12 +106,16 @@ impl Finding {
 #[must_use]
 pub fn check(domain: &Domain, report: Option<&Report>) -> Vec<Finding> {
     let mut findings = Findings::default();
+    policy::check_forms(domain, &mut findings);
     if !domain.egm.is_empty() {
         let subject = Subject::of(domain);
+        cells::check_numbers(domain, &mut findings);
         devices::check(&subject, &mut findings);
         cells::check(&subject, &mut findings);
-        if let Some(report) = report {
-            host::check(&subject, report, &mut findings);
+        policy::check(&subject, &mut findings);
+        match report {
+            Some(report) => host::check(&subject, report, &mut findings),
+            None => devices::check_shifted(&subject, &mut findings),
         }
     }
     let mut findings = findings.0;

@@ -29,9 +29,16 @@ pub struct Rule {
     pub source: &'static str,
 }
 
+impl Rule {
+    /// Whether it is about what this host has.
+    pub(crate) fn is_of_host(&self) -> bool {
+        self.code > GRAMMAR.code
+    }
+}
+
 macro_rules! rules {
     ($($name:ident = $code:literal $severity:ident $title:literal $explanation:literal $source:literal;)*) => {
-        $(pub(super) const $name: Rule = Rule {
+        $(pub(crate) const $name: Rule = Rule {
             code: $code,
             severity: Severity::$severity,
             title: $title,
@@ -103,7 +110,7 @@ rules! {
         "libvirt qemuDomainAlignMemorySizes, src/qemu/qemu_domain.c";
     CELLS = "EGM015" Error
         "The guest's cells are numbered 0, 1, .. without a gap"
-        "libvirt refuses others."
+        "libvirt refuses others. QEMU has 128 at most."
         "libvirt virDomainNumaDefParseXML, src/conf/numa_conf.c";
     MAX_MEMORY = "EGM016" Error
         "<maxMemory> is not less than <memory>"
@@ -121,6 +128,54 @@ rules! {
         "The cells in a GPU's <acpi nodeset> exist, are empty and are its alone"
         "The guest puts the GPU's own memory there, in up to eight parts."
         "NVIDIA libvirt; QEMU acpi-generic-initiator";
+    TWO_HOSTDEVS = "EGM020" Error
+        "No two <hostdev> are the same PCI function"
+        "libvirt gives a function to a guest once."
+        "libvirt virHostdevPreparePCIDevices, src/hypervisor/virhostdev.c";
+    DISTANCES = "EGM021" Error
+        "The cells in <distances> exist"
+        "libvirt refuses a distance to a cell that the guest does not have."
+        "libvirt virDomainNumaDefNodeDistanceParseXML, src/conf/numa_conf.c";
+    SHIFTED = "EGM022" Warning
+        "A GPU's address has its domain in `domain`"
+        "0009:01:00.0 is domain 0x0009, bus 0x01, slot 0x00. It is often written as domain 0x0000, bus 0x09, slot 0x01: another function, which no Grace host has."
+        "the PCI domains of Grace hosts: 0008, 0009, 0018, ..";
+    HUGE_PAGES = "EGM023" Warning
+        "Memory from an EGM device has no <hugepages>"
+        "The region's driver maps the memory by itself. Huge pages would be set aside on the host for nothing, or the domain would not start."
+        "libvirt RFC v3; src/qemu/qemu_validate.c";
+    ALLOCATION = "EGM024" Warning
+        "Memory is allocated at the start: <allocation mode='immediate'/>"
+        "QEMU then maps all of the region when the guest starts, and says what it lacks at once."
+        "libvirt RFC v3, `prealloc`";
+    OBSOLETE = "EGM025" Warning
+        "EGM is written as <memory model='egm'>"
+        "<acpiEgmMemory> is the form of the first series of July 2025, which libvirt has given up; it drops the element without a word."
+        "libvirt RFC v1";
+    MACHINE = "EGM026" Warning
+        "EGM is for aarch64 guests on the machine type `virt`"
+        "QEMU's acpi-egm-memory is made for these only."
+        "QEMU hw/arm/virt-acpi-build.c";
+    OTHER_MEMORY = "EGM027" Warning
+        "All memory of the guest is EGM"
+        "Other memory devices and other cells with memory are ordinary memory of the host, of which a Grace host with EGM has little, and which a GPU reaches slowly."
+        "NVIDIA, platform policy";
+    COMMAND_LINE = "EGM028" Warning
+        "EGM is not given to QEMU past libvirt"
+        "libvirt writes the memory backends and the NUMA nodes of the cells itself, and what <qemu:arg> adds comes on top: a second node of the same number is an error. Nor does libvirt open the device to QEMU."
+        "libvirt src/qemu/qemu_command.c";
+    UNEVEN = "EGM029" Warning
+        "The GPUs of one region have equal shares of it"
+        "The guest's driver expects what the firmware of a real host gives: the region divided by its GPUs."
+        "NVIDIA, platform policy; KubeVirt";
+    NAME = "EGM030" Error
+        "A domain has a name"
+        "libvirt refuses one without."
+        "libvirt src/conf/domain_conf.c";
+    GRAMMAR = "EGM090" Error
+        "The domain is one by libvirt's grammar, with EGM"
+        "The grammar is that of the libvirt installed here, and schema/egm-domain-nvidia.rng for EGM. libvirt drops some of what it does not know without a word, and refuses other."
+        "libvirt, /usr/share/libvirt/schemas";
     NOT_A_REGION = "EGM101" Error
         "The path is an EGM region of this host"
         "QEMU cannot open what is not there."
@@ -137,4 +192,32 @@ rules! {
         "The devices of a region fit into it"
         "The driver maps no more than there is."
         "this host's egm_size";
+    OTHER_NAME = "EGM105" Error
+        "The path is the region's own, not another name of it"
+        "libvirt joins the devices of one region by the text of the path; links are for people."
+        "libvirt RFC v3, src/qemu/qemu_command.c";
+    PARTIAL = "EGM106" Warning
+        "The guest has every GPU of a region that it has memory of"
+        "Nobody else can have the rest of the region, or use the GPU's EGM."
+        "NVIDIA, platform policy; KubeVirt";
+    TRAY = "EGM107" Warning
+        "On a Grace Blackwell host the guest has all EGM GPUs"
+        "The GPUs of a tray are one NVLink domain, which is given to one guest."
+        "NVIDIA, platform policy";
+    HELD = "EGM108" Warning
+        "Nobody else has the region"
+        "A region belongs to one virtual machine at a time. With the older drivers two would share the same memory, with the newer ones the second does not start."
+        "this host's /proc and libvirt";
+    DRIVER = "EGM109" Warning
+        "The GPU is bound to a driver that passes it through"
+        "libvirt binds it when the guest starts, if it is free by then; a GPU that the host uses is not."
+        "this host's /sys/bus/pci/devices";
+    SUSPECTED = "EGM110" Warning
+        "The region names all of its GPUs"
+        "Some drivers list only GPUs that are bound to them. With another one, shares are smaller."
+        "this host's /sys/bus/pci/devices";
+    PINNING = "EGM111" Warning
+        "The virtual CPUs of a cell run where its memory is"
+        "A region is memory of one socket. From the CPUs of another each access is slower."
+        "this host's /sys/devices/system/node";
 }

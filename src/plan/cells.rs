@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Objection, Placement, PlannedCell, Request, Rest};
+use crate::check::CELLS_LIMIT;
 use crate::domain::{Domain, EgmDevice};
 use crate::units::Bytes;
-
-/// The most NUMA nodes that a guest can have (`MAX_NODES`, QEMU's `include/sysemu/numa.h`).
-const CELLS_LIMIT: usize = 128;
 
 /// Gives each region of a plan a cell: the one asked for, the one it backs already, or the first
 /// that is left.
@@ -52,11 +50,20 @@ pub(super) fn assign(
         let asked = request.guest_nodes.iter().rev();
         let asked = asked.filter(|node| node.region.as_ref().is_none_or(|name| name == region));
         let asked = asked.map(|node| node.cell).next();
+        // By its path, or by the GPU of a device that has another one.
         let backed = || {
+            let is_its = |device: &&EgmDevice| {
+                device.path.as_ref().is_some_and(|found| found.text == *path)
+                    || placements.iter().any(|it| it.region == *region && it.is_of(device))
+            };
             let devices = domain.into_iter().flat_map(|domain| &domain.egm);
-            devices.filter_map(rest_cell).find(|it| it.path == path).map(|it| it.cell)
+            devices.filter(is_its).find_map(|device| device.cell.as_ref()?.value)
         };
         let Some(cell) = asked.or_else(backed) else { continue };
+        if usize::try_from(cell).map_or(true, |cell| cell >= CELLS_LIMIT) {
+            objections.push(Objection::CellBeyond { cell, last: CELLS_LIMIT - 1 });
+            return;
+        }
         match taken.get(&cell) {
             Some(other) if other != path => {
                 let (first, second) = (other.clone(), region.clone());
@@ -94,20 +101,34 @@ fn rest_cell(device: &EgmDevice) -> Option<RestCell<'_>> {
     Some(RestCell { cell, path: &device.path.as_ref()?.text })
 }
 
-/// All cells that the guest is to have, and its virtual CPUs.
+/// The cells of a guest, and its virtual CPUs.
+pub(super) struct Cells {
+    pub(super) cells: Vec<PlannedCell>,
+    pub(super) vcpus: Option<u32>,
+    pub(super) shares_vcpus: bool,
+}
+
+/// All cells that the guest is to have.
 pub(super) fn cells(
     request: &Request,
     domain: Option<&Domain>,
     placements: &mut [Placement],
     objections: &mut Vec<Objection>,
-) -> (Vec<PlannedCell>, Option<u32>) {
+) -> Cells {
     let mut cells: BTreeMap<u32, PlannedCell> = BTreeMap::new();
-    let new = |id| PlannedCell { id, memory: Bytes(0), cpus: None, gpu: None };
+    let new = |id| PlannedCell { id, memory: Bytes(0), cpus: None };
     for cell in domain.into_iter().flat_map(|domain| &domain.cells) {
         if let Some(id) = cell.id.value {
             let memory = cell.memory.as_ref().and_then(|memory| memory.value).unwrap_or(Bytes(0));
             let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.clone());
             cells.insert(id, PlannedCell { memory, cpus, ..new(id) });
+        }
+    }
+    // What was EGM and is no more, is nothing: not ordinary memory of the host.
+    for device in domain.into_iter().flat_map(|domain| &domain.egm) {
+        let cell = device.cell.as_ref().and_then(|cell| cell.value);
+        if let Some(cell) = cell.and_then(|id| cells.get_mut(&id)) {
+            cell.memory = Bytes(0);
         }
     }
     for (id, memory) in backed(domain, placements) {
@@ -116,12 +137,14 @@ pub(super) fn cells(
     add_gpu_cells(request.gpu_cells, domain, placements, &mut cells, objections);
     let vcpus = domain.and_then(|domain| domain.vcpus.as_ref()?.value);
     let vcpus = request.vcpus.or(vcpus).filter(|vcpus| *vcpus > 0);
-    if let Some(vcpus) = vcpus
-        && (request.vcpus.is_some() || cells.values().all(|cell| cell.cpus.is_none()))
-    {
+    // What the cells have is theirs, even where it cannot be read.
+    let mut with_cpus = domain.into_iter().flat_map(|domain| &domain.cells);
+    let has_cpus = with_cpus.any(|cell| cell.cpus.is_some());
+    let shared = vcpus.filter(|_| request.vcpus.is_some() || !has_cpus);
+    if let Some(vcpus) = shared {
         share_vcpus(vcpus, &mut cells);
     }
-    (cells.into_values().collect(), vcpus)
+    Cells { cells: cells.into_values().collect(), vcpus, shares_vcpus: shared.is_some() }
 }
 
 /// The cells with empty ones before and between; none where there would be more than can be.
@@ -132,7 +155,7 @@ pub(super) fn filled(cells: Vec<PlannedCell>) -> Vec<PlannedCell> {
     }
     let mut by_id: BTreeMap<_, _> = cells.into_iter().map(|cell| (cell.id, cell)).collect();
     for id in 0..last {
-        by_id.entry(id).or_insert(PlannedCell { id, memory: Bytes(0), cpus: None, gpu: None });
+        by_id.entry(id).or_insert(PlannedCell { id, memory: Bytes(0), cpus: None });
     }
     by_id.into_values().collect()
 }
@@ -177,8 +200,7 @@ fn add_gpu_cells(
     for placement in lacking {
         let end = next.saturating_add(each);
         for id in next..end {
-            let gpu = Some(placement.gpu);
-            cells.insert(id, PlannedCell { id, memory: Bytes(0), cpus: None, gpu });
+            cells.insert(id, PlannedCell { id, memory: Bytes(0), cpus: None });
         }
         placement.gpu_cells = Some((next..end).collect());
         next = end;
@@ -188,6 +210,7 @@ fn add_gpu_cells(
 /// Shares virtual CPUs out over the cells that have memory, in order; the first ones get those
 /// that are left over.
 fn share_vcpus(vcpus: u32, cells: &mut BTreeMap<u32, PlannedCell>) {
+    cells.values_mut().for_each(|cell| cell.cpus = None);
     let mut with_memory: Vec<_> = cells.values_mut().filter(|cell| cell.memory.0 > 0).collect();
     let Some(count) = u32::try_from(with_memory.len()).ok().filter(|count| *count > 0) else {
         return;

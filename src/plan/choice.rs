@@ -6,14 +6,11 @@ use super::{Choice, Objection, Plan, Request, Rest};
 use crate::capacity::State;
 use crate::claims::{Claim, Owner, Sight};
 use crate::domain::Domain;
-use crate::host::{Host, Needs, NotFound, Region, instead};
+use crate::host::{Host, Needs, NotFound, Region, instead, is_passthrough};
 use crate::pci::PciAddress;
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::warning::Warning;
-
-/// The drivers that pass a GPU through.
-const PASSTHROUGH: [&str; 3] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "vfio-pci"];
 
 impl Plan {
     /// What a report must have been read with.
@@ -38,23 +35,22 @@ pub(super) fn choose<'a>(
         let of_region = chosen.entry(&region.name).or_default();
         of_region.extend(gpus.map(|gpu| (gpu.address, Choice { gpu, region })));
     };
-    for address in &request.gpus {
+    for address in &request.gpus.iter().copied().collect::<BTreeSet<_>>() {
         match region_of(host, *address) {
             Ok(region) => add(region, (!request.peers).then_some(*address)),
             Err(objection) => objections.push(objection),
         }
     }
-    let named = request.regions.iter().filter_map(|name| match host.find_region(name) {
-        Ok(region) => Some(region),
-        Err(error) => {
-            objections.push(error.into());
-            None
+    let mut regions = BTreeMap::new();
+    for name in &request.regions.iter().collect::<BTreeSet<_>>() {
+        match host.find_region(name) {
+            Ok(region) => drop(regions.insert(&region.name, region)),
+            Err(error) => objections.push(error.into()),
         }
-    });
-    let named: Vec<_> = named.collect();
+    }
     let all = host.regions.iter().filter(|_| request.all);
-    let regions: Vec<_> = named.into_iter().chain(all).collect();
-    for region in regions {
+    regions.extend(all.map(|region| (&region.name, region)));
+    for region in regions.into_values() {
         if region.gpus.is_empty() {
             objections.push(Objection::NoGpus { region: region.name.clone() });
         }
@@ -91,7 +87,7 @@ fn region_of(host: &Host, address: PciAddress) -> Result<&Region, Objection> {
     if host.regions.is_empty() {
         return Err(NotFound::no_egm(host, format!("GPU {address}: ")).into());
     }
-    let driver = gpu.driver.name().map(str::to_owned);
+    let driver = gpu.driver.clone();
     let hint = match suspected_of(host, address) {
         Some(region) => {
             format!("; it may be one of {}: bind it to nvgrace_gpu_vfio_pci", region.name)
@@ -140,8 +136,8 @@ pub(super) fn judge(
         if !gpu.is_there {
             let region = region.name.clone();
             objections.push(Objection::Gone { address: gpu.address, region });
-        } else if !gpu.driver.name().is_some_and(|name| PASSTHROUGH.contains(&name)) {
-            let driver = gpu.driver.name().map(str::to_owned);
+        } else if !is_passthrough(gpu) {
+            let driver = gpu.driver.clone();
             objections.push(Objection::Driver { address: gpu.address, driver });
         }
     }

@@ -6,13 +6,13 @@ mod naming;
 mod objection;
 mod size;
 
-use crate::domain::{Domain, EgmDevice};
+use crate::domain::{Domain, EgmDevice, MemoryDevice};
 use crate::host::{Gpu, NodeId, Region, RegionName};
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
 use crate::report::Report;
 use crate::units::Bytes;
-pub(crate) use naming::is_lasting;
+use cells::Cells;
 pub use objection::{Objection, Weight};
 
 /// What is asked for.
@@ -64,10 +64,12 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// The guest's NUMA cells: those of the regions, those of the GPUs, and what the domain has.
     pub cells: Vec<PlannedCell>,
-    /// The memory of all cells.
+    /// The memory of all cells, and of the domain's memory devices of other models.
     pub memory: Bytes,
     /// The virtual CPUs, where they are known.
     pub vcpus: Option<u32>,
+    /// Whether they are shared out anew over the cells.
+    pub shares_vcpus: bool,
     /// What should be known of it.
     pub warnings: Vec<Objection>,
 }
@@ -82,8 +84,6 @@ pub struct Placement {
     pub alias: String,
     /// The alias that its `<hostdev>` has in the domain now.
     pub old_alias: Option<String>,
-    /// Whether the domain has its `<hostdev>` already.
-    pub has_hostdev: bool,
     /// The region.
     pub region: RegionName,
     /// The region's device, by the name that the kernel gives it.
@@ -108,8 +108,6 @@ pub struct PlannedCell {
     pub memory: Bytes,
     /// Its virtual CPUs.
     pub cpus: Option<IdList>,
-    /// The GPU whose own memory it is kept for, where it is new.
-    pub gpu: Option<PciAddress>,
 }
 
 /// Why there is no plan.
@@ -165,8 +163,11 @@ impl Plan {
             size::share_out(request, &rest, &choices, &mut placements, &mut objections);
             cells::assign(request, domain, &rest, &mut placements, &mut objections);
         }
-        let (cells, vcpus) = cells::cells(request, domain, &mut placements, &mut objections);
-        let memory = cells.iter().map(|cell| cell.memory.0).fold(0, u64::saturating_add);
+        let Cells { cells, vcpus, shares_vcpus } =
+            cells::cells(request, domain, &mut placements, &mut objections);
+        let others = domain.into_iter().flat_map(|domain| &domain.other_memory);
+        let memory = cells.iter().map(|cell| cell.memory).chain(others.map(MemoryDevice::counts));
+        let memory = memory.map(|memory| memory.0).fold(0, u64::saturating_add);
         let is_refused = |objection: &Objection| match objection.weight() {
             Weight::Advice => request.strict,
             // What is left of nothing is no plan.
@@ -175,7 +176,7 @@ impl Plan {
         };
         let (refusals, warnings): (Vec<_>, Vec<_>) = objections.into_iter().partition(is_refused);
         if refusals.is_empty() {
-            Ok(Self { placements, cells, memory: Bytes(memory), vcpus, warnings })
+            Ok(Self { placements, cells, memory: Bytes(memory), vcpus, shares_vcpus, warnings })
         } else {
             Err(Refused { refusals, warnings })
         }
@@ -186,6 +187,20 @@ impl Plan {
         self.cells = cells::filled(std::mem::take(&mut self.cells));
     }
 
+    /// Whether a GPU of this region is in it.
+    #[must_use]
+    pub fn has_region(&self, name: &RegionName) -> bool {
+        self.placements.iter().any(|placement| placement.region == *name)
+    }
+
+    /// The placements by the GPUs' addresses.
+    #[must_use]
+    pub fn by_address(&self) -> Vec<&Placement> {
+        let mut by_address: Vec<_> = self.placements.iter().collect();
+        by_address.sort_by_key(|placement| placement.gpu);
+        by_address
+    }
+
     /// The placement of a device that a domain has already.
     #[must_use]
     pub fn of_device(&self, device: &EgmDevice) -> Option<&Placement> {
@@ -194,10 +209,13 @@ impl Plan {
 }
 
 impl Placement {
-    /// Whether a device of the domain is this one.
+    /// Whether a device of the domain is this one: by the alias that its GPU has, or where that
+    /// is nobody's, by the one that its GPU gets and by its region.
     fn is_of(&self, device: &EgmDevice) -> bool {
-        let alias = device.pci_dev.as_ref().map(|alias| alias.text.as_str());
-        alias.is_some() && (alias == Some(&self.alias) || alias == self.old_alias.as_deref())
+        let Some(alias) = &device.pci_dev else { return false };
+        let path = device.path.as_ref().map(|path| path.text.as_str());
+        let is_its_name = alias.text == self.alias && path == Some(self.path.as_str());
+        self.old_alias.as_ref() == Some(&alias.text) || is_its_name
     }
 }
 

@@ -1,9 +1,9 @@
 //! The aliases of GPUs in the guest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Choice, Objection, Placement, Request};
-use crate::domain::Domain;
+use crate::domain::{Domain, is_lasting_alias};
 use crate::units::Bytes;
 
 /// What aliases begin with where nothing else is said.
@@ -23,15 +23,24 @@ pub(super) fn name(
         objections.push(Objection::OneAlias { gpus: choices.len() });
     }
     let first = wanted.map_or_else(|| format!("{prefix}0"), str::to_owned);
-    if !is_lasting(&first) {
+    if !is_lasting_alias(&first) {
         objections.push(Objection::BadAlias { alias: wanted.unwrap_or(prefix).to_owned() });
     }
     let aliases = domain.map(|domain| domain.aliases.as_slice()).unwrap_or_default();
     let mut used: BTreeSet<_> = aliases.iter().map(|alias| alias.text.clone()).collect();
+    // A device whose alias is nobody's is that of a new GPU only where the region is the same.
+    let dangling: BTreeMap<_, _> = domain
+        .into_iter()
+        .flat_map(|domain| &domain.egm)
+        .filter_map(|device| Some((device.pci_dev.as_ref()?, device.path.as_ref()?)))
+        .map(|(alias, path)| (alias.text.clone(), path.text.clone()))
+        .filter(|(alias, _)| !used.contains(alias))
+        .collect();
     let mut by_address: Vec<_> = choices.iter().collect();
     by_address.sort_by_key(|choice| choice.gpu.address);
     let mut number = 0;
     for choice in by_address {
+        let path = choice.region.device.path.to_string_lossy().into_owned();
         let hostdev = domain.and_then(|domain| domain.hostdev(choice.gpu.address));
         let old = hostdev.and_then(|hostdev| Some(hostdev.alias.as_ref()?.text.clone()));
         let alias = match (wanted, &old) {
@@ -41,11 +50,12 @@ pub(super) fn name(
                 }
                 wanted.to_owned()
             }
-            (None, Some(old)) if is_lasting(old) => old.clone(),
+            (None, Some(old)) if is_lasting_alias(old) => old.clone(),
             _ => loop {
                 let alias = format!("{prefix}{number}");
                 number += 1;
-                if used.insert(alias.clone()) {
+                let is_others = dangling.get(&alias).is_some_and(|other| *other != path);
+                if !is_others && used.insert(alias.clone()) {
                     break alias;
                 }
             },
@@ -54,9 +64,8 @@ pub(super) fn name(
             gpu: choice.gpu.address,
             alias,
             old_alias: old,
-            has_hostdev: hostdev.is_some(),
             region: choice.region.name.clone(),
-            path: choice.region.device.path.to_string_lossy().into_owned(),
+            path,
             host_node: choice.region.numa_node,
             cell: 0,
             size: Bytes(0),
@@ -67,18 +76,9 @@ pub(super) fn name(
     placements.sort_by(|a, b| (&a.region, a.gpu).cmp(&(&b.region, b.gpu)));
 }
 
-/// Whether libvirt keeps an alias (`USER_ALIAS_PREFIX` and `USER_ALIAS_CHARS`,
-/// `src/conf/device_conf.c`): it drops others without a word, and makes up its own.
-pub(crate) fn is_lasting(alias: &str) -> bool {
-    alias.strip_prefix("ua-").is_some_and(|rest| {
-        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !rest.is_empty() && rest.bytes().all(is_good)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::is_lasting;
+    use crate::domain::is_lasting_alias;
 
     #[test]
     fn an_alias_that_libvirt_keeps_begins_with_ua() {
@@ -92,7 +92,7 @@ mod tests {
             ("UA-x", false),
             ("ua-\u{fc}", false),
         ] {
-            assert_eq!(is_lasting(alias), keeps, "{alias}");
+            assert_eq!(is_lasting_alias(alias), keeps, "{alias}");
         }
     }
 }

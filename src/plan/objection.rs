@@ -1,8 +1,8 @@
 //! What speaks against a plan: who, why, and what would do.
 
-use crate::host::{NotFound, RegionName};
+use crate::host::{Driver, NotFound, RegionName};
 use crate::pci::PciAddress;
-use crate::text::{excerpt, printable};
+use crate::text::{SHOWN, excerpt, printable};
 use crate::units::Bytes;
 
 /// What speaks against a plan, or should be known of it.
@@ -13,12 +13,12 @@ pub enum Objection {
     #[error(transparent)]
     NotFound(#[from] NotFound),
     /// A GPU that belongs to no region.
-    #[error("GPU {address} belongs to no EGM region ({}){hint}", driver_words(driver.as_deref()))]
+    #[error("GPU {address} belongs to no EGM region ({}){hint}", driver.in_words())]
     NotEgm {
         /// The GPU.
         address: PciAddress,
         /// What it is bound to.
-        driver: Option<String>,
+        driver: Driver,
         /// What to do, or which GPU may be meant.
         hint: String,
     },
@@ -79,7 +79,7 @@ pub enum Objection {
     /// More than there is.
     #[error(
         "{region} has {} ({} bytes), and {} bytes are asked for{}",
-        size, size.0, asked.0,
+        size, size.0, asked,
         most.map_or(String::new(), |most| format!("; --size {} would do, or less", in_mib(most)))
     )]
     TooLarge {
@@ -87,15 +87,15 @@ pub enum Objection {
         region: RegionName,
         /// Its size.
         size: Bytes,
-        /// What its GPUs would have.
-        asked: Bytes,
+        /// What its GPUs would have, in bytes.
+        asked: u128,
         /// What each of the plan's GPUs can have at most.
         most: Option<Bytes>,
     },
     /// An alias that does not last in libvirt.
     #[error(
         "libvirt does not keep the alias `{}`: one begins with `ua-`, and has only letters, digits, `-` and `_`",
-        excerpt(alias, 80)
+        excerpt(alias, SHOWN)
     )]
     BadAlias {
         /// The alias.
@@ -118,7 +118,8 @@ pub enum Objection {
     },
     /// One cell for two regions.
     #[error(
-        "guest NUMA node {cell} cannot have memory of {first} and of {second}; --guest-node {second}=N with another N"
+        "guest NUMA node {cell} cannot have memory of {} and of {second}; --guest-node {second}=N with another N",
+        excerpt(first, SHOWN)
     )]
     CellOfTwo {
         /// The cell.
@@ -127,6 +128,14 @@ pub enum Objection {
         first: String,
         /// The other.
         second: RegionName,
+    },
+    /// A cell that cannot be.
+    #[error("guest NUMA node {cell}: QEMU has 0 to {last}")]
+    CellBeyond {
+        /// The cell.
+        cell: u32,
+        /// The last that there can be.
+        last: usize,
     },
     /// A cell that the guest keeps for a GPU's own memory.
     #[error(
@@ -168,8 +177,8 @@ pub enum Objection {
     },
     /// Somebody else has the region.
     #[error(
-        "{region} is in use by {}; --for NAME if that is the virtual machine itself, --force to go on regardless",
-        holders.iter().map(|name| excerpt(name, 80)).collect::<Vec<_>>().join(", ")
+        "{region} is in use by {}",
+        holders.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
     )]
     InUse {
         /// The region.
@@ -179,9 +188,8 @@ pub enum Objection {
     },
     /// A GPU that the region may have besides those that it names: then shares are smaller.
     #[error(
-        "GPU {peer} ({}) is of the same kind and NUMA node as those of {region}, whose driver lists only the GPUs bound to it; {}, or --force for a share without it",
-        driver_words(driver.as_deref()),
-        share.map_or("give --size".into(), |share| format!("bind it, or give --size ({} leaves it its share)", in_mib(share)))
+        "GPU {peer} ({}) is of the same kind and NUMA node as those of {region}, whose driver lists only the GPUs bound to it",
+        driver.as_deref().map_or_else(|| "no driver".into(), |name| format!("driver {}", excerpt(name, SHOWN)))
     )]
     SuspectedPeer {
         /// The region.
@@ -194,9 +202,7 @@ pub enum Objection {
         share: Option<Bytes>,
     },
     /// A GPU that is not there.
-    #[error(
-        "GPU {address}, which {region} names, is not there: it was taken out, or is not seen; --force to go on regardless"
-    )]
+    #[error("GPU {address}, which {region} names, is not there: it was taken out, or is not seen")]
     Gone {
         /// The GPU.
         address: PciAddress,
@@ -214,7 +220,7 @@ pub enum Objection {
     /// Virtual machines that are off have the region, too.
     #[error(
         "{region} is also defined with {}; only one of them can run at a time",
-        domains.iter().map(|name| excerpt(name, 80)).collect::<Vec<_>>().join(", ")
+        domains.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
     )]
     Defined {
         /// The region.
@@ -236,13 +242,13 @@ pub enum Objection {
     /// A GPU that is not ready to be passed through.
     #[error(
         "GPU {address} is not bound for passthrough ({}); bind it to nvgrace_gpu_vfio_pci",
-        driver_words(driver.as_deref())
+        driver.in_words()
     )]
     Driver {
         /// The GPU.
         address: PciAddress,
         /// What it is bound to.
-        driver: Option<String>,
+        driver: Driver,
     },
 }
 
@@ -258,6 +264,26 @@ pub enum Weight {
 }
 
 impl Objection {
+    /// What would do, where it is refused and need not be.
+    #[must_use]
+    pub fn way_out(&self) -> Option<String> {
+        Some(match self {
+            Self::InUse { .. } => {
+                "--for NAME if that is the virtual machine itself, --force to go on regardless"
+                    .into()
+            }
+            Self::Gone { .. } => "--force to go on regardless".into(),
+            Self::SuspectedPeer { share: Some(share), .. } => format!(
+                "bind it, or give --size ({} leaves it its share), or --force for a share without it",
+                in_mib(*share)
+            ),
+            Self::SuspectedPeer { share: None, .. } => {
+                "give --size, or --force for a share without it".into()
+            }
+            _ => return None,
+        })
+    }
+
     /// How much weight it has.
     #[must_use]
     pub fn weight(&self) -> Weight {
@@ -273,10 +299,6 @@ impl Objection {
             _ => Weight::Impossible,
         }
     }
-}
-
-fn driver_words(driver: Option<&str>) -> String {
-    driver.map_or_else(|| "no driver".into(), |name| format!("driver {}", excerpt(name, 80)))
 }
 
 fn list_gpus(gpus: &[PciAddress]) -> String {

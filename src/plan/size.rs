@@ -45,11 +45,10 @@ pub(super) fn share_out(
         let path = region.device.path.to_string_lossy();
         let others = rest.of_path(&path).filter_map(|rest| rest.device.size.as_ref()?.value);
         let others = others.map(|size| size.0).fold(0, u64::saturating_add);
-        let asked = size.0.saturating_mul(count).saturating_add(others);
-        if let Some(size) = region.size.filter(|size| asked > size.0) {
+        let asked = u128::from(size.0) * u128::from(count) + u128::from(others);
+        if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {
             let most = size.0.saturating_sub(others) / count.max(1);
             let most = Some(Bytes(most - most % MIB)).filter(|most| most.0 > 0);
-            let asked = Bytes(asked);
             objections.push(Objection::TooLarge { region: name.clone(), size, asked, most });
         }
     }

@@ -84,7 +84,7 @@ const MEMORY: [&str; 2] = ["source", "target"];
 const TARGET: [&str; 3] = ["size", "node", "pciDev"];
 const BACKING: [&str; 7] =
     ["hugepages", "nosharepages", "locked", "source", "access", "discard", "allocation"];
-const CPU: [&str; 6] = ["model", "vendor", "topology", "cache", "maxphysaddr", "feature"];
+const CPU: [&str; 7] = ["model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"];
 
 /// Puts a plan into a domain; everything else in its text stays as it is. What is put in is laid
 /// out with `step` a level, or as the text is.
@@ -123,9 +123,7 @@ impl<'a, 'input> Merge<'a, 'input> {
     /// Updates the devices that are there; gives those that are to be put in.
     fn devices(&mut self, parts: Parts) -> Vec<Element> {
         let mut new = Vec::new();
-        let mut by_address: Vec<_> = self.plan.placements.iter().collect();
-        by_address.sort_by_key(|placement| placement.gpu);
-        for placement in by_address {
+        for placement in self.plan.by_address() {
             match self.domain.hostdev(placement.gpu).cloned() {
                 Some(hostdev) => self.update_hostdev(&hostdev, placement, parts),
                 None if parts.hostdev => new.push(elements::hostdev(placement, parts.numa)),
@@ -267,8 +265,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         };
         if self.domain.vcpus.as_ref().and_then(|vcpus| vcpus.value) != Some(count) {
             self.edit.set_text(vcpu, &count.to_string());
-            let current = vcpu.attribute("current").and_then(|current| current.parse().ok());
-            if current.is_some_and(|current: u32| current > count) {
+            if self.domain.current_vcpus.is_some_and(|current| current > count) {
                 self.edit.set_attribute(vcpu, "current", &count.to_string());
             }
         }
@@ -293,8 +290,12 @@ impl<'a, 'input> Merge<'a, 'input> {
             self.edit.set_attribute(node, "unit", "KiB");
         }
         let found = cell.cpus.as_ref().and_then(|cpus| cpus.value.as_ref());
-        if let Some(cpus) = planned.cpus.as_ref().filter(|cpus| Some(*cpus) != found) {
-            self.edit.set_attribute(node, "cpus", &cpus.to_string());
+        match &planned.cpus {
+            Some(cpus) if Some(cpus) != found => {
+                self.edit.set_attribute(node, "cpus", &cpus.to_string());
+            }
+            None if self.plan.shares_vcpus => self.edit.remove_attribute(node, "cpus"),
+            _ => {}
         }
     }
 

@@ -7,9 +7,9 @@ mod qemu;
 
 use std::fmt::Write;
 
-use crate::check::{Finding, Severity, check};
+use crate::check::{CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NODE, Rule, Severity, TOTAL, check};
 use crate::domain::element::{Element, Layout, can_be_said};
-use crate::domain::{BadDomain, Domain, line_and_column};
+use crate::domain::{BadDomain, Domain, lines_and_columns};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::text::excerpt;
@@ -32,6 +32,8 @@ pub struct Stanza {
     pub plan: Plan,
     /// The XML: the plan's elements, or the whole domain that they were put into.
     pub xml: String,
+    /// What should be known of the domain that it was put into.
+    pub warnings: Vec<Finding>,
     /// The domain, as it is read again.
     domain: Domain,
     parts: Parts,
@@ -56,39 +58,45 @@ pub enum Unwritable {
         path: String,
     },
     /// The result would break rules.
-    #[error("the domain would not be right:{}{}", list(findings), advice(findings, *parts))]
+    #[error("the domain would not be right:{}{advice}", list(findings))]
     Unsound {
         /// The rules; and where in the result they are broken, line and column, where there is
         /// more of it than the plan.
         findings: Vec<(Finding, Option<(u32, u32)>)>,
-        /// What was to be written.
-        parts: Parts,
+        /// What would mend it, a line each.
+        advice: String,
     },
 }
+
+/// More findings than this tell nobody anything.
+const SHOWN: usize = 20;
 
 /// A line each.
 fn list(findings: &[(Finding, Option<(u32, u32)>)]) -> String {
     let mut list = String::new();
-    for (Finding { rule, message, help, .. }, place) in findings {
+    for (Finding { rule, message, help, .. }, place) in findings.iter().take(SHOWN) {
         let place = place.map_or(String::new(), |(line, column)| format!("{line}:{column}: "));
         // Writing to a String cannot fail.
         let _ = write!(list, "\n  {place}{message} ({})", rule.code);
         if let Some(help) = help {
-            let _ = write!(list, "; right would be: {help}");
+            let _ = write!(list, "; help: {help}");
         }
+    }
+    if let Some(more) = findings.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        let _ = write!(list, "\n  and {more} more");
     }
     list
 }
 
 /// Which parts would mend it.
-fn advice(findings: &[(Finding, Option<(u32, u32)>)], parts: Parts) -> String {
-    let has =
-        |codes: &[&str]| findings.iter().any(|(finding, _)| codes.contains(&finding.rule.code));
+fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> String {
+    let has = |rules: &[Rule]| findings.iter().any(|finding| rules.contains(&finding.rule));
+    let lacks_hostdev = plan.placements.iter().any(|it| domain.hostdev(it.gpu).is_none());
     let mut advice = String::new();
-    if !parts.hostdev && has(&["EGM003"]) {
+    if !parts.hostdev && lacks_hostdev && has(&[NO_HOSTDEV]) {
         advice.push_str("\n  --with-hostdev adds the <hostdev> of each GPU");
     }
-    if !parts.numa && has(&["EGM008", "EGM011", "EGM012", "EGM016"]) {
+    if !parts.numa && has(&[NODE, CELL_SUM, TOTAL, MAX_MEMORY]) {
         advice.push_str("\n  --with-numa makes memory and cells fit");
     }
     advice
@@ -116,17 +124,24 @@ impl Stanza {
             whole.fill_cells();
         }
         let whole = merge::merge(BARE, &whole, everything, None)?;
-        let domain = checked(report, &whole, parts, false)?;
+        let (domain, findings) = checked(report, &whole)?;
+        let errors: Vec<_> = findings.into_iter().filter(is_error).collect();
+        if !errors.is_empty() {
+            let advice = advice(&errors, &domain, &plan, everything);
+            let findings = errors.into_iter().map(|finding| (finding, None)).collect();
+            return Err(Unwritable::Unsound { findings, advice });
+        }
         let layout = Layout::indented_by(indent);
         let mut xml = String::new();
         for element in fragments(&plan, parts) {
             element.write(&mut xml, &layout, "");
             xml.push('\n');
         }
-        Ok(Self { plan, xml, domain, parts })
+        Ok(Self { plan, xml, warnings: Vec::new(), domain, parts })
     }
 
-    /// Puts a plan into the text of a domain, in which everything else stays byte for byte.
+    /// Puts a plan into the text of a domain, in which everything else stays byte for byte; where
+    /// the rules are kept strictly, only if nothing at all is wrong with the domain then.
     ///
     /// # Errors
     /// The text is no definition of a domain, or the result would break a rule.
@@ -135,19 +150,28 @@ impl Stanza {
         plan: Plan,
         parts: Parts,
         text: &str,
-        indent: Option<usize>,
+        (indent, is_strict): (Option<usize>, bool),
     ) -> Result<Self, Unwritable> {
         if Domain::parse(text)?.is_status {
             return Err(Unwritable::Status);
         }
-        let step = indent.map(|blanks| " ".repeat(blanks));
         sayable(&plan)?;
+        let step = indent.map(|blanks| " ".repeat(blanks));
         let xml = merge::merge(text, &plan, parts, step)?;
-        let domain = checked(report, &xml, parts, true)?;
-        Ok(Self { plan, xml, domain, parts })
+        let (domain, findings) = checked(report, &xml)?;
+        let is_wrong = |finding: &Finding| is_strict || is_error(finding);
+        if findings.iter().any(is_wrong) {
+            let advice = advice(&findings, &domain, &plan, parts);
+            let wrong: Vec<_> = findings.into_iter().filter(is_wrong).collect();
+            let places = lines_and_columns(&xml, wrong.iter().map(|finding| finding.span.start));
+            let findings = wrong.into_iter().zip(places.into_iter().map(Some)).collect();
+            return Err(Unwritable::Unsound { findings, advice });
+        }
+        Ok(Self { plan, xml, warnings: findings, domain, parts })
     }
 
-    /// QEMU's arguments: options, each with its value.
+    /// QEMU's arguments: options, each with its value. Of a domain these are the EGM devices, the
+    /// NUMA cells and the GPUs; with [`Parts::numa`] memory and CPUs.
     ///
     /// # Errors
     /// The domain has memory that is not EGM.
@@ -162,6 +186,10 @@ impl Stanza {
     }
 }
 
+fn is_error(finding: &Finding) -> bool {
+    finding.rule.severity == Severity::Error
+}
+
 fn sayable(plan: &Plan) -> Result<(), Unwritable> {
     match plan.placements.iter().find(|placement| !can_be_said(&placement.path)) {
         Some(placement) => Err(Unwritable::Unsayable { path: placement.path.clone() }),
@@ -169,23 +197,13 @@ fn sayable(plan: &Plan) -> Result<(), Unwritable> {
     }
 }
 
-/// Reads what was written, as libvirt would, and holds it against the rules.
-fn checked(
-    report: &Report,
-    text: &str,
-    parts: Parts,
-    with_places: bool,
-) -> Result<Domain, Unwritable> {
+/// Reads what was written, as libvirt would, and holds it against the rules. What is odd about the
+/// host's side of it the plan has said.
+fn checked(report: &Report, text: &str) -> Result<(Domain, Vec<Finding>), Unwritable> {
     let domain = Domain::parse(text)?;
-    let findings: Vec<_> = check(&domain, Some(report))
-        .into_iter()
-        .filter(|finding| finding.rule.severity == Severity::Error)
-        .map(|finding| {
-            let place = with_places.then(|| line_and_column(text, finding.span.start));
-            (finding, place)
-        })
-        .collect();
-    if findings.is_empty() { Ok(domain) } else { Err(Unwritable::Unsound { findings, parts }) }
+    let mut findings = check(&domain, Some(report));
+    findings.retain(|finding| is_error(finding) || !finding.rule.is_of_host());
+    Ok((domain, findings))
 }
 
 /// The elements of a plan by themselves, in libvirt's order.
@@ -198,9 +216,8 @@ fn fragments(plan: &Plan, parts: Parts) -> Vec<Element> {
         fragments.push(elements::cpu(plan));
     }
     if parts.hostdev {
-        let mut by_address: Vec<_> = plan.placements.iter().collect();
-        by_address.sort_by_key(|placement| placement.gpu);
-        fragments.extend(by_address.into_iter().map(|it| elements::hostdev(it, parts.numa)));
+        let gpus = plan.by_address().into_iter();
+        fragments.extend(gpus.map(|it| elements::hostdev(it, parts.numa)));
     }
     fragments.extend(plan.placements.iter().map(elements::memory_device));
     fragments

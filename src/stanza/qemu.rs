@@ -1,6 +1,7 @@
 //! What QEMU is told, as libvirt tells it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde::Serialize;
 
@@ -14,8 +15,8 @@ pub(super) type Argument = (&'static str, String);
 
 /// Why a domain cannot be written as arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("guest NUMA cell {0} has memory that is not EGM, and only EGM is written as arguments")]
-pub struct OtherMemory(u32);
+#[error("{0} has memory that is not EGM, and only EGM is written as arguments")]
+pub struct OtherMemory(String);
 
 /// `-object` takes JSON; in this order, which is libvirt's.
 #[derive(Serialize)]
@@ -45,38 +46,61 @@ struct Vfio<'a> {
 /// RFC's series: a backend for each path in order of first use, each followed by its devices.
 pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, OtherMemory> {
     let mut arguments = Vec::new();
+    if !domain.other_memory.is_empty() {
+        return Err(OtherMemory("a memory device of another model".into()));
+    }
     if parts.numa {
         let memory = domain.memory.as_ref().and_then(|memory| memory.value);
         arguments.extend(memory.map(|memory| ("-m", format!("size={}k", memory.0 >> 10))));
-        let vcpus = domain.vcpus.as_ref().and_then(|vcpus| vcpus.value);
-        arguments.extend(vcpus.map(|vcpus| ("-smp", vcpus.to_string())));
+        arguments.extend(smp(domain).map(|smp| ("-smp", smp)));
     }
     let backends = add_memory(domain, &mut arguments);
     for cell in &domain.cells {
         arguments.push(("-numa", numa(cell, &backends)?));
     }
-    if parts.hostdev {
-        let hostdevs = domain.hostdevs_by_alias();
-        for device in &domain.egm {
-            let id = text(device.pci_dev.as_ref());
-            let Some(address) = hostdevs.get(id).and_then(|hostdev| hostdev.pci()) else {
-                continue;
-            };
+    for cell in &domain.cells {
+        let from = cell.id.value.unwrap_or_default();
+        for (to, distance) in &cell.distances {
+            if let (Some(to), Some(distance)) = (to.value, distance) {
+                arguments.push(("-numa", format!("dist,src={from},dst={to},val={distance}")));
+            }
+        }
+    }
+    // The GPUs, by their aliases; other devices are not of this.
+    let hostdevs = domain.hostdevs_by_alias();
+    let gpus = domain.egm.iter().filter_map(|device| {
+        let alias = text(device.pci_dev.as_ref());
+        Some((alias, *hostdevs.get(alias)?))
+    });
+    let mut initiators = Vec::new();
+    for (id, hostdev) in gpus {
+        if let Some(address) = hostdev.pci().filter(|_| parts.hostdev) {
             let vfio = Vfio { driver: "vfio-pci", host: address.to_string(), id };
             arguments.push(("-device", json(&vfio)));
         }
-    }
-    let mut initiators = 0;
-    for hostdev in &domain.hostdevs {
         let cells = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
         for cell in cells.into_iter().flat_map(IdList::iter) {
-            let alias = option(text(hostdev.alias.as_ref()));
-            let id = format!("id=gi{initiators},pci-dev={alias},node={cell}");
-            arguments.push(("-object", format!("acpi-generic-initiator,{id}")));
-            initiators += 1;
+            let number = initiators.len();
+            let rest = format!("id=gi{number},pci-dev={},node={cell}", option(id));
+            initiators.push(("-object", format!("acpi-generic-initiator,{rest}")));
         }
     }
+    arguments.append(&mut initiators);
     Ok(arguments)
+}
+
+/// `16`, or `2,maxcpus=16,sockets=2,cores=8`
+fn smp(domain: &Domain) -> Option<String> {
+    let vcpus = domain.vcpus.as_ref()?.value?;
+    let mut smp = match domain.current_vcpus {
+        Some(current) if current < vcpus => format!("{current},maxcpus={vcpus}"),
+        _ => vcpus.to_string(),
+    };
+    for (level, number) in domain.topology.iter().flat_map(|topology| &topology.levels) {
+        // Writing to a String cannot fail.
+        let _ = write!(smp, ",{level}={number}");
+    }
+    Some(smp)
 }
 
 /// The backends and their devices; gives the backend of each cell.
@@ -130,7 +154,9 @@ fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMe
             argument.push_str(",memdev=");
             argument.push_str(backend);
         }
-        None if memory.is_none_or(|memory| memory.0 > 0) => return Err(OtherMemory(id)),
+        None if memory.is_none_or(|memory| memory.0 > 0) => {
+            return Err(OtherMemory(format!("guest NUMA cell {id}")));
+        }
         None => {}
     }
     Ok(argument)

@@ -1,0 +1,241 @@
+//! libvirt's own grammar, with EGM on top of it: RELAX NG, checked in process.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use relax_ng::{
+    Content, DatatypeRegistry, Element, ExpandedName, ResolveError, Schema, SchemaResolver,
+    SchemaSource, SchemaSyntax, ValidationErrorKind,
+};
+use roxmltree::{Node, NodeId};
+
+use super::rules::GRAMMAR;
+use super::{Finding, Severity};
+use crate::domain::BadDomain;
+use crate::domain::xml::{self, start_tag, text_of, value_range};
+use crate::text::{SHOWN, excerpt};
+
+/// Where libvirt's packages put it.
+pub const SCHEMAS: &str = "/usr/share/libvirt/schemas";
+
+/// Ours: all that NVIDIA's libvirt takes.
+const EGM: [(&str, &str); 2] = [
+    ("egm-domain-nvidia.rng", include_str!("../../schema/egm-domain-nvidia.rng")),
+    ("egm-domain.rng", include_str!("../../schema/egm-domain.rng")),
+];
+
+/// No file of libvirt's grammar is larger.
+const FILE_LIMIT: usize = 8 << 20;
+
+/// More findings of one domain tell nobody anything.
+const FINDINGS_LIMIT: usize = 50;
+
+/// A grammar, ready to be used.
+pub struct Grammar {
+    schema: Schema,
+    datatypes: DatatypeRegistry,
+}
+
+/// A grammar that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: libvirt's grammar cannot be used: {problem}", directory.display())]
+pub struct BadGrammar {
+    /// Where it was looked for.
+    pub directory: PathBuf,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Grammar {
+    /// Reads libvirt's grammar from its directory.
+    ///
+    /// # Errors
+    /// It is not there, or is no grammar.
+    pub fn read(directory: &Path) -> Result<Self, BadGrammar> {
+        let bad = |problem: String| BadGrammar { directory: directory.to_owned(), problem };
+        let files = Files(directory);
+        let [(name, text), _] = EGM;
+        let source = SchemaSource::new(text, name, SchemaSyntax::Xml);
+        let schema = Schema::compile(&source, &files).map_err(|error| bad(error.to_string()))?;
+        let datatypes = DatatypeRegistry::new();
+        let grammar = Self { schema, datatypes };
+        // Whether it is one is told by whether it can be used.
+        grammar.check("<domain/>").map_err(|error| bad(error.to_string()))?;
+        Ok(grammar)
+    }
+
+    /// Holds the text of a domain against it.
+    ///
+    /// # Errors
+    /// It is no domain.
+    pub fn check(&self, text: &str) -> Result<Vec<Finding>, BadDomain> {
+        Ok(self.check_parts(text)?.into_iter().map(|((finding, _), _)| finding).collect())
+    }
+
+    /// The same beside what was found by rules: what a rule says of a part, it says better.
+    ///
+    /// # Errors
+    /// It is no domain.
+    pub fn add_to(&self, findings: &mut Vec<Finding>, text: &str) -> Result<(), BadDomain> {
+        let mut more = self.check_parts(text)?;
+        more.retain(|(new, part)| {
+            let is_told = |old: &Finding| {
+                let is_within = part.start <= old.span.start && old.span.end <= part.end;
+                // What should not be there at all no rule points at.
+                let is_said = is_within && old.rule.severity == Severity::Error && !new.1;
+                old.span == new.0.span || is_said
+            };
+            !findings.iter().any(is_told)
+        });
+        findings.extend(more.into_iter().map(|((finding, _), _)| finding));
+        findings.sort_by_key(|finding| (finding.span.start, finding.rule.code));
+        Ok(())
+    }
+
+    /// Each finding, whether it is of something that should not be there, and the part of the
+    /// domain that it is about.
+    fn check_parts(&self, text: &str) -> Result<Vec<((Finding, bool), Range<usize>)>, BadDomain> {
+        let document = xml::parse(text)?;
+        let (domain, _) = xml::domain_of(&document)?;
+        let errors = self.schema.validate(&self.datatypes, &InGrammar(domain));
+        let errors = errors.map_err(|error| BadDomain::at(text, 0, &error.to_string()))?;
+        let found = errors.iter().take(FINDINGS_LIMIT).map(|error| {
+            let node = error.location().and_then(|id| document.get_node(*id)).unwrap_or(domain);
+            let is_too_much = matches!(
+                error.kind(),
+                ValidationErrorKind::UnexpectedElement(_)
+                    | ValidationErrorKind::UnexpectedAttribute(_)
+            );
+            ((report(node, error.kind()), is_too_much), part_of(node))
+        });
+        Ok(found.collect())
+    }
+}
+
+/// The part of a domain that an element belongs to: a device, a cell, or a child of `<domain>`.
+fn part_of(node: Node<'_, '_>) -> Range<usize> {
+    let is_whole = |parent: Node<'_, '_>| {
+        ["devices", "numa", "domain"].iter().any(|name| xml::is_named(parent, name))
+    };
+    let part = node.ancestors().find(|node| node.parent_element().is_none_or(is_whole));
+    part.unwrap_or(node).range()
+}
+
+fn report(node: Node<'_, '_>, kind: &ValidationErrorKind) -> Finding {
+    let element = format!("<{}>", excerpt(node.tag_name().name(), SHOWN));
+    let (span, message) = match kind {
+        ValidationErrorKind::UnexpectedElement(_) => {
+            (start_tag(node), format!("{element} is not expected here"))
+        }
+        ValidationErrorKind::UnexpectedText => {
+            let (text, span) = match stray_text(node) {
+                Some(stray) => (stray.text().unwrap_or_default().to_owned(), stray.range()),
+                None => text_of(node),
+            };
+            let text = excerpt(text.trim(), SHOWN);
+            let message = if text.is_empty() {
+                format!("{element} lacks a text")
+            } else {
+                format!("`{text}` is not expected in {element}")
+            };
+            (span, message)
+        }
+        ValidationErrorKind::UnexpectedAttribute(name) => {
+            let message = format!("{element} has no attribute `{}`", excerpt(&name.local, SHOWN));
+            (attribute(node, name).unwrap_or_else(|| start_tag(node)), message)
+        }
+        ValidationErrorKind::InvalidAttributeValue(name, value) => {
+            let (name_shown, value) = (excerpt(&name.local, SHOWN), excerpt(value, SHOWN));
+            let message = format!("`{value}` is no value of `{name_shown}` in {element}");
+            (value_of(node, name).unwrap_or_else(|| start_tag(node)), message)
+        }
+        ValidationErrorKind::MissingContent => {
+            (start_tag(node), format!("{element} lacks an element or an attribute"))
+        }
+    };
+    Finding { rule: GRAMMAR, span, message, help: None }
+}
+
+/// A text that stands among elements.
+fn stray_text<'a, 'input>(node: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
+    let has_elements = node.children().any(|child| child.is_element());
+    let is_stray = |child: &Node<'_, '_>| {
+        child.is_text() && child.text().is_some_and(|text| !text.trim().is_empty())
+    };
+    node.children().find(is_stray).filter(|_| has_elements)
+}
+
+fn attribute(node: Node<'_, '_>, name: &ExpandedName) -> Option<Range<usize>> {
+    node.attributes().find(|attribute| is_named(attribute, name)).map(|attribute| attribute.range())
+}
+
+fn value_of(node: Node<'_, '_>, name: &ExpandedName) -> Option<Range<usize>> {
+    let mut attributes = node.attributes();
+    attributes.find(|attribute| is_named(attribute, name)).map(|it| value_range(node, &it))
+}
+
+fn is_named(attribute: &roxmltree::Attribute<'_, '_>, name: &ExpandedName) -> bool {
+    attribute.name() == name.local && attribute.namespace() == name.namespace.as_deref()
+}
+
+/// The files of a grammar: ours, and those of one directory.
+struct Files<'a>(&'a Path);
+
+impl SchemaResolver for Files<'_> {
+    fn resolve(&self, href: &str, _: &str) -> Result<SchemaSource, ResolveError> {
+        // By the last part alone: ours names libvirt's by its usual path, libvirt's name each
+        // other.
+        let name = href.rsplit('/').next().unwrap_or_default();
+        if let Some((name, text)) = EGM.iter().find(|(own, _)| *own == name) {
+            return Ok(SchemaSource::new(*text, *name, SchemaSyntax::Xml));
+        }
+        if !Path::new(name).extension().is_some_and(|extension| extension == "rng") {
+            return Err(ResolveError::new(format!("{href} is no file of a grammar")));
+        }
+        let text = crate::user_file::read(&self.0.join(name), FILE_LIMIT)
+            .map_err(|error| ResolveError::new(error.to_string()))?;
+        let text = String::from_utf8(text.bytes)
+            .map_err(|_| ResolveError::new(format!("{name} is not UTF-8")))?;
+        Ok(SchemaSource::new(text, name, SchemaSyntax::Xml))
+    }
+}
+
+/// An element as the grammar sees it.
+#[derive(Clone, Copy)]
+struct InGrammar<'a, 'input>(Node<'a, 'input>);
+
+impl<'a, 'input> Element for InGrammar<'a, 'input> {
+    type Location = NodeId;
+
+    fn name(&self) -> ExpandedName {
+        let name = self.0.tag_name();
+        ExpandedName::new(name.namespace(), name.name())
+    }
+
+    fn attributes(&self) -> impl Iterator<Item = (ExpandedName, String)> {
+        self.0.attributes().map(|attribute| {
+            let name = ExpandedName::new(attribute.namespace(), attribute.name());
+            (name, attribute.value().to_owned())
+        })
+    }
+
+    fn children(&self) -> impl Iterator<Item = Content<Self>> {
+        let mut content: Vec<Content<Self>> = Vec::new();
+        for child in self.0.children() {
+            if child.is_element() {
+                content.push(Content::Element(Self(child)));
+            } else if let Some(text) = child.text().filter(|_| child.is_text()) {
+                // What a comment has parted is one text.
+                match content.last_mut() {
+                    Some(Content::Text(before)) => before.push_str(text),
+                    _ => content.push(Content::Text(text.to_owned())),
+                }
+            }
+        }
+        content.into_iter()
+    }
+
+    fn location(&self) -> Option<NodeId> {
+        Some(self.0.id())
+    }
+}

@@ -1,0 +1,159 @@
+//! The rules of what is odd about a domain with EGM as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rules::{
+    ALLOCATION, CELLS, COMMAND_LINE, HUGE_PAGES, MACHINE, NAME, OBSOLETE, OTHER_MEMORY, SHIFTED,
+    TWO_HOSTDEVS, UNEVEN,
+};
+use super::{Findings, Subject};
+use crate::domain::{Domain, Value};
+use crate::pci::PciAddress;
+use crate::text::{SHOWN, excerpt};
+
+pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
+    let domain = subject.domain;
+    if domain.name.is_empty() {
+        findings.add(NAME, &domain.span, "a domain without <name>").help("<name>vm1</name>");
+    }
+    check_backing(domain, findings);
+    check_machine(domain, findings);
+    check_hostdevs(domain, findings);
+    check_other_memory(domain, findings);
+    check_shares(domain, findings);
+}
+
+/// What is EGM to whoever wrote it, though libvirt does not see it: this is all that there may be.
+pub(super) fn check_forms(domain: &Domain, findings: &mut Findings) {
+    for span in &domain.obsolete {
+        let finding = findings.add(OBSOLETE, span, "<acpiEgmMemory> is obsolete");
+        finding.help(
+            "<memory model='egm' access='shared'> with <source><path>/dev/egm4</path></source> and \
+             <target><size unit='KiB'>..</size><node>0</node><pciDev>ua-hostdev0</pciDev></target>",
+        );
+    }
+    for argument in &domain.qemu_arguments {
+        let text = &argument.text;
+        let is_memory = text.contains("memory-backend-file") && text.contains("/dev/egm");
+        if text.contains("acpi-egm-memory") || is_memory {
+            let message = "EGM given to QEMU past libvirt, which writes the guest's memory itself";
+            let finding = findings.add(COMMAND_LINE, &argument.span, message);
+            finding
+                .help("<memory model='egm'> with a libvirt that knows it, or QEMU without libvirt");
+        }
+    }
+}
+
+fn check_backing(domain: &Domain, findings: &mut Findings) {
+    let backing = &domain.backing;
+    if let Some(span) = &backing.hugepages {
+        let message = "<hugepages> does not go with memory from an EGM device";
+        findings.add(HUGE_PAGES, span, message).help("leave it out");
+    }
+    let right = "<allocation mode='immediate'/> in <memoryBacking>";
+    match &backing.allocation {
+        Some(mode) if mode.text == "immediate" => {}
+        Some(mode) => {
+            let message = format!("memory is allocated `{}`", excerpt(&mode.text, SHOWN));
+            findings.add(ALLOCATION, &mode.span, message).help("mode='immediate'");
+        }
+        None => {
+            let message = "memory is not allocated at the start";
+            findings.add(ALLOCATION, &domain.span, message).help(right);
+        }
+    }
+}
+
+fn check_machine(domain: &Domain, findings: &mut Findings) {
+    if let Some(arch) = domain.os.arch.as_ref().filter(|arch| arch.text != "aarch64") {
+        let message = format!("EGM in a guest for {}", excerpt(&arch.text, SHOWN));
+        findings.add(MACHINE, &arch.span, message).help("arch='aarch64'");
+    }
+    let is_virt = |machine: &str| machine == "virt" || machine.starts_with("virt-");
+    if let Some(machine) = domain.os.machine.as_ref().filter(|it| !is_virt(&it.text)) {
+        let message = format!("EGM on a machine of type {}", excerpt(&machine.text, SHOWN));
+        findings.add(MACHINE, &machine.span, message).help("machine='virt'");
+    }
+}
+
+fn check_hostdevs(domain: &Domain, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for hostdev in &domain.hostdevs {
+        let Some((found, address)) = hostdev.address.as_ref().zip(hostdev.pci()) else { continue };
+        if !seen.insert(address) {
+            let message = format!("a second <hostdev> for {address}");
+            findings.add(TWO_HOSTDEVS, &found.span, message).help("leave one of them out");
+        }
+    }
+}
+
+/// That a GPU's address looks shifted; for those who know that the host has no such function.
+pub(super) fn report_shifted(
+    found: &Value<PciAddress>,
+    address: PciAddress,
+    meant: PciAddress,
+    findings: &mut Findings,
+) {
+    let message = format!("{address} looks like {meant} written one place too far to the right");
+    findings.add(SHIFTED, &found.span, message).help(in_xml(meant));
+}
+
+/// An address as libvirt writes it.
+pub(super) fn in_xml(address: PciAddress) -> String {
+    format!(
+        "domain='0x{:04x}' bus='0x{:02x}' slot='0x{:02x}' function='0x{:x}'",
+        address.domain(),
+        address.bus(),
+        address.slot(),
+        address.function()
+    )
+}
+
+fn check_other_memory(domain: &Domain, findings: &mut Findings) {
+    for device in &domain.other_memory {
+        let model = device.model.as_ref().map_or("", |model| model.text.as_str());
+        let span = device.model.as_ref().map_or(&device.span, |model| &model.span);
+        let message = format!("memory of the model `{}` beside EGM", excerpt(model, SHOWN));
+        let is_like = !model.is_empty() && strsim::levenshtein(model, "egm") <= 1;
+        let help = if is_like { "did you mean `egm`?" } else { "EGM alone" };
+        findings.add(OTHER_MEMORY, span, message).help(help);
+    }
+    if findings.has(&[CELLS]) {
+        return;
+    }
+    let backed = |id| {
+        let cells = domain.egm.iter().filter_map(|device| device.cell.as_ref()?.value);
+        cells.into_iter().any(|cell| cell == id)
+    };
+    for cell in domain.cells.iter().take(super::CELLS_LIMIT) {
+        let Some(memory) = &cell.memory else { continue };
+        let has_memory = memory.value.is_some_and(|memory| memory.0 > 0);
+        if has_memory && cell.id.value.is_some_and(|id| !backed(id)) {
+            let message =
+                format!("cell {} has memory that is not EGM", excerpt(&cell.id.text, SHOWN));
+            findings.add(OTHER_MEMORY, &memory.span, message).help("memory='0', or EGM devices");
+        }
+    }
+}
+
+/// The devices of one region have the same size.
+fn check_shares(domain: &Domain, findings: &mut Findings) {
+    let mut first = BTreeMap::new();
+    for device in &domain.egm {
+        let (Some(path), Some(size)) = (&device.path, &device.size) else { continue };
+        let Some(value) = size.value.filter(|size| size.0 > 0 && size.0 % (1 << 20) == 0) else {
+            continue;
+        };
+        let first = *first.entry(&path.text).or_insert(value);
+        if first != value {
+            let shown = excerpt(&path.text, SHOWN);
+            let message = format!(
+                "{} KiB of {shown}, of which another GPU has {} KiB",
+                value.0 >> 10,
+                first.0 >> 10
+            );
+            let help = format!("{} KiB for each", first.0 >> 10);
+            findings.add(UNEVEN, &size.span, message).help(help);
+        }
+    }
+}
