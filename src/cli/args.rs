@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::check::Severity;
 use crate::host::{BadRegionName, RegionName};
 use crate::output::table;
 use crate::pci::{BadAddress, PciAddress};
@@ -61,6 +62,8 @@ pub(super) enum Command {
     Show(ShowArgs),
     /// Write the XML that gives EGM memory to a virtual machine
     Stanza(StanzaArgs),
+    /// Check the XML of virtual machines that have EGM memory
+    Validate(ValidateArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),
 }
@@ -188,6 +191,53 @@ pub(super) enum StanzaFormat {
     Json,
     /// QEMU's arguments, each on a line of its own
     QemuArgs,
+}
+
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct ValidateArgs {
+    /// Domain XML, or libvirt's status files; - is standard input
+    #[arg(value_name = "FILE", required_unless_present = "explain")]
+    pub(super) files: Vec<PathBuf>,
+    /// Leave the rules of this host out
+    #[arg(long)]
+    pub(super) no_host: bool,
+    /// libvirt's grammar in DIR [default: /usr/share/libvirt/schemas]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_schema")]
+    pub(super) schema: Option<PathBuf>,
+    /// Leave libvirt's grammar out
+    #[arg(long)]
+    pub(super) no_schema: bool,
+    /// Show nothing that is less than this
+    #[arg(long, value_enum, value_name = "LEAST", default_value = "warning")]
+    pub(super) severity: Least,
+    /// Warnings are wrong, too
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Print nothing: the exit code tells
+    #[arg(short, long, conflicts_with = "json")]
+    pub(super) quiet: bool,
+    /// JSON (egm-probe.validate/1)
+    #[arg(short = 'J', long)]
+    pub(super) json: bool,
+    /// Explain a rule, such as EGM011, and exit
+    #[arg(long, value_name = "CODE", exclusive = true)]
+    pub(super) explain: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Least {
+    Warning,
+    Error,
+}
+
+impl Least {
+    pub(super) fn severity(self) -> Severity {
+        match self {
+            Self::Warning => Severity::Warning,
+            Self::Error => Severity::Error,
+        }
+    }
 }
 
 #[derive(Args, Debug)]

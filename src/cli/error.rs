@@ -3,12 +3,14 @@
 use std::io;
 
 use super::Exit;
+use crate::check::grammar::BadGrammar;
 use crate::domain::BadDomain;
 use crate::host::{Class, NotFound};
 use crate::output::columns::NoSuchColumn;
 use crate::plan::Objection;
 use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
+use crate::text::excerpt;
 use crate::user_file::FileError;
 
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,10 @@ pub(super) enum Error {
     OtherMemory(#[from] OtherMemory),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Grammar(#[from] BadGrammar),
+    #[error("no rule {}; `man egm-probe` lists them: EGM001, EGM002, ..", excerpt(.0, 80))]
+    NoRule(String),
     #[error("standard input: {}", describe(.0))]
     Stdin(io::Error),
     #[error(
@@ -48,11 +54,14 @@ impl Error {
             | Self::Write(_)
             | Self::File(_)
             | Self::Stdin(_)
+            | Self::Grammar(_)
             | Self::BadFile { .. }
             | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
-            Self::Unwritable { .. } | Self::OtherMemory(_) | Self::Lines(_) => Exit::No,
+            Self::Unwritable { .. } | Self::OtherMemory(_) | Self::Lines(_) | Self::NoRule(_) => {
+                Exit::No
+            }
             Self::Refused(objections) => objections
                 .iter()
                 .map(|objection| match objection {
@@ -76,6 +85,10 @@ fn not_found(error: &NotFound) -> Exit {
 
 /// A line each, as the program writes its errors.
 fn lines(objections: &[Objection]) -> String {
-    let lines: Vec<_> = objections.iter().map(ToString::to_string).collect();
+    let line = |objection: &Objection| match objection.way_out() {
+        Some(way_out) => format!("{objection}; {way_out}"),
+        None => objection.to_string(),
+    };
+    let lines: Vec<_> = objections.iter().map(line).collect();
     lines.join("\negm-probe: ")
 }

@@ -2,10 +2,12 @@
 //! that the caller gives.
 
 mod args;
+mod domain_file;
 mod error;
 mod list;
 mod show;
 mod stanza;
+mod validate;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -112,6 +114,7 @@ fn execute(
     match &cli.command {
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
+        Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
         Command::Stanza(args) => stanza::run(args, &cli.global, out, err),
         Command::Completions(args) => {
             // The generator panics where it cannot write.
@@ -161,9 +164,13 @@ impl Global {
     }
 
     /// Reads what is needed of the host; claims only if they are wanted.
-    fn report(&self, mut needs: Needs) -> Result<Report, Error> {
+    fn report(&self, needs: Needs) -> Result<Report, Error> {
+        Ok(Report::read(&self.root()?, self.wanted(needs)))
+    }
+
+    fn wanted(&self, mut needs: Needs) -> Needs {
         needs.set(Needs::CLAIMS, needs.contains(Needs::CLAIMS) && !self.no_occupancy);
-        Ok(Report::read(&self.root()?, needs))
+        needs
     }
 }
 

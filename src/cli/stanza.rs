@@ -1,24 +1,20 @@
 //! `egm-probe stanza`
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::Write;
 
 use similar::TextDiff;
 
 use super::args::{Global, StanzaArgs, StanzaFormat};
+use super::domain_file::{DomainFile, is_stdin};
 use super::error::Error;
 use super::{Exit, write_warnings};
-use crate::domain::{BadDomain, Domain, Source};
-use crate::host::RegionName;
+use crate::host::Region;
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan, Request};
 use crate::report::Report;
 use crate::stanza::{Parts, Stanza};
 use crate::text::printable;
-use crate::user_file::{self, Snapshot};
-
-/// The definition of no domain is larger.
-const DOMAIN_LIMIT: usize = 64 << 20;
+use crate::user_file;
 
 /// Blanks a level, where nothing is said.
 const INDENT: usize = 2;
@@ -30,19 +26,21 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
     check_usage(args, global)?;
-    let base = args.domain.as_deref().map(Base::read).transpose()?;
+    let base = args.domain.as_deref().map(DomainFile::read).transpose()?;
     let report = global.report(Plan::NEEDS)?;
-    let domain = base.as_ref().map(Base::domain).transpose()?;
+    let domain = base.as_ref().map(DomainFile::domain).transpose()?;
     let plan = match Plan::new(&report, &request(args), domain.as_ref()) {
         Ok(plan) => plan,
         Err(refused) => {
-            write_warnings(err, &report, []);
+            write_warnings(err, &report, asked_for(args, &report));
             write_objections(err, &refused.warnings);
             return Err(Error::Refused(refused.refusals));
         }
     };
+    let warnings = plan.warnings.clone();
     let stanza = write_down(args, &report, plan, base.as_ref()).inspect_err(|_| {
-        write_warnings(err, &report, []);
+        write_warnings(err, &report, asked_for(args, &report));
+        write_objections(err, &warnings);
     })?;
     if args.dry_run {
         write_difference(out, base.as_ref(), &stanza)?;
@@ -54,12 +52,25 @@ pub(super) fn run(
     out.flush()?;
     if args.format != StanzaFormat::Json {
         let regions = report.host.regions.iter();
-        let is_of_plan =
-            |name: &RegionName| stanza.plan.placements.iter().any(|it| it.region == *name);
-        write_warnings(err, &report, regions.filter(|region| is_of_plan(&region.name)));
+        write_warnings(err, &report, regions.filter(|region| stanza.plan.has_region(&region.name)));
         write_objections(err, &stanza.plan.warnings);
+        for finding in &stanza.warnings {
+            let (message, code) = (printable(&finding.message), finding.rule.code);
+            let _ = writeln!(err, "egm-probe: warning: {message} ({code})");
+        }
     }
     Ok(Exit::Done)
+}
+
+/// The regions whose warnings may tell why there is no plan.
+fn asked_for<'a>(args: &StanzaArgs, report: &'a Report) -> Vec<&'a Region> {
+    let is_named = |region: &&Region| {
+        let mut gpus = region.gpus.iter();
+        args.all
+            || args.regions.contains(&region.name)
+            || gpus.any(|gpu| args.gpus.contains(&gpu.address))
+    };
+    report.host.regions.iter().filter(is_named).collect()
 }
 
 /// What clap cannot tell.
@@ -74,16 +85,14 @@ fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
         "--in-place and --dry-run are for XML, which --format says otherwise"
     } else if args.gpu_cells > 0 && !args.with_hostdev && args.domain.is_none() {
         "--gpu-cells binds cells to a GPU's <hostdev>: --with-hostdev, or a --domain that has it"
+    } else if args.vcpus.is_some() && !args.with_numa && (is_xml || args.domain.is_some()) {
+        "--vcpus shares CPUs out over the cells, which --with-numa writes"
     } else if args.shell && args.format != StanzaFormat::QemuArgs {
         "--shell is for --format qemu-args"
     } else {
         return Ok(());
     };
     Err(Error::Usage(problem))
-}
-
-fn is_stdin(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }
 
 fn request(args: &StanzaArgs) -> Request {
@@ -104,47 +113,19 @@ fn request(args: &StanzaArgs) -> Request {
     }
 }
 
-/// The domain that a stanza is to be put into.
-struct Base {
-    name: String,
-    source: Source,
-    snapshot: Option<Snapshot>,
-}
-
-impl Base {
-    fn read(path: &Path) -> Result<Self, Error> {
-        if is_stdin(path) {
-            let bytes = user_file::read_all(io::stdin().lock(), DOMAIN_LIMIT);
-            let name = "standard input".to_owned();
-            let bytes = bytes.map_err(Error::Stdin)?;
-            let source = Source::decode(&bytes).map_err(|error| bad_file(&name, error))?;
-            return Ok(Self { name, source, snapshot: None });
-        }
-        let name = printable(&path.to_string_lossy());
-        let snapshot = user_file::read(path, DOMAIN_LIMIT)?;
-        let source = Source::decode(&snapshot.bytes).map_err(|error| bad_file(&name, error))?;
-        Ok(Self { name, source, snapshot: Some(snapshot) })
-    }
-
-    fn domain(&self) -> Result<Domain, Error> {
-        Domain::parse(self.source.text()).map_err(|error| bad_file(&self.name, error))
-    }
-}
-
-fn bad_file(name: &str, error: BadDomain) -> Error {
-    Error::BadFile { name: name.to_owned(), problem: error }
-}
-
 fn write_down(
     args: &StanzaArgs,
     report: &Report,
     plan: Plan,
-    base: Option<&Base>,
+    base: Option<&DomainFile>,
 ) -> Result<Stanza, Error> {
     let parts = Parts { hostdev: args.with_hostdev, numa: args.with_numa };
     let indent = args.indent.map(usize::from);
     let stanza = match base {
-        Some(base) => Stanza::within(report, plan, parts, base.source.text(), indent),
+        Some(base) => {
+            let text = base.source.text();
+            Stanza::within(report, plan, parts, text, (indent, args.strict))
+        }
         None => Stanza::new(report, plan, parts, indent.unwrap_or(INDENT)),
     };
     stanza
@@ -155,7 +136,7 @@ fn write_out(
     args: &StanzaArgs,
     report: &Report,
     stanza: &Stanza,
-    base: Option<&Base>,
+    base: Option<&DomainFile>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     match (args.format, base) {
@@ -176,7 +157,7 @@ fn write_out(
     Ok(())
 }
 
-fn put_back(args: &StanzaArgs, base: Option<&Base>, stanza: &Stanza) -> Result<(), Error> {
+fn put_back(args: &StanzaArgs, base: Option<&DomainFile>, stanza: &Stanza) -> Result<(), Error> {
     let Some((path, base)) = args.domain.as_deref().zip(base) else { return Ok(()) };
     if let Some(snapshot) = base.snapshot.as_ref().filter(|_| stanza.xml != base.source.text()) {
         user_file::replace(path, snapshot, &base.source.encode(&stanza.xml))?;
@@ -186,14 +167,22 @@ fn put_back(args: &StanzaArgs, base: Option<&Base>, stanza: &Stanza) -> Result<(
 
 fn write_difference(
     out: &mut dyn Write,
-    base: Option<&Base>,
+    base: Option<&DomainFile>,
     stanza: &Stanza,
 ) -> Result<(), Error> {
     let Some(base) = base else { return Ok(()) };
     let difference = TextDiff::from_lines(base.source.text(), &stanza.xml);
     let mut difference = difference.unified_diff();
     difference.header(&base.name, &base.name);
-    Ok(write!(out, "{difference}")?)
+    // For people: what a terminal would act on does nothing.
+    let is_kept = |c: char| matches!(c, '\n' | '\r' | '\t');
+    let mut text = String::new();
+    for part in difference.to_string().split_inclusive(is_kept) {
+        let kept = part.chars().next_back().filter(|c| is_kept(*c));
+        text.push_str(&printable(kept.map_or(part, |kept| part.trim_end_matches(kept))));
+        text.extend(kept);
+    }
+    Ok(out.write_all(text.as_bytes())?)
 }
 
 fn write_objections(err: &mut dyn Write, objections: &[Objection]) {

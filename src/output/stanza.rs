@@ -21,14 +21,17 @@ use crate::units::Bytes;
 pub fn write_json(out: &mut dyn Write, report: &Report, stanza: &Stanza) -> io::Result<()> {
     let (plan, domain) = (&stanza.plan, stanza.domain());
     let regions = report.host.regions.iter();
-    let is_of_plan = |name: &RegionName| plan.placements.iter().any(|it| it.region == *name);
-    let of_regions = regions.filter(|region| is_of_plan(&region.name)).flat_map(|region| {
+    let of_regions = regions.filter(|region| plan.has_region(&region.name)).flat_map(|region| {
         region.all_warnings().map(move |warning| format!("{}: {warning}", region.name))
     });
-    let arguments = stanza.qemu_arguments().ok().map(|arguments| {
+    let arguments = stanza.qemu_arguments();
+    let no_arguments = arguments.as_ref().err().map(|error| format!("no QEMU arguments: {error}"));
+    let arguments = arguments.ok().map(|arguments| {
         let texts = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
         texts.collect()
     });
+    let of_domain = stanza.warnings.iter();
+    let of_domain = of_domain.map(|finding| format!("{} ({})", finding.message, finding.rule.code));
     let document = Document {
         schema: "egm-probe.stanza/1",
         devices: plan.placements.iter().map(DeviceEntry::new).collect(),
@@ -42,6 +45,8 @@ pub fn write_json(out: &mut dyn Write, report: &Report, stanza: &Stanza) -> io::
             .map(ToString::to_string)
             .chain(of_regions)
             .chain(plan.warnings.iter().map(ToString::to_string))
+            .chain(of_domain)
+            .chain(no_arguments)
             .collect(),
     };
     json::write(out, &document)

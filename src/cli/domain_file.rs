@@ -1,0 +1,52 @@
+//! A domain's XML that the user names, or gives on standard input.
+
+use std::io;
+use std::path::Path;
+
+use super::error::Error;
+use crate::domain::{BadDomain, Domain, Source};
+use crate::text::printable;
+use crate::user_file::{self, Snapshot};
+
+/// libvirt takes no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
+const LIMIT: usize = 4 << 20;
+
+/// Whether `-` was given for a file.
+pub(super) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// What to call a file.
+pub(super) fn name_of(path: &Path) -> String {
+    if is_stdin(path) { "standard input".into() } else { printable(&path.to_string_lossy()) }
+}
+
+/// A file that was read.
+pub(super) struct DomainFile {
+    pub(super) name: String,
+    pub(super) source: Source,
+    /// `None` for standard input.
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+impl DomainFile {
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let name = name_of(path);
+        if is_stdin(path) {
+            let bytes = user_file::read_all(io::stdin().lock(), LIMIT).map_err(Error::Stdin)?;
+            let source = Source::decode(&bytes).map_err(|error| bad_file(&name, error))?;
+            return Ok(Self { name, source, snapshot: None });
+        }
+        let snapshot = user_file::read(path, LIMIT)?;
+        let source = Source::decode(&snapshot.bytes).map_err(|error| bad_file(&name, error))?;
+        Ok(Self { name, source, snapshot: Some(snapshot) })
+    }
+
+    pub(super) fn domain(&self) -> Result<Domain, Error> {
+        Domain::parse(self.source.text()).map_err(|error| bad_file(&self.name, error))
+    }
+}
+
+fn bad_file(name: &str, error: BadDomain) -> Error {
+    Error::BadFile { name: name.to_owned(), problem: error }
+}

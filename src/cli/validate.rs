@@ -1,0 +1,194 @@
+//! `egm-probe validate`
+
+use std::io::Write;
+use std::path::Path;
+
+use super::args::{Global, Least, ValidateArgs};
+use super::domain_file::{DomainFile, is_stdin, name_of};
+use super::error::Error;
+use super::{Exit, Terminal, write_warnings};
+use crate::check::grammar::{Grammar, SCHEMAS};
+use crate::check::{Finding, RULES, Severity, check};
+use crate::host::{Class, Needs, no_egm};
+use crate::output::findings::{self, Checked};
+use crate::report::Report;
+use crate::sysroot::Sysroot;
+
+/// What the rules of the host look at.
+const NEEDS: Needs =
+    Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
+
+/// More findings of one file tell nobody anything.
+const SHOWN: usize = 100;
+
+pub(super) fn run(
+    args: &ValidateArgs,
+    global: &Global,
+    terminal: Terminal,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    if let Some(code) = &args.explain {
+        return explain(code, out);
+    }
+    let stdins = args.files.iter().map(AsRef::as_ref).chain(global.from.as_deref());
+    if stdins.filter(|path| is_stdin(path)).count() > 1 {
+        return Err(Error::Usage("standard input can be read only once"));
+    }
+    let mut notes = Vec::new();
+    let grammar = grammar(args, &mut notes)?;
+    let mut host = host(args, global, &mut notes)?;
+    let mut files = Vec::new();
+    for path in &args.files {
+        let host = host.as_mut().map(|(root, report)| (&*root, report));
+        files.push(check_file(path, grammar.as_ref(), host, args.severity));
+    }
+    let report = host.map(|(_, report)| report);
+    if args.json {
+        findings::write_json(out, &files, report.as_ref(), &notes)?;
+    } else {
+        write_text(args, &files, terminal, out, err)?;
+        out.flush()?;
+        if !args.quiet {
+            for note in &notes {
+                let _ = writeln!(err, "egm-probe: note: {note}");
+            }
+            report.iter().for_each(|report| write_warnings(err, report, []));
+        }
+    }
+    Ok(exit(&files, args.strict))
+}
+
+fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
+    match RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code)) {
+        Some(rule) => {
+            findings::write_explanation(out, rule)?;
+            Ok(Exit::Done)
+        }
+        None => Err(Error::NoRule(code.to_owned())),
+    }
+}
+
+/// libvirt's grammar, where it is installed or was named.
+fn grammar(args: &ValidateArgs, notes: &mut Vec<String>) -> Result<Option<Grammar>, Error> {
+    if args.no_schema {
+        return Ok(None);
+    }
+    if let Some(directory) = &args.schema {
+        return Ok(Some(Grammar::read(directory)?));
+    }
+    match Grammar::read(SCHEMAS.as_ref()) {
+        Ok(grammar) => Ok(Some(grammar)),
+        Err(error) => {
+            notes.push(format!("not held against libvirt's grammar: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+/// The host, where its rules are wanted and it has EGM.
+fn host(
+    args: &ValidateArgs,
+    global: &Global,
+    notes: &mut Vec<String>,
+) -> Result<Option<(Sysroot, Report)>, Error> {
+    if args.no_host {
+        return Ok(None);
+    }
+    let root = global.root()?;
+    let report = Report::read(&root, global.wanted(NEEDS));
+    if report.host.regions.is_empty() {
+        notes.push(format!("not held against this host: {}", no_egm(report.host.class)));
+        let is_unreadable = report.host.class == Class::Unreadable;
+        if is_unreadable {
+            notes.extend(report.warnings().map(ToString::to_string));
+        }
+        return Ok(None);
+    }
+    Ok(Some((root, report)))
+}
+
+fn check_file(
+    path: &Path,
+    grammar: Option<&Grammar>,
+    host: Option<(&Sysroot, &mut Report)>,
+    least: Least,
+) -> Checked {
+    let file = name_of(path);
+    let result = DomainFile::read(path).and_then(|file| Ok((file.domain()?, file)));
+    let (domain, read) = match result {
+        Ok(read) => read,
+        Err(error) => {
+            return Checked { file, text: String::new(), result: Err(error.to_string()) };
+        }
+    };
+    let text = read.source.text().to_owned();
+    let mut found = match host {
+        None => check(&domain, None),
+        Some((root, report)) => {
+            for path in domain.egm.iter().filter_map(|device| device.path.as_ref()) {
+                report.look_up(root, path.text.as_ref());
+            }
+            check(&domain, Some(report))
+        }
+    };
+    if let Some(Err(error)) = grammar.map(|grammar| grammar.add_to(&mut found, &text)) {
+        let error = format!("{file}:{error}");
+        return Checked { file, text, result: Err(error) };
+    }
+    found.retain(|finding| finding.rule.severity >= least.severity());
+    Checked { file, text, result: Ok(found) }
+}
+
+fn write_text(
+    args: &ValidateArgs,
+    files: &[Checked],
+    terminal: Terminal,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), Error> {
+    for checked in files {
+        let Checked { file, text, result } = checked;
+        match result {
+            Ok(_) if args.quiet => {}
+            Ok(findings) => {
+                for found in checked.with_places().into_iter().take(SHOWN) {
+                    findings::write_text(out, file, text, found, terminal.color)?;
+                }
+                let rest = findings.len().saturating_sub(SHOWN);
+                let rest = if rest > 0 { format!("; {rest} are not shown") } else { String::new() };
+                writeln!(out, "{file}: {}{rest}", count(findings))?;
+            }
+            Err(error) => {
+                // In the order of the files, where both go to a terminal.
+                out.flush()?;
+                let _ = writeln!(err, "egm-probe: {error}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `1 error, 2 warnings`
+fn count(findings: &[Finding]) -> String {
+    let number = |severity: Severity, name: &str| {
+        let number = findings.iter().filter(|it| it.rule.severity == severity).count();
+        let plural = if number == 1 { "" } else { "s" };
+        (number > 0).then(|| format!("{number} {name}{plural}"))
+    };
+    let counts = [number(Severity::Error, "error"), number(Severity::Warning, "warning")];
+    let counts: Vec<_> = counts.into_iter().flatten().collect();
+    if counts.is_empty() { "nothing wrong".into() } else { counts.join(", ") }
+}
+
+/// Unreadable files first, then what is wrong.
+fn exit(files: &[Checked], strict: bool) -> Exit {
+    let counts = |finding: &Finding| strict || finding.rule.severity == Severity::Error;
+    if files.iter().any(|checked| checked.result.is_err()) {
+        Exit::Failed
+    } else if files.iter().filter_map(|it| it.result.as_ref().ok()).flatten().any(counts) {
+        Exit::No
+    } else {
+        Exit::Done
+    }
+}

@@ -1,0 +1,196 @@
+//! What was found in domains: for people, with the place shown as compilers do; and as JSON.
+
+use std::io::{self, Write};
+
+#[cfg(feature = "cli")]
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use serde::Serialize;
+
+use super::json;
+use crate::check::{Finding, Rule, Severity};
+use crate::domain::lines_and_columns;
+use crate::report::Report;
+use crate::text::printable;
+
+/// A file, and what was found in it.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Its name.
+    pub file: String,
+    /// Its text; empty where it could not be read.
+    pub text: String,
+    /// What was found; or why nothing could be.
+    pub result: Result<Vec<Finding>, String>,
+}
+
+impl Checked {
+    /// The findings, each with its line and column.
+    #[must_use]
+    pub fn with_places(&self) -> Vec<(&Finding, (u32, u32))> {
+        let findings = self.result.as_deref().unwrap_or_default();
+        let places = lines_and_columns(&self.text, findings.iter().map(|it| it.span.start));
+        findings.iter().zip(places).collect()
+    }
+}
+
+/// How much of a line is shown before and behind the place in it.
+#[cfg(feature = "cli")]
+const AROUND: usize = 120;
+
+/// Writes one finding with its place.
+///
+/// # Errors
+/// Those of the writer.
+#[cfg(feature = "cli")]
+pub fn write_text(
+    out: &mut dyn Write,
+    file: &str,
+    text: &str,
+    (finding, place): (&Finding, (u32, u32)),
+    color: bool,
+) -> io::Result<()> {
+    let level = match finding.rule.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let excerpt = Excerpt::of(text, finding, place);
+    let file = printable(file);
+    let place = format!("{file}:{}:{}", place.0, place.1);
+    let message = printable(&finding.message);
+    let help = finding.help.as_deref().map(printable);
+    let mut snippet = Snippet::source(excerpt.source.as_str())
+        .line_start(usize::try_from(excerpt.line).unwrap_or(usize::MAX))
+        .annotation(AnnotationKind::Primary.span(excerpt.start..excerpt.end));
+    let title = level.primary_title(message.as_str()).id(finding.rule.code);
+    let mut group = if excerpt.is_cut {
+        title.element(Origin::path(place.as_str()))
+    } else {
+        // Line and column are counted in what is shown.
+        snippet = snippet.path(file.as_str());
+        title.elements(None::<Origin<'_>>)
+    };
+    group = group.element(snippet);
+    if let Some(help) = &help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    writeln!(out, "{}\n", renderer.term_width(140).render(&[group]))
+}
+
+/// The line of a finding, cut where it is long, in which the place is marked.
+#[cfg(feature = "cli")]
+struct Excerpt {
+    source: String,
+    start: usize,
+    end: usize,
+    line: u32,
+    /// Whether the line is longer before the place.
+    is_cut: bool,
+}
+
+#[cfg(feature = "cli")]
+impl Excerpt {
+    fn of(text: &str, finding: &Finding, (line, column): (u32, u32)) -> Self {
+        let before = text.get(..finding.span.start).unwrap_or_default();
+        let behind = text.get(finding.span.start..).unwrap_or_default();
+        // No farther than what is shown of it.
+        let far = before.char_indices().rev().nth(2 * AROUND).map_or(0, |(at, _)| at);
+        let before = before.get(far..).unwrap_or_default();
+        let before = before.rsplit('\n').next().unwrap_or_default();
+        let behind = behind
+            .char_indices()
+            .nth(2 * AROUND)
+            .map_or(behind, |(at, _)| behind.get(..at).unwrap_or(behind));
+        let behind = behind.split(['\r', '\n']).next().unwrap_or_default();
+        let length = finding.span.len().min(behind.len());
+        let (marked, behind) = behind.split_at_checked(length).unwrap_or((behind, ""));
+        let skipped = before.char_indices().rev().nth(AROUND).map_or(0, |(at, _)| at);
+        let before = before.get(skipped..).unwrap_or_default();
+        // Each is one column wide, and does nothing to a terminal.
+        let plain = |text: &str, length: usize| -> String {
+            let plain = |c: char| if crate::text::is_plain(c) { c } else { ' ' };
+            text.chars().take(length).map(plain).collect()
+        };
+        let (before, marked) = (plain(before, AROUND + 1), plain(marked, AROUND));
+        let (start, end) = (before.len(), before.len() + marked.len());
+        let source = before + &marked + &plain(behind, AROUND);
+        let is_cut = usize::try_from(column).is_ok_and(|column| column > AROUND);
+        Self { source, start, end, line, is_cut }
+    }
+}
+
+/// Writes a rule with its explanation.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
+    let severity = match rule.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    writeln!(out, "{} ({severity}): {}\n", rule.code, rule.title)?;
+    writeln!(out, "{}\n\nSource: {}", rule.explanation, rule.source)
+}
+
+/// Writes `egm-probe.validate/1`.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_json(
+    out: &mut dyn Write,
+    files: &[Checked],
+    report: Option<&Report>,
+    notes: &[String],
+) -> io::Result<()> {
+    let warnings = report.into_iter().flat_map(Report::warnings).map(ToString::to_string);
+    let document = Document {
+        schema: "egm-probe.validate/1",
+        host: report.is_some(),
+        files: files.iter().map(FileEntry::new).collect(),
+        warnings: notes.iter().cloned().chain(warnings).collect(),
+    };
+    json::write(out, &document)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    host: bool,
+    files: Vec<FileEntry<'a>>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FileEntry<'a> {
+    file: &'a str,
+    findings: Option<Vec<FindingEntry<'a>>>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FindingEntry<'a> {
+    code: &'static str,
+    severity: Severity,
+    line: u32,
+    column: u32,
+    message: &'a str,
+    help: Option<&'a str>,
+}
+
+impl<'a> FileEntry<'a> {
+    fn new(checked: &'a Checked) -> Self {
+        let entry = |(finding, (line, column)): (&'a Finding, (u32, u32))| FindingEntry {
+            code: finding.rule.code,
+            severity: finding.rule.severity,
+            line,
+            column,
+            message: &finding.message,
+            help: finding.help.as_deref(),
+        };
+        let (findings, error) = match &checked.result {
+            Ok(_) => (Some(checked.with_places().into_iter().map(entry).collect()), None),
+            Err(error) => (None, Some(error.as_str())),
+        };
+        Self { file: &checked.file, findings, error }
+    }
+}
