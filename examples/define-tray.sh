@@ -10,8 +10,9 @@ set -eu
 base=${1:?usage: define-tray.sh BASE.xml [OPTION..]}
 shift
 
-plan=$(mktemp)
-trap 'rm -f "$plan" "$plan.xml"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+plan=$work/plan.json
 
 # Refused, with the reason, where a region is in use, or a GPU is not bound to its driver.
 egm-probe stanza --all --strict --with-hostdev --with-numa --gpu-cells 8 \
@@ -20,5 +21,5 @@ egm-probe stanza --all --strict --with-hostdev --with-numa --gpu-cells 8 \
 jq -r '.devices[] | "\(.gpu)  \(.size / 1048576) MiB of \(.region), guest node \(.guest_node)"' "$plan"
 jq -r '"\(.memory / 1048576) MiB in all, \(.vcpus // "unknown") virtual CPUs"' "$plan"
 
-jq -j .xml "$plan" >"$plan.xml"
-"${VIRSH:-virsh}" define "$plan.xml" --validate
+jq -j .xml "$plan" >"$work/domain.xml"
+"${VIRSH:-virsh}" define "$work/domain.xml" --validate

@@ -33,7 +33,7 @@ pub(crate) fn validates(grammar: Grammar, file: &Path) -> bool {
 }
 
 /// Whether the programs are here, and libvirt's grammar where it is needed.
-fn can_run(programs: &[&str]) -> bool {
+pub(crate) fn can_run(programs: &[&str]) -> bool {
     for program in programs {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
         if !found.unwrap().status.success() {

@@ -13,3 +13,4 @@ mod roots;
 mod schema;
 mod stanza;
 mod support;
+mod validate;

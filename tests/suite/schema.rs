@@ -80,6 +80,38 @@ fn stanzas_are_what_their_schema_says() {
 }
 
 #[test]
+fn diagnoses_are_what_their_schema_says() {
+    let validator = validator("validate");
+    let domains = support::fixtures().join("domains");
+    let bad = domains.join("bad/gb200-full-gpu-list");
+    let files = std::fs::read_dir(bad).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "xml"));
+    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+        .arg("--from")
+        .arg(support::archive("gb200-full-gpu-list"))
+        .args(["validate", "--json"])
+        .args(files)
+        .args([domains.join("minimal.xml"), domains.join("bad.xml"), domains.join("no.xml")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let errors: Vec<_> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    let files = document["files"].as_array().unwrap();
+    assert!(files.len() > 80);
+    let [minimal, bad, none] = files.last_chunk::<3>().unwrap();
+    assert_eq!(minimal["findings"], json!([]));
+    assert_eq!((&bad["findings"], bad["error"].is_string()), (&json!(null), true));
+    assert_eq!((&none["findings"], none["error"].is_string()), (&json!(null), true));
+    for (pointer, bad) in [("/files/0/findings/0/code", json!("X")), ("/files/0/file", json!(1))] {
+        let mut document = document.clone();
+        *document.pointer_mut(pointer).unwrap() = bad;
+        assert!(!validator.is_valid(&document), "{pointer}");
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_of_the_contract() {
     let validator = validator("list");
     let good = document("gb200-full-gpu-list", &["list", "--json"]).unwrap();

@@ -36,6 +36,7 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("gb200-gpu-bound-elsewhere", gpu_bound_elsewhere()),
         ("gb200-gpu-unbound", gpu_unbound()),
         ("gb200-just-made", just_made()),
+        ("gb200-links", device_links()),
         ("gb200-mixed-ways", mixed_ways()),
         ("gb200-no-nodes", gb200_on_nodes(["-1"; 4])),
         ("gb200-odd-sizes", odd_sizes()),
@@ -185,6 +186,14 @@ fn gpu_unbound() -> Tree {
     let mut tree = Tree::read(&super::archive("gb200-gpu-list"));
     let later = Tree::read(&super::archive("gb200-gpu-list-one-gpu-unbound"));
     tree.take_from(&later, &[&gpu_path("0008:01:00.0"), VIRTUAL]);
+    tree
+}
+
+/// Other names of the devices, as udev rules make them.
+fn device_links() -> Tree {
+    let mut tree = gb200().gpu_list();
+    tree.link("dev/grace-egm/by-node/0", "dev/egm4");
+    tree.link("dev/grace-egm/by-node/1", "dev/egm5");
     tree
 }
 
