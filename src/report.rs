@@ -66,13 +66,13 @@ impl Report {
     /// it. Nothing is opened.
     pub fn look_up(&mut self, root: &Sysroot, path: &Path) {
         let kind = root.stat(path).map(|stat| stat.kind);
-        let is_its = |region: &&Region| match (&kind, region.device.number) {
-            (Ok(FileKind::CharDevice(found)), Some(number)) => *found == number,
-            // As paths, for which `/dev//egm4` is the same.
-            _ => {
-                let mut links = region.device.links.iter().flatten();
-                region.device.path == path || links.any(|link| link == path)
+        let is_its = |region: &&Region| {
+            if let (Ok(FileKind::CharDevice(found)), Some(number)) = (&kind, region.device.number) {
+                return *found == number;
             }
+            // As paths, for which `/dev//egm4` is the same.
+            let mut links = region.device.links.iter().flatten();
+            region.device.path == path || links.any(|link| link == path)
         };
         let is_other = |region: &&Region| region.device.path.as_os_str() != path.as_os_str();
         let found = self.host.regions.iter().filter(is_other).find(is_its);

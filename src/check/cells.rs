@@ -150,7 +150,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for cell in &domain.cells {
         let Some(cpus) = &cell.cpus else { continue };
-        let Some(list) = &cpus.value else {
+        let Some(own) = &cpus.value else {
             let message = format!("`{}` is not a list of CPUs", excerpt(&cpus.text, SHOWN));
             findings.add(VCPUS, &cpus.span, message).help("a list such as 0-3,8");
             continue;
@@ -161,13 +161,13 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
                 .filter(|(_, end)| *end >= range.start())
                 .map(|(start, _)| *start.max(range.start()))
         };
-        if let Some(beyond) = list.last().filter(|id| *id > last) {
+        if let Some(beyond) = own.last().filter(|id| *id > last) {
             let message = format!("CPU {beyond} of {count} virtual CPUs");
             findings.add(VCPUS, &cpus.span, message).help(format!("0 to {last}"));
-        } else if let Some(twice) = list.ranges().iter().find_map(is_seen) {
+        } else if let Some(twice) = own.ranges().iter().find_map(is_seen) {
             findings.add(VCPUS, &cpus.span, format!("CPU {twice} is in another cell, too"));
         }
-        seen.extend(list.ranges().iter().map(|range| (*range.start(), *range.end())));
+        seen.extend(own.ranges().iter().map(|range| (*range.start(), *range.end())));
     }
     if let Some(topology) = domain.topology.as_ref().filter(|it| it.cpus != Some(count)) {
         let makes = topology.cpus.map_or("no number of CPUs".into(), |cpus| format!("{cpus} CPUs"));

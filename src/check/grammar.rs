@@ -69,7 +69,7 @@ impl Grammar {
     /// # Errors
     /// It is no domain.
     pub fn check(&self, text: &str) -> Result<Vec<Finding>, BadDomain> {
-        Ok(self.check_parts(text)?.into_iter().map(|((finding, _), _)| finding).collect())
+        Ok(self.check_parts(text)?.into_iter().map(|told| told.finding).collect())
     }
 
     /// The same beside what was found by rules: what a rule says of a part, it says better.
@@ -78,23 +78,21 @@ impl Grammar {
     /// It is no domain.
     pub fn add_to(&self, findings: &mut Vec<Finding>, text: &str) -> Result<(), BadDomain> {
         let mut more = self.check_parts(text)?;
-        more.retain(|(new, part)| {
+        more.retain(|Told { finding, is_too_much, part }| {
             let is_told = |old: &Finding| {
                 let is_within = part.start <= old.span.start && old.span.end <= part.end;
                 // What should not be there at all no rule points at.
-                let is_said = is_within && old.rule.severity == Severity::Error && !new.1;
-                old.span == new.0.span || is_said
+                let is_said = is_within && old.rule.severity == Severity::Error && !is_too_much;
+                old.span == finding.span || is_said
             };
             !findings.iter().any(is_told)
         });
-        findings.extend(more.into_iter().map(|((finding, _), _)| finding));
+        findings.extend(more.into_iter().map(|told| told.finding));
         findings.sort_by_key(|finding| (finding.span.start, finding.rule.code));
         Ok(())
     }
 
-    /// Each finding, whether it is of something that should not be there, and the part of the
-    /// domain that it is about.
-    fn check_parts(&self, text: &str) -> Result<Vec<((Finding, bool), Range<usize>)>, BadDomain> {
+    fn check_parts(&self, text: &str) -> Result<Vec<Told>, BadDomain> {
         let document = xml::parse(text)?;
         let (domain, _) = xml::domain_of(&document)?;
         let errors = self.schema.validate(&self.datatypes, &InGrammar(domain));
@@ -106,10 +104,19 @@ impl Grammar {
                 ValidationErrorKind::UnexpectedElement(_)
                     | ValidationErrorKind::UnexpectedAttribute(_)
             );
-            ((report(node, error.kind()), is_too_much), part_of(node))
+            Told { finding: report(node, error.kind()), is_too_much, part: part_of(node) }
         });
         Ok(found.collect())
     }
+}
+
+/// What the grammar tells.
+struct Told {
+    finding: Finding,
+    /// Of something that should not be there at all.
+    is_too_much: bool,
+    /// The part of the domain that it is about.
+    part: Range<usize>,
 }
 
 /// The part of a domain that an element belongs to: a device, a cell, or a child of `<domain>`.
@@ -189,7 +196,7 @@ impl SchemaResolver for Files<'_> {
         if let Some((name, text)) = EGM.iter().find(|(own, _)| *own == name) {
             return Ok(SchemaSource::new(*text, *name, SchemaSyntax::Xml));
         }
-        if !Path::new(name).extension().is_some_and(|extension| extension == "rng") {
+        if Path::new(name).extension().is_none_or(|extension| extension != "rng") {
             return Err(ResolveError::new(format!("{href} is no file of a grammar")));
         }
         let text = crate::user_file::read(&self.0.join(name), FILE_LIMIT)
@@ -204,7 +211,7 @@ impl SchemaResolver for Files<'_> {
 #[derive(Clone, Copy)]
 struct InGrammar<'a, 'input>(Node<'a, 'input>);
 
-impl<'a, 'input> Element for InGrammar<'a, 'input> {
+impl Element for InGrammar<'_, '_> {
     type Location = NodeId;
 
     fn name(&self) -> ExpandedName {

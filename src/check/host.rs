@@ -41,18 +41,18 @@ pub(super) fn check(subject: &Subject<'_>, report: &Report, findings: &mut Findi
             all_known = false;
             continue;
         };
-        let used = uses.entry(&region.name).or_insert_with(|| Use {
+        let of_region = uses.entry(&region.name).or_insert_with(|| Use {
             region,
             path,
             gpus: BTreeSet::new(),
             cells: BTreeSet::new(),
             size: 0,
         });
-        used.cells.extend(device.cell.as_ref().and_then(|cell| cell.value));
+        of_region.cells.extend(device.cell.as_ref().and_then(|cell| cell.value));
         match check_gpu(subject, report, region, device, findings) {
             Some(gpu) => {
-                all_known &= used.gpus.insert(gpu);
-                check_size(used, device, findings);
+                all_known &= of_region.gpus.insert(gpu);
+                check_size(of_region, device, findings);
             }
             None => all_known = false,
         }
@@ -117,12 +117,11 @@ fn check_gpu(
     let Some((_, other)) = report.host.gpu(address) else {
         let known: BTreeSet<_> = region.gpus.iter().map(|gpu| gpu.address).collect();
         let finding = findings.add(NO_GPU, &found.span, format!("this host has no GPU {address}"));
-        match address.nearest(&known) {
-            Some(meant) => finding.help(format!("did you mean {}?", in_xml(meant))),
-            None => {
-                let known: Vec<_> = known.iter().map(ToString::to_string).collect();
-                finding.help(format!("{} has {}", region.name, known.join(", ")));
-            }
+        if let Some(meant) = address.nearest(&known) {
+            finding.help(format!("did you mean {}?", in_xml(meant)));
+        } else {
+            let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+            finding.help(format!("{} has {}", region.name, known.join(", ")));
         }
         return None;
     };

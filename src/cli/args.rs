@@ -20,8 +20,8 @@ use crate::units::{Bytes, parse_option};
 /// opens a region's device.
 #[derive(Debug, Parser)]
 #[command(name = "egm-probe", version, propagate_version = true, args_override_self = true)]
-#[command(after_help = "Exit codes: 0 done; 1 no such region or GPU, or refused; 2 wrong usage; \
-    3 no EGM on this host; 4 something could not be read or written.")]
+#[command(after_help = "Exit codes: 0 done; 1 no such region or GPU, refused, or \
+    wrong; 2 wrong usage; 3 no EGM on this host; 4 something could not be read or written.")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,

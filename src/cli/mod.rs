@@ -27,7 +27,7 @@ use error::Error;
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// The answer is no: no such region or GPU, or refused.
+    /// The answer is no: no such region or GPU, refused, or something wrong.
     No = 1,
     /// Wrong usage.
     Usage = 2,

@@ -53,7 +53,9 @@ pub(super) fn run(
             for note in &notes {
                 let _ = writeln!(err, "egm-probe: note: {note}");
             }
-            report.iter().for_each(|report| write_warnings(err, report, []));
+            if let Some(report) = &report {
+                write_warnings(err, report, []);
+            }
         }
     }
     Ok(exit(&files, args.strict))

@@ -96,8 +96,8 @@ fn read_backing(backing: Node<'_, '_>) -> Backing {
 fn read_topology(topology: Node<'_, '_>) -> Topology {
     let levels = ["sockets", "dies", "clusters", "cores", "threads"];
     let levels = levels.map(|level| (level, topology.attribute(level).map(number)));
-    let numbers = levels.iter().map(|(_, found)| found.unwrap_or(Some(1)));
-    let cpus = numbers.fold(Some(1), |product: Option<u32>, level| product?.checked_mul(level?));
+    let mut numbers = levels.iter().map(|(_, found)| found.unwrap_or(Some(1)));
+    let cpus = numbers.try_fold(1, |product: u32, level| product.checked_mul(level?));
     let levels = levels.into_iter().filter_map(|(level, found)| Some((level, found??)));
     Topology { cpus, levels: levels.collect(), span: start_tag(topology) }
 }

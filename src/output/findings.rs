@@ -10,6 +10,7 @@ use super::json;
 use crate::check::{Finding, Rule, Severity};
 use crate::domain::lines_and_columns;
 use crate::report::Report;
+#[cfg(feature = "cli")]
 use crate::text::printable;
 
 /// A file, and what was found in it.

@@ -103,7 +103,7 @@ fn rest_cell(device: &EgmDevice) -> Option<RestCell<'_>> {
 
 /// The cells of a guest, and its virtual CPUs.
 pub(super) struct Cells {
-    pub(super) cells: Vec<PlannedCell>,
+    pub(super) all: Vec<PlannedCell>,
     pub(super) vcpus: Option<u32>,
     pub(super) shares_vcpus: bool,
 }
@@ -144,7 +144,7 @@ pub(super) fn cells(
     if let Some(vcpus) = shared {
         share_vcpus(vcpus, &mut cells);
     }
-    Cells { cells: cells.into_values().collect(), vcpus, shares_vcpus: shared.is_some() }
+    Cells { all: cells.into_values().collect(), vcpus, shares_vcpus: shared.is_some() }
 }
 
 /// The cells with empty ones before and between; none where there would be more than can be.
@@ -210,7 +210,9 @@ fn add_gpu_cells(
 /// Shares virtual CPUs out over the cells that have memory, in order; the first ones get those
 /// that are left over.
 fn share_vcpus(vcpus: u32, cells: &mut BTreeMap<u32, PlannedCell>) {
-    cells.values_mut().for_each(|cell| cell.cpus = None);
+    for cell in cells.values_mut() {
+        cell.cpus = None;
+    }
     let mut with_memory: Vec<_> = cells.values_mut().filter(|cell| cell.memory.0 > 0).collect();
     let Some(count) = u32::try_from(with_memory.len()).ok().filter(|count| *count > 0) else {
         return;

@@ -163,7 +163,7 @@ impl Plan {
             size::share_out(request, &rest, &choices, &mut placements, &mut objections);
             cells::assign(request, domain, &rest, &mut placements, &mut objections);
         }
-        let Cells { cells, vcpus, shares_vcpus } =
+        let Cells { all: cells, vcpus, shares_vcpus } =
             cells::cells(request, domain, &mut placements, &mut objections);
         let others = domain.into_iter().flat_map(|domain| &domain.other_memory);
         let memory = cells.iter().map(|cell| cell.memory).chain(others.map(MemoryDevice::counts));
