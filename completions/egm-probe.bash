@@ -34,6 +34,9 @@ _egm__probe() {
             egm__probe,stanza)
                 cmd="egm__probe__subcmd__stanza"
                 ;;
+            egm__probe,validate)
+                cmd="egm__probe__subcmd__validate"
+                ;;
             egm__probe__subcmd__help,completions)
                 cmd="egm__probe__subcmd__help__subcmd__completions"
                 ;;
@@ -49,6 +52,9 @@ _egm__probe() {
             egm__probe__subcmd__help,stanza)
                 cmd="egm__probe__subcmd__help__subcmd__stanza"
                 ;;
+            egm__probe__subcmd__help,validate)
+                cmd="egm__probe__subcmd__help__subcmd__validate"
+                ;;
             *)
                 ;;
         esac
@@ -56,7 +62,7 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show stanza completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show stanza validate completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -108,7 +114,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help)
-            opts="list show stanza completions help"
+            opts="list show stanza validate completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -178,6 +184,20 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help__subcmd__stanza)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__help__subcmd__validate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -307,6 +327,44 @@ _egm__probe() {
                     return 0
                     ;;
                 --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__validate)
+            opts="-q -J -h -V --no-host --schema --no-schema --severity --strict --quiet --json --explain --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --schema)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --severity)
+                    COMPREPLY=($(compgen -W "warning error" -- "${cur}"))
+                    return 0
+                    ;;
+                --explain)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

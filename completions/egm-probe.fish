@@ -36,6 +36,7 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "list" -d 'List 
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "ls" -d 'List the EGM regions, one a line'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "show" -d 'Show everything known about regions or GPUs'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
@@ -111,6 +112,23 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l strict -d
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Show nothing that is less than this' -r -f -a "warning\t''
+error\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-host -d 'Leave the rules of this host out'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-schema -d 'Leave libvirt\'s grammar out'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l strict -d 'Warnings are wrong, too'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s q -l quiet -d 'Print nothing: the exit code tells'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l json -d 'JSON (egm-probe.validate/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
@@ -119,8 +137,9 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza completions help" -f -a "list" -d 'List the EGM regions, one a line'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "list" -d 'List the EGM regions, one a line'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
