@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support;
@@ -20,10 +20,26 @@ pub(crate) fn validates(grammar: Grammar, file: &Path) -> bool {
         Grammar::Plain => "egm-domain.rng",
         Grammar::Nvidia => "egm-domain-nvidia.rng",
     };
-    let grammar = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name);
+    validates_with(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name), file)
+}
+
+/// The same with the grammar of a libvirt that is not installed: ours in a folder of its own, by
+/// the paths of that one.
+pub(crate) fn grammar_of(schemas: &Path, folder: &Path) -> PathBuf {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+    for name in ["egm-domain.rng", "egm-domain-nvidia.rng"] {
+        let text = fs::read_to_string(ours.join(name)).unwrap();
+        let there = format!("file://{}", schemas.display());
+        let text = text.replace("file:///usr/share/libvirt/schemas", &there);
+        fs::write(folder.join(name), text).unwrap();
+    }
+    folder.join("egm-domain-nvidia.rng")
+}
+
+pub(crate) fn validates_with(grammar: &Path, file: &Path) -> bool {
     let output = Command::new("xmllint")
         .args(["--noout", "--nonet", "--relaxng"])
-        .args([&grammar, file])
+        .args([grammar, file])
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

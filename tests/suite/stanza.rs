@@ -373,3 +373,67 @@ fn attributes_of_a_file_are_kept() {
     let length = rustix::fs::getxattr(&path, &name, &mut value).unwrap();
     assert_eq!(&value[..length], b"kept");
 }
+
+#[test]
+fn what_the_domain_has_already_of_a_region_counts() {
+    let text = with(&[("</devices>", "</devices><!-- -->")]);
+    // egm4 has 457728 MiB, of which the other GPU has 8192.
+    let gpu = ["--gpu", "0009:01:00.0", "--with-numa", "--size"];
+    let most = put_into(&text, &[&gpu[..], &["449536MiB"]].concat()).unwrap();
+    assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
+    let error = put_into(&text, &[&gpu[..], &["449537MiB"]].concat()).unwrap_err();
+    assert!(error.contains("--size 449536MiB would do, or less"), "{error}");
+    let args = [&gpu[..], &["8GiB", "--domain", "-"]].concat();
+    let output = fed(&mut stanza("gb200-full-gpu-list", &args), text.as_bytes());
+    assert_eq!(text_of(&output), "", "the region's other GPU is in the domain");
+}
+
+#[test]
+fn a_gpu_of_two_regions_is_refused() {
+    let output = stanza("everything-broken", &["--gpu", "0018:01:00.0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text_of(&output).contains("GPU 0018:01:00.0 is named by egm4 and by egm5"));
+}
+
+#[test]
+fn what_is_there_already_is_made_to_fit() {
+    let text = with(&[
+        ("<source type='file'/>", "<source type='memfd'/>"),
+        ("<access mode='shared'/>", "<access mode='private'/>"),
+        ("<alias name='ua-hostdev0'/>", "<alias name='ua-hostdev0'/><acpi index='5'/>"),
+    ]);
+    let args = [&NUMA[..], &["--gpu-cells", "2"]].concat();
+    let result = put_into(&text, &args).unwrap();
+    assert!(result.contains("<source type='file'/>") && result.contains("<access mode='shared'/>"));
+    assert!(result.contains("<acpi index='5' nodeset='2-3'/>"), "{result}");
+    assert!(result.contains("<acpi nodeset='4-5'/>"), "{result}");
+}
+
+#[test]
+fn odd_aliases_do_not_become_other_arguments() {
+    let args = ["--region", "egm4", "--size", "8GiB", "--format", "qemu-args"];
+    let text = with(&[]).replace("ua-hostdev2", "ua-a,b");
+    let arguments = put_into(&text, &args).unwrap();
+    assert!(arguments.contains("id=egm2,pci-dev=ua-a,,b,node=1\n"), "{arguments}");
+    let text = with(&[]).replace("ua-hostdev2", "ua-a&#10;b");
+    let error = put_into(&text, &args).unwrap_err();
+    assert!(error.contains("has a line break in it"), "{error}");
+    assert!(put_into(&text, &[&args[..], &["--shell"]].concat()).is_ok());
+}
+
+#[test]
+fn a_device_that_xml_cannot_name_is_refused() {
+    let mut tree = support::machines::host_of(&[(4, 64, 2)]);
+    tree.file("sys/devices/virtual/egm/egm4/uevent", "DEVNAME=egm\x01\n");
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("host.tar");
+    fs::write(&archive, tree.tar()).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+        .arg("--from")
+        .arg(&archive)
+        .args(["stanza", "--all"])
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    assert!(text_of(&output).contains("`/dev/egm\\x01` cannot be written in XML"));
+}
