@@ -1,193 +1,23 @@
-//! The part of libvirt's domain XML that concerns EGM, with the place of every value. Knows nothing
-//! of any host.
+//! libvirt's domain XML, as far as it concerns EGM: read with the place of every value, and edited
+//! in place. Knows nothing of any host.
 
 pub(crate) mod edit;
 pub(crate) mod element;
 mod file_memory;
+mod model;
 mod read;
 mod source;
 pub(crate) mod xml;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use roxmltree::NodeId;
-
-use crate::id_list::IdList;
 use crate::pci::PciAddress;
-use crate::units::Bytes;
 pub use file_memory::FileMemory;
+pub use model::{
+    Backing, Cell, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,
+};
 pub use source::Source;
 pub use xml::{line_and_column, lines_and_columns};
-
-/// A virtual machine as libvirt defines it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Domain {
-    /// Its name; empty where it has none, which libvirt refuses.
-    pub name: String,
-    /// Whether this is a status file of libvirt's: the domain is running.
-    pub is_status: bool,
-    /// The process that runs it, by the status file.
-    pub pid: Option<u32>,
-    /// Where its start tag stands.
-    pub span: Range<usize>,
-    /// What it says of host memory by the path of a file: EGM is that, and so are other things.
-    pub file_memory: Vec<FileMemory>,
-    /// What it is: `<type arch='aarch64' machine='virt'>`.
-    pub os: Os,
-    /// How much memory it has, `<memory>`.
-    pub memory: Option<Value<Bytes>>,
-    /// How much of it at the start, `<currentMemory>`.
-    pub current_memory: Option<Value<Bytes>>,
-    /// How much it may come to have, `<maxMemory>`.
-    pub max_memory: Option<Value<Bytes>>,
-    /// What its memory is made of, `<memoryBacking>`.
-    pub backing: Backing,
-    /// How many virtual CPUs it has, `<vcpu>`.
-    pub vcpus: Option<Value<u32>>,
-    /// How many of them it starts with.
-    pub current_vcpus: Option<u32>,
-    /// The numbers of those that `<vcpus>` lists.
-    pub vcpu_ids: Vec<Value<u32>>,
-    /// Its `<topology>`.
-    pub topology: Option<Topology>,
-    /// Its NUMA cells.
-    pub cells: Vec<Cell>,
-    /// Its EGM devices, `<memory model='egm'>`.
-    pub egm: Vec<EgmDevice>,
-    /// Its memory devices of other models.
-    pub other_memory: Vec<MemoryDevice>,
-    /// The devices of a form that libvirt has given up, `<acpiEgmMemory>`.
-    pub obsolete: Vec<Range<usize>>,
-    /// Which virtual CPUs run where, `<vcpupin>`.
-    pub pins: Vec<Pin>,
-    /// What is given to QEMU past libvirt, `<qemu:arg>`.
-    pub qemu_arguments: Vec<Value<String>>,
-    /// Its `<hostdev>` devices.
-    pub hostdevs: Vec<Hostdev>,
-    /// The aliases of all its devices.
-    pub aliases: Vec<Value<String>>,
-}
-
-/// A value of the XML: what is written, what it means, and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value<T> {
-    /// What is written.
-    pub text: String,
-    /// What it means; `None` where it means nothing.
-    pub value: Option<T>,
-    /// The bytes of the source that say it: the text of an element, or an attribute's value
-    /// within its quotes.
-    pub span: Range<usize>,
-}
-
-/// What machine a domain is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Os {
-    /// Its architecture; that of the host where nothing is said.
-    pub arch: Option<Value<String>>,
-    /// The type of its machine; QEMU's default where nothing is said.
-    pub machine: Option<Value<String>>,
-}
-
-/// A memory device that is not EGM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MemoryDevice {
-    /// Its model, such as `dimm`.
-    pub model: Option<Value<String>>,
-    /// How much memory it has.
-    pub size: Option<Value<Bytes>>,
-    /// Where its start tag stands.
-    pub span: Range<usize>,
-}
-
-/// Where a virtual CPU runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Pin {
-    /// The virtual CPU.
-    pub vcpu: Option<u32>,
-    /// The CPUs of the host.
-    pub cpus: Value<IdList>,
-}
-
-/// What the memory of a domain is made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Backing {
-    /// Where `<hugepages>` stands.
-    pub hugepages: Option<Range<usize>>,
-    /// `<access mode='shared'/>`.
-    pub access: Option<Value<String>>,
-    /// `<allocation mode='immediate'/>`.
-    pub allocation: Option<Value<String>>,
-}
-
-/// How the CPUs of a guest are arranged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Topology {
-    /// How many CPUs that makes; `None` where it is more than can be, or nothing.
-    pub cpus: Option<u32>,
-    /// The numbers of sockets, dies, clusters, cores, threads: those that are written.
-    pub levels: Vec<(&'static str, u32)>,
-    /// Where its start tag stands.
-    pub span: Range<usize>,
-}
-
-/// A NUMA cell of the guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Cell {
-    /// Its number; where none is written, its place in the list.
-    pub id: Value<u32>,
-    /// How much memory it has.
-    pub memory: Option<Value<Bytes>>,
-    /// Its virtual CPUs.
-    pub cpus: Option<Value<IdList>>,
-    /// The cells that it says its distance to, and the distance.
-    pub distances: Vec<(Value<u32>, Option<u32>)>,
-    /// Where its start tag stands.
-    pub span: Range<usize>,
-    pub(crate) node: NodeId,
-}
-
-/// An EGM device: memory of the host's region for one GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EgmDevice {
-    /// `access`, which is to be `shared`.
-    pub access: Option<Value<String>>,
-    /// The region's device.
-    pub path: Option<Value<String>>,
-    /// How much of it.
-    pub size: Option<Value<Bytes>>,
-    /// The guest's NUMA cell that it backs.
-    pub cell: Option<Value<u32>>,
-    /// The alias of its GPU's `<hostdev>`.
-    pub pci_dev: Option<Value<String>>,
-    /// Where its start tag stands.
-    pub span: Range<usize>,
-    pub(crate) node: NodeId,
-}
-
-/// A device of the host that the guest has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Hostdev {
-    /// Its address, where it is a PCI function.
-    pub address: Option<Value<PciAddress>>,
-    /// Its alias.
-    pub alias: Option<Value<String>>,
-    /// The guest's NUMA cells that are its own, `<acpi nodeset='2-9'/>`.
-    pub cells: Option<Value<IdList>>,
-    /// Where its start tag stands.
-    pub span: Range<usize>,
-    pub(crate) node: NodeId,
-}
 
 /// A text that is no domain of libvirt's, and where it ceases to be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -261,19 +91,6 @@ impl Domain {
     }
 }
 
-impl MemoryDevice {
-    /// How much it adds to the domain's memory: libvirt counts all models in that it knows
-    /// (`virDomainMemoryModel`, `src/conf/domain_conf.h`), but EGM.
-    #[must_use]
-    pub fn counts(&self) -> Bytes {
-        const KNOWN: [&str; 5] = ["dimm", "nvdimm", "virtio-pmem", "virtio-mem", "sgx-epc"];
-        let model = self.model.as_ref().map(|model| model.text.as_str());
-        let size = self.size.as_ref().and_then(|size| size.value);
-        let is_known = model.is_some_and(|model| KNOWN.contains(&model));
-        size.filter(|_| is_known).unwrap_or(Bytes(0))
-    }
-}
-
 /// Whether libvirt keeps an alias (`USER_ALIAS_PREFIX` and `USER_ALIAS_CHARS`,
 /// `src/conf/device_conf.c`): it drops others without a word, and makes up its own.
 ///
@@ -291,17 +108,10 @@ pub fn is_lasting_alias(alias: &str) -> bool {
     })
 }
 
-impl Hostdev {
-    /// Its address, where it is a PCI function and the address is one.
-    #[must_use]
-    pub fn pci(&self) -> Option<PciAddress> {
-        self.address.as_ref()?.value
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Domain, FileMemory};
+    use super::{Domain, FileMemory};
+    use crate::units::Bytes;
 
     fn memory(xml: &str) -> Vec<(String, Option<u64>)> {
         let domain = Domain::parse(xml).unwrap();

@@ -8,6 +8,7 @@ mod holders;
 mod libvirt;
 mod live;
 mod machines;
+mod merging;
 mod properties;
 mod roots;
 mod schema;

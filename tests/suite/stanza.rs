@@ -11,7 +11,7 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::support;
 
-fn stanza(machine: &str, args: &[&str]) -> Command {
+pub(crate) fn stanza(machine: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
     command.arg("--from").arg(support::archive(machine)).arg("stanza").args(args);
     command
@@ -21,16 +21,16 @@ fn gb200(args: &[&str]) -> Output {
     stanza("gb200-full-gpu-list", args).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn fixture(path: &str) -> String {
+pub(crate) fn fixture(path: &str) -> String {
     fs::read_to_string(support::fixtures().join(path)).unwrap()
 }
 
 /// The text of a run that must have gone well.
-fn printed(args: &[&str]) -> String {
+pub(crate) fn printed(args: &[&str]) -> String {
     let output = gb200(args);
     assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
     text(&output.stdout)
@@ -144,11 +144,11 @@ const ENCODINGS: [(&str, Encode); 4] = [
     }),
 ];
 
-fn decoded(bytes: &[u8]) -> String {
+pub(crate) fn decoded(bytes: &[u8]) -> String {
     egm_probe::domain::Source::decode(bytes).unwrap().text().to_owned()
 }
 
-fn fed(command: &mut Command, input: &[u8]) -> Output {
+pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -225,215 +225,4 @@ fn what_is_no_domain_is_told_with_its_place() {
         assert!(stderr.starts_with(&format!("egm-probe: standard input:{problem}")), "{stderr}");
         assert!(output.stdout.is_empty());
     }
-}
-
-/// A domain with two cells of 8 GiB, GPUs of egm4 in the first, and more of each part.
-fn with(parts: &[(&str, &str)]) -> String {
-    let mut text = fixture("domains/good/gb200-full-gpu-list/tray-of-8-gib-each.xml");
-    for (old, new) in parts {
-        assert!(text.contains(old), "{old}");
-        text = text.replacen(old, new, 1);
-    }
-    text
-}
-
-fn put_into(text: &str, args: &[&str]) -> Result<String, String> {
-    let args = [args, &["--domain", "-"]].concat();
-    let output = fed(&mut stanza("gb200-full-gpu-list", &args), text.as_bytes());
-    if output.status.success() { Ok(decoded(&output.stdout)) } else { Err(text_of(&output)) }
-}
-
-fn text_of(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-const NUMA: [&str; 5] = ["--region", "egm4", "--size", "8GiB", "--with-numa"];
-
-#[test]
-fn memory_that_was_egm_is_never_left_as_ordinary_memory() {
-    let args = [&NUMA[..], &["--guest-node", "2"]].concat();
-    let moved = Domain::parse(&put_into(&with(&[]), &args).unwrap()).unwrap();
-    let sizes: Vec<_> = moved
-        .cells
-        .iter()
-        .map(|cell| cell.memory.as_ref().unwrap().value.unwrap().0 >> 30)
-        .collect();
-    assert_eq!(sizes, [0, 16, 16]);
-    assert_eq!(moved.memory.unwrap().value.unwrap().0 >> 30, 32);
-}
-
-#[test]
-fn a_device_keeps_its_cell_though_its_path_was_another_name() {
-    let text = with(&[]).replace("<path>/dev/egm4</path>", "<path>/dev/grace-egm/by-node/0</path>");
-    let text = text.replace("<node>0<", "<node>X<").replace("<node>1<", "<node>0<");
-    let text = text.replace("<node>X<", "<node>1<");
-    let result = Domain::parse(&put_into(&text, &NUMA).unwrap()).unwrap();
-    let of = |path: &str| {
-        let device = result.egm.iter().find(|it| it.path.as_ref().unwrap().text == path).unwrap();
-        device.cell.as_ref().unwrap().value
-    };
-    assert_eq!((of("/dev/egm4"), of("/dev/egm5")), (Some(1), Some(0)));
-}
-
-#[test]
-fn another_regions_device_is_not_taken_over_for_its_name() {
-    let minimal = fixture("domains/minimal.xml");
-    let device = "<memory model='egm' access='shared'><source><path>/dev/egm5</path></source><target>\
-        <size>8388608</size><node>1</node><pciDev>ua-hostdev0</pciDev></target></memory></devices>";
-    let text = minimal.replace("</devices>", device);
-    let args = [&NUMA[..], &["--with-hostdev", "--dry-run"]].concat();
-    let error = put_into(&text, &args).unwrap_err();
-    assert!(error.contains("no <hostdev> of this domain has the alias `ua-hostdev0`"), "{error}");
-}
-
-#[test]
-fn virtual_cpus_are_shared_out_anew_only_where_they_are_asked_for() {
-    let one = put_into(&with(&[]), &[&NUMA[..], &["--vcpus", "1"]].concat()).unwrap();
-    assert!(one.contains("<vcpu>1</vcpu>") && one.contains("<cell id='0' cpus='0' "), "{one}");
-    assert!(one.contains("<cell id='1' memory="), "{one}");
-    let odd = with(&[("cpus='0-71'", "cpus='0-70, 71'")]);
-    assert!(put_into(&odd, &NUMA).unwrap().contains("cpus='0-70, 71'"));
-    for (part, problem) in [
-        (("cpus='0-71'", "cpus='some'"), "`some` is not a list of CPUs"),
-        (("<vcpu>144", "<vcpu>many"), "`many` is no number of CPUs"),
-    ] {
-        assert!(put_into(&with(&[part]), &NUMA).unwrap_err().contains(problem));
-    }
-    let error = put_into(&with(&[]), &["--region", "egm4", "--vcpus", "2"]).unwrap_err();
-    assert!(error.contains("--vcpus shares CPUs out over the cells"), "{error}");
-    let current = with(&[("<vcpu>144", "<vcpu current='100'>144")]);
-    let lowered = put_into(&current, &[&NUMA[..], &["--vcpus", "8"]].concat()).unwrap();
-    assert!(lowered.contains("<vcpu current='8'>8</vcpu>"), "{lowered}");
-}
-
-#[test]
-fn only_gpus_with_egm_are_in_qemus_arguments() {
-    let other = "<hostdev mode='subsystem' type='pci'><source><address domain='1' bus='1' slot='0'/>\
-        </source><acpi nodeset='2'/></hostdev></devices>";
-    let text = with(&[
-        ("    </numa>", "<cell id='2' memory='0'/></numa>"),
-        ("</devices>", other),
-        ("<vcpu>144</vcpu>", "<vcpu current='2'>144</vcpu>"),
-        ("    <numa>", "<topology sockets='2' dies='1' cores='72' threads='1'/><numa>"),
-        ("<cell id='0' cpus='0-71' memory='16777216' unit='KiB'/>", DISTANT),
-    ]);
-    let args = [&NUMA[..], &["--with-hostdev", "--format", "qemu-args", "--shell"]].concat();
-    let arguments = put_into(&text, &args).unwrap();
-    assert!(!arguments.contains("pci-dev=,") && !arguments.contains("generic-initiator"));
-    for line in [
-        "-smp 2,maxcpus=144,sockets=2,dies=1,cores=72,threads=1 \\\n",
-        "-numa node,nodeid=2 \\\n",
-        "-numa dist,src=0,dst=1,val=40 \\\n",
-    ] {
-        assert!(arguments.contains(line), "{line}{arguments}");
-    }
-    let dimm = with(&[(
-        "</devices>",
-        "<memory model='dimm'><target><size>0</size></target></memory></devices>",
-    )]);
-    let error = put_into(&dimm, &args).unwrap_err();
-    assert!(error.contains("a memory device of another model has memory"), "{error}");
-}
-
-const DISTANT: &str = "<cell id='0' cpus='0-71' memory='16777216' unit='KiB'><distances>\
-    <sibling id='1' value='40'/></distances></cell>";
-
-#[test]
-fn what_libvirt_rounds_and_adds_is_rounded_and_added() {
-    // 1 GB is 976563 KiB to libvirt, which rounds up.
-    let text = with(&[
-        ("    </numa>", "<cell id='2' memory='1' unit='GB'/></numa>"),
-        ("<memory unit='KiB'>33554432", "<memory unit='KiB'>34530995"),
-        (
-            "</devices>",
-            "<memory model='dimm'><target><size unit='MiB'>1</size></target></memory></devices>",
-        ),
-    ]);
-    let result = put_into(&text, &NUMA).unwrap();
-    assert!(result.contains("<memory unit='KiB'>34532019</memory>"), "{result}");
-    // What a domain has that is not of the plan is told, and refused where all is to be right.
-    let strict = [&NUMA[..], &["--strict"]].concat();
-    assert!(put_into(&text, &strict).unwrap_err().contains("(EGM027)"));
-}
-
-#[test]
-fn attributes_of_a_file_are_kept() {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = directory.path().join("vm.xml");
-    fs::copy(support::fixtures().join("domains/minimal.xml"), &path).unwrap();
-    let name = std::ffi::CString::new("user.egm").unwrap();
-    let file = fs::File::open(&path).unwrap();
-    if rustix::fs::fsetxattr(&file, &name, b"kept", rustix::fs::XattrFlags::empty()).is_err() {
-        support::skip("this file system has no extended attributes");
-        return;
-    }
-    let file = path.to_str().unwrap();
-    printed(&["--all", "--with-hostdev", "--with-numa", "--domain", file, "--in-place"]);
-    let mut value = [0; 16];
-    let length = rustix::fs::getxattr(&path, &name, &mut value).unwrap();
-    assert_eq!(&value[..length], b"kept");
-}
-
-#[test]
-fn what_the_domain_has_already_of_a_region_counts() {
-    let text = with(&[("</devices>", "</devices><!-- -->")]);
-    // egm4 has 457728 MiB, of which the other GPU has 8192.
-    let gpu = ["--gpu", "0009:01:00.0", "--with-numa", "--size"];
-    let most = put_into(&text, &[&gpu[..], &["449536MiB"]].concat()).unwrap();
-    assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
-    let error = put_into(&text, &[&gpu[..], &["449537MiB"]].concat()).unwrap_err();
-    assert!(error.contains("--size 449536MiB would do, or less"), "{error}");
-    let args = [&gpu[..], &["8GiB", "--domain", "-"]].concat();
-    let output = fed(&mut stanza("gb200-full-gpu-list", &args), text.as_bytes());
-    assert_eq!(text_of(&output), "", "the region's other GPU is in the domain");
-}
-
-#[test]
-fn a_gpu_of_two_regions_is_refused() {
-    let output = stanza("everything-broken", &["--gpu", "0018:01:00.0"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text_of(&output).contains("GPU 0018:01:00.0 is named by egm4 and by egm5"));
-}
-
-#[test]
-fn what_is_there_already_is_made_to_fit() {
-    let text = with(&[
-        ("<source type='file'/>", "<source type='memfd'/>"),
-        ("<access mode='shared'/>", "<access mode='private'/>"),
-        ("<alias name='ua-hostdev0'/>", "<alias name='ua-hostdev0'/><acpi index='5'/>"),
-    ]);
-    let args = [&NUMA[..], &["--gpu-cells", "2"]].concat();
-    let result = put_into(&text, &args).unwrap();
-    assert!(result.contains("<source type='file'/>") && result.contains("<access mode='shared'/>"));
-    assert!(result.contains("<acpi index='5' nodeset='2-3'/>"), "{result}");
-    assert!(result.contains("<acpi nodeset='4-5'/>"), "{result}");
-}
-
-#[test]
-fn odd_aliases_do_not_become_other_arguments() {
-    let args = ["--region", "egm4", "--size", "8GiB", "--format", "qemu-args"];
-    let text = with(&[]).replace("ua-hostdev2", "ua-a,b");
-    let arguments = put_into(&text, &args).unwrap();
-    assert!(arguments.contains("id=egm2,pci-dev=ua-a,,b,node=1\n"), "{arguments}");
-    let text = with(&[]).replace("ua-hostdev2", "ua-a&#10;b");
-    let error = put_into(&text, &args).unwrap_err();
-    assert!(error.contains("has a line break in it"), "{error}");
-    assert!(put_into(&text, &[&args[..], &["--shell"]].concat()).is_ok());
-}
-
-#[test]
-fn a_device_that_xml_cannot_name_is_refused() {
-    let mut tree = support::machines::host_of(&[(4, 64, 2)]);
-    tree.file("sys/devices/virtual/egm/egm4/uevent", "DEVNAME=egm\x01\n");
-    let directory = tempfile::tempdir().unwrap();
-    let archive = directory.path().join("host.tar");
-    fs::write(&archive, tree.tar()).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
-        .arg("--from")
-        .arg(&archive)
-        .args(["stanza", "--all"])
-        .output()
-        .unwrap();
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
-    assert!(text_of(&output).contains("`/dev/egm\\x01` cannot be written in XML"));
 }
