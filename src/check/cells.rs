@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::rules::{
-    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NODE, PATH_CELLS, SIZE,
+    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NODE, PATH_CELLS, PLACED, SIZE,
     TOPOLOGY, TOTAL, VCPUS,
 };
 use super::{CELLS_LIMIT, Findings, Subject};
-use crate::domain::Domain;
+use crate::domain::{Domain, MemoryDevice};
 use crate::text::{SHOWN, excerpt};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
@@ -21,6 +21,10 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
+    if let Some(beyond) = domain.cells.get(CELLS_LIMIT) {
+        let message = format!("{} cells, and QEMU has {CELLS_LIMIT} at most", domain.cells.len());
+        findings.add(CELLS, &beyond.span, message);
+    }
     let mut seen = BTreeSet::new();
     for cell in &domain.cells {
         let text = excerpt(&cell.id.text, SHOWN);
@@ -45,7 +49,8 @@ pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
 fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
     let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
     // Where a device has another fault, its cell's sum is wrong for that.
-    if !findings.has(&[NODE, SIZE, CELLS, CELL_PATHS, PATH_CELLS]) {
+    let is_whole = !domain.other_memory.iter().any(MemoryDevice::is_like_egm);
+    if is_whole && !findings.has(&[NODE, SIZE, CELLS, CELL_PATHS, PATH_CELLS]) {
         for device in &domain.egm {
             let cell = device.cell.as_ref().and_then(|cell| cell.value);
             let size = device.size.as_ref().and_then(|size| size.value);
@@ -146,6 +151,13 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         let message = format!("CPU {} of {count} virtual CPUs", excerpt(&id.text, SHOWN));
         findings.add(VCPUS, &id.span, message).help(format!("0 to {last}"));
     }
+    if let Some(current) =
+        domain.current_vcpus.as_ref().filter(|it| it.value.is_none_or(|it| it > count))
+    {
+        let text = excerpt(&current.text, SHOWN);
+        let message = format!("the domain starts with {text} of {count} virtual CPUs");
+        findings.add(VCPUS, &current.span, message).help(format!("{count} at most"));
+    }
     // The CPUs of the cells before: the first of each range, and the last.
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for cell in &domain.cells {
@@ -205,10 +217,20 @@ fn check_gpu_cells(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
-    for (sibling, _) in subject.domain.cells.iter().flat_map(|cell| &cell.distances) {
-        if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
-            let message = format!("the guest has no NUMA cell `{}`", excerpt(&sibling.text, SHOWN));
-            findings.add(DISTANCES, &sibling.span, message);
+    let no_cell = |text: &str| format!("the guest has no NUMA cell `{}`", excerpt(text, SHOWN));
+    for cell in &subject.domain.cells {
+        for (sibling, distance) in &cell.distances {
+            if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
+                findings.add(DISTANCES, &sibling.span, no_cell(&sibling.text));
+            } else if sibling.value == cell.id.value && *distance != Some(10) {
+                let message = "the distance of a cell to itself is 10";
+                findings.add(DISTANCES, &sibling.span, message).help("value='10'");
+            }
+        }
+    }
+    for cell in &subject.domain.placed_cells {
+        if cell.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
+            findings.add(PLACED, &cell.span, no_cell(&cell.text));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The rules of EGM devices and of their GPUs' `<hostdev>`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::cells::not_a_size;
 use super::policy::report_shifted;
@@ -26,7 +27,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     report_second(pci_devs, TWO_DEVICES, findings, |name| {
         format!("a second EGM device for the GPU `{name}`")
     });
-    report_second(domain.aliases.iter(), ALIAS_TWICE, findings, |name| {
+    // In a definition libvirt drops those that do not last.
+    let lasts = |alias: &&Value<String>| domain.is_status || is_lasting_alias(&alias.text);
+    report_second(domain.aliases.iter().filter(lasts), ALIAS_TWICE, findings, |name| {
         format!("a second device with the alias `{name}`")
     });
     check_pairs(subject, findings);
@@ -44,7 +47,15 @@ fn check_path(device: &EgmDevice, findings: &mut Findings) {
                 .add(PATH, &path.span, message)
                 .help("the device of a region, such as /dev/egm4");
         }
-        Some(_) => {}
+        Some(path) => {
+            // Components leave out what a path has twice.
+            let plain: PathBuf = Path::new(&path.text).components().collect();
+            if plain.as_os_str() != path.text.as_str() {
+                let plain = excerpt(&plain.to_string_lossy(), SHOWN);
+                let message = format!("another way to write {plain}");
+                findings.add(PATH, &path.span, message).help(format!("<path>{plain}</path>"));
+            }
+        }
     }
 }
 
@@ -55,6 +66,13 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
         finding.help("<pciDev>ua-hostdev0</pciDev>, the alias of the GPU's <hostdev>");
         return;
     };
+    let trimmed = alias.text.trim();
+    if trimmed != alias.text {
+        let message = "blanks about the alias, which libvirt takes for a part of it";
+        let help = format!("<pciDev>{}</pciDev>", excerpt(trimmed, SHOWN));
+        findings.add(PCI_DEV, &alias.span, message).help(help);
+        return;
+    }
     let name = excerpt(&alias.text, SHOWN);
     match subject.hostdev(device) {
         None => {
@@ -146,19 +164,19 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
 /// Paths and cells are one to one.
 fn check_pairs(subject: &Subject<'_>, findings: &mut Findings) {
     let mut paths: BTreeMap<u32, &str> = BTreeMap::new();
-    let mut cells: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut cells: BTreeMap<&Path, u32> = BTreeMap::new();
     for device in &subject.domain.egm {
         let (Some(path), Some(cell)) = (&device.path, &device.cell) else { continue };
         let id = cell.value.filter(|id| subject.cells.contains_key(id));
         let Some(id) = id.filter(|_| path.text.starts_with('/')) else { continue };
         let shown = |path: &str| excerpt(path, SHOWN);
         let first = *paths.entry(id).or_insert(&path.text);
-        if first != path.text {
+        if Path::new(first) != Path::new(&path.text) {
             let message = format!("cell {id} is backed by {} already", shown(first));
             let help = "the devices of one region in one cell, those of another in another";
             findings.add(CELL_PATHS, &path.span, message).help(help);
         }
-        let first = *cells.entry(&path.text).or_insert(id);
+        let first = *cells.entry(Path::new(&path.text)).or_insert(id);
         if first != id {
             let message = format!("{} backs cell {first} already", shown(&path.text));
             findings.add(PATH_CELLS, &cell.span, message).help(format!("<node>{first}</node>"));

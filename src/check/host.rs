@@ -1,6 +1,7 @@
 //! The rules that need the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::policy::{in_xml, report_shifted};
 use super::rules::{
@@ -9,7 +10,7 @@ use super::rules::{
 };
 use super::{Findings, Subject};
 use crate::claims::{Claim, Owner};
-use crate::domain::{EgmDevice, Value};
+use crate::domain::{EgmDevice, MemoryDevice, Value};
 use crate::host::{Gpu, Region, RegionName, is_passthrough};
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
@@ -33,7 +34,7 @@ struct Use<'a> {
 pub(super) fn check(subject: &Subject<'_>, report: &Report, findings: &mut Findings) {
     let mut uses: BTreeMap<&RegionName, Use<'_>> = BTreeMap::new();
     // Whether of every device region and GPU are known: else nobody can say which are missing.
-    let mut all_known = true;
+    let mut all_known = !subject.domain.other_memory.iter().any(MemoryDevice::is_like_egm);
     for device in &subject.domain.egm {
         let path = device.path.as_ref().filter(|path| path.text.starts_with('/'));
         let region = path.and_then(|path| Some((path, region_of(report, path, findings)?)));
@@ -77,7 +78,8 @@ fn region_of<'a>(
     findings: &mut Findings,
 ) -> Option<&'a Region> {
     let regions = &report.host.regions;
-    let own = regions.iter().find(|region| region.device.path.as_os_str() == path.text.as_str());
+    // As paths: another way to write one is a fault by itself.
+    let own = regions.iter().find(|region| region.device.path == Path::new(&path.text));
     if own.is_some() {
         return own;
     }

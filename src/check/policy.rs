@@ -13,8 +13,11 @@ use crate::text::{SHOWN, excerpt};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
+    let name = domain.name_span.as_ref().unwrap_or(&domain.span);
     if domain.name.is_empty() {
-        findings.add(NAME, &domain.span, "a domain without <name>").help("<name>vm1</name>");
+        findings.add(NAME, name, "a domain without a name").help("<name>vm1</name>");
+    } else if domain.name.contains('/') {
+        findings.add(NAME, name, "a name with a slash").help("any other character");
     }
     check_backing(domain, findings);
     check_machine(domain, findings);
@@ -77,11 +80,12 @@ fn check_machine(domain: &Domain, findings: &mut Findings) {
 }
 
 fn check_hostdevs(domain: &Domain, findings: &mut Findings) {
-    let mut seen = BTreeSet::new();
+    let interfaces = domain.interfaces.iter().filter_map(|address| address.value);
+    let mut seen: BTreeSet<_> = interfaces.collect();
     for hostdev in &domain.hostdevs {
         let Some((found, address)) = hostdev.address.as_ref().zip(hostdev.pci()) else { continue };
         if !seen.insert(address) {
-            let message = format!("a second <hostdev> for {address}");
+            let message = format!("a second device for {address}");
             findings.add(TWO_HOSTDEVS, &found.span, message).help("leave one of them out");
         }
     }
@@ -114,8 +118,7 @@ fn check_other_memory(domain: &Domain, findings: &mut Findings) {
         let model = device.model.as_ref().map_or("", |model| model.text.as_str());
         let span = device.model.as_ref().map_or(&device.span, |model| &model.span);
         let message = format!("memory of the model `{}` beside EGM", excerpt(model, SHOWN));
-        let is_like = !model.is_empty() && strsim::levenshtein(model, "egm") <= 1;
-        let help = if is_like { "did you mean `egm`?" } else { "EGM alone" };
+        let help = if device.is_like_egm() { "did you mean `egm`?" } else { "EGM alone" };
         findings.add(OTHER_MEMORY, span, message).help(help);
     }
     if findings.has(&[CELLS]) {

@@ -133,8 +133,8 @@ rules! {
         "libvirt gives a function to a guest once."
         "libvirt virHostdevPreparePCIDevices, src/hypervisor/virhostdev.c";
     DISTANCES = "EGM021" Error
-        "The cells in <distances> exist"
-        "libvirt refuses a distance to a cell that the guest does not have."
+        "The cells in <distances> exist, and to itself each has 10"
+        "libvirt refuses a distance to a cell that the guest does not have, and one to itself that is not 10."
         "libvirt virDomainNumaDefNodeDistanceParseXML, src/conf/numa_conf.c";
     SHIFTED = "EGM022" Warning
         "A GPU's address has its domain in `domain`"
@@ -169,9 +169,13 @@ rules! {
         "The guest's driver expects what the firmware of a real host gives: the region divided by its GPUs."
         "NVIDIA, platform policy; KubeVirt";
     NAME = "EGM030" Error
-        "A domain has a name"
-        "libvirt refuses one without."
+        "A domain has a name, without a slash"
+        "libvirt refuses others."
         "libvirt src/conf/domain_conf.c";
+    PLACED = "EGM031" Error
+        "The cells in <numatune> exist"
+        "libvirt refuses to place the memory of a cell that the guest does not have."
+        "libvirt virDomainNumatuneNodeParseXML, src/conf/numa_conf.c";
     GRAMMAR = "EGM090" Error
         "The domain is one by libvirt's grammar, with EGM"
         "The grammar is that of the libvirt installed here, and schema/egm-domain-nvidia.rng for EGM. libvirt drops some of what it does not know without a word, and refuses other."

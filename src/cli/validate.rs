@@ -18,6 +18,9 @@ use crate::sysroot::Sysroot;
 const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
 
+/// A larger file takes seconds to be held against the grammar.
+const GRAMMAR_LIMIT: usize = 1 << 20;
+
 /// More findings of one file tell nobody anything.
 const SHOWN: usize = 100;
 
@@ -41,7 +44,7 @@ pub(super) fn run(
     let mut files = Vec::new();
     for path in &args.files {
         let host = host.as_mut().map(|(root, report)| (&*root, report));
-        files.push(check_file(path, grammar.as_ref(), host, args.severity));
+        files.push(check_file(path, grammar.as_ref(), host, args.severity, &mut notes));
     }
     let report = host.map(|(_, report)| report);
     if args.json {
@@ -115,13 +118,19 @@ fn check_file(
     grammar: Option<&Grammar>,
     host: Option<(&Sysroot, &mut Report)>,
     least: Least,
+    notes: &mut Vec<String>,
 ) -> Checked {
     let file = name_of(path);
     let result = DomainFile::read(path).and_then(|file| Ok((file.domain()?, file)));
     let (domain, read) = match result {
         Ok(read) => read,
         Err(error) => {
-            return Checked { file, text: String::new(), result: Err(error.to_string()) };
+            return Checked {
+                file,
+                text: String::new(),
+                result: Err(error.to_string()),
+                hidden: 0,
+            };
         }
     };
     let text = read.source.text().to_owned();
@@ -134,12 +143,20 @@ fn check_file(
             check(&domain, Some(report))
         }
     };
+    let is_small = text.len() <= GRAMMAR_LIMIT;
+    if grammar.is_some() && (domain.is_status || !is_small) {
+        let why = if is_small { "a status file, which it does not describe" } else { "too large" };
+        notes.push(format!("{file}: not held against libvirt's grammar: {why}"));
+    }
+    let grammar = grammar.filter(|_| is_small);
     if let Some(Err(error)) = grammar.map(|grammar| grammar.add_to(&mut found, &text)) {
         let error = format!("{file}:{error}");
-        return Checked { file, text, result: Err(error) };
+        return Checked { file, text, result: Err(error), hidden: 0 };
     }
-    found.retain(|finding| finding.rule.severity >= least.severity());
-    Checked { file, text, result: Ok(found) }
+    let least = least.severity();
+    let hidden = found.iter().filter(|finding| finding.rule.severity < least).count();
+    found.retain(|finding| finding.rule.severity >= least);
+    Checked { file, text, result: Ok(found), hidden }
 }
 
 fn write_text(
@@ -150,14 +167,14 @@ fn write_text(
     err: &mut dyn Write,
 ) -> Result<(), Error> {
     for checked in files {
-        let Checked { file, text, result } = checked;
+        let Checked { file, text, result, hidden } = checked;
         match result {
             Ok(_) if args.quiet => {}
             Ok(findings) => {
                 for found in checked.with_places().into_iter().take(SHOWN) {
                     findings::write_text(out, file, text, found, terminal.color)?;
                 }
-                let rest = findings.len().saturating_sub(SHOWN);
+                let rest = findings.len().saturating_sub(SHOWN) + hidden;
                 let rest = if rest > 0 { format!("; {rest} are not shown") } else { String::new() };
                 writeln!(out, "{file}: {}{rest}", count(findings))?;
             }
@@ -188,7 +205,10 @@ fn exit(files: &[Checked], strict: bool) -> Exit {
     let counts = |finding: &Finding| strict || finding.rule.severity == Severity::Error;
     if files.iter().any(|checked| checked.result.is_err()) {
         Exit::Failed
-    } else if files.iter().filter_map(|it| it.result.as_ref().ok()).flatten().any(counts) {
+    } else if files.iter().filter_map(|it| it.result.as_ref().ok()).flatten().any(counts)
+        // What is less than is shown are warnings.
+        || (strict && files.iter().any(|checked| checked.hidden > 0))
+    {
         Exit::No
     } else {
         Exit::Done

@@ -15,6 +15,8 @@ use crate::units::Bytes;
 pub struct Domain {
     /// Its name; empty where it has none, which libvirt refuses.
     pub name: String,
+    /// Where the name stands.
+    pub name_span: Option<Range<usize>>,
     /// Whether this is a status file of libvirt's: the domain is running.
     pub is_status: bool,
     /// The process that runs it, by the status file.
@@ -36,7 +38,7 @@ pub struct Domain {
     /// How many virtual CPUs it has, `<vcpu>`.
     pub vcpus: Option<Value<u32>>,
     /// How many of them it starts with.
-    pub current_vcpus: Option<u32>,
+    pub current_vcpus: Option<Value<u32>>,
     /// The numbers of those that `<vcpus>` lists.
     pub vcpu_ids: Vec<Value<u32>>,
     /// Its `<topology>`.
@@ -53,6 +55,10 @@ pub struct Domain {
     pub pins: Vec<Pin>,
     /// What is given to QEMU past libvirt, `<qemu:arg>`.
     pub qemu_arguments: Vec<Value<String>>,
+    /// The cells whose memory `<numatune>` places.
+    pub placed_cells: Vec<Value<u32>>,
+    /// The PCI functions that it has as network interfaces.
+    pub interfaces: Vec<Value<PciAddress>>,
     /// Its `<hostdev>` devices.
     pub hostdevs: Vec<Hostdev>,
     /// The aliases of all its devices.
@@ -179,6 +185,15 @@ pub struct Hostdev {
 }
 
 impl MemoryDevice {
+    /// Whether it was most likely meant to be EGM: `EGM`, `egmm`.
+    #[must_use]
+    pub fn is_like_egm(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| {
+            let model = model.text.trim().to_ascii_lowercase();
+            !model.is_empty() && strsim::levenshtein(&model, "egm") <= 1
+        })
+    }
+
     /// How much it adds to the domain's memory: libvirt counts all models in that it knows
     /// (`virDomainMemoryModel`, `src/conf/domain_conf.h`), but EGM.
     #[must_use]

@@ -1,11 +1,11 @@
 //! From elements to a [`Domain`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use roxmltree::Node;
 
-use super::xml::{attribute, child, children, find, start_tag, text_of};
+use super::xml::{attribute, child, children, find, is_named, start_tag, text_of};
 use super::{
     Backing, Cell, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value, file_memory,
 };
@@ -22,11 +22,15 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         children(Some(domain), "devices").flat_map(move |devices| children(Some(devices), name))
     };
     let cpu = child(domain, "cpu");
+    let name = child(domain, "name").map(text_of).map(|(name, span)| {
+        // A blank is a name to libvirt.
+        let trimmed = name.trim();
+        (if trimmed.is_empty() { name.clone() } else { trimmed.to_owned() }, span)
+    });
     let pid = root.attribute("pid").filter(|_| is_status);
     Domain {
-        name: child(domain, "name")
-            .map(|name| text_of(name).0.trim().to_owned())
-            .unwrap_or_default(),
+        name: name.as_ref().map(|(name, _)| name.clone()).unwrap_or_default(),
+        name_span: name.map(|(_, span)| span),
         is_status,
         pid: pid.and_then(|pid| pid.parse().ok()),
         span: start_tag(domain),
@@ -40,7 +44,16 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         vcpu_ids: children(child(domain, "vcpus"), "vcpu")
             .filter_map(|vcpu| read_attribute(vcpu, "id", number))
             .collect(),
-        current_vcpus: child(domain, "vcpu").and_then(|vcpu| number(vcpu.attribute("current")?)),
+        current_vcpus: child(domain, "vcpu")
+            .and_then(|vcpu| read_attribute(vcpu, "current", number)),
+        placed_cells: children(child(domain, "numatune"), "memnode")
+            .filter_map(|node| read_attribute(node, "cellid", number))
+            .collect(),
+        interfaces: devices("interface")
+            .filter(|interface| interface.attribute("type") == Some("hostdev"))
+            .filter_map(|interface| find(interface, &["source", "address"]))
+            .map(read_address)
+            .collect(),
         topology: cpu.and_then(|cpu| child(cpu, "topology")).map(read_topology),
         cells: children(cpu.and_then(|cpu| child(cpu, "numa")), "cell")
             .enumerate()
@@ -60,11 +73,25 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .filter_map(|argument| read_attribute(argument, "value", text))
             .collect(),
         hostdevs: devices("hostdev").map(read_hostdev).collect(),
-        aliases: children(Some(domain), "devices")
-            .flat_map(|devices| devices.children())
-            .filter_map(|device| read_attribute(child(device, "alias")?, "name", text))
-            .collect(),
+        aliases: read_aliases(domain),
     }
+}
+
+/// The aliases of all devices. The first console is a serial port, under the same alias.
+fn read_aliases(domain: Node<'_, '_>) -> Vec<Value<String>> {
+    let mut aliases = Vec::new();
+    let mut serials = BTreeSet::new();
+    for device in children(Some(domain), "devices").flat_map(|devices| devices.children()) {
+        let alias = child(device, "alias").and_then(|alias| read_attribute(alias, "name", text));
+        let Some(alias) = alias else { continue };
+        if is_named(device, "serial") {
+            serials.insert(alias.text.clone());
+        } else if is_named(device, "console") && serials.remove(&alias.text) {
+            continue;
+        }
+        aliases.push(alias);
+    }
+    aliases
 }
 
 fn read_os(os: Node<'_, '_>) -> Os {

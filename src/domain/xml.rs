@@ -13,6 +13,9 @@ const PROBLEM_SHOWN: usize = 200;
 /// More nodes than this are no domain of libvirt's.
 const NODES_LIMIT: u32 = 200_000;
 
+/// More declarations of namespaces than this are no domain's: each counts for all that is within.
+const NAMESPACES_LIMIT: usize = 500;
+
 /// Deeper nesting than this libxml2 refuses, with which libvirt reads (`xmlParserMaxDepth`,
 /// `parserInternals.h`).
 const DEPTH_LIMIT: usize = 256;
@@ -24,6 +27,10 @@ const ATTRIBUTES_LIMIT: usize = 100;
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, BadDomain> {
     if let Some(offset) = too_many_attributes(text) {
         let problem = format!("an element with more than {ATTRIBUTES_LIMIT} attributes");
+        return Err(BadDomain::at(text, offset, &problem));
+    }
+    if let Some((offset, _)) = text.match_indices("xmlns").nth(NAMESPACES_LIMIT) {
+        let problem = format!("more than {NAMESPACES_LIMIT} namespaces, which no domain has");
         return Err(BadDomain::at(text, offset, &problem));
     }
     // No DTD: entities can be made to grow without bound.
@@ -88,6 +95,10 @@ pub(crate) fn domain_of<'a, 'input>(
 /// What the parser says, where it says it, or at the end where there is no more to say it of.
 fn not_xml(error: &roxmltree::Error, text: &str) -> BadDomain {
     use roxmltree::Error::{NoRootNode, UnclosedRootNode, UnexpectedEndOfStream};
+    if matches!(error, roxmltree::Error::NodesLimitReached) {
+        let problem = format!("more than {NODES_LIMIT} elements and texts, which no domain has");
+        return BadDomain::at(text, 0, &problem);
+    }
     let problem = error.to_string();
     let problem = problem.strip_suffix(&format!(" at {}", error.pos())).unwrap_or(&problem);
     let problem = excerpt(problem, PROBLEM_SHOWN);

@@ -22,6 +22,8 @@ pub struct Checked {
     pub text: String,
     /// What was found; or why nothing could be.
     pub result: Result<Vec<Finding>, String>,
+    /// How many findings are left out, as less than was asked for.
+    pub hidden: usize,
 }
 
 impl Checked {

@@ -265,7 +265,8 @@ impl<'a, 'input> Merge<'a, 'input> {
         };
         if self.domain.vcpus.as_ref().and_then(|vcpus| vcpus.value) != Some(count) {
             self.edit.set_text(vcpu, &count.to_string());
-            if self.domain.current_vcpus.is_some_and(|current| current > count) {
+            let current = self.domain.current_vcpus.as_ref().and_then(|current| current.value);
+            if current.is_some_and(|current| current > count) {
                 self.edit.set_attribute(vcpu, "current", &count.to_string());
             }
         }

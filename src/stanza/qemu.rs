@@ -92,7 +92,7 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
 /// `16`, or `2,maxcpus=16,sockets=2,cores=8`
 fn smp(domain: &Domain) -> Option<String> {
     let vcpus = domain.vcpus.as_ref()?.value?;
-    let mut smp = match domain.current_vcpus {
+    let mut smp = match domain.current_vcpus.as_ref().and_then(|current| current.value) {
         Some(current) if current < vcpus => format!("{current},maxcpus={vcpus}"),
         _ => vcpus.to_string(),
     };

@@ -97,13 +97,13 @@ fn each_bad_domain_has_its_diagnosis() {
 }
 
 /// For each rule a good domain that comes close to breaking it.
-const NEAR_MISSES: [(&str, &str); 42] = [
+const NEAR_MISSES: [(&str, &str); 43] = [
     ("EGM001", "comments-and-namespaces-everywhere"),
     ("EGM002", "children-in-any-order"),
     ("EGM003", "double-quotes-and-entities"),
     ("EGM004", "decimal-addresses"),
     ("EGM005", "rfc-one-region"),
-    ("EGM006", "other-devices"),
+    ("EGM006", "serial-console"),
     ("EGM007", "aliases-of-ones-own"),
     ("EGM008", "cells-without-numbers"),
     ("EGM009", "sockets-the-other-way-round"),
@@ -128,6 +128,7 @@ const NEAR_MISSES: [(&str, &str); 42] = [
     ("EGM028", "harmless-qemu-arguments"),
     ("EGM029", "every-unit"),
     ("EGM030", "comments-and-namespaces-everywhere"),
+    ("EGM031", "memory-placed"),
     ("EGM090", "hostdev-behind-a-port"),
     ("EGM101", "comments-and-namespaces-everywhere"),
     ("EGM102", "gpu-in-domain-0"),
@@ -172,6 +173,9 @@ fn agree(schemas: &Path) {
     let (mut taken, mut refused) = (0, 0);
     for path in domains("good").into_iter().chain(domains("bad")) {
         let source = Source::decode(&fs::read(&path).unwrap()).unwrap();
+        if source.text().contains("<domstatus") {
+            continue;
+        }
         let ours = grammar.check(source.text()).unwrap();
         let xmllint = libvirt::validates_with(&of_xmllint, &path);
         let file = path.display();
@@ -221,6 +225,8 @@ fn no_input_takes_long_or_much() {
     let domain = |inside: &str| format!("<domain><name>x</name>{inside}</domain>").into_bytes();
     let laughs = "<!DOCTYPE lolz [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;'>\
          <!ENTITY c '&b;&b;&b;&b;&b;&b;&b;&b;&b;'>]><domain><name>&c;</name></domain>";
+    let declarations: Vec<_> = (0..95).map(|number| format!(" xmlns:n{number}='u'")).collect();
+    let namespaces = format!("<a {}>", declarations.concat()).repeat(240) + &"</a>".repeat(240);
     let memory = "<memory model='egm'><target><node>0</node><size>1</size><pciDev>ua-a</pciDev></target></memory>";
     let cells = "<cell memory='1'/>".repeat(30_000);
     let many = format!(
@@ -232,9 +238,10 @@ fn no_input_takes_long_or_much() {
     );
     for (name, input, code, said) in [
         ("4 MB of text", domain(&"x".repeat(4_000_000)), 0, ""),
-        ("4 MB of elements", domain(&"<a/>".repeat(1_000_000)), 4, "nodes limit reached"),
+        ("4 MB of elements", domain(&"<a/>".repeat(1_000_000)), 4, "more than 200000 elements"),
         ("50 MB", domain(&"<a/>".repeat(12_500_000)), 4, "more than 4 MiB"),
         ("entities", laughs.into(), 4, "1:1: XML with DTD detected"),
+        ("namespaces", domain(&namespaces), 4, "500 namespaces"),
         ("deep", domain(&("<a>".repeat(10_000) + &"</a>".repeat(10_000))), 4, "256 deep"),
         ("attributes", domain(&format!("<a {}/>", "b='c' ".repeat(100_000))), 4, "attributes"),
         ("many", domain(&many), 1, ""),
@@ -250,7 +257,11 @@ fn no_input_takes_long_or_much() {
         if can_run(&["xmllint"]) {
             let output = fed(&["--no-host", "-"], &input);
             let code = output.status.code();
-            assert!(matches!(code, Some(1 | 4)), "{name} with the grammar: {:?}", output.status);
+            assert!(
+                matches!(code, Some(0 | 1 | 4)),
+                "{name} with the grammar: {:?}",
+                output.status
+            );
         }
     }
 }
@@ -292,15 +303,41 @@ fn several_files_are_checked_and_the_worst_is_told() {
         (&["minimal.xml"][..], 0),
         (&["has-egm.xml", "minimal.xml"], 1),
         (&["running.xml"], 0),
+        (&["has-egm.xml", "--severity", "error"], 1),
+        (&["bad/gb200-full-gpu-list/allocation-on-demand.xml"], 0),
+        (&["bad/gb200-full-gpu-list/allocation-on-demand.xml", "--strict"], 1),
+        (
+            &[
+                "bad/gb200-full-gpu-list/allocation-on-demand.xml",
+                "--strict",
+                "--severity",
+                "error",
+            ],
+            1,
+        ),
         (&["--explain", "EGM999"], 2),
         (&[], 2),
     ] {
         assert_eq!(run(args).status.code(), Some(code), "{args:?}");
     }
     let output = run(&["--severity", "error", "has-egm.xml"]);
-    assert!(text(&output.stdout).ends_with("has-egm.xml: 2 errors\n"));
+    assert!(text(&output.stdout).ends_with("has-egm.xml: 2 errors; 2 are not shown\n"));
     let output = run(&["-q", "has-egm.xml"]);
     assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(1)));
+}
+
+/// The grammar in process takes blanks about a value for nothing, where libvirt's own does not.
+#[test]
+fn blanks_about_a_value_are_found_by_rules() {
+    let tray = support::fixtures().join("domains/good/gb200-full-gpu-list/tray.xml");
+    let tray = fs::read_to_string(tray).unwrap();
+    for (value, place) in [("/dev/egm4", "38:22"), ("ua-hostdev0", "39:71")] {
+        let xml = tray.replacen(&format!(">{value}<"), &format!("> {value} <"), 1);
+        let output = fed(&["--no-host", "-"], xml.as_bytes());
+        let stdout = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{stdout}");
+        assert!(stdout.contains(&format!("standard input:{place}\n")), "{stdout}");
+    }
 }
 
 #[test]
