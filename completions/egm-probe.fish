@@ -83,18 +83,18 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s h -l help -
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'These GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'All GPUs of these regions, as egm4 or /dev/egm4' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory of each GPU, as 8GiB or in bytes; its share of the region where nothing is said' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l guest-node -d 'Guest NUMA node of a region; 0, 1, .. by region where nothing is said' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 'Alias of the one GPU' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory of each GPU in whole MiB, as 8GiB or in bytes [default: its share of the region]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l guest-node -d 'Guest NUMA node of a region [default: the one it backs already, or the first left]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 'Alias of the one GPU; begins with ua-' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias-prefix -d 'What the aliases of the GPUs begin with, before a number [default: ua-hostdev]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Virtual CPUs to share out over the cells' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Empty NUMA cells to add for each GPU\'s own memory; Grace GPUs want 8' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Virtual CPUs to share out anew over the cells [default: the domain\'s, as they are]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Empty NUMA cells to add for each GPU\'s own memory where it has none; Grace GPUs want 8' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l format -d 'What to write' -r -f -a "xml\t'libvirt\'s XML'
 json\t'The plan, the XML and QEMU\'s arguments (egm-probe.stanza/1)'
 qemu-args\t'QEMU\'s arguments, each on a line of its own'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d 'Blanks a level of XML [default: 2, or as the domain has]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Put it into the domain XML in FILE, and write that; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'The virtual machine\'s name: what it holds itself is not in its way' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Put it into the domain XML in FILE, beside what it has, and write that; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'The virtual machine\'s name: what it holds itself is not in its way [default: the domain\'s]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
@@ -108,14 +108,14 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the domain back to its file'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Only show what would change in the domain'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l force -d 'Go on where it is unwise: in use, or not all GPUs seen'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l strict -d 'Refuse what would only be warned of'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l strict -d 'Refuse whatever would only be warned of'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Show nothing that is less than this' -r -f -a "warning\t''
 error\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit; "all" lists them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::rules::{
-    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NODE, PATH_CELLS, PLACED, SIZE,
-    TOPOLOGY, TOTAL, VCPUS,
+    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NO_CPUS, NODE, PATH_CELLS,
+    PLACED, SIZE, TOPOLOGY, TOTAL, VCPUS,
 };
 use super::{CELLS_LIMIT, Findings, Subject};
 use crate::domain::{Domain, MemoryDevice};
@@ -158,6 +158,15 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         let message = format!("the domain starts with {text} of {count} virtual CPUs");
         findings.add(VCPUS, &current.span, message).help(format!("{count} at most"));
     }
+    let has_cpus = domain.cells.iter().any(|cell| cell.cpus.is_some());
+    for cell in domain.cells.iter().filter(|cell| has_cpus && cell.cpus.is_none()) {
+        if cell.memory.as_ref().and_then(|memory| memory.value).is_some_and(|it| it.0 > 0) {
+            let id = excerpt(&cell.id.text, SHOWN);
+            let message = format!("cell {id} has memory and no virtual CPUs");
+            let help = "cpus='..'; `egm-probe stanza --with-numa --vcpus N` shares them out";
+            findings.add(NO_CPUS, &cell.span, message).help(help);
+        }
+    }
     // The CPUs of the cells before: the first of each range, and the last.
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for cell in &domain.cells {
@@ -184,7 +193,8 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     if let Some(topology) = domain.topology.as_ref().filter(|it| it.cpus != Some(count)) {
         let makes = topology.cpus.map_or("no number of CPUs".into(), |cpus| format!("{cpus} CPUs"));
         let message = format!("<topology> makes {makes}, <vcpu> says {count}");
-        findings.add(TOPOLOGY, &topology.span, message);
+        let help = format!("sockets, dies, cores and threads that make {count}, or no <topology>");
+        findings.add(TOPOLOGY, &topology.span, message).help(help);
     }
 }
 

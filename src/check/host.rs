@@ -153,7 +153,11 @@ fn check_size(used: &mut Use<'_>, device: &EgmDevice, findings: &mut Findings) {
         let name = &used.region.name;
         let sum = used.size >> 10;
         let message = format!("{name} has {} KiB, and its devices {sum} KiB", all.0 >> 10);
-        findings.add(BEYOND, &size.span, message).help(format!("{left} KiB, or less"));
+        let help = match left >> 10 {
+            0 => "less for each".into(),
+            mib => format!("{} KiB, or less", mib << 10),
+        };
+        findings.add(BEYOND, &size.span, message).help(help);
     }
 }
 

@@ -30,9 +30,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it is about what this host has.
-    pub(crate) fn is_of_host(&self) -> bool {
-        self.code > GRAMMAR.code
+    /// Whether a plan tells the same of the host, and better.
+    pub(crate) fn is_of_plans(&self) -> bool {
+        [PARTIAL, HELD, DRIVER, SUSPECTED].contains(self)
     }
 }
 
@@ -176,6 +176,10 @@ rules! {
         "The cells in <numatune> exist"
         "libvirt refuses to place the memory of a cell that the guest does not have."
         "libvirt virDomainNumatuneNodeParseXML, src/conf/numa_conf.c";
+    NO_CPUS = "EGM032" Warning
+        "Where cells have virtual CPUs, each that has memory has some"
+        "All CPUs of the guest would be far from the memory of the others, and from their GPUs."
+        "NVIDIA, platform policy";
     GRAMMAR = "EGM090" Error
         "The domain is one by libvirt's grammar, with EGM"
         "The grammar is that of the libvirt installed here, and schema/egm-domain-nvidia.rng for EGM. libvirt drops some of what it does not know without a word, and refuses other."

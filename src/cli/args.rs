@@ -128,14 +128,14 @@ pub(super) struct StanzaArgs {
     /// Take the other GPUs of their regions, too
     #[arg(long)]
     pub(super) peers: bool,
-    /// Memory of each GPU, as 8GiB or in bytes; its share of the region where nothing is said
+    /// Memory of each GPU in whole MiB, as 8GiB or in bytes [default: its share of the region]
     #[arg(long, value_parser = parse_option)]
     pub(super) size: Option<Bytes>,
-    /// Guest NUMA node of a region; 0, 1, .. by region where nothing is said
+    /// Guest NUMA node of a region [default: the one it backs already, or the first left]
     #[arg(long = "guest-node", value_name = "[REGION=]N", value_parser = parse_guest_node)]
     #[arg(value_delimiter = ',')]
     pub(super) guest_nodes: Vec<GuestNode>,
-    /// Alias of the one GPU
+    /// Alias of the one GPU; begins with ua-
     #[arg(long, value_name = "NAME", conflicts_with = "alias_prefix")]
     pub(super) alias: Option<String>,
     /// What the aliases of the GPUs begin with, before a number [default: ua-hostdev]
@@ -147,10 +147,10 @@ pub(super) struct StanzaArgs {
     /// Write memory, memory backing and NUMA cells, too
     #[arg(long)]
     pub(super) with_numa: bool,
-    /// Virtual CPUs to share out over the cells
+    /// Virtual CPUs to share out anew over the cells [default: the domain's, as they are]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) vcpus: Option<u32>,
-    /// Empty NUMA cells to add for each GPU's own memory; Grace GPUs want 8
+    /// Empty NUMA cells to add for each GPU's own memory where it has none; Grace GPUs want 8
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     #[arg(requires = "with_numa", value_parser = clap::value_parser!(u32).range(..=64))]
     pub(super) gpu_cells: u32,
@@ -163,7 +163,7 @@ pub(super) struct StanzaArgs {
     /// Blanks a level of XML [default: 2, or as the domain has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=16))]
     pub(super) indent: Option<u8>,
-    /// Put it into the domain XML in FILE, and write that; - is standard input
+    /// Put it into the domain XML in FILE, beside what it has, and write that; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(super) domain: Option<PathBuf>,
     /// Write the domain back to its file
@@ -172,13 +172,13 @@ pub(super) struct StanzaArgs {
     /// Only show what would change in the domain
     #[arg(long, requires = "domain")]
     pub(super) dry_run: bool,
-    /// The virtual machine's name: what it holds itself is not in its way
+    /// The virtual machine's name: what it holds itself is not in its way [default: the domain's]
     #[arg(long = "for", value_name = "NAME")]
     pub(super) owner: Option<String>,
     /// Go on where it is unwise: in use, or not all GPUs seen
     #[arg(long)]
     pub(super) force: bool,
-    /// Refuse what would only be warned of
+    /// Refuse whatever would only be warned of
     #[arg(long, conflicts_with = "force")]
     pub(super) strict: bool,
 }
@@ -220,7 +220,7 @@ pub(super) struct ValidateArgs {
     /// JSON (egm-probe.validate/1)
     #[arg(short = 'J', long)]
     pub(super) json: bool,
-    /// Explain a rule, such as EGM011, and exit
+    /// Explain a rule, such as EGM011, and exit; "all" lists them
     #[arg(long, value_name = "CODE", exclusive = true)]
     pub(super) explain: Option<String>,
 }

@@ -35,7 +35,7 @@ pub(super) enum Error {
     File(#[from] FileError),
     #[error(transparent)]
     Grammar(#[from] BadGrammar),
-    #[error("no rule {}; `man egm-probe` lists them: EGM001, EGM002, ..", excerpt(.0, 80))]
+    #[error("no rule {}; `egm-probe validate --explain all` lists them", excerpt(.0, 80))]
     NoRule(String),
     #[error("standard input: {}", describe(.0))]
     Stdin(io::Error),

@@ -50,13 +50,20 @@ pub(super) fn run(
         write_out(args, &report, &stanza, base.as_ref(), out)?;
     }
     out.flush()?;
+    let is_unchanged = base.as_ref().is_some_and(|base| base.source.text() == stanza.xml);
+    if is_unchanged && (args.in_place || args.dry_run) {
+        let name = base.as_ref().map_or("", |base| &base.name);
+        let _ = writeln!(err, "egm-probe: note: {name}: nothing to change");
+    }
     if args.format != StanzaFormat::Json {
         let regions = report.host.regions.iter();
         write_warnings(err, &report, regions.filter(|region| stanza.plan.has_region(&region.name)));
         write_objections(err, &stanza.plan.warnings);
         for finding in &stanza.warnings {
             let (message, code) = (printable(&finding.message), finding.rule.code);
-            let _ = writeln!(err, "egm-probe: warning: {message} ({code})");
+            let help = finding.help.as_deref().map(printable);
+            let help = help.map_or(String::new(), |help| format!("; help: {help}"));
+            let _ = writeln!(err, "egm-probe: warning: {message} ({code}){help}");
         }
     }
     Ok(Exit::Done)
@@ -82,7 +89,7 @@ fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     } else if of_domain && global.from.as_deref().is_some_and(is_stdin) {
         "--domain - and --from - cannot both be standard input"
     } else if (args.in_place || args.dry_run) && !is_xml {
-        "--in-place and --dry-run are for XML, which --format says otherwise"
+        "--in-place and --dry-run write XML: leave --format out"
     } else if args.gpu_cells > 0 && !args.with_hostdev && args.domain.is_none() {
         "--gpu-cells binds cells to a GPU's <hostdev>: --with-hostdev, or a --domain that has it"
     } else if args.vcpus.is_some() && !args.with_numa && (is_xml || args.domain.is_some()) {

@@ -65,6 +65,10 @@ pub(super) fn run(
 }
 
 fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
+    if code.eq_ignore_ascii_case("all") {
+        findings::write_rules(out, RULES)?;
+        return Ok(Exit::Done);
+    }
     match RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code)) {
         Some(rule) => {
             findings::write_explanation(out, rule)?;
@@ -110,6 +114,9 @@ fn host(
         }
         return Ok(None);
     }
+    if global.no_occupancy {
+        notes.push("nobody looked for who holds the regions".into());
+    }
     Ok(Some((root, report)))
 }
 
@@ -129,6 +136,7 @@ fn check_file(
                 file,
                 text: String::new(),
                 result: Err(error.to_string()),
+                devices: None,
                 hidden: 0,
             };
         }
@@ -151,12 +159,13 @@ fn check_file(
     let grammar = grammar.filter(|_| is_small);
     if let Some(Err(error)) = grammar.map(|grammar| grammar.add_to(&mut found, &text)) {
         let error = format!("{file}:{error}");
-        return Checked { file, text, result: Err(error), hidden: 0 };
+        return Checked { file, text, result: Err(error), devices: None, hidden: 0 };
     }
     let least = least.severity();
     let hidden = found.iter().filter(|finding| finding.rule.severity < least).count();
     found.retain(|finding| finding.rule.severity >= least);
-    Checked { file, text, result: Ok(found), hidden }
+    let devices = Some(domain.egm.len());
+    Checked { file, text, result: Ok(found), devices, hidden }
 }
 
 fn write_text(
@@ -167,7 +176,7 @@ fn write_text(
     err: &mut dyn Write,
 ) -> Result<(), Error> {
     for checked in files {
-        let Checked { file, text, result, hidden } = checked;
+        let Checked { file, text, result, devices, hidden } = checked;
         match result {
             Ok(_) if args.quiet => {}
             Ok(findings) => {
@@ -176,7 +185,8 @@ fn write_text(
                 }
                 let rest = findings.len().saturating_sub(SHOWN) + hidden;
                 let rest = if rest > 0 { format!("; {rest} are not shown") } else { String::new() };
-                writeln!(out, "{file}: {}{rest}", count(findings))?;
+                let none = if *devices == Some(0) { ", and no EGM memory in it" } else { "" };
+                writeln!(out, "{file}: {}{none}{rest}", count(findings))?;
             }
             Err(error) => {
                 // In the order of the files, where both go to a terminal.

@@ -190,7 +190,7 @@ impl MemoryDevice {
     pub fn is_like_egm(&self) -> bool {
         self.model.as_ref().is_some_and(|model| {
             let model = model.text.trim().to_ascii_lowercase();
-            !model.is_empty() && strsim::levenshtein(&model, "egm") <= 1
+            !model.is_empty() && strsim::osa_distance(&model, "egm") <= 1
         })
     }
 

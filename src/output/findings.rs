@@ -22,6 +22,8 @@ pub struct Checked {
     pub text: String,
     /// What was found; or why nothing could be.
     pub result: Result<Vec<Finding>, String>,
+    /// How many EGM devices it has; `None` where it could not be read.
+    pub devices: Option<usize>,
     /// How many findings are left out, as less than was asked for.
     pub hidden: usize,
 }
@@ -135,6 +137,21 @@ pub fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
     writeln!(out, "{}\n\nSource: {}", rule.explanation, rule.source)
 }
 
+/// Writes every rule, a line each.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
+    for rule in rules {
+        let severity = match rule.severity {
+            Severity::Error => "error  ",
+            Severity::Warning => "warning",
+        };
+        writeln!(out, "{}  {severity}  {}", rule.code, rule.title)?;
+    }
+    Ok(())
+}
+
 /// Writes `egm-probe.validate/1`.
 ///
 /// # Errors
@@ -166,6 +183,7 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct FileEntry<'a> {
     file: &'a str,
+    egm_devices: Option<usize>,
     findings: Option<Vec<FindingEntry<'a>>>,
     error: Option<&'a str>,
 }
@@ -194,6 +212,6 @@ impl<'a> FileEntry<'a> {
             Ok(_) => (Some(checked.with_places().into_iter().map(entry).collect()), None),
             Err(error) => (None, Some(error.as_str())),
         };
-        Self { file: &checked.file, findings, error }
+        Self { file: &checked.file, egm_devices: checked.devices, findings, error }
     }
 }

@@ -58,7 +58,7 @@ pub enum Unwritable {
         path: String,
     },
     /// The result would break rules.
-    #[error("the domain would not be right:{}{advice}", list(findings))]
+    #[error("the domain would not be right, by the lines of the result:{}{advice}", list(findings))]
     Unsound {
         /// The rules; and where in the result they are broken, line and column, where there is
         /// more of it than the plan.
@@ -94,10 +94,10 @@ fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> S
     let lacks_hostdev = plan.placements.iter().any(|it| domain.hostdev(it.gpu).is_none());
     let mut advice = String::new();
     if !parts.hostdev && lacks_hostdev && has(&[NO_HOSTDEV]) {
-        advice.push_str("\n  --with-hostdev adds the <hostdev> of each GPU");
+        advice.push_str("\n  try --with-hostdev: it adds the <hostdev> of each GPU");
     }
     if !parts.numa && has(&[NODE, CELL_SUM, TOTAL, MAX_MEMORY]) {
-        advice.push_str("\n  --with-numa makes memory and cells fit");
+        advice.push_str("\n  try --with-numa: it makes memory and cells fit");
     }
     advice
 }
@@ -202,7 +202,7 @@ fn sayable(plan: &Plan) -> Result<(), Unwritable> {
 fn checked(report: &Report, text: &str) -> Result<(Domain, Vec<Finding>), Unwritable> {
     let domain = Domain::parse(text)?;
     let mut findings = check(&domain, Some(report));
-    findings.retain(|finding| is_error(finding) || !finding.rule.is_of_host());
+    findings.retain(|finding| is_error(finding) || !finding.rule.is_of_plans());
     Ok((domain, findings))
 }
 

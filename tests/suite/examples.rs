@@ -124,12 +124,13 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     assert!(stdout.contains("GPU 0008:01:00.0 shares egm4"), "{stdout}");
     assert!(!definition.exists());
 
-    let output = play("['0008:01:00.0', '0009:01:00.0']");
+    let tray = "['0008:01:00.0', '0009:01:00.0', '0018:01:00.0', '0019:01:00.0']";
+    let output = play(tray);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{stdout}{}", stderr(&output));
     assert!(stdout.contains("changed=1"), "{stdout}");
     assert!(validates(Grammar::Nvidia, &definition));
-    let again = play("['0008:01:00.0', '0009:01:00.0']");
+    let again = play(tray);
     let stdout = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(stdout.contains("changed=0"), "a second run changes nothing: {stdout}");
 }

@@ -56,7 +56,8 @@ fn nothing_is_wrong_with_good_domains() {
     assert!(files.len() >= 30, "{} files", files.len());
     for path in &files {
         let output = validate(path, &["--strict"]);
-        let expected = format!("{}.xml: nothing wrong\n", stem(path));
+        let none = if stem(path) == "no-egm-at-all" { ", and no EGM memory in it" } else { "" };
+        let expected = format!("{}.xml: nothing wrong{none}\n", stem(path));
         assert_eq!(text(&output.stdout), expected, "{}", path.display());
         assert_eq!(output.status.code(), Some(0), "{}", path.display());
     }
@@ -97,7 +98,7 @@ fn each_bad_domain_has_its_diagnosis() {
 }
 
 /// For each rule a good domain that comes close to breaking it.
-const NEAR_MISSES: [(&str, &str); 43] = [
+const NEAR_MISSES: [(&str, &str); 44] = [
     ("EGM001", "comments-and-namespaces-everywhere"),
     ("EGM002", "children-in-any-order"),
     ("EGM003", "double-quotes-and-entities"),
@@ -129,6 +130,7 @@ const NEAR_MISSES: [(&str, &str); 43] = [
     ("EGM029", "every-unit"),
     ("EGM030", "comments-and-namespaces-everywhere"),
     ("EGM031", "memory-placed"),
+    ("EGM032", "cells-without-cpus"),
     ("EGM090", "hostdev-behind-a-port"),
     ("EGM101", "comments-and-namespaces-everywhere"),
     ("EGM102", "gpu-in-domain-0"),
@@ -200,7 +202,11 @@ fn domains_without_egm_are_none_of_its_business() {
     for name in names {
         let xml = virsh(&["dumpxml", name]);
         let output = fed(&["--no-host", "--strict", "-"], xml.as_bytes());
-        assert_eq!(text(&output.stdout), "standard input: nothing wrong\n", "{xml}");
+        assert_eq!(
+            text(&output.stdout),
+            "standard input: nothing wrong, and no EGM memory in it\n",
+            "{xml}"
+        );
     }
 }
 
@@ -292,7 +298,10 @@ fn several_files_are_checked_and_the_worst_is_told() {
     let output = run(&["minimal.xml", "no.xml", "has-egm.xml", "bad.xml"]);
     assert_eq!(output.status.code(), Some(4));
     let stdout = text(&output.stdout);
-    assert!(stdout.starts_with("minimal.xml: nothing wrong\n"), "{stdout}");
+    assert!(
+        stdout.starts_with("minimal.xml: nothing wrong, and no EGM memory in it\n"),
+        "{stdout}"
+    );
     assert!(stdout.ends_with("has-egm.xml: 2 errors, 2 warnings\n"), "{stdout}");
     assert_eq!(
         text(&output.stderr),
@@ -380,6 +389,11 @@ fn every_rule_is_explained() {
         assert_eq!(text(&output.stdout), expected);
         assert_eq!(output.status.code(), Some(0));
     }
+    let all = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+        .args(["validate", "--explain", "all"])
+        .output()
+        .unwrap();
+    assert_eq!(text(&all.stdout).lines().count(), RULES.len());
     let codes: BTreeSet<_> = RULES.iter().map(|rule| rule.code).collect();
     assert_eq!(codes.len(), RULES.len(), "a code twice");
 }
