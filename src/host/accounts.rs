@@ -2,9 +2,10 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::PathBuf;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::sysfs::decimal;
 use crate::sysroot::{LIST_LIMIT, Sysroot};
@@ -14,74 +15,149 @@ use crate::sysroot::{LIST_LIMIT, Sysroot};
 #[derive(Debug)]
 pub(crate) struct Accounts<'a> {
     root: &'a Sysroot,
-    users: OnceCell<RefCell<BTreeMap<u32, String>>>,
-    groups: OnceCell<RefCell<BTreeMap<u32, String>>>,
-    passwd: OnceCell<String>,
+    users: RefCell<BTreeMap<u32, String>>,
+    groups: RefCell<BTreeMap<u32, String>>,
+    passwd: OnceCell<Option<Table>>,
+    group: OnceCell<Option<Table>>,
 }
 
 impl<'a> Accounts<'a> {
     pub(crate) fn of(root: &'a Sysroot) -> Self {
-        let (users, groups, passwd) = Default::default();
-        Self { root, users, groups, passwd }
+        let (users, groups, passwd, group) = Default::default();
+        Self { root, users, groups, passwd, group }
     }
 
     /// The user's name; the number where it has none.
     pub(crate) fn user(&self, uid: u32) -> String {
-        let users = self.users.get_or_init(|| RefCell::new(fields(self.passwd(), 0)));
         let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-        self.name(users, uid, ask)
+        self.name(&self.users, self.passwd(), uid, ask)
     }
 
     /// The group's name; the number where it has none.
     pub(crate) fn group(&self, gid: u32) -> String {
-        let read = || RefCell::new(fields(&read(self.root, "/etc/group"), 0));
-        let groups = self.groups.get_or_init(read);
         let ask = || Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name);
-        self.name(groups, gid, ask)
+        self.name(&self.groups, self.groups_file(), gid, ask)
+    }
+
+    /// The number of a user, by its name or as a number that some user has.
+    pub(crate) fn uid(&self, name: &str) -> Option<u32> {
+        let ask = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+        let found = self.passwd().and_then(|table| table.id(name)).or_else(|| self.if_host(ask));
+        found.or_else(|| decimal(name).filter(|uid| *uid == 0 || self.user(*uid) != *name))
+    }
+
+    /// The number of a group, by its name or as a number that some group has.
+    pub(crate) fn gid(&self, name: &str) -> Option<u32> {
+        let ask = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+        let found = self.groups_file().and_then(|table| table.id(name));
+        found
+            .or_else(|| self.if_host(ask))
+            .or_else(|| decimal(name).filter(|gid| *gid == 0 || self.group(*gid) != *name))
+    }
+
+    /// Whether it is known at all who the users are, and which groups there are.
+    pub(crate) fn are_known(&self) -> (bool, bool) {
+        let is_host = self.root.is_host();
+        (is_host || self.passwd().is_some(), is_host || self.groups_file().is_some())
+    }
+
+    /// The groups that a user is in, beside the one that it is given: what initgroups(3) adds.
+    pub(crate) fn groups_of(&self, user: &str, primary: u32) -> Vec<u32> {
+        let ask = || {
+            let groups = getgrouplist(&CString::new(user).ok()?, Gid::from_raw(primary)).ok()?;
+            Some(groups.into_iter().map(Gid::as_raw).collect())
+        };
+        self.if_host(ask)
+            .or_else(|| self.groups_file().map(|table| table.with_member(user)))
+            .unwrap_or_default()
+    }
+
+    /// The user's own group.
+    pub(crate) fn primary_group(&self, uid: u32) -> Option<u32> {
+        let ask = || Some(User::from_uid(Uid::from_raw(uid)).ok().flatten()?.gid.as_raw());
+        self.passwd().and_then(|table| decimal(table.field(uid, 3)?)).or_else(|| self.if_host(ask))
     }
 
     /// The user's home directory by the root's `etc/passwd`.
     pub(crate) fn home(&self, uid: u32) -> Option<PathBuf> {
-        fields(self.passwd(), 5).remove(&uid)
+        self.passwd()?.field(uid, 5).filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
-    fn passwd(&self) -> &str {
-        self.passwd.get_or_init(|| read(self.root, "/etc/passwd"))
+    fn passwd(&self) -> Option<&Table> {
+        self.passwd.get_or_init(|| Table::read(self.root, "/etc/passwd")).as_ref()
+    }
+
+    fn groups_file(&self) -> Option<&Table> {
+        self.group.get_or_init(|| Table::read(self.root, "/etc/group")).as_ref()
     }
 
     /// A name service is asked once for each number: it may be at the other end of a network.
     fn name(
         &self,
         names: &RefCell<BTreeMap<u32, String>>,
+        table: Option<&Table>,
         id: u32,
         ask: impl FnOnce() -> Option<String>,
     ) -> String {
         let mut names = names.borrow_mut();
-        let name = names.entry(id).or_insert_with(|| {
-            let asked = if self.root.is_host() { ask() } else { None };
-            asked.unwrap_or_else(|| id.to_string())
-        });
-        name.clone()
+        let find = || {
+            let written = table.and_then(|table| table.field(id, 0)).map(str::to_owned);
+            written.or_else(|| self.if_host(ask)).unwrap_or_else(|| id.to_string())
+        };
+        names.entry(id).or_insert_with(find).clone()
+    }
+
+    /// What the name service says, which is the running host's.
+    fn if_host<T>(&self, ask: impl FnOnce() -> Option<T>) -> Option<T> {
+        if self.root.is_host() { ask() } else { None }
     }
 }
 
-fn read(root: &Sysroot, path: &str) -> String {
-    let bytes = root.read(path, LIST_LIMIT).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// A file of lines with fields between colons, the third of which is a number (passwd(5),
+/// group(5)). The first line of a name or number counts, as for the C library.
+#[derive(Debug)]
+struct Table {
+    text: String,
+    lines: BTreeMap<u32, (usize, usize)>,
 }
 
-/// A field of every line by the number in its third (passwd(5), group(5)). The first line of a
-/// number counts, as for the C library.
-fn fields<T: for<'a> From<&'a str>>(text: &str, wanted: usize) -> BTreeMap<u32, T> {
-    let mut found = BTreeMap::new();
-    for line in text.lines() {
-        let fields: Vec<_> = line.split(':').collect();
-        if let (Some(id), Some(field)) = (fields.get(2), fields.get(wanted))
-            && let Some(id) = decimal(id)
-            && !field.is_empty()
-        {
-            found.entry(id).or_insert_with(|| T::from(field));
+impl Table {
+    /// `None` where there is no such file, or it cannot be read.
+    fn read(root: &Sysroot, path: &str) -> Option<Self> {
+        let bytes = root.read(path, LIST_LIMIT).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut lines = BTreeMap::new();
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            if let Some((_, id)) = name_and_id(line) {
+                lines.entry(id).or_insert((start, start + line.trim_end_matches('\n').len()));
+            }
+            start += line.len();
         }
+        Some(Self { text, lines })
     }
-    found
+
+    fn field(&self, id: u32, wanted: usize) -> Option<&str> {
+        let (start, end) = *self.lines.get(&id)?;
+        self.text.get(start..end)?.split(':').nth(wanted)
+    }
+
+    fn id(&self, name: &str) -> Option<u32> {
+        let mut lines = self.text.lines().filter_map(name_and_id);
+        lines.find(|(found, _)| *found == name).map(|(_, id)| id)
+    }
+
+    /// The numbers of the groups that list a member.
+    fn with_member(&self, user: &str) -> Vec<u32> {
+        let lists = |line: &&str| {
+            line.split(':').nth(3).is_some_and(|members| members.split(',').any(|it| it == user))
+        };
+        self.text.lines().filter(lists).filter_map(name_and_id).map(|(_, id)| id).collect()
+    }
+}
+
+fn name_and_id(line: &str) -> Option<(&str, u32)> {
+    let mut fields = line.split(':');
+    let name = fields.next().filter(|name| !name.is_empty())?;
+    Some((name, decimal(fields.nth(1)?.trim_end())?))
 }

@@ -1,0 +1,235 @@
+//! The lines of a udev rules file, as far as they concern the permission of a device (udev(7)).
+
+/// A rule: one line, or several that were joined by a backslash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Where it begins, from 1.
+    pub(super) number: usize,
+    /// Its matches and assignments.
+    pub(super) tokens: Vec<Token>,
+}
+
+/// `ATTR{class}=="0x0302*"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    /// The key with its attribute, `ATTR{class}`.
+    pub(super) key: String,
+    /// What is done with it.
+    pub(super) operator: Operator,
+    /// The text between the quotes.
+    pub(super) value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    Match,
+    NoMatch,
+    Assign,
+    Add,
+    Remove,
+    AssignFinal,
+}
+
+/// The longest first: `=` begins `==`.
+const OPERATORS: [(&str, Operator); 6] = [
+    ("==", Operator::Match),
+    ("!=", Operator::NoMatch),
+    ("+=", Operator::Add),
+    ("-=", Operator::Remove),
+    (":=", Operator::AssignFinal),
+    ("=", Operator::Assign),
+];
+
+/// The rules of a file. What is no rule is left out, as udev does.
+pub(super) fn parse(text: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut joined = String::new();
+    let mut begins = 1;
+    for (index, text) in text.lines().enumerate() {
+        if joined.is_empty() {
+            begins = index + 1;
+        }
+        // A comment within a rule that goes on is left out of it.
+        let text = text.trim();
+        if text.starts_with('#') {
+            continue;
+        }
+        if let Some(text) = text.strip_suffix('\\') {
+            joined.push_str(text);
+            continue;
+        }
+        joined.push_str(text);
+        lines.extend(tokens(&joined).map(|tokens| Line { number: begins, tokens }));
+        joined.clear();
+    }
+    lines.extend(tokens(&joined).map(|tokens| Line { number: begins, tokens }));
+    lines
+}
+
+/// `None` for an empty line, and for one that is malformed.
+fn tokens(line: &str) -> Option<Vec<Token>> {
+    let mut tokens = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        let end = rest.find(['=', '!', '+', '-', ':'])?;
+        let (key, from_operator) = rest.split_at_checked(end)?;
+        let is_operator = |(sign, _): &&(&str, _)| from_operator.starts_with(sign);
+        let (sign, operator) = OPERATORS.iter().find(is_operator)?;
+        let quoted = from_operator.get(sign.len()..)?.trim_start();
+        // e"..": a string with escapes; i"..": compared without case.
+        let quoted = quoted.trim_start_matches(['e', 'i']).strip_prefix('"')?;
+        let end = closing_quote(quoted)?;
+        let (value, after) = quoted.split_at_checked(end)?;
+        let value = value.replace("\\\"", "\"");
+        tokens.push(Token { key: key.trim().to_owned(), operator: *operator, value });
+        rest = after.get(1..)?.trim_start_matches([' ', '\t', ',']);
+    }
+    (!tokens.is_empty()).then_some(tokens)
+}
+
+/// Where the string ends: at the first quote without a backslash before it.
+fn closing_quote(text: &str) -> Option<usize> {
+    let is_end =
+        |(at, _): &(usize, &str)| !text.get(..*at).is_some_and(|before| before.ends_with('\\'));
+    text.match_indices('"').find(is_end).map(|(at, _)| at)
+}
+
+impl Token {
+    /// Whether it is a condition.
+    pub(super) fn is_match(&self) -> bool {
+        // PROGRAM, IMPORT and RESULT are conditions whatever their operator.
+        matches!(self.operator, Operator::Match | Operator::NoMatch)
+            || self.key.starts_with("PROGRAM")
+            || self.key.starts_with("IMPORT")
+    }
+
+    /// Whether a name passes it.
+    pub(super) fn passes(&self, name: &str) -> bool {
+        let any = self.value.split('|').any(|pattern| glob(pattern, name));
+        any == (self.operator == Operator::Match)
+    }
+}
+
+/// Whether a name fits a pattern of `*`, `?` and `[a-z]`, as fnmatch(3).
+pub(super) fn glob(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    fits(&pattern, &name)
+}
+
+/// Goes back to the last `*` only, which is enough: no more than length by length steps.
+fn fits(pattern: &[char], name: &[char]) -> bool {
+    let (mut at, mut rest) = (pattern, name);
+    let mut back: Option<(&[char], &[char])> = None;
+    loop {
+        let step = match at {
+            ['*', after @ ..] => {
+                back = Some((after, rest));
+                at = after;
+                continue;
+            }
+            [] if rest.is_empty() => return true,
+            [] => None,
+            _ => rest.split_first().and_then(|(c, rest)| Some((one(at, *c)?, rest))),
+        };
+        (at, rest) = match (step, back) {
+            (Some(step), _) => step,
+            (None, Some((after, [_, tail @ ..]))) => {
+                back = Some((after, tail));
+                (after, tail)
+            }
+            (None, _) => return false,
+        };
+    }
+}
+
+/// The pattern behind its first element, where that is this character.
+fn one(pattern: &[char], c: char) -> Option<&[char]> {
+    match pattern {
+        ['?', after @ ..] => Some(after),
+        ['[', set @ ..] => {
+            let (negated, set) = match set {
+                ['!' | '^', set @ ..] => (true, set),
+                set => (false, set),
+            };
+            // A bracket that comes first is one of the set.
+            let end = set.iter().skip(1).position(|it| *it == ']')? + 1;
+            let (mut set, after) = set.split_at_checked(end)?;
+            let mut found = false;
+            while let [first, tail @ ..] = set {
+                if let ['-', last, tail @ ..] = tail {
+                    found |= (*first..=*last).contains(&c);
+                    set = tail;
+                } else {
+                    found |= *first == c;
+                    set = tail;
+                }
+            }
+            (found != negated).then_some(after.get(1..)?)
+        }
+        [first, after @ ..] => (*first == c).then_some(after),
+        [] => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Operator, glob, parse};
+
+    #[test]
+    fn rules_are_read_as_udev_reads_them() {
+        let lines = parse(
+            "# a comment\n\nSUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\" GROUP=\"kvm\", \\\n  # within\n  MODE:=\"0660\"\n\
+             junk\nMODE=\"unclosed\nATTR{x}!=\"a\\\"b\", RUN+=\"x\"\n",
+        );
+        let shown: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                let tokens =
+                    line.tokens.iter().map(|t| (t.key.as_str(), t.operator, t.value.as_str()));
+                (line.number, tokens.collect::<Vec<_>>())
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (
+                    3,
+                    vec![
+                        ("SUBSYSTEM", Operator::Match, "egm"),
+                        ("KERNEL", Operator::Match, "egm[0-9]*"),
+                        ("GROUP", Operator::Assign, "kvm"),
+                        ("MODE", Operator::AssignFinal, "0660"),
+                    ]
+                ),
+                (8, vec![("ATTR{x}", Operator::NoMatch, "a\"b"), ("RUN", Operator::Add, "x")]),
+            ]
+        );
+    }
+
+    #[test]
+    fn patterns_are_those_of_the_shell() {
+        for (pattern, name, expected) in [
+            ("egm[0-9]*", "egm4", true),
+            ("egm[0-9]*", "egm10", true),
+            ("egm[0-9]*", "egm", false),
+            ("egm*", "egm4", true),
+            ("*4", "egm4", true),
+            ("*m*4", "egm4", true),
+            ("*", "", true),
+            ("", "", true),
+            ("", "x", false),
+            ("egm?", "egm4", true),
+            ("egm?", "egm44", false),
+            ("egm[!0-3]", "egm4", true),
+            ("egm[!0-9]", "egm4", false),
+            ("egm[]4]", "egm]", true),
+            ("egm[4", "egm4", false),
+            ("tty*", "egm4", false),
+            ("egm4", "egm4", true),
+        ] {
+            assert_eq!(glob(pattern, name), expected, "{pattern} {name}");
+        }
+        assert!(!glob(&"*a".repeat(1000), &"a".repeat(999)), "and it comes to an end");
+    }
+}

@@ -1,0 +1,16 @@
+//! The names that the rules give to a region's device beside its own.
+
+use crate::host::{Host, Needs, RegionName};
+use crate::sysroot::Sysroot;
+
+/// The links of a region's device, as paths below `/dev`: `grace-egm/by-node/0` and
+/// `grace-egm/by-gpu/0009:01:00.0` for each GPU. Made of numbers only, whatever sysfs says: no text
+/// of a device gets into a path. Empty where neither is known.
+#[must_use]
+pub fn links(root: &Sysroot, name: &RegionName) -> Vec<String> {
+    let host = Host::read(root, Needs::NUMA);
+    let Some(region) = host.region(name) else { return Vec::new() };
+    let node = region.numa_node.map(|node| format!("grace-egm/by-node/{}", node.0));
+    let gpus = region.gpus.iter().map(|gpu| format!("grace-egm/by-gpu/{}", gpu.address));
+    node.into_iter().chain(gpus).collect()
+}

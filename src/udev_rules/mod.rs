@@ -1,0 +1,23 @@
+//! The udev rules that let QEMU open the regions' devices: what they say, what the rules of a host
+//! come to all together, and whether its device nodes are like that.
+//!
+//! The rules themselves are `udev-rules/60-egm.rules`.
+
+mod effective;
+#[cfg(feature = "cli")]
+pub(crate) mod file;
+mod line;
+mod links;
+mod nodes;
+mod settings;
+#[cfg(feature = "cli")]
+pub(crate) mod udevadm;
+
+pub use effective::{DIRECTORIES, Effective, FILE_NAME, Given, HostRules, Place, Shadowed};
+pub use links::links;
+#[cfg(feature = "cli")]
+pub(crate) use nodes::nodes;
+pub use nodes::{Asked, Got, Node};
+pub use settings::{
+    AccountName, BadSetting, Helper, Label, Mode, SHIPPED, SHIPPED_HELPER, Settings,
+};

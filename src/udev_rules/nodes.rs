@@ -1,0 +1,114 @@
+//! The device nodes of a host, held against what they should be.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::effective::Effective;
+use super::settings::Settings;
+use crate::host::{Accounts, Host, Owner, Region, RegionName};
+
+/// What a region's device node is to have; `None` where nothing says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// The owner's name.
+    pub user: Option<String>,
+    /// The group's name.
+    pub group: Option<String>,
+    /// The permission bits, `0660`.
+    pub mode: Option<String>,
+}
+
+/// What it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Got {
+    /// The owner's name, or its number.
+    pub user: String,
+    /// The group's name, or its number.
+    pub group: String,
+    /// The permission bits, `0660`.
+    pub mode: String,
+}
+
+/// One region's device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// The region.
+    pub region: RegionName,
+    /// The node.
+    pub path: PathBuf,
+    /// What it is to have.
+    pub asked: Asked,
+    /// What it has; `None` where it is missing, or is not the region's.
+    pub got: Option<Got>,
+    /// Whether it has what it is to have; `None` where that is not known.
+    pub right: Option<bool>,
+}
+
+impl Asked {
+    /// What settings ask for.
+    #[must_use]
+    pub fn of_settings(settings: &Settings) -> Self {
+        Self {
+            user: Some(settings.user.to_string()),
+            group: Some(settings.group.to_string()),
+            mode: Some(settings.mode.to_string()),
+        }
+    }
+
+    /// What rules ask for.
+    #[must_use]
+    pub fn of_rules(effective: &Effective) -> Self {
+        let value = |given: &Option<super::Given>| given.as_ref().map(|given| given.value.clone());
+        let mode = value(&effective.mode);
+        Self {
+            user: value(&effective.user),
+            group: value(&effective.group),
+            mode: mode.map(|mode| octal(&mode).map_or(mode, |bits| format!("{bits:04o}"))),
+        }
+    }
+
+    fn is_met(&self, got: &Got, accounts: &Accounts<'_>) -> bool {
+        // A rule may give a number where the node's has a name.
+        let user = |asked: &String| {
+            *asked == got.user
+                || accounts.uid(asked).is_some_and(|id| accounts.user(id) == got.user)
+        };
+        let group = |asked: &String| {
+            *asked == got.group
+                || accounts.gid(asked).is_some_and(|id| accounts.group(id) == got.group)
+        };
+        self.user.as_ref().is_none_or(user)
+            && self.group.as_ref().is_none_or(group)
+            && self.mode.as_ref().is_none_or(|mode| *mode == got.mode)
+    }
+}
+
+impl Node {
+    pub(crate) fn of(region: &Region, asked: Asked, accounts: &Accounts<'_>) -> Self {
+        let got = region.device.owner.as_ref().map(Got::of);
+        let asks = asked != Asked::default();
+        let right = got.as_ref().filter(|_| asks).map(|got| asked.is_met(got, accounts));
+        Self { region: region.name.clone(), path: region.device.path.clone(), asked, got, right }
+    }
+}
+
+impl Got {
+    fn of(owner: &Owner) -> Self {
+        let Owner { mode, user, group } = owner;
+        Self { user: user.clone(), group: group.clone(), mode: format!("{mode:04o}") }
+    }
+}
+
+fn octal(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok()
+}
+
+/// The nodes of all regions of a host.
+pub(crate) fn nodes(
+    host: &Host,
+    accounts: &Accounts<'_>,
+    asked: impl Fn(&Region) -> Asked,
+) -> Vec<Node> {
+    host.regions.iter().map(|region| Node::of(region, asked(region), accounts)).collect()
+}
