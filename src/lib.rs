@@ -15,6 +15,8 @@
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`output`]: what a person or a script reads.
 //!
+//! [`udev_rules`] give QEMU the right to open the devices.
+//!
 //! [`domain`] reads the XML of virtual machines and knows no host; [`check`] holds one against the
 //! other.
 //!
@@ -40,6 +42,7 @@ pub mod report;
 pub mod stanza;
 pub mod sysroot;
 pub mod text;
+pub mod udev_rules;
 pub mod units;
 pub mod warning;
 
@@ -52,6 +55,8 @@ pub mod cli;
 pub struct Readme;
 
 mod pci_names;
+#[cfg(feature = "cli")]
+mod program;
 mod sysfs;
 mod udev_links;
 #[cfg(feature = "cli")]

@@ -1,6 +1,7 @@
 //! What ends a command early.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::Exit;
 use crate::check::grammar::BadGrammar;
@@ -11,6 +12,8 @@ use crate::plan::Objection;
 use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
 use crate::text::excerpt;
+use crate::udev_rules::file::FileProblem;
+use crate::udev_rules::udevadm::UdevProblem;
 use crate::user_file::FileError;
 
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,16 @@ pub(super) enum Error {
     File(#[from] FileError),
     #[error(transparent)]
     Grammar(#[from] BadGrammar),
+    #[error(transparent)]
+    RulesFile(#[from] FileProblem),
+    #[error("{0}; nothing was changed")]
+    Udev(#[from] UdevProblem),
+    #[error("{0}")]
+    Unwise(String),
+    #[error("only root can change {}; --dry-run shows what would be done", .0.display())]
+    NotRoot(PathBuf),
+    #[error("{problem}: {}", describe(cause))]
+    Doing { problem: String, cause: io::Error },
     #[error("no rule {}; `egm-probe validate --explain all` lists them", excerpt(.0, 80))]
     NoRule(String),
     #[error("standard input: {}", describe(.0))]
@@ -57,11 +70,17 @@ impl Error {
             | Self::Grammar(_)
             | Self::BadFile { .. }
             | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
+            Self::RulesFile(problem) if problem.is_refusal() => Exit::No,
+            Self::RulesFile(_) | Self::Udev(_) | Self::NotRoot(_) | Self::Doing { .. } => {
+                Exit::Failed
+            }
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
-            Self::Unwritable { .. } | Self::OtherMemory(_) | Self::Lines(_) | Self::NoRule(_) => {
-                Exit::No
-            }
+            Self::Unwritable { .. }
+            | Self::OtherMemory(_)
+            | Self::Lines(_)
+            | Self::Unwise(_)
+            | Self::NoRule(_) => Exit::No,
             Self::Refused(objections) => objections
                 .iter()
                 .map(|objection| match objection {

@@ -2,11 +2,13 @@
 //! that the caller gives.
 
 mod args;
+mod difference;
 mod domain_file;
 mod error;
 mod list;
 mod show;
 mod stanza;
+mod udev;
 mod validate;
 
 use std::ffi::OsString;
@@ -115,6 +117,7 @@ fn execute(
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
         Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
+        Command::Udev(command) => udev::run(command, &cli.global, out, err),
         Command::Stanza(args) => stanza::run(args, &cli.global, out, err),
         Command::Completions(args) => {
             // The generator panics where it cannot write.

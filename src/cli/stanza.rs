@@ -2,12 +2,10 @@
 
 use std::io::Write;
 
-use similar::TextDiff;
-
 use super::args::{Global, StanzaArgs, StanzaFormat};
 use super::domain_file::{DomainFile, is_stdin};
 use super::error::Error;
-use super::{Exit, write_warnings};
+use super::{Exit, difference, write_warnings};
 use crate::host::Region;
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan, Request};
@@ -178,18 +176,8 @@ fn write_difference(
     stanza: &Stanza,
 ) -> Result<(), Error> {
     let Some(base) = base else { return Ok(()) };
-    let difference = TextDiff::from_lines(base.source.text(), &stanza.xml);
-    let mut difference = difference.unified_diff();
-    difference.header(&base.name, &base.name);
-    // For people: what a terminal would act on does nothing.
-    let is_kept = |c: char| matches!(c, '\n' | '\r' | '\t');
-    let mut text = String::new();
-    for part in difference.to_string().split_inclusive(is_kept) {
-        let kept = part.chars().next_back().filter(|c| is_kept(*c));
-        text.push_str(&printable(kept.map_or(part, |kept| part.trim_end_matches(kept))));
-        text.extend(kept);
-    }
-    Ok(out.write_all(text.as_bytes())?)
+    difference::write(out, &base.name, base.source.text(), &stanza.xml)?;
+    Ok(())
 }
 
 fn write_objections(err: &mut dyn Write, objections: &[Objection]) {

@@ -8,6 +8,7 @@ pub mod show;
 pub mod stanza;
 #[cfg(feature = "cli")]
 pub mod table;
+pub mod udev;
 
 use std::borrow::Cow;
 use std::path::Path;

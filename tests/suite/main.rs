@@ -14,4 +14,5 @@ mod roots;
 mod schema;
 mod stanza;
 mod support;
+mod udev;
 mod validate;

@@ -1,0 +1,368 @@
+//! `egm-probe udev`
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{alarm, geteuid};
+
+use super::args::{
+    Global, RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs, UdevUninstallArgs,
+};
+use super::error::Error;
+use super::{Exit, difference};
+use crate::host::{Accounts, Host, Needs};
+use crate::output::udev::{self as output, Action, UdevReport};
+use crate::sysroot::Sysroot;
+use crate::udev_rules::file::{Current, RulesFile, with_header};
+use crate::udev_rules::udevadm::Udev;
+use crate::udev_rules::{Asked, Helper, HostRules, Settings, links, nodes};
+
+/// What the rules call ends itself after so many seconds: udev waits for it before it changes the
+/// device's mode.
+const HELPER_LIMIT: u32 = 2;
+
+/// Numbers of accounts from here on are those of people (`SYS_GID_MAX`, login.defs(5)).
+const FIRST_PERSON: u32 = 1000;
+
+/// Where udev looks for a program that a rule names without a path.
+const UDEV_PROGRAM: &str = "/usr/lib/udev/egm-probe";
+
+pub(super) fn run(
+    command: &UdevCommand,
+    global: &Global,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    match command {
+        UdevCommand::Print(args) => {
+            let rules = settings(args, Settings::default().helper).to_string();
+            out.write_all(&with_header(&rules))?;
+            Ok(Exit::Done)
+        }
+        UdevCommand::Install(args) => {
+            no_other_root(global)?;
+            install(args, out, err)
+        }
+        UdevCommand::Uninstall(args) => {
+            no_other_root(global)?;
+            uninstall(args, out, err)
+        }
+        UdevCommand::Status(args) => status(&global.root()?, args.json, out, err),
+        UdevCommand::Links(args) => {
+            alarm::set(HELPER_LIMIT);
+            let links = links(&global.root()?, &args.region);
+            if links.is_empty() {
+                return Ok(Exit::No);
+            }
+            writeln!(out, "{}", links.join(" "))?;
+            Ok(Exit::Done)
+        }
+        UdevCommand::Refresh => {
+            alarm::set(HELPER_LIMIT);
+            refresh()
+        }
+    }
+}
+
+fn no_other_root(global: &Global) -> Result<(), Error> {
+    if global.sysroot.is_some() || global.from.is_some() {
+        return Err(Error::Usage("this writes below --root DIR, not below --sysroot or --from"));
+    }
+    Ok(())
+}
+
+fn settings(args: &RuleArgs, helper: Helper) -> Settings {
+    Settings {
+        user: args.user.clone(),
+        group: args.group.clone(),
+        mode: args.mode,
+        label: args.selinux.clone(),
+        helper,
+    }
+}
+
+/// Where the file goes, and the udev that is to read it: none but the running system's.
+struct Target {
+    root: Sysroot,
+    file: RulesFile,
+    udev: Option<Udev>,
+    is_live: bool,
+}
+
+impl Target {
+    fn of(args: &UdevFileArgs) -> Result<Self, Error> {
+        let directory = args.root.as_deref().unwrap_or(Path::new("/"));
+        let file = RulesFile::below(directory)?;
+        let root = Sysroot::directory(directory)?;
+        let is_live = root.is_host();
+        if is_live && !args.dry_run && !geteuid().is_root() {
+            return Err(Error::NotRoot(file.path().to_owned()));
+        }
+        let tells = is_live && !args.dry_run && !args.no_reload;
+        let udev = if tells { Some(Udev::find()?) } else { None };
+        Ok(Self { root, file, udev, is_live })
+    }
+}
+
+fn install(
+    args: &UdevInstallArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    let target = Target::of(&args.file)?;
+    let mut report = UdevReport::new(Action::Install);
+    let (helper, note) = helper(target.is_live);
+    report.warnings.extend(note);
+    let settings = settings(&args.rule, helper);
+    let accounts = Accounts::of(&target.root);
+    for problem in unwise(&settings, &accounts, &mut report.warnings) {
+        if !args.force {
+            return Err(Error::Unwise(problem));
+        }
+        report.warnings.push(problem);
+    }
+    let rules = settings.to_string();
+    report.file = Some(target.file.path().to_owned());
+    if args.file.dry_run {
+        let current = target.file.current()?;
+        return show_difference(args.file.json, report, &current, &with_header(&rules), out, err);
+    }
+    let done = target.file.install(&rules)?;
+    report.changed = done.changed;
+    report.kept.clone_from(&done.backup);
+    let asked = |_: &_| Asked::of_settings(&settings);
+    let look = |report: &mut UdevReport| {
+        let host = Host::read(&target.root, Needs::DEVICE_NODE);
+        report.nodes = nodes(&host, &Accounts::of(&target.root), asked);
+    };
+    if target.is_live {
+        look(&mut report);
+    }
+    if let Some(udev) = &target.udev
+        && (report.changed || !report.is_right())
+    {
+        if let Err(problem) = udev.reload() {
+            if report.changed {
+                target.file.undo(&done)?;
+            }
+            return Err(problem.into());
+        }
+        tell(udev, &mut report);
+        look(&mut report);
+    }
+    finish(args.file.json, &report, out, err)
+}
+
+fn uninstall(
+    args: &UdevUninstallArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    let target = Target::of(&args.file)?;
+    let mut report = UdevReport::new(Action::Uninstall);
+    report.file = Some(target.file.path().to_owned());
+    if args.file.dry_run {
+        let current = target.file.current()?;
+        let (would, after) = target.file.after_uninstall(&current, args.force)?;
+        report.put_back = would;
+        return show_difference(args.file.json, report, &current, &after, out, err);
+    }
+    let gave = HostRules::read(&target.root);
+    let done = target.file.uninstall(args.force)?;
+    report.changed = done.changed;
+    report.put_back.clone_from(&done.backup);
+    if let Some(udev) = target.udev.as_ref().filter(|_| done.changed) {
+        if let Err(problem) = udev.reload() {
+            report.warnings.push(problem.to_string());
+        }
+        tell(udev, &mut report);
+        give_back(&target.root, &gave, &mut report);
+    }
+    finish(args.file.json, &report, out, err)
+}
+
+fn tell(udev: &Udev, report: &mut UdevReport) {
+    let told = udev.trigger();
+    report.udev_told = Some(told.is_ok());
+    if let Err(problem) = told {
+        report.warnings.push(problem.to_string());
+    }
+}
+
+/// Where no rule is left for a device, udev takes its mode back, but not its owner: the driver's
+/// are 0600 and root. Only what the rules gave is taken.
+fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevReport) {
+    let read = || Host::read(root, Needs::DEVICE_NODE);
+    let left = HostRules::read(root);
+    let drivers =
+        Asked { user: Some("root".into()), group: Some("root".into()), mode: Some("0600".into()) };
+    for region in &read().regions {
+        let Some(owner) = &region.device.owner else { continue };
+        let asked = Asked::of_rules(&gave.for_region(&region.name));
+        let is_given =
+            |given: &Option<String>, has: &str| has == "root" || given.as_deref() == Some(has);
+        let rules = left.for_region(&region.name);
+        let is_ours = is_given(&asked.user, &owner.user) && is_given(&asked.group, &owner.group);
+        if rules.permission().next().is_none() && rules.conditional.is_empty() && is_ours {
+            let result = reset(&region.device.path);
+            report.warnings.extend(result.err().map(|error| error.to_string()));
+        }
+    }
+    let accounts = Accounts::of(root);
+    report.nodes = nodes(&read(), &accounts, |region| {
+        let rules = Asked::of_rules(&left.for_region(&region.name));
+        if rules == Asked::default() { drivers.clone() } else { rules }
+    });
+}
+
+/// By name: the device is not opened for it.
+fn reset(path: &Path) -> Result<(), Error> {
+    let failed = |cause| Error::Doing { problem: path.display().to_string(), cause };
+    if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_char_device() {
+        return Ok(());
+    }
+    lchown(path, Some(0), Some(0)).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)
+}
+
+fn status(
+    root: &Sysroot,
+    json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    let mut report = UdevReport::new(Action::Status);
+    let rules = HostRules::read(root);
+    let host = Host::read(root, Needs::DEVICE_NODE);
+    report.nodes = nodes(&host, &Accounts::of(root), |region| {
+        Asked::of_rules(&rules.for_region(&region.name))
+    });
+    let regions = host.regions.iter();
+    for region in regions.clone() {
+        report.add_rules(&rules.for_region(&region.name));
+    }
+    let warnings = regions.flat_map(|region| &region.warnings).chain(&rules.warnings);
+    report.warnings.extend(warnings.map(ToString::to_string));
+    if rules.is_empty() {
+        report
+            .warnings
+            .push("no udev rule names EGM devices: `egm-probe udev install` writes one".to_owned());
+    }
+    let exit = finish(json, &report, out, err)?;
+    Ok(if rules.is_empty() { Exit::No } else { exit })
+}
+
+fn show_difference(
+    json: bool,
+    mut report: UdevReport,
+    current: &Current,
+    new: &[u8],
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    report.dry_run = true;
+    report.changed = current.bytes() != new;
+    if !json {
+        let name = report.file.as_deref().unwrap_or(Path::new("")).display().to_string();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        difference::write(out, &name, &text(current.bytes()), &text(new))?;
+    }
+    finish(json, &report, out, err)
+}
+
+/// Writes the report. What nobody has got is a no.
+fn finish(
+    json: bool,
+    report: &UdevReport,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    if json {
+        output::write_json(out, report)?;
+    } else {
+        if !report.dry_run {
+            output::write(out, report)?;
+            out.flush()?;
+        }
+        for warning in &report.warnings {
+            let _ = writeln!(err, "egm-probe: warning: {warning}");
+        }
+    }
+    Ok(if report.is_right() { Exit::Done } else { Exit::No })
+}
+
+/// What needs `--force`.
+fn unwise(settings: &Settings, accounts: &Accounts<'_>, notes: &mut Vec<String>) -> Vec<String> {
+    let Settings { user, group, mode, .. } = settings;
+    let mut problems = Vec::new();
+    let (users_known, groups_known) = accounts.are_known();
+    for (kind, name, id, is_known, file) in [
+        ("user", user, accounts.uid(user.as_str()), users_known, "passwd"),
+        ("group", group, accounts.gid(group.as_str()), groups_known, "group"),
+    ] {
+        match id {
+            None if is_known => problems.push(format!(
+                "there is no {kind} {name} on this system: udev would leave the whole rule out"
+            )),
+            None => notes.push(format!(
+                "whether there is a {kind} {name} is not known: no /etc/{file} below this root"
+            )),
+            Some(id) if id >= FIRST_PERSON => notes.push(format!(
+                "{kind} {name} has the number {id} and is no system {kind}: systemd 258 and 259 leave \
+                 such a rule out"
+            )),
+            Some(_) => {}
+        }
+    }
+    if mode.is_open_to_all() {
+        problems.push(format!(
+            "mode {mode} lets every process of this host at the memory of virtual machines; QEMU's \
+             group is enough, as in 0660"
+        ));
+    }
+    if !mode.lets_anybody_in() {
+        notes.push(format!("mode {mode} lets nobody read and write, which QEMU has to"));
+    }
+    problems
+}
+
+/// What the rules call: the program where udev looks for it, else this one where only root can
+/// change it, since udev would run it as root.
+fn helper(is_live: bool) -> (Helper, Option<String>) {
+    let relative = Settings::default().helper;
+    if !is_live || Path::new(UDEV_PROGRAM).exists() {
+        return (relative, None);
+    }
+    let program = std::env::current_exe().and_then(fs::canonicalize).ok();
+    match program.filter(|path| is_roots(path)).and_then(|path| Helper::at(&path)) {
+        Some(helper) => (helper, None),
+        None => {
+            let note = format!(
+                "no links in /dev/grace-egm: others than root can change this program, so the rules \
+                 look for it at {UDEV_PROGRAM}, where it is not"
+            );
+            (relative, Some(note))
+        }
+    }
+}
+
+/// Whether nobody but root can put something else in the place of a file.
+fn is_roots(path: &Path) -> bool {
+    let only_root = |path: &Path| {
+        fs::metadata(path).is_ok_and(|file| file.uid() == 0 && file.mode() & 0o022 == 0)
+    };
+    path.ancestors().all(only_root)
+}
+
+/// Asks the kernel for an event of each region, as `udevadm trigger` does.
+fn refresh() -> Result<Exit, Error> {
+    let host = Host::read(&Sysroot::host(), Needs::empty());
+    for region in &host.regions {
+        let path: PathBuf = region.path.join("uevent");
+        fs::write(&path, "change")
+            .map_err(|cause| Error::Doing { problem: path.display().to_string(), cause })?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,168 @@
+//! Other programs: run with nothing on their standard input, for so long and no longer.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::sysroot::describe;
+use crate::text::excerpt;
+
+/// The most that is read of what a program prints.
+const OUTPUT_LIMIT: u64 = 4 << 20;
+
+/// How long the output of a program that has ended is waited for: what it started may go on.
+const OUTPUT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a program did not do what it was run for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    #[error("{}: cannot be run: {}", shown(program), describe(cause))]
+    NotRun { program: PathBuf, cause: io::Error },
+    #[error("{}: not done within {} seconds, and was ended", shown(program), limit.as_secs())]
+    TooSlow { program: PathBuf, limit: Duration },
+    #[error("{}: {status}{}", shown(program), said(words))]
+    Failed { program: PathBuf, status: ExitStatus, words: String },
+}
+
+/// What a program printed.
+#[derive(Debug, Default)]
+pub(crate) struct Printed {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Where a program of this name is found, as a shell would.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let directories = std::env::var_os("PATH")?;
+    let mut candidates = std::env::split_paths(&directories)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name));
+    candidates.find(|path| is_program(path))
+}
+
+/// Whether a path leads to a file that may be run.
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// Runs a program, and all that it starts, for at most so long.
+pub(crate) fn run(
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    limit: Duration,
+) -> Result<Printed, ProgramError> {
+    let not_run = |cause| ProgramError::NotRun { program: program.to_owned(), cause };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // What it starts is ended with it.
+        .process_group(0)
+        .spawn()
+        .map_err(not_run)?;
+    let outputs = (child.stdout.take().map(read), child.stderr.take().map(read));
+    let status = wait(&mut child, limit).map_err(not_run)?;
+    let Some(status) = status else {
+        return Err(ProgramError::TooSlow { program: program.to_owned(), limit });
+    };
+    let text = |output: Option<Receiver<Vec<u8>>>| {
+        let bytes = output.and_then(|output| output.recv_timeout(OUTPUT_PAUSE).ok());
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    };
+    let printed = Printed { stdout: text(outputs.0), stderr: text(outputs.1) };
+    if status.success() {
+        return Ok(printed);
+    }
+    Err(ProgramError::Failed { program: program.to_owned(), status, words: printed.stderr })
+}
+
+/// Reads a stream to its end on a thread of its own, so that the program never has to wait.
+fn read(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read until an error is what there is; nobody may be left to hear of it.
+        let _ = stream.by_ref().take(OUTPUT_LIMIT).read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+        let _ = io::copy(&mut stream, &mut io::sink());
+    });
+    receiver
+}
+
+/// `None` where it took too long.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() >= limit {
+            // It may have ended by now.
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn shown(path: &Path) -> String {
+    excerpt(&path.to_string_lossy(), 300)
+}
+
+fn said(words: &str) -> String {
+    match words.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", excerpt(line.trim(), 300)),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{find, run};
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    fn shell(script: &str, limit: Duration) -> Result<super::Printed, String> {
+        run(Path::new("/bin/sh"), &["-c", script], limit).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_program_is_run_for_so_long_and_no_longer() {
+        let printed = shell("echo out; echo err >&2", Duration::from_secs(10)).unwrap();
+        assert_eq!((printed.stdout.as_str(), printed.stderr.as_str()), ("out\n", "err\n"));
+        let error = shell("echo why >&2; exit 3", Duration::from_secs(10)).unwrap_err();
+        assert_eq!(error, "/bin/sh: exit status: 3: why");
+        let started = Instant::now();
+        let error = shell("sleep 60 & sleep 60", Duration::from_millis(100)).unwrap_err();
+        assert!(error.contains("not done within"), "{error}");
+        // What it left behind holds its output open.
+        shell("sleep 60 & exit 0", Duration::from_secs(10)).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn no_output_is_too_much() {
+        let printed = shell("yes | head -c 20000000", Duration::from_secs(30)).unwrap();
+        assert_eq!(printed.stdout.len(), 4 << 20);
+    }
+
+    #[test]
+    fn programs_are_found_as_the_shell_finds_them() {
+        assert!(find("sh").is_some_and(|path| path.ends_with("sh")));
+        assert_eq!(find("no-such-program-anywhere"), None);
+        let error = run(Path::new("/nonexistent"), &[""; 0], Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.to_string(), "/nonexistent: cannot be run: No such file or directory");
+    }
+}
