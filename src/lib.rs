@@ -15,7 +15,7 @@
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`output`]: what a person or a script reads.
 //!
-//! [`udev_rules`] give QEMU the right to open the devices.
+//! [`udev_rules`] give QEMU the right to open the devices, and [`doctor`] checks the whole way.
 //!
 //! [`domain`] reads the XML of virtual machines and knows no host; [`check`] holds one against the
 //! other.
@@ -32,6 +32,7 @@ pub mod capacity;
 pub mod check;
 pub mod claims;
 pub mod device_number;
+pub mod doctor;
 pub mod domain;
 pub mod host;
 pub mod id_list;

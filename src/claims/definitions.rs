@@ -19,9 +19,10 @@ const DEFINED: &str = "/etc/libvirt/qemu";
 const FILE_LIMIT: usize = 1024 * 1024;
 
 /// A domain and the file that defines it.
-pub(super) struct Definition {
-    pub(super) file: PathBuf,
-    pub(super) domain: Domain,
+#[derive(Clone, Debug)]
+pub(crate) struct Definition {
+    pub(crate) file: PathBuf,
+    pub(crate) domain: Domain,
     /// The user whose libvirt it is; `None` for the system's.
     pub(super) user: Option<u32>,
 }

@@ -15,7 +15,7 @@ use crate::host::{Accounts, Region, RegionName};
 use crate::sysroot::Sysroot;
 use crate::units::Bytes;
 use crate::warning::Warning;
-use definitions::Definition;
+pub(crate) use definitions::Definition;
 use process::Users;
 pub use ranges::{Range, Ranges};
 use targets::Targets;
@@ -30,6 +30,10 @@ pub struct Claims {
     pub sight: Sight,
     /// What is odd about processes and definitions.
     pub warnings: Vec<Warning>,
+    /// The domains that have something to do with EGM, those of the claims and others.
+    pub(crate) definitions: Vec<Definition>,
+    /// Every process that was listed.
+    pub(crate) pids: BTreeSet<u32>,
 }
 
 /// How much of what may hold a region was looked at.
@@ -210,6 +214,7 @@ impl Claims {
         if found.is_unsettled {
             unseen.push(Warning::ProcessesUnsettled);
         }
+        self.pids = found.pids;
         self.sight = if unseen.is_empty() {
             Sight::Complete
         } else if nothing_is_open(root) {
@@ -235,6 +240,7 @@ impl Claims {
                     *sum = sum.zip(memory.size).map(|(a, b)| Bytes(a.0.saturating_add(b.0)));
                 }
             }
+            let is_egm = !sizes.is_empty() || !definition.domain.egm.is_empty();
             for (target, size) in sizes {
                 let Some(region) = targets.name(target) else { continue };
                 if self.process_of(region, &definition) {
@@ -247,6 +253,9 @@ impl Claims {
                     file: definition.file.clone(),
                 };
                 self.add(region, Claim::Libvirt(claim));
+            }
+            if is_egm {
+                self.definitions.push(definition);
             }
         }
         for claims in self.by_region.values_mut() {

@@ -65,6 +65,8 @@ pub(super) enum Command {
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),
+    /// Check the whole way from the firmware to QEMU
+    Doctor(DoctorArgs),
     /// Let QEMU open the regions: the udev rules
     #[command(subcommand)]
     Udev(UdevCommand),
@@ -242,6 +244,28 @@ impl Least {
             Self::Error => Severity::Error,
         }
     }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// JSON (egm-probe.doctor/1)
+    #[arg(short = 'J', long)]
+    pub(super) json: bool,
+    /// Print nothing: the exit code tells
+    #[arg(short, long, conflicts_with_all = ["json", "fix_plan"])]
+    pub(super) quiet: bool,
+    /// Print a shell script of what could be done, for you to read; nothing is run
+    #[arg(long, conflicts_with = "json")]
+    pub(super) fix_plan: bool,
+    /// Ask this QEMU [default: the one that is installed, on the running host]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(super) qemu: Option<PathBuf>,
+    /// libvirt's grammar in DIR [default: /usr/share/libvirt/schemas, on the running host]
+    #[arg(long, value_name = "DIR")]
+    pub(super) schema: Option<PathBuf>,
+    /// Explain a check, such as D11, and exit; "all" lists them
+    #[arg(long, value_name = "CODE", exclusive = true)]
+    pub(super) explain: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,6 +42,8 @@ pub(super) enum Error {
     RulesFile(#[from] FileProblem),
     #[error("{0}; nothing was changed")]
     Udev(#[from] UdevProblem),
+    #[error("no check {}; `egm-probe doctor --explain all` lists them", excerpt(.0, 80))]
+    NoCheck(String),
     #[error("{0}")]
     Unwise(String),
     #[error("only root can change {}; --dry-run shows what would be done", .0.display())]
@@ -80,6 +82,7 @@ impl Error {
             | Self::OtherMemory(_)
             | Self::Lines(_)
             | Self::Unwise(_)
+            | Self::NoCheck(_)
             | Self::NoRule(_) => Exit::No,
             Self::Refused(objections) => objections
                 .iter()

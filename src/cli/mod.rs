@@ -3,6 +3,7 @@
 
 mod args;
 mod difference;
+mod doctor;
 mod domain_file;
 mod error;
 mod list;
@@ -117,6 +118,7 @@ fn execute(
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
         Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
+        Command::Doctor(args) => doctor::run(args, &cli.global, terminal, out),
         Command::Udev(command) => udev::run(command, &cli.global, out, err),
         Command::Stanza(args) => stanza::run(args, &cli.global, out, err),
         Command::Completions(args) => {

@@ -336,16 +336,14 @@ fn helper(is_live: bool) -> (Helper, Option<String>) {
         return (relative, None);
     }
     let program = std::env::current_exe().and_then(fs::canonicalize).ok();
-    match program.filter(|path| is_roots(path)).and_then(|path| Helper::at(&path)) {
-        Some(helper) => (helper, None),
-        None => {
-            let note = format!(
-                "no links in /dev/grace-egm: others than root can change this program, so the rules \
-                 look for it at {UDEV_PROGRAM}, where it is not"
-            );
-            (relative, Some(note))
-        }
+    if let Some(helper) = program.filter(|path| is_roots(path)).and_then(|path| Helper::at(&path)) {
+        return (helper, None);
     }
+    let note = format!(
+        "no links in /dev/grace-egm: others than root can change this program, so the rules look for \
+         it at {UDEV_PROGRAM}, where it is not"
+    );
+    (relative, Some(note))
 }
 
 /// Whether nobody but root can put something else in the place of a file.

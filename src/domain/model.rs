@@ -61,6 +61,10 @@ pub struct Domain {
     pub interfaces: Vec<Value<PciAddress>>,
     /// Its `<hostdev>` devices.
     pub hostdevs: Vec<Hostdev>,
+    /// The models of its IOMMUs, `<iommu model='smmuv3'>`.
+    pub iommus: Vec<Value<String>>,
+    /// The windows for large PCI devices that its controllers have, `<pcihole64>`.
+    pub pci_holes: Vec<Value<Bytes>>,
     /// The aliases of all its devices.
     pub aliases: Vec<Value<String>>,
 }

@@ -73,6 +73,11 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .filter_map(|argument| read_attribute(argument, "value", text))
             .collect(),
         hostdevs: devices("hostdev").map(read_hostdev).collect(),
+        iommus: devices("iommu").filter_map(|iommu| read_attribute(iommu, "model", text)).collect(),
+        pci_holes: devices("controller")
+            .filter_map(|controller| child(controller, "pcihole64"))
+            .map(read_size)
+            .collect(),
         aliases: read_aliases(domain),
     }
 }

@@ -2,6 +2,7 @@
 //! reads a host.
 
 pub mod columns;
+pub mod doctor;
 pub mod findings;
 pub mod json;
 pub mod show;

@@ -76,7 +76,7 @@ pub fn write_shell(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Res
 }
 
 /// A word of a shell: as it is where nothing in it means anything to a shell.
-fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c);
     if !word.is_empty() && word.chars().all(is_safe) {
         return word.to_owned();

@@ -59,8 +59,9 @@ impl fmt::Display for Settings {
         let devices = "SUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\"";
         let owner = format!("OWNER=\"{user}\", GROUP=\"{group}\", MODE=\"{mode}\"");
         let label = label.as_ref().map(|label| format!("SECLABEL{{selinux}}=\"{label}\""));
-        let given = [Some(owner), label].into_iter().flatten();
-        let permission: String = given.map(|given| format!("{devices}, {given}\n")).collect();
+        let lines = [Some(owner), label].into_iter().flatten();
+        let lines: Vec<_> = lines.map(|given| format!("{devices}, {given}\n")).collect();
+        let permission = lines.concat();
         let call = |program: &str| format!("=\"{program} udev ");
         let rules = SHIPPED.replace(SHIPPED_PERMISSION, &permission);
         f.write_str(&rules.replace(&call(SHIPPED_HELPER), &call(&helper.0)))

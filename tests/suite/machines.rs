@@ -3,14 +3,16 @@
 use std::fs;
 use std::io::Read;
 
-use crate::support::{archive, machines, tree};
+use crate::support::{archive, fixtures, machines, patients, tree};
 use flate2::read::GzDecoder;
 
 /// `UPDATE_FIXTURES=1` writes them anew.
 #[test]
 fn made_up_machines_are_what_the_builder_makes() {
-    for (name, made) in machines::all() {
-        let path = archive(name);
+    let made = machines::all().into_iter().map(|(name, made)| (name, archive(name), made));
+    let patient = |name| fixtures().join(format!("doctor/{name}.tar.gz"));
+    let patients = patients::all().into_iter().map(|(name, made)| (name, patient(name), made));
+    for (name, path, made) in made.chain(patients) {
         let tar = made.tar();
         if std::env::var_os("UPDATE_FIXTURES").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();

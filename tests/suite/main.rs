@@ -2,6 +2,7 @@
 
 mod cli;
 mod docs;
+mod doctor;
 mod examples;
 mod golden;
 mod holders;

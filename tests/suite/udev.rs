@@ -586,9 +586,9 @@ fn killed_at_any_point_it_leaves_the_old_rules_or_the_new() {
         let found = fs::read(rules_of(root.path())).unwrap();
         assert!(found == old.as_bytes() || found == new, "after {nth} calls: {found:?}");
         if found == new {
-            seen.1 += 1
+            seen.1 += 1;
         } else {
-            seen.0 += 1
+            seen.0 += 1;
         }
         // What was left does not get in the way, and the administrator's file is not lost.
         let again = udev(&["install", "--root", path]);

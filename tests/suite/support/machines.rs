@@ -356,7 +356,7 @@ impl Machine {
         self.with_regions(link_gpus)
     }
 
-    fn pci_links(self) -> Tree {
+    pub fn pci_links(self) -> Tree {
         self.with_regions(|tree, socket, path| {
             link_gpus(tree, socket, path);
             for gpu in &socket.gpus {

@@ -1,0 +1,118 @@
+//! `egm-probe doctor`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::{DoctorArgs, Global};
+use super::error::Error;
+use super::{Exit, Terminal};
+use crate::check::grammar::SCHEMAS;
+use crate::doctor::{CHECKS, Installed, LibvirtGrammar, Qemu, Verdict, examine};
+use crate::output::doctor as output;
+use crate::program;
+use crate::sysroot::Sysroot;
+
+/// QEMU for the host's architecture, by its names in Debian and its kin and in Fedora; the last is
+/// RHEL's, which is in no PATH.
+const QEMU: [&str; 2] = ["qemu-system-aarch64", "qemu-kvm"];
+const RHEL: &str = "/usr/libexec/qemu-kvm";
+
+/// It answers within tens of milliseconds.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// No file of libvirt's grammar is larger.
+const GRAMMAR_LIMIT: usize = 8 << 20;
+
+pub(super) fn run(
+    args: &DoctorArgs,
+    global: &Global,
+    terminal: Terminal,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    if let Some(code) = &args.explain {
+        return explain(code, out);
+    }
+    let root = global.root()?;
+    let installed = installed(args, &root);
+    let examined = examine(&root, installed, !global.no_occupancy);
+    if args.json {
+        output::write_json(out, &examined)?;
+    } else if args.fix_plan {
+        output::write_plan(out, &examined)?;
+    } else if !args.quiet {
+        output::write(out, &examined, terminal.color)?;
+    }
+    let has_failed = examined.iter().any(|it| it.outcome.verdict == Verdict::Fail);
+    Ok(if has_failed { Exit::No } else { Exit::Done })
+}
+
+fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
+    if code.eq_ignore_ascii_case("all") {
+        output::write_checks(out, CHECKS)?;
+        return Ok(Exit::Done);
+    }
+    let check = CHECKS.iter().find(|check| check.code.eq_ignore_ascii_case(code));
+    let check = check.ok_or_else(|| Error::NoCheck(code.to_owned()))?;
+    output::write_explanation(out, check)?;
+    Ok(Exit::Done)
+}
+
+/// What is installed here says something of this host only; but where somebody names it, that is
+/// what is meant.
+fn installed(args: &DoctorArgs, root: &Sysroot) -> Installed {
+    let qemu = match &args.qemu {
+        Some(program) => Some(ask(program)),
+        None if root.is_host() => Some(find_qemu().map_or(Qemu::Missing, |program| ask(&program))),
+        None => None,
+    };
+    let grammar = match &args.schema {
+        Some(directory) => Some(read_grammar(directory)),
+        None if root.is_host() => Some(read_grammar(Path::new(SCHEMAS))),
+        None => None,
+    };
+    Installed { qemu, grammar }
+}
+
+fn find_qemu() -> Option<PathBuf> {
+    let rhel = Path::new(RHEL);
+    let found = QEMU.iter().find_map(|name| program::find(name));
+    found.or_else(|| program::is_program(rhel).then(|| rhel.to_owned()))
+}
+
+fn ask(program: &Path) -> Qemu {
+    match program::run(program, &["-object", "help"], LIMIT) {
+        Ok(printed) => {
+            let knows_egm = printed.stdout.lines().any(|line| line.trim() == "acpi-egm-memory");
+            Qemu::Answered { program: program.to_owned(), knows_egm }
+        }
+        Err(error) => Qemu::Silent(error.to_string()),
+    }
+}
+
+/// Whether memory may be of the model `egm`, by the files in which libvirt describes domains.
+fn read_grammar(directory: &Path) -> LibvirtGrammar {
+    let Ok(root) = Sysroot::directory(directory) else {
+        return LibvirtGrammar::Missing(directory.to_owned());
+    };
+    let mut knows_egm = false;
+    let mut is_there = false;
+    for file in ["/domaincommon.rng", "/domain.rng"] {
+        match root.read(file, GRAMMAR_LIMIT) {
+            Ok(bytes) => {
+                is_there = true;
+                knows_egm |= String::from_utf8_lossy(&bytes).contains("<value>egm</value>");
+            }
+            Err(error) if error.is_absent() => {}
+            Err(error) => {
+                let problem = format!("{}{error}", directory.display());
+                return LibvirtGrammar::Unreadable(problem);
+            }
+        }
+    }
+    if is_there {
+        LibvirtGrammar::Read { directory: directory.to_owned(), knows_egm }
+    } else {
+        LibvirtGrammar::Missing(directory.to_owned())
+    }
+}

@@ -1,0 +1,212 @@
+//! Checks of the driver, its regions and their GPUs.
+
+use super::Outcome;
+use super::facts::Facts;
+use crate::host::{Class, Gpu, Region, Shape, is_passthrough};
+use crate::text::{SHOWN, excerpt};
+use crate::warning::Warning;
+
+const RELOAD: &str = "load the driver";
+
+pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
+    match facts.report.host.class {
+        Class::Listed => Outcome::pass(),
+        Class::Unreadable => {
+            let mut warnings = facts.report.host.warnings.iter();
+            let why = warnings.next().map_or(String::new(), |warning| format!(": {warning}"));
+            Outcome::fail(format!("whether this host has EGM is not known{why}"))
+        }
+        Class::Absent => {
+            let gpus = facts.report.host.other_gpus.len();
+            let gpus = match gpus {
+                0 => "and no NVIDIA GPU".to_owned(),
+                gpus => format!("though {gpus} NVIDIA GPUs are there"),
+            };
+            let message = format!("no EGM on this host: no /sys/class/egm, {gpus}");
+            let outcome = Outcome::fail(message);
+            if facts.report.host.other_gpus.is_empty() {
+                return outcome;
+            }
+            let commands = ["modprobe nvgrace_gpu_vfio_pci", "modprobe nvgrace_egm"];
+            outcome.hint(RELOAD, &commands.map(str::to_owned))
+        }
+    }
+}
+
+pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
+    let regions = &facts.report.host.regions;
+    if !regions.is_empty() {
+        let names: Vec<_> = regions.iter().map(|region| region.name.as_str()).collect();
+        return Outcome::passed(names.join(", "));
+    }
+    let unbound: Vec<&Gpu> =
+        facts.report.host.other_gpus.iter().filter(|gpu| !is_passthrough(gpu)).collect();
+    if !unbound.is_empty() {
+        let message = "the driver is loaded and shows no region; no GPU is bound to it, or EGM is \
+                       off in the firmware";
+        let outcome = Outcome::fail(message);
+        return outcome.by_hand("bind the GPUs", &bind(&unbound));
+    }
+    let module =
+        if facts.kernel.has_module { "nvgrace_egm is loaded" } else { "the driver is loaded" };
+    let message = format!("{module} and shows no region: EGM is off in the firmware");
+    Outcome::fail(message).by_hand(
+        "switch EGM on in the firmware's set-up (SBIOS), and restart the host",
+        &["systemctl reboot --firmware-setup".to_owned()],
+    )
+}
+
+pub(super) fn shape(facts: &Facts<'_>) -> Outcome {
+    let regions = &facts.report.host.regions;
+    if let Some(region) = regions.iter().find(|region| region.shape.is_none()) {
+        return Outcome::warn(format!("{}: shown in a way that is not known", region.name))
+            .hint("is there a newer egm-probe?", &[]);
+    }
+    let mut shapes: Vec<_> =
+        regions.iter().filter_map(|region| region.shape.map(Shape::name)).collect();
+    shapes.dedup();
+    let shapes = shapes.join(", ");
+    if regions.iter().any(|region| region.shape == Some(Shape::PciLinks)) {
+        let message =
+            format!("{shapes}: an old driver, with which two processes can share a region");
+        return Outcome::warn(message).hint("a newer kernel of NVIDIA's", &[]);
+    }
+    Outcome::passed(shapes)
+}
+
+pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
+    let mut lacking = Vec::new();
+    let mut odd = Vec::new();
+    for region in &facts.report.host.regions {
+        let parts = [
+            ("size", region.size.is_none()),
+            ("GPUs", region.gpus.is_empty()),
+            ("NUMA node", region.numa_node.is_none()),
+        ];
+        let unknown: Vec<_> = parts.iter().filter(|part| part.1).map(|part| part.0).collect();
+        if !unknown.is_empty() {
+            lacking.push(format!("{} has no known {}", region.name, unknown.join(", ")));
+        }
+        let warnings = region.all_warnings().filter(|warning| is_of_region(warning));
+        odd.extend(warnings.map(|warning| format!("{}: {warning}", region.name)));
+    }
+    odd.extend(facts.report.host.warnings.iter().map(ToString::to_string));
+    let show = ["egm-probe show".to_owned()];
+    match (lacking.is_empty(), odd.first()) {
+        (true, None) => Outcome::pass(),
+        (true, Some(first)) => {
+            let more = odd.len() - 1;
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            Outcome::warn(format!("{first}{more}")).by_hand("see what is known", &show)
+        }
+        (false, _) => {
+            Outcome::fail(lacking.join("; ")).by_hand("see what is known, and why", &show)
+        }
+    }
+}
+
+/// What other checks do not tell better.
+fn is_of_region(warning: &Warning) -> bool {
+    !matches!(
+        warning,
+        Warning::SuspectedPeer { .. }
+            | Warning::SeveralHolders { .. }
+            | Warning::DeviceNodeMissing { .. }
+            | Warning::DeviceNodeForeign { .. }
+    )
+}
+
+pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
+    let host = &facts.report.host;
+    let peers = host.regions.iter().flat_map(|region| &region.warnings);
+    let peers = peers.filter_map(|warning| match warning {
+        Warning::SuspectedPeer { address, .. } => host.gpu(*address).map(|(gpu, _)| gpu),
+        _ => None,
+    });
+    let of_regions = host.regions.iter().flat_map(|region| &region.gpus);
+    let wrong: Vec<&Gpu> = of_regions.chain(peers).filter(|gpu| !is_passthrough(gpu)).collect();
+    if wrong.is_empty() {
+        return Outcome::pass();
+    }
+    let shown: Vec<_> =
+        wrong.iter().map(|gpu| format!("{}: {}", gpu.address, gpu.driver.in_words())).collect();
+    Outcome::fail(shown.join("; "))
+        .by_hand("bind to the driver for passthrough, when nothing uses them", &bind(&wrong))
+}
+
+/// Made of addresses only: whatever a driver is called, its name gets into no command.
+fn bind(gpus: &[&Gpu]) -> Vec<String> {
+    let mut commands = vec!["modprobe nvgrace_gpu_vfio_pci".to_owned()];
+    for gpu in gpus {
+        let device = format!("/sys/bus/pci/devices/{}", gpu.address);
+        if gpu.driver.name().is_some() {
+            commands.push(format!("echo {} > {device}/driver/unbind", gpu.address));
+        }
+        commands.push(format!("echo nvgrace_gpu_vfio_pci > {device}/driver_override"));
+        commands.push(format!("echo {} > /sys/bus/pci/drivers_probe", gpu.address));
+    }
+    commands
+}
+
+pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
+    const BRIDGE: u64 = 0x06;
+    let mut without = Vec::new();
+    let mut shared = Vec::new();
+    for region in &facts.report.host.regions {
+        for gpu in &region.gpus {
+            let Some(group) = gpu.iommu_group else {
+                without.push(gpu.address.to_string());
+                continue;
+            };
+            match facts.iommu.groups.get(&group) {
+                Some(Ok(members)) => {
+                    let others = members.iter().filter(|member| {
+                        let is_bridge = member.class.is_some_and(|class| class >> 16 == BRIDGE);
+                        !is_bridge && !has(region, member.address)
+                    });
+                    let others: Vec<_> = others.map(|other| other.address.to_string()).collect();
+                    if !others.is_empty() {
+                        shared.push(format!("{} with {}", gpu.address, others.join(", ")));
+                    }
+                }
+                Some(Err(error)) => return Outcome::skip(error.clone()),
+                None => {}
+            }
+        }
+    }
+    if !without.is_empty() {
+        return Outcome::fail(format!(
+            "{} in no IOMMU group: the IOMMU is off",
+            without.join(", ")
+        ))
+        .by_hand(
+            "switch the SMMU on in the firmware's set-up; and not off on the kernel's command line",
+            &["grep -o 'iommu[^ ]*\\|arm-smmu[^ ]*' /proc/cmdline".to_owned()],
+        );
+    }
+    if !shared.is_empty() {
+        let message = format!("GPUs share their IOMMU groups: {}", shared.join("; "));
+        return Outcome::fail(message)
+            .hint("pass all of the group to one virtual machine, or use other slots", &[]);
+    }
+    Outcome::pass()
+}
+
+fn has(region: &Region, address: crate::pci::PciAddress) -> bool {
+    region.gpus.iter().any(|gpu| gpu.address == address)
+}
+
+pub(super) fn iommufd(facts: &Facts<'_>) -> Outcome {
+    match facts.iommu.has_iommufd {
+        None => Outcome::skip("no device nodes to look at"),
+        Some(true) => Outcome::pass(),
+        Some(false) => {
+            let release = facts.kernel.release.as_deref().unwrap_or("-");
+            Outcome::warn(format!(
+                "no /dev/iommu (kernel {}): QEMU can only use the older container of vfio",
+                excerpt(release, SHOWN)
+            ))
+            .hint("load it", &["modprobe iommufd".to_owned()])
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Checks of the virtual machines that are defined with EGM: what else they want.
+
+use super::Outcome;
+use super::facts::Facts;
+use crate::domain::Domain;
+use crate::id_list::IdList;
+use crate::text::{SHOWN, excerpt};
+use crate::units::Bytes;
+
+/// What a GPU's windows take, and what those of a GB300 do.
+const HOLE: Bytes = Bytes(4 << 40);
+const LARGE_HOLE: Bytes = Bytes(8 << 40);
+
+/// The GB300, and a variant.
+const LARGE: [u16; 2] = [0x31c2, 0x31c3];
+
+/// How many NUMA nodes a GPU brings.
+const CELLS: u64 = 8;
+
+/// What the first domain lacks of which something is found.
+fn look(
+    facts: &Facts<'_>,
+    none: &str,
+    hint: &str,
+    lacks: impl Fn(&Domain) -> Option<String>,
+) -> Outcome {
+    let definitions = facts.report.claims.definitions.iter();
+    let mut domains =
+        definitions.map(|it| &it.domain).filter(|domain| !domain.egm.is_empty()).peekable();
+    if domains.peek().is_none() {
+        return Outcome::passed(format!("no domain has EGM; {none}"));
+    }
+    let lacking: Vec<_> = domains
+        .filter_map(|domain| Some(format!("{}: {}", excerpt(&domain.name, SHOWN), lacks(domain)?)))
+        .collect();
+    match lacking.first() {
+        None => Outcome::pass(),
+        Some(first) => {
+            let more = lacking.len() - 1;
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            Outcome::warn(format!("{first}{more}")).hint(hint, &[])
+        }
+    }
+}
+
+pub(super) fn smmu(facts: &Facts<'_>) -> Outcome {
+    let none = "one wants <iommu model='smmuv3'> for each GPU";
+    let hint =
+        "<iommu model='smmuv3'/> in <devices> for each GPU, on the PCI bus that the GPU is on";
+    look(facts, none, hint, |domain| {
+        let count = domain.iommus.iter().filter(|model| model.text == "smmuv3").count();
+        let gpus = domain.egm.len();
+        (count < gpus).then(|| format!("{count} of {gpus} <iommu model='smmuv3'>"))
+    })
+}
+
+pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
+    let is_large = facts
+        .report
+        .host
+        .gpus()
+        .any(|(gpu, _)| gpu.device_id.is_some_and(|id| LARGE.contains(&id)));
+    let wanted = if is_large { LARGE_HOLE } else { HOLE };
+    let kib = wanted.0 >> 10;
+    let none = format!("one wants <pcihole64 unit='KiB'>{kib}</pcihole64>");
+    let hint = format!(
+        "<pcihole64 unit='KiB'>{kib}</pcihole64> in the <controller type='pci' model='pcie-root'>"
+    );
+    look(facts, &none, &hint, |domain| {
+        let largest = domain.pci_holes.iter().filter_map(|hole| hole.value).max();
+        match largest {
+            None => Some("no <pcihole64>".into()),
+            Some(hole) if hole < wanted => Some(format!("<pcihole64> of {hole}, wanted {wanted}")),
+            Some(_) => None,
+        }
+    })
+}
+
+pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {
+    let none = "`egm-probe stanza --with-numa --gpu-cells 8` writes them";
+    let hint =
+        "`egm-probe stanza --all --with-numa --with-hostdev --gpu-cells 8 --domain FILE` adds them";
+    look(facts, none, hint, |domain| {
+        let hostdevs = domain.hostdevs_by_alias();
+        domain.egm.iter().find_map(|device| {
+            let alias = &device.pci_dev.as_ref()?.text;
+            let hostdev = hostdevs.get(alias.as_str())?;
+            let cells = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
+            let count = cells.map_or(0, IdList::len);
+            (count < CELLS)
+                .then(|| format!("{} has {count} of {CELLS} cells", excerpt(alias, SHOWN)))
+        })
+    })
+}

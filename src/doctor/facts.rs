@@ -1,0 +1,319 @@
+//! What the checks look at, read once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Installed;
+use super::qemu_conf::QemuConf;
+use crate::claims::Claim;
+use crate::host::{Accounts, Needs};
+use crate::pci::PciAddress;
+use crate::report::Report;
+use crate::sysfs::{decimal, number};
+use crate::sysroot::{FileKind, Sysroot};
+use crate::udev_rules::HostRules;
+use crate::units::Bytes;
+
+/// All that is known of a host when its checks are made.
+pub(super) struct Facts<'a> {
+    pub(super) report: Report,
+    pub(super) rules: HostRules,
+    pub(super) conf: QemuConf,
+    pub(super) accounts: Accounts<'a>,
+    pub(super) kernel: Kernel,
+    pub(super) iommu: Iommu,
+    pub(super) security: Security,
+    pub(super) processes: Vec<Process>,
+    pub(super) huge_pages: Vec<HugePages>,
+    pub(super) installed: Installed,
+}
+
+/// The kernel that runs.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    /// `aarch64`
+    pub(super) arch: Option<String>,
+    /// `6.14.0-1007-nvidia-64k`
+    pub(super) release: Option<String>,
+    /// In bytes.
+    pub(super) page_size: Option<u64>,
+    /// Whether the driver's module is loaded.
+    pub(super) has_module: bool,
+    /// Seconds after which a CPU that does nothing else is a soft lockup, and whether the kernel
+    /// stops then. `kernel.watchdog_thresh` is half of that; 0 is never.
+    pub(super) lockup: Option<u64>,
+    pub(super) panics: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Iommu {
+    /// What else is in the groups of the GPUs.
+    pub(super) groups: BTreeMap<u32, Result<Vec<Member>, String>>,
+    /// Whether there is `/dev/iommu`; `None` where no device nodes are known.
+    pub(super) has_iommufd: Option<bool>,
+}
+
+/// A device in an IOMMU group.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) address: PciAddress,
+    /// Class, subclass and programming interface.
+    pub(super) class: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Security {
+    /// Whether `AppArmor` is on, and libvirt has a profile for QEMU.
+    pub(super) apparmor: bool,
+    /// Whether that profile lets QEMU at EGM devices.
+    pub(super) apparmor_allows: bool,
+    /// What of it could not be read.
+    pub(super) apparmor_unread: Option<String>,
+    /// Whether `SELinux` is enforcing.
+    pub(super) selinux: bool,
+}
+
+/// A process of libvirt's, or one that holds a region, and what memory it may lock.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) name: String,
+    /// `None` without a limit.
+    pub(super) locked_limit: Option<Bytes>,
+    /// Whether it may raise its limits (`CAP_SYS_RESOURCE`).
+    pub(super) may_raise: bool,
+    /// What it has to lock, as a holder.
+    pub(super) held: Option<Bytes>,
+}
+
+/// Huge pages of one size that were set aside.
+#[derive(Debug)]
+pub(super) struct HugePages {
+    pub(super) directory: String,
+    pub(super) size: Bytes,
+    pub(super) count: u64,
+    pub(super) free: Option<u64>,
+}
+
+/// libvirt's daemons that start QEMU.
+const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
+
+impl<'a> Facts<'a> {
+    pub(super) fn read(root: &'a Sysroot, needs: Needs, installed: Installed) -> Self {
+        let report = Report::read(root, needs);
+        let processes = read_processes(root, &report);
+        let iommu = Iommu::read(root, &report);
+        Self {
+            rules: HostRules::read(root),
+            conf: QemuConf::read(root),
+            accounts: Accounts::of(root),
+            kernel: Kernel::read(root),
+            security: Security::read(root),
+            huge_pages: read_huge_pages(root),
+            iommu,
+            processes,
+            installed,
+            report,
+        }
+    }
+}
+
+fn line(root: &Sysroot, path: &str) -> Option<String> {
+    Some(root.read_text(path).ok()?.trim().to_owned())
+}
+
+impl Kernel {
+    fn read(root: &Sysroot) -> Self {
+        let setting =
+            |name: &str| decimal::<u64>(&line(root, &format!("/proc/sys/kernel/{name}"))?);
+        let own_arch = || root.is_host().then(|| std::env::consts::ARCH.to_owned());
+        Self {
+            // Since Linux 6.1; before, the program runs on nothing else than what it is made for.
+            arch: line(root, "/proc/sys/kernel/arch").or_else(own_arch),
+            release: line(root, "/proc/sys/kernel/osrelease"),
+            page_size: page_size(root),
+            has_module: root.stat("/sys/module/nvgrace_egm").is_ok(),
+            lockup: setting("watchdog_thresh").map(|half| half.saturating_mul(2)),
+            panics: setting("softlockup_panic").is_some_and(|panics| panics != 0),
+        }
+    }
+}
+
+/// On the running host what the C library says; elsewhere by the sizes of huge pages that the
+/// kernel has, which go with its page size: 512 MiB with 64 KiB, 32 MiB and no 1 GiB with 16 KiB, and
+/// 1 GiB with 4 KiB (`arch/arm64/mm/hugetlbpage.c`).
+fn page_size(root: &Sysroot) -> Option<u64> {
+    if root.is_host() {
+        return u64::try_from(rustix::param::page_size()).ok();
+    }
+    let sizes = root.entries(HUGE_PAGES).ok()?;
+    let has = |kib: u64| sizes.contains(&format!("hugepages-{kib}kB"));
+    if has(512 << 10) {
+        Some(64 << 10)
+    } else if has(1 << 20) {
+        Some(4 << 10)
+    } else if has(32 << 10) {
+        Some(16 << 10)
+    } else {
+        None
+    }
+}
+
+impl Iommu {
+    fn read(root: &Sysroot, report: &Report) -> Self {
+        let mut groups = BTreeMap::new();
+        let gpus = report.host.regions.iter().flat_map(|region| &region.gpus);
+        for group in gpus.filter_map(|gpu| gpu.iommu_group) {
+            groups.entry(group).or_insert_with(|| members(root, report, group));
+        }
+        let is_device = |path: &str| {
+            root.stat(path).is_ok_and(|stat| matches!(stat.kind, FileKind::CharDevice(_)))
+        };
+        // A recording may have been made without device nodes.
+        let mut regions = report.host.regions.iter();
+        let has_dev = root.is_host() || regions.any(|region| region.device.owner.is_some());
+        Self { groups, has_iommufd: has_dev.then(|| is_device("/dev/iommu")) }
+    }
+}
+
+fn members(root: &Sysroot, report: &Report, group: u32) -> Result<Vec<Member>, String> {
+    let path = format!("/sys/kernel/iommu_groups/{group}/devices");
+    let names = root.entries(&path).map_err(|error| error.to_string())?;
+    let addresses = names.iter().filter_map(|name| name.parse::<PciAddress>().ok());
+    let member = |address: PciAddress| {
+        let known = report.host.gpu(address).and_then(|(gpu, _)| gpu.class.map(u64::from));
+        let read = || number(&line(root, &format!("/sys/bus/pci/devices/{address}/class"))?);
+        Member { address, class: known.or_else(read) }
+    };
+    Ok(addresses.map(member).collect())
+}
+
+impl Security {
+    fn read(root: &Sysroot) -> Self {
+        const PROFILES: &str = "/etc/apparmor.d";
+        let is_on = line(root, "/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y");
+        let has_profile = root.stat(format!("{PROFILES}/abstractions/libvirt-qemu")).is_ok();
+        let mut security = Self {
+            apparmor: is_on && has_profile,
+            selinux: line(root, "/sys/fs/selinux/enforce").as_deref() == Some("1"),
+            ..Self::default()
+        };
+        if !security.apparmor {
+            return security;
+        }
+        let mut files = vec![
+            format!("{PROFILES}/abstractions/libvirt-qemu"),
+            format!("{PROFILES}/local/abstractions/libvirt-qemu"),
+            format!("{PROFILES}/libvirt/TEMPLATE.qemu"),
+        ];
+        let more = format!("{PROFILES}/abstractions/libvirt-qemu.d");
+        let names = root.entries(&more).unwrap_or_default();
+        files.extend(names.iter().map(|name| format!("{more}/{name}")));
+        for file in files {
+            match root.read_text(&file) {
+                Ok(text) => security.apparmor_allows |= text.lines().any(allows_egm),
+                Err(error) if error.is_absent() => {}
+                Err(error) => security.apparmor_unread = Some(error.to_string()),
+            }
+        }
+        security
+    }
+}
+
+/// `/dev/egm* rw,`: a rule for the devices that allows to read and to write.
+fn allows_egm(line: &str) -> bool {
+    let line = line.trim().trim_end_matches(',');
+    let mut words = line.split_whitespace().filter(|word| !["owner", "allow"].contains(word));
+    let path = words.next().unwrap_or_default().trim_matches('"');
+    let access = words.next().unwrap_or_default();
+    let stem = path.split(['*', '[', '{', '?']).next().unwrap_or_default();
+    let has_wildcard = stem.len() < path.len();
+    let is_path = stem.starts_with("/dev/egm") || (has_wildcard && "/dev/egm".starts_with(stem));
+    let is_path = is_path && path.starts_with("/dev/");
+    is_path && access.contains('r') && access.contains('w')
+}
+
+/// libvirt's daemons and the holders of regions.
+fn read_processes(root: &Sysroot, report: &Report) -> Vec<Process> {
+    let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+    for claim in report.claims.by_region.values().flatten() {
+        if let Claim::Process(process) = claim {
+            let sum = held.entry(process.pid).or_default();
+            *sum = sum.saturating_add(process.ranges.total().0);
+        }
+    }
+    let mut processes = Vec::new();
+    for pid in report.claims.pids.iter().copied() {
+        let held = held.get(&pid).copied();
+        // The kernel keeps 15 characters of a name.
+        let Some(name) = line(root, &format!("/proc/{pid}/comm")) else { continue };
+        if held.is_some() || DAEMONS.contains(&name.as_str()) {
+            processes.extend(Process::read(root, pid, name, held));
+        }
+    }
+    processes
+}
+
+impl Process {
+    /// `None` where its limits cannot be read: it may have ended.
+    fn read(root: &Sysroot, pid: u32, name: String, held: Option<u64>) -> Option<Self> {
+        const SYS_RESOURCE: u32 = 24;
+        let limits = root.read_text(format!("/proc/{pid}/limits")).ok()?;
+        // `Max locked memory         8388608              8388608              bytes`
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+        let soft = limit.split_whitespace().next()?;
+        let locked_limit = if soft == "unlimited" { None } else { Some(Bytes(decimal(soft)?)) };
+        let status = root.read_text(format!("/proc/{pid}/status")).unwrap_or_default();
+        let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let capabilities = capabilities.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+        let may_raise = capabilities.is_some_and(|it| it & (1 << SYS_RESOURCE) != 0);
+        Some(Self { pid, name, locked_limit, may_raise, held: held.map(Bytes) })
+    }
+}
+
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
+
+fn read_huge_pages(root: &Sysroot) -> Vec<HugePages> {
+    let read = |directory: String| {
+        let kib = directory.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+        let size = Bytes(decimal::<u64>(kib)?.checked_mul(1024)?);
+        let attribute = |name: &str| {
+            let path = Path::new(HUGE_PAGES).join(&directory).join(name);
+            decimal::<u64>(root.read_text(path).ok()?.trim())
+        };
+        let (count, free) = (attribute("nr_hugepages")?, attribute("free_hugepages"));
+        Some(HugePages { directory, size, count, free })
+    };
+    let directories = root.entries(HUGE_PAGES).unwrap_or_default();
+    directories.into_iter().filter_map(read).filter(|pages| pages.count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allows_egm;
+
+    #[test]
+    fn rules_of_apparmor_are_recognised() {
+        for line in [
+            "/dev/egm* rw,",
+            "  owner /dev/egm4 rwk,",
+            "\"/dev/egm*\" rw,",
+            "/dev/** rw,",
+            "/dev/egm[0-9]* wr,",
+        ] {
+            assert!(allows_egm(line), "{line}");
+        }
+        for line in [
+            "# /dev/egm* rw,",
+            "/dev/egm* r,",
+            "deny /dev/egm* rw,",
+            "/dev/null rw,",
+            "/dev/eg rw,",
+            "",
+            "rw,",
+            "/dev/vfio/* rw,",
+        ] {
+            assert!(!allows_egm(line), "{line}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Checks of what is installed: QEMU and libvirt.
+
+use super::facts::Facts;
+use super::{LibvirtGrammar, Outcome, Qemu};
+use crate::text::excerpt;
+
+const PACKAGES: &str = "install NVIDIA's packages of QEMU and libvirt";
+const NOT_ASKED: &str = "only known of the running host";
+
+pub(super) fn qemu(facts: &Facts<'_>) -> Outcome {
+    match &facts.installed.qemu {
+        None => Outcome::skip(NOT_ASKED),
+        Some(Qemu::Missing) => Outcome::fail("no qemu-system-aarch64 here").hint(PACKAGES, &[]),
+        Some(Qemu::Silent(problem)) => Outcome::fail(problem.clone()).hint(PACKAGES, &[]),
+        Some(Qemu::Answered { program, knows_egm }) => {
+            let program = excerpt(&program.to_string_lossy(), 200);
+            if *knows_egm {
+                return Outcome::passed(program);
+            }
+            Outcome::fail(format!("{program} has no acpi-egm-memory")).hint(PACKAGES, &[])
+        }
+    }
+}
+
+pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
+    let without =
+        "or start QEMU without libvirt: `egm-probe stanza --format qemu-args` writes its arguments";
+    match &facts.installed.grammar {
+        None => Outcome::skip(NOT_ASKED),
+        Some(LibvirtGrammar::Missing(directory)) => Outcome::fail(format!(
+            "no grammar of libvirt's in {}",
+            excerpt(&directory.to_string_lossy(), 200)
+        ))
+        .hint(PACKAGES, &[]),
+        Some(LibvirtGrammar::Unreadable(problem)) => Outcome::warn(problem.clone()),
+        Some(LibvirtGrammar::Read { knows_egm: true, .. }) => Outcome::pass(),
+        Some(LibvirtGrammar::Read { directory, knows_egm: false }) => {
+            let directory = excerpt(&directory.to_string_lossy(), 200);
+            let message = format!(
+                "{directory} has no memory model egm: this libvirt refuses the domain, or drops \
+                 <pciDev>"
+            );
+            Outcome::fail(message).hint(PACKAGES, &[]).hint(without, &[])
+        }
+    }
+}

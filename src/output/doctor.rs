@@ -1,0 +1,141 @@
+//! What the checks of a host found: in lines as virt-host-validate prints them, as JSON, and as a
+//! plan of what to do.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::json;
+use crate::doctor::{Check, Examined, Hint, Verdict};
+
+/// Writes a line for each check, and below it what can be done.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
+    for Examined { check, outcome } in examined {
+        let verdict = in_words(outcome.verdict);
+        let verdict = if color { painted(outcome.verdict, verdict) } else { verdict.to_owned() };
+        write!(out, "{:>6}: Checking {:<60}: {verdict}", "EGM", check.title)?;
+        match (&outcome.message, outcome.verdict) {
+            (None, _) => writeln!(out)?,
+            (Some(message), Verdict::Pass | Verdict::Skip) => writeln!(out, " ({message})")?,
+            (Some(message), _) => writeln!(out, " ({}: {message})", check.code)?,
+        }
+        for Hint { text, commands, .. } in &outcome.hints {
+            writeln!(out, "        {text}{}", if commands.is_empty() { "" } else { ":" })?;
+            for command in commands {
+                writeln!(out, "            {command}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn in_words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "PASS",
+        Verdict::Warn => "WARN",
+        Verdict::Fail => "FAIL",
+        Verdict::Skip => "SKIP",
+    }
+}
+
+/// In virt-host-validate's colours.
+fn painted(verdict: Verdict, text: &str) -> String {
+    let color = match verdict {
+        Verdict::Pass => 32,
+        Verdict::Warn => 33,
+        Verdict::Fail => 31,
+        Verdict::Skip => 34,
+    };
+    format!("\x1b[{color}m{text}\x1b[0m")
+}
+
+/// Writes a script of everything that can be done, for somebody to read before it is run.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
+    writeln!(out, "#!/bin/sh")?;
+    writeln!(out, "# What `egm-probe doctor` would do here, as root. Read it before you run it.")?;
+    writeln!(out, "set -eu")?;
+    for Examined { check, outcome } in examined {
+        let is_wrong = matches!(outcome.verdict, Verdict::Warn | Verdict::Fail);
+        let Some(message) = outcome.message.as_ref().filter(|_| is_wrong) else { continue };
+        writeln!(out, "\n# {} {}: {}", check.code, check.title, in_words(outcome.verdict))?;
+        writeln!(out, "# {message}")?;
+        for Hint { text, commands, by_hand } in &outcome.hints {
+            writeln!(out, "# {text}")?;
+            for command in commands {
+                writeln!(out, "{}{command}", if *by_hand { "# " } else { "" })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes what a check is for.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Result<()> {
+    writeln!(out, "{}: checking {}\n\n{}", check.code, check.title, check.explanation)?;
+    if let Some(parent) = check.parent {
+        writeln!(out, "\nSkipped where {parent} fails.")?;
+    }
+    Ok(())
+}
+
+/// Writes a line for each check that there is.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_checks(out: &mut dyn Write, checks: &[Check]) -> io::Result<()> {
+    for check in checks {
+        writeln!(out, "{}  {:<4} {}", check.code, check.parent.unwrap_or("-"), check.title)?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    /// Nothing failed.
+    healthy: bool,
+    checks: Vec<Entry<'a>>,
+    warnings: [&'static str; 0],
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    code: &'static str,
+    title: &'static str,
+    parent: Option<&'static str>,
+    verdict: Verdict,
+    message: Option<&'a str>,
+    hints: &'a [Hint],
+}
+
+impl<'a> Entry<'a> {
+    fn of(Examined { check, outcome }: &'a Examined) -> Self {
+        Self {
+            code: check.code,
+            title: check.title,
+            parent: check.parent,
+            verdict: outcome.verdict,
+            message: outcome.message.as_deref(),
+            hints: &outcome.hints,
+        }
+    }
+}
+
+/// Writes `egm-probe.doctor/1`.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_json(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
+    let checks = examined.iter().map(Entry::of).collect();
+    let healthy = examined.iter().all(|it| it.outcome.verdict != Verdict::Fail);
+    json::write(out, &Document { schema: "egm-probe.doctor/1", healthy, checks, warnings: [] })
+}

@@ -1,0 +1,296 @@
+//! The checks of `doctor`: a host on which all pass, and for each a host on which it alone does not.
+
+use crate::live::{can, can_overlay, extract};
+use crate::support;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use egm_probe::doctor::CHECKS;
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+fn folder() -> PathBuf {
+    support::fixtures().join("doctor")
+}
+
+/// The command for one of the hosts: what is installed there is told, as a recording has none of it.
+fn doctor(host: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    let qemu = if host == "D17" { "stock" } else { "egm" };
+    let schema = if host == "D18" { "stock" } else { "egm" };
+    command.current_dir(folder()).args(["--from", &format!("{host}.tar.gz"), "doctor"]).args([
+        "--qemu",
+        &format!("bin/qemu-{qemu}"),
+        "--schema",
+        &format!("schemas/{schema}"),
+    ]);
+    command
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// The verdict of every check on a host.
+fn verdicts(document: &Value) -> BTreeMap<String, String> {
+    let checks = document["checks"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    checks.iter().map(|check| (text(&check["code"]), text(&check["verdict"]))).collect()
+}
+
+/// Every check that a check depends on, itself too.
+fn way_to(code: &str) -> Vec<&'static str> {
+    let mut way = Vec::new();
+    let mut next = Some(code);
+    while let Some(code) = next {
+        let check = CHECKS.iter().find(|check| check.code == code).unwrap();
+        way.push(check.code);
+        next = check.parent;
+    }
+    way
+}
+
+#[test]
+fn every_check_has_a_host_on_which_it_alone_does_not_pass() {
+    let healthy = verdicts(&json(&doctor("healthy").arg("--json").output().unwrap()));
+    assert_eq!(healthy.len(), CHECKS.len());
+    let ill: Vec<_> = healthy.iter().filter(|(_, verdict)| *verdict != "pass").collect();
+    assert!(ill.is_empty(), "{ill:?}");
+    for check in CHECKS {
+        let output = doctor(check.code).arg("--json").output().unwrap();
+        let document = json(&output);
+        let verdicts = verdicts(&document);
+        let own = verdicts[check.code].as_str();
+        assert!(["warn", "fail"].contains(&own), "{}: {document}", check.code);
+        for (code, verdict) in &verdicts {
+            // What depends on it is skipped where it fails, and nothing else is touched.
+            let is_after = code != check.code && way_to(code).contains(&check.code);
+            let expected = match (code == check.code, is_after && own == "fail") {
+                (true, _) => own,
+                (false, true) => "skip",
+                (false, false) => "pass",
+            };
+            assert_eq!(verdict, expected, "{code} on the host of {}: {document}", check.code);
+        }
+        let found = document["checks"].as_array().unwrap();
+        let found = found.iter().find(|it| it["code"] == check.code).unwrap();
+        assert!(found["message"].is_string(), "{}", check.code);
+        let is_hinted = !found["hints"].as_array().unwrap().is_empty();
+        assert!(is_hinted || ["D01", "D04"].contains(&check.code), "{}: no hint", check.code);
+        assert_eq!(output.status.code(), Some(i32::from(own == "fail")), "{}", check.code);
+        assert_eq!(document["healthy"], own != "fail", "{}", check.code);
+    }
+}
+
+/// What is printed of each host, but for the lines of what passed.
+#[test]
+fn what_does_not_pass_is_printed_as_recorded() {
+    let mut text =
+        String::from("# Hosts on which one check alone does not pass; what passes is left out.\n");
+    for host in std::iter::once("healthy").chain(CHECKS.iter().map(|check| check.code)) {
+        let output = doctor(host).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        writeln!(text, "\n== {host}").unwrap();
+        let is_shown = |line: &&str| !line.contains(": PASS") && !line.contains(": SKIP");
+        printed.lines().filter(is_shown).for_each(|line| writeln!(text, "{line}").unwrap());
+        let skipped = printed.lines().filter(|line| line.contains(": SKIP")).count();
+        writeln!(text, "skipped: {skipped}; exit code: {}", output.status.code().unwrap()).unwrap();
+    }
+    let path = folder().join("golden.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let golden = fs::read_to_string(path).unwrap();
+    for (printed, recorded) in text.lines().zip(golden.lines()) {
+        assert_eq!(printed, recorded);
+    }
+    assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+/// The lines are those of libvirt's own tool.
+#[test]
+fn lines_are_like_those_of_virt_host_validate() {
+    let output = doctor("healthy").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let columns = |line: &str| (line.find("Checking"), line.rfind(": "));
+    for line in printed.lines() {
+        assert!(line.starts_with("   EGM: Checking "), "{line}");
+        assert_eq!(line.chars().nth(77), Some(':'), "{line}");
+    }
+    let validate = Command::new("virt-host-validate").arg("qemu").output();
+    let Ok(validate) = validate else {
+        support::skip("no virt-host-validate");
+        return;
+    };
+    let theirs = String::from_utf8(validate.stdout).unwrap();
+    let first = theirs.lines().next().unwrap_or_else(|| panic!("{:?}", validate.stderr));
+    assert_eq!(first.chars().nth(77), Some(':'), "{first}");
+    assert_eq!(columns(first).0, columns(printed.lines().next().unwrap()).0, "{first}");
+}
+
+#[test]
+fn a_host_without_egm_is_told_first_and_nothing_else_is_looked_at() {
+    if Path::new("/sys/class/egm").exists() {
+        support::skip("this host has EGM");
+        return;
+    }
+    let output = Command::new(PROGRAM).arg("doctor").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let mut lines = printed.lines();
+    let first = lines.next().unwrap();
+    assert!(first.contains(": FAIL (D01: no EGM on this host: no /sys/class/egm"), "{first}");
+    let rest: Vec<_> = lines.filter(|line| line.starts_with("   EGM: ")).collect();
+    assert_eq!(rest.len(), CHECKS.len() - 1);
+    assert!(rest.iter().all(|line| line.ends_with(": SKIP (D01 failed)")), "{printed}");
+    let quiet = Command::new(PROGRAM).args(["doctor", "-q"]).output().unwrap();
+    assert_eq!((quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()), (Some(1), 0, 0));
+}
+
+/// Under another root neither QEMU nor libvirt of this machine are asked.
+#[test]
+fn no_program_is_run_for_another_host() {
+    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        return;
+    }
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=execve,openat", "-o"])
+        .arg(log.path())
+        .arg(PROGRAM)
+        .args(["--from", "healthy.tar.gz", "doctor", "--json"])
+        .current_dir(folder())
+        .output()
+        .unwrap();
+    let verdicts = verdicts(&json(&output));
+    assert_eq!((verdicts["D17"].as_str(), verdicts["D18"].as_str()), ("skip", "skip"));
+    let log = fs::read_to_string(log.path()).unwrap();
+    assert_eq!(log.matches("execve").count(), 1, "{log}");
+    assert!(!log.contains("\"/dev") && !log.contains("libvirt/schemas"), "{log}");
+}
+
+/// On the running host they are, the ones that are found; and no device is opened.
+#[test]
+fn on_the_running_host_what_is_installed_is_asked() {
+    let work = extract("gb200-full-gpu-list");
+    if !can_overlay(work.path()) || !can("strace", &["strace", "-V"]) {
+        return;
+    }
+    let bin = work.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::copy(folder().join("bin/qemu-egm"), bin.join("qemu-system-aarch64")).unwrap();
+    let run = |script: &str| {
+        let script = format!(
+            "mount --make-rprivate /; mount -t overlay o -o lowerdir={0}/sys:/sys /sys;
+            mount -t tmpfs tmpfs /dev; mknod -m 0640 /dev/egm4 c 510 4; mknod -m 0640 /dev/egm5 c 510 5; mknod -m 0666 /dev/null c 1 3
+            mkdir -p /usr/share/libvirt/schemas; mount --bind {1} /usr/share/libvirt/schemas
+            PATH={0}/bin:$PATH; {script}",
+            work.path().display(),
+            folder().join("schemas/egm").display()
+        );
+        Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+    };
+    let log = work.path().join("log");
+    let traced = run(&format!(
+        "exec strace -f -qq -e trace=open,openat,openat2 -o {} {PROGRAM} doctor --json",
+        log.display()
+    ));
+    let document = json(&traced);
+    let verdicts = verdicts(&document);
+    for (code, verdict) in [("D02", "pass"), ("D17", "pass"), ("D18", "pass")] {
+        assert_eq!(verdicts[code], verdict, "{document}");
+    }
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("/sys/class/egm"), "strace saw nothing");
+    assert!(!log.contains("\"/dev/egm"), "{log}");
+}
+
+#[test]
+fn a_qemu_that_does_not_answer_is_no_qemu_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let started = Instant::now();
+    for (name, text, word) in [
+        ("hangs", "sleep 100", "not done within 10 seconds"),
+        ("fails", "echo 'cannot \x1b[31mstart' >&2; exit 1", "cannot \\x1b[31mstart"),
+        ("crashes", "kill -SEGV $$", "signal: 11"),
+        ("floods", "yes acpi-egm-memories | head -n 1000000", "has no acpi-egm-memory"),
+    ] {
+        let qemu = script(name, text);
+        let output = doctor("healthy").args(["--json", "--qemu"]).arg(&qemu).output().unwrap();
+        let document = json(&output);
+        let check = document["checks"].as_array().unwrap().iter().find(|it| it["code"] == "D17");
+        let check = check.unwrap();
+        assert_eq!(check["verdict"], "fail", "{name}");
+        assert!(check["message"].as_str().unwrap().contains(word), "{name}: {check}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+/// The plan is a script that a shell can read, in which nothing runs that asks or interrupts.
+#[test]
+fn a_plan_is_a_script() {
+    for host in std::iter::once("healthy").chain(CHECKS.iter().map(|check| check.code)) {
+        let output = doctor(host).arg("--fix-plan").output().unwrap();
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(plan.starts_with("#!/bin/sh\n"), "{plan}");
+        assert_eq!(plan.contains(&format!("# {host} ")), host != "healthy", "{plan}");
+        let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(plan.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success(), "{plan}");
+        for line in plan.lines().filter(|line| !line.starts_with('#')) {
+            let asks = ["reboot", "systemctl edit", "unbind", "rm ", "kill"];
+            assert!(!asks.iter().any(|word| line.contains(word)), "{line}");
+        }
+    }
+}
+
+#[test]
+fn every_check_can_be_explained() {
+    let explain =
+        |code: &str| Command::new(PROGRAM).args(["doctor", "--explain", code]).output().unwrap();
+    let all = String::from_utf8(explain("all").stdout).unwrap();
+    assert_eq!(all.lines().count(), CHECKS.len());
+    for check in CHECKS {
+        let output = explain(&check.code.to_lowercase());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(check.explanation) && text.contains(check.title), "{text}");
+        assert!(all.contains(&format!("{}  ", check.code)));
+    }
+    let none = explain("D99");
+    assert_eq!((none.status.code(), none.stdout.len()), (Some(1), 0));
+}
+
+/// Whatever sysfs, /proc and /etc say: the program comes to an end, and says nothing that a terminal
+/// would act on; and what is printed for a shell is only what was meant.
+#[test]
+fn hostile_hosts_do_no_harm() {
+    for machine in support::machines() {
+        for args in [&[][..], &["--fix-plan"], &["--json"]] {
+            let output = Command::new(PROGRAM)
+                .arg("--from")
+                .arg(support::archive(&machine))
+                .arg("doctor")
+                .args(args)
+                .output()
+                .unwrap();
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{machine}: {output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            let is_bad = |c: char| c.is_control() && c != '\n';
+            assert!(!text.contains(is_bad), "{machine}: {text:?}");
+        }
+    }
+}

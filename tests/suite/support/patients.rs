@@ -1,0 +1,194 @@
+//! A host on which every check passes, and for each check one on which it alone does not.
+
+use super::machines::{VIRTUAL, gb200, gpu_path};
+use super::tree::Tree;
+
+/// A host that is ready, and one that is not for each check, by the check's code; whatever else they
+/// are given beside their files comes with them.
+pub fn all() -> Vec<(&'static str, Tree)> {
+    let changed = |change: fn(&mut Tree)| {
+        let mut tree = healthy(gb200().gpu_list());
+        change(&mut tree);
+        tree
+    };
+    vec![
+        ("healthy", changed(|_| {})),
+        ("D01", changed(|tree| tree.remove_all("sys/class/egm"))),
+        ("D02", changed(no_regions)),
+        ("D03", healthy(gb200().pci_links())),
+        ("D04", changed(|tree| tree.file("proc/sys/kernel/arch", "x86_64\n"))),
+        ("D05", changed(small_pages)),
+        ("D06", changed(|tree| tree.file(&format!("{VIRTUAL}/egm5/egm_size"), "junk\n"))),
+        ("D07", changed(used_by_the_host)),
+        ("D08", changed(shared_group)),
+        ("D09", changed(|tree| tree.remove("dev/iommu"))),
+        ("D10", changed(|tree| tree.file("etc/passwd", "root:x:0:0::/root:/bin/sh\n"))),
+        ("D11", changed(|tree| conf(tree, "user = \"builder\"\ngroup = \"builder\"\n"))),
+        ("D12", changed(overruled)),
+        (
+            "D13",
+            changed(|tree| {
+                conf(tree, "cgroup_device_acl = [\n  \"/dev/null\", \"/dev/zero\",\n]\n")
+            }),
+        ),
+        ("D14", changed(past_libvirt)),
+        ("D15", changed(|tree| tree.remove("etc/apparmor.d/local/abstractions/libvirt-qemu"))),
+        ("D16", changed(|tree| tree.file("sys/fs/selinux/enforce", "1"))),
+        ("D17", changed(|_| {})),
+        ("D18", changed(|_| {})),
+        ("D19", changed(|tree| daemon(tree, "8388608", 0))),
+        ("D20", changed(|tree| huge_pages(tree, 524_288, 16))),
+        ("D21", changed(stray_holder)),
+        ("D22", changed(|tree| tree.file("proc/sys/kernel/softlockup_panic", "1\n"))),
+        ("D23", changed(|tree| domain(tree, &[("<iommu model='smmuv3'/>", "")]))),
+        ("D24", changed(|tree| domain(tree, &[("4294967296", "1048576")]))),
+        ("D25", changed(|tree| domain(tree, &[("<acpi nodeset='10-17'/>", "")]))),
+    ]
+}
+
+fn healthy(mut tree: Tree) -> Tree {
+    for (name, value) in [
+        ("arch", "aarch64"),
+        ("osrelease", "6.14.0-1007-nvidia-64k"),
+        ("watchdog_thresh", "10"),
+        ("softlockup_panic", "0"),
+    ] {
+        tree.file(&format!("proc/sys/kernel/{name}"), format!("{value}\n"));
+    }
+    for kib in [2048, 524_288, 16_777_216] {
+        huge_pages(&mut tree, kib, 0);
+    }
+    tree.file("sys/module/nvgrace_egm/refcnt", "0\n");
+    tree.device("dev/iommu", (10, 127), 0o660, (0, 0));
+    tree.file(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\nbuilder:x:1000:1000::/home/builder:/bin/bash\n\
+         libvirt-qemu:x:64055:36:Libvirt Qemu,,,:/var/lib/libvirt:/usr/sbin/nologin\n",
+    );
+    tree.file("etc/group", "root:x:0:\nkvm:x:36:\nbuilder:x:1000:\n");
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/udev-rules/60-egm.rules");
+    tree.file("usr/lib/udev/rules.d/60-egm.rules", std::fs::read(rules).unwrap());
+    tree.file(
+        "usr/lib/udev/rules.d/50-other.rules",
+        "SUBSYSTEM==\"mem\", KERNEL==\"null\", MODE=\"0666\"\n",
+    );
+    conf(&mut tree, "# as it is shipped\n#user = \"libvirt-qemu\"\n");
+    tree.file("sys/module/apparmor/parameters/enabled", "Y\n");
+    let profiles = "etc/apparmor.d";
+    tree.file(&format!("{profiles}/abstractions/libvirt-qemu"), "  /dev/kvm rw,\n");
+    tree.file(&format!("{profiles}/local/abstractions/libvirt-qemu"), "/dev/egm* rw,\n");
+    daemon(&mut tree, "8388608", 0x1ff_ffff_ffff);
+    domain(&mut tree, &[]);
+    tree
+}
+
+fn conf(tree: &mut Tree, text: &str) {
+    tree.file("etc/libvirt/qemu.conf", text);
+}
+
+fn huge_pages(tree: &mut Tree, kib: u64, count: u64) {
+    let path = format!("sys/kernel/mm/hugepages/hugepages-{kib}kB");
+    tree.file(&format!("{path}/nr_hugepages"), format!("{count}\n"));
+    tree.file(&format!("{path}/free_hugepages"), format!("{count}\n"));
+}
+
+fn limits(tree: &mut Tree, pid: u32, name: &str, locked: &str, capabilities: u64) {
+    let unit = if locked == "unlimited" { "" } else { "bytes" };
+    tree.file(&format!("proc/{pid}/comm"), format!("{name}\n"));
+    tree.file(
+        &format!("proc/{pid}/limits"),
+        format!("Limit                     Soft Limit           Hard Limit           Units     \n{:<26}{locked:<21}{locked:<21}{unit:<10}\n", "Max locked memory"),
+    );
+    tree.file(
+        &format!("proc/{pid}/status"),
+        format!("Name:\t{name}\nUid:\t0\t0\t0\t0\nCapEff:\t{capabilities:016x}\n"),
+    );
+    tree.file(&format!("proc/{pid}/maps"), "");
+    tree.directory(&format!("proc/{pid}/fd"));
+}
+
+/// libvirt's daemon, which may raise limits as root, and not in a container.
+fn daemon(tree: &mut Tree, locked: &str, capabilities: u64) {
+    limits(tree, 900, "virtqemud", locked, capabilities);
+}
+
+/// A process that has egm4 open and is no virtual machine.
+fn stray_holder(tree: &mut Tree) {
+    limits(tree, 4711, "cat", "unlimited", 0);
+    tree.file("proc/4711/cmdline", "cat\0/dev/egm4\0");
+    tree.raw_link("proc/4711/fd/3", "/dev/egm4");
+}
+
+fn no_regions(tree: &mut Tree) {
+    tree.remove_all("sys/class/egm");
+    tree.directory("sys/class/egm");
+}
+
+fn small_pages(tree: &mut Tree) {
+    tree.remove_all("sys/kernel/mm/hugepages");
+    for kib in [64, 2048, 32_768, 1_048_576] {
+        huge_pages(tree, kib, 0);
+    }
+}
+
+fn used_by_the_host(tree: &mut Tree) {
+    let driver = "sys/bus/pci/drivers/nvidia";
+    tree.directory(driver);
+    tree.link(&format!("{}/driver", gpu_path("0019:01:00.0")), driver);
+}
+
+/// A network card in the group of a GPU.
+fn shared_group(tree: &mut Tree) {
+    let nic = "sys/devices/pci0000:00/0000:00:00.0/0000:03:00.0";
+    tree.link("sys/kernel/iommu_groups/79/devices/0000:03:00.0", nic);
+}
+
+fn overruled(tree: &mut Tree) {
+    tree.file("etc/udev/rules.d/99-local.rules", "# ours\nKERNEL==\"egm*\", MODE=\"0600\"\n");
+}
+
+fn past_libvirt(tree: &mut Tree) {
+    tree.file(
+        "etc/libvirt/qemu/vm2.xml",
+        "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n  <name>vm2</name>\n  \
+         <qemu:commandline>\n    <qemu:arg value='-object'/>\n    <qemu:arg value='memory-backend-file,\
+         id=m0,mem-path=/dev/egm4,size=8G,share=on'/>\n  </qemu:commandline>\n</domain>\n",
+    );
+}
+
+/// A domain that has all that it should have, but for what is changed in it.
+fn domain(tree: &mut Tree, changes: &[(&str, &str)]) {
+    let mut devices = String::new();
+    let (mut hostdevs, mut cells) = (String::new(), String::new());
+    for (index, gpu) in ["0x0008", "0x0009", "0x0018", "0x0019"].iter().enumerate() {
+        let first = 2 + 8 * index;
+        hostdevs += &format!(
+            "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source><address domain='{gpu}' \
+             bus='0x01' slot='0x00' function='0x0'/></source>\n      <alias name='ua-hostdev{index}'/>\n      \
+             <acpi nodeset='{first}-{}'/>\n    </hostdev>\n    <iommu model='smmuv3'/>\n",
+            first + 7
+        );
+        let node = index / 2;
+        devices += &format!(
+            "    <memory model='egm' access='shared'>\n      <source><path>/dev/egm{}</path></source>\n      \
+             <target><size unit='KiB'>234356736</size><node>{node}</node><pciDev>ua-hostdev{index}</pciDev>\
+             </target>\n    </memory>\n",
+            4 + node
+        );
+    }
+    for id in 0..34 {
+        let memory = if id < 2 { 468_713_472 } else { 0 };
+        cells += &format!("      <cell id='{id}' memory='{memory}' unit='KiB'/>\n");
+    }
+    let mut text = format!(
+        "<domain type='kvm'>\n  <name>vm1</name>\n  <memory unit='KiB'>937426944</memory>\n  <cpu>\n    <numa>\n\
+         {cells}    </numa>\n  </cpu>\n  <devices>\n    <controller type='pci' index='0' model='pcie-root'>\n      \
+         <pcihole64 unit='KiB'>4294967296</pcihole64>\n    </controller>\n{hostdevs}{devices}  </devices>\n\
+         </domain>\n"
+    );
+    for (old, new) in changes {
+        assert!(text.contains(old));
+        text = text.replacen(old, new, 1);
+    }
+    tree.file("etc/libvirt/qemu/vm1.xml", text);
+}
