@@ -37,6 +37,8 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "ls" -d 'List th
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "show" -d 'Show everything known about regions or GPUs'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
@@ -129,6 +131,109 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l js
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Ask this QEMU [default: the one that is installed, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s J -l json -d 'JSON (egm-probe.doctor/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s q -l quiet -d 'Print nothing: the exit code tells'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l fix-plan -d 'Print a shell script of what could be done, for you to read; nothing is run'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "print" -d 'Print the rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "status" -d 'Show whether the devices are as the rules say'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "uninstall" -d 'Take the rules away, and put back what was there before'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "links" -d 'Print the links of a region\'s device: the rules call this'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "refresh" -d 'Have udev look at all regions again: the rules call this when a GPU comes or goes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l user -d 'Owner of the devices' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l group -d 'Group of the devices: one that QEMU is in' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l mode -d 'Permission bits of the devices' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l user -d 'Owner of the devices' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l group -d 'Group of the devices: one that QEMU is in' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l mode -d 'Permission bits of the devices' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l root -d 'Write below DIR only, as packagers do; the running system is left alone' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-reload -d 'Only write the file: udev is not told'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l dry-run -d 'Only show what would change'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s J -l json -d 'JSON (egm-probe.udev/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l force -d 'Go on where it is unwise: a user or group that is not there, or a mode that is open to all'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s J -l json -d 'JSON (egm-probe.udev/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l root -d 'Write below DIR only, as packagers do; the running system is left alone' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-reload -d 'Only write the file: udev is not told'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l dry-run -d 'Only show what would change'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s J -l json -d 'JSON (egm-probe.udev/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l force -d 'Remove rules that were changed by hand, too'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "print" -d 'Print the rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show whether the devices are as the rules say'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "uninstall" -d 'Take the rules away, and put back what was there before'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "links" -d 'Print the links of a region\'s device: the rules call this'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "refresh" -d 'Have udev look at all regions again: the rules call this when a GPU comes or goes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
@@ -137,9 +242,17 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "list" -d 'List the EGM regions, one a line'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "list" -d 'List the EGM regions, one a line'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "print" -d 'Print the rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices are as the rules say'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Take the rules away, and put back what was there before'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "links" -d 'Print the links of a region\'s device: the rules call this'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "refresh" -d 'Have udev look at all regions again: the rules call this when a GPU comes or goes'

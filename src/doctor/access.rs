@@ -193,6 +193,9 @@ fn undone(effective: &Effective) -> Option<String> {
 }
 
 pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
+    if let Some(unread) = unread(facts) {
+        return unread;
+    }
     if facts.conf.list("cgroup_controllers").is_some_and(|it| !it.iter().any(|it| it == "devices"))
     {
         return Outcome::passed("libvirt leaves the devices controller alone");
@@ -218,6 +221,9 @@ pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
 }
 
 pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
+    if let Some(unread) = unread(facts) {
+        return unread;
+    }
     if facts.conf.list("namespaces").is_some_and(|list| !list.iter().any(|it| it == "mount")) {
         return Outcome::passed("switched off");
     }
@@ -227,8 +233,10 @@ pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
         .filter(|it| it.domain.qemu_arguments.iter().any(|argument| gives_past(&argument.text)))
         .map(|it| excerpt(&it.domain.name, SHOWN))
         .collect();
-    if past.is_empty() {
-        return Outcome::pass();
+    match &facts.domains_unread {
+        Some(why) if past.is_empty() => return Outcome::skip(why.clone()),
+        None if past.is_empty() => return Outcome::pass(),
+        _ => {}
     }
     let message = format!(
         "{} gives a region to QEMU past libvirt: the namespace does not have its device",
@@ -237,6 +245,11 @@ pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
     Outcome::warn(message)
         .hint("<memory model='egm'> instead, as `egm-probe stanza` writes it", &[])
         .hint(format!("or namespaces = [ ] in {}", qemu_conf::PATH), &[])
+}
+
+/// Of a file that cannot be read nothing is known that may be set in it.
+fn unread(facts: &Facts<'_>) -> Option<Outcome> {
+    facts.conf.warning.as_ref().map(|warning| Outcome::skip(warning.to_string()))
 }
 
 /// Whether libvirt is told to leave a security driver alone.

@@ -13,6 +13,7 @@ use crate::sysfs::{decimal, number};
 use crate::sysroot::{FileKind, Sysroot};
 use crate::udev_rules::HostRules;
 use crate::units::Bytes;
+use crate::warning::Warning;
 
 /// All that is known of a host when its checks are made.
 pub(super) struct Facts<'a> {
@@ -26,6 +27,8 @@ pub(super) struct Facts<'a> {
     pub(super) processes: Vec<Process>,
     pub(super) huge_pages: Vec<HugePages>,
     pub(super) installed: Installed,
+    /// Why it is not known which domains are defined.
+    pub(super) domains_unread: Option<String>,
 }
 
 /// The kernel that runs.
@@ -101,6 +104,7 @@ const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 impl<'a> Facts<'a> {
     pub(super) fn read(root: &'a Sysroot, needs: Needs, installed: Installed) -> Self {
         let report = Report::read(root, needs);
+        let domains_unread = domains_unread(&report, needs);
         let processes = read_processes(root, &report);
         let iommu = Iommu::read(root, &report);
         Self {
@@ -113,9 +117,23 @@ impl<'a> Facts<'a> {
             iommu,
             processes,
             installed,
+            domains_unread,
             report,
         }
     }
+}
+
+fn domains_unread(report: &Report, needs: Needs) -> Option<String> {
+    if !needs.contains(Needs::CLAIMS) {
+        return Some("nobody looked for domains".into());
+    }
+    let is_libvirts = |warning: &&Warning| match warning {
+        Warning::Unreadable { path, .. } | Warning::BadDefinition { path, .. } => {
+            path.starts_with("/etc/libvirt") || path.starts_with("/run/libvirt")
+        }
+        _ => false,
+    };
+    report.claims.warnings.iter().find(is_libvirts).map(ToString::to_string)
 }
 
 fn line(root: &Sysroot, path: &str) -> Option<String> {

@@ -111,6 +111,50 @@ fn diagnoses_are_what_their_schema_says() {
     }
 }
 
+/// What a command prints, whatever it exits with.
+fn printed(args: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe")).args(args).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn diagnoses_of_hosts_are_what_their_schemas_say() {
+    let (doctor, udev) = (validator("doctor"), validator("udev"));
+    let recorded = support::machines().into_iter().map(|machine| support::archive(&machine));
+    let patients = support::patients::all().into_iter();
+    let patients =
+        patients.map(|(name, _)| support::fixtures().join(format!("doctor/{name}.tar.gz")));
+    for archive in recorded.chain(patients) {
+        let from = ["--from", archive.to_str().unwrap()];
+        for (validator, command) in
+            [(&doctor, &["doctor", "--json"][..]), (&udev, &["udev", "status", "--json"])]
+        {
+            let document = printed(&[&from, command].concat());
+            let errors: Vec<_> =
+                validator.iter_errors(&document).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{command:?} of {archive:?}:\n{}", errors.join("\n"));
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().to_str().unwrap();
+    for command in ["install", "install", "uninstall"] {
+        let document = printed(&["udev", command, "--root", root, "--json"]);
+        assert!(udev.is_valid(&document), "{document}");
+    }
+    let healthy = support::fixtures().join("doctor/healthy.tar.gz");
+    let good = printed(&["--from", healthy.to_str().unwrap(), "doctor", "--json"]);
+    for (pointer, bad) in [
+        ("/checks/0/verdict", json!("maybe")),
+        ("/checks/0/code", json!("EGM001")),
+        ("/checks/16/message", json!(null)),
+        ("/healthy", json!(null)),
+    ] {
+        let mut document = good.clone();
+        *document.pointer_mut(pointer).unwrap() = bad;
+        assert!(!doctor.is_valid(&document), "{pointer}");
+    }
+}
+
 #[test]
 fn the_schema_refuses_what_is_not_of_the_contract() {
     let validator = validator("list");
