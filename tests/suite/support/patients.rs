@@ -1,5 +1,7 @@
 //! A host on which every check passes, and for each check one on which it alone does not.
 
+use std::fmt::Write;
+
 use super::machines::{VIRTUAL, gb200, gpu_path};
 use super::tree::Tree;
 
@@ -28,7 +30,7 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         (
             "D13",
             changed(|tree| {
-                conf(tree, "cgroup_device_acl = [\n  \"/dev/null\", \"/dev/zero\",\n]\n")
+                conf(tree, "cgroup_device_acl = [\n  \"/dev/null\", \"/dev/zero\",\n]\n");
             }),
         ),
         ("D14", changed(past_libvirt)),
@@ -162,14 +164,16 @@ fn domain(tree: &mut Tree, changes: &[(&str, &str)]) {
     let (mut hostdevs, mut cells) = (String::new(), String::new());
     for (index, gpu) in ["0x0008", "0x0009", "0x0018", "0x0019"].iter().enumerate() {
         let first = 2 + 8 * index;
-        hostdevs += &format!(
+        let _ = write!(
+            hostdevs,
             "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source><address domain='{gpu}' \
              bus='0x01' slot='0x00' function='0x0'/></source>\n      <alias name='ua-hostdev{index}'/>\n      \
              <acpi nodeset='{first}-{}'/>\n    </hostdev>\n    <iommu model='smmuv3'/>\n",
             first + 7
         );
         let node = index / 2;
-        devices += &format!(
+        let _ = write!(
+            devices,
             "    <memory model='egm' access='shared'>\n      <source><path>/dev/egm{}</path></source>\n      \
              <target><size unit='KiB'>234356736</size><node>{node}</node><pciDev>ua-hostdev{index}</pciDev>\
              </target>\n    </memory>\n",
@@ -178,7 +182,7 @@ fn domain(tree: &mut Tree, changes: &[(&str, &str)]) {
     }
     for id in 0..34 {
         let memory = if id < 2 { 468_713_472 } else { 0 };
-        cells += &format!("      <cell id='{id}' memory='{memory}' unit='KiB'/>\n");
+        let _ = writeln!(cells, "      <cell id='{id}' memory='{memory}' unit='KiB'/>");
     }
     let mut text = format!(
         "<domain type='kvm'>\n  <name>vm1</name>\n  <memory unit='KiB'>937426944</memory>\n  <cpu>\n    <numa>\n\
