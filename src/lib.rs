@@ -55,6 +55,8 @@ pub mod cli;
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+#[cfg(feature = "cli")]
+mod own_directory;
 mod pci_names;
 #[cfg(feature = "cli")]
 mod program;

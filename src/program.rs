@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::sysroot::describe;
 use crate::text::excerpt;
 
 /// The most that is read of what a program prints.
-const OUTPUT_LIMIT: u64 = 4 << 20;
+const OUTPUT_LIMIT: usize = 4 << 20;
 
 /// How long the output of a program that has ended is waited for: what it started may go on.
 const OUTPUT_PAUSE: Duration = Duration::from_millis(500);
@@ -53,7 +54,7 @@ pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// Runs a program, and all that it starts, for at most so long.
+/// Runs a program for at most so long; one that takes longer is ended with all that it has started.
 pub(crate) fn run(
     program: &Path,
     arguments: &[impl AsRef<OsStr>],
@@ -69,15 +70,12 @@ pub(crate) fn run(
         .process_group(0)
         .spawn()
         .map_err(not_run)?;
-    let outputs = (child.stdout.take().map(read), child.stderr.take().map(read));
+    let outputs = (child.stdout.take().map(Output::read), child.stderr.take().map(Output::read));
     let status = wait(&mut child, limit).map_err(not_run)?;
     let Some(status) = status else {
         return Err(ProgramError::TooSlow { program: program.to_owned(), limit });
     };
-    let text = |output: Option<Receiver<Vec<u8>>>| {
-        let bytes = output.and_then(|output| output.recv_timeout(OUTPUT_PAUSE).ok());
-        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
-    };
+    let text = |output: Option<Output>| output.map(Output::text).unwrap_or_default();
     let printed = Printed { stdout: text(outputs.0), stderr: text(outputs.1) };
     if status.success() {
         return Ok(printed);
@@ -85,17 +83,40 @@ pub(crate) fn run(
     Err(ProgramError::Failed { program: program.to_owned(), status, words: printed.stderr })
 }
 
-/// Reads a stream to its end on a thread of its own, so that the program never has to wait.
-fn read(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read until an error is what there is; nobody may be left to hear of it.
-        let _ = stream.by_ref().take(OUTPUT_LIMIT).read_to_end(&mut bytes);
-        let _ = sender.send(bytes);
-        let _ = io::copy(&mut stream, &mut io::sink());
-    });
-    receiver
+/// What a program prints, read on a thread of its own, so that it never has to wait.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: Receiver<()>,
+}
+
+impl Output {
+    fn read(mut stream: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (at_end, end) = channel();
+        let read = Arc::clone(&bytes);
+        thread::spawn(move || {
+            let mut part = [0; 4096];
+            // An error is an end, too.
+            while let Some(part) = stream.read(&mut part).ok().and_then(|count| part.get(..count)) {
+                if part.is_empty() {
+                    break;
+                }
+                if let Ok(mut read) = read.lock() {
+                    let left = OUTPUT_LIMIT.saturating_sub(read.len()).min(part.len());
+                    read.extend_from_slice(part.get(..left).unwrap_or_default());
+                }
+            }
+            // Nobody may be left to hear of it.
+            let _ = at_end.send(());
+        });
+        Self { bytes, end }
+    }
+
+    /// What there is of it by now, or soon.
+    fn text(self) -> String {
+        let _ = self.end.recv_timeout(OUTPUT_PAUSE);
+        self.bytes.lock().map_or(String::new(), |it| String::from_utf8_lossy(&it).into_owned())
+    }
 }
 
 /// `None` where it took too long.
@@ -148,7 +169,8 @@ mod tests {
         let error = shell("sleep 60 & sleep 60", Duration::from_millis(100)).unwrap_err();
         assert!(error.contains("not done within"), "{error}");
         // What it left behind holds its output open.
-        shell("sleep 60 & exit 0", Duration::from_secs(10)).unwrap();
+        let printed = shell("echo said; sleep 60 & exit 0", Duration::from_secs(10)).unwrap();
+        assert_eq!(printed.stdout, "said\n");
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 

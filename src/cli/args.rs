@@ -279,8 +279,10 @@ pub(super) enum UdevCommand {
     /// Take the rules away, and put back what was there before
     Uninstall(UdevUninstallArgs),
     /// Print the links of a region's device: the rules call this
+    #[command(hide = true)]
     Links(UdevLinksArgs),
     /// Have udev look at all regions again: the rules call this when a GPU comes or goes
+    #[command(hide = true)]
     Refresh,
 }
 

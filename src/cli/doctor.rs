@@ -8,10 +8,12 @@ use super::args::{DoctorArgs, Global};
 use super::error::Error;
 use super::{Exit, Terminal};
 use crate::check::grammar::SCHEMAS;
-use crate::doctor::{CHECKS, Installed, LibvirtGrammar, Qemu, Verdict, examine};
+use crate::doctor::{CHECKS, Installed, LibvirtGrammar, Qemu, examine, is_healthy};
+use crate::domain::xml;
 use crate::output::doctor as output;
 use crate::program;
 use crate::sysroot::Sysroot;
+use crate::text::{excerpt, printable};
 
 /// QEMU for the host's architecture, by its names in Debian and its kin and in Fedora; the last is
 /// RHEL's, which is in no PATH.
@@ -43,8 +45,7 @@ pub(super) fn run(
     } else if !args.quiet {
         output::write(out, &examined, terminal.color)?;
     }
-    let has_failed = examined.iter().any(|it| it.outcome.verdict == Verdict::Fail);
-    Ok(if has_failed { Exit::No } else { Exit::Done })
+    Ok(if is_healthy(&examined) { Exit::Done } else { Exit::No })
 }
 
 fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
@@ -101,12 +102,19 @@ fn read_grammar(directory: &Path) -> LibvirtGrammar {
         match root.read(file, GRAMMAR_LIMIT) {
             Ok(bytes) => {
                 is_there = true;
-                knows_egm |= String::from_utf8_lossy(&bytes).contains("<value>egm</value>");
+                match has_egm(&String::from_utf8_lossy(&bytes)) {
+                    Ok(has) => knows_egm |= has,
+                    Err(problem) => {
+                        let directory = printable(&directory.to_string_lossy());
+                        let problem = format!("{directory}{file}: {problem}");
+                        return LibvirtGrammar::Unreadable(problem);
+                    }
+                }
             }
             Err(error) if error.is_absent() => {}
             Err(error) => {
-                let problem = format!("{}{error}", directory.display());
-                return LibvirtGrammar::Unreadable(problem);
+                let directory = printable(&directory.to_string_lossy());
+                return LibvirtGrammar::Unreadable(format!("{directory}{error}"));
             }
         }
     }
@@ -115,4 +123,12 @@ fn read_grammar(directory: &Path) -> LibvirtGrammar {
     } else {
         LibvirtGrammar::Missing(directory.to_owned())
     }
+}
+
+/// Whether one of the values that a grammar lists is `egm`.
+fn has_egm(text: &str) -> Result<bool, String> {
+    let document = xml::parse(text).map_err(|error| excerpt(&error.to_string(), 200))?;
+    let is_value = |node: &roxmltree::Node<'_, '_>| node.tag_name().name() == "value";
+    let mut values = document.descendants().filter(is_value);
+    Ok(values.any(|value| value.text().is_some_and(|text| text.trim() == "egm")))
 }

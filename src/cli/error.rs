@@ -44,6 +44,8 @@ pub(super) enum Error {
     Udev(#[from] UdevProblem),
     #[error("no check {}; `egm-probe doctor --explain all` lists them", excerpt(.0, 80))]
     NoCheck(String),
+    #[error("{0}; and the rules could not be taken back: {1}")]
+    NotUndone(UdevProblem, FileProblem),
     #[error("{0}")]
     Unwise(String),
     #[error("only root can change {}; --dry-run shows what would be done", .0.display())]
@@ -73,9 +75,11 @@ impl Error {
             | Self::BadFile { .. }
             | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
             Self::RulesFile(problem) if problem.is_refusal() => Exit::No,
-            Self::RulesFile(_) | Self::Udev(_) | Self::NotRoot(_) | Self::Doing { .. } => {
-                Exit::Failed
-            }
+            Self::RulesFile(_)
+            | Self::Udev(_)
+            | Self::NotUndone(..)
+            | Self::NotRoot(_)
+            | Self::Doing { .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
             Self::Unwritable { .. }

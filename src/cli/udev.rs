@@ -1,21 +1,24 @@
 //! `egm-probe udev`
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use nix::errno::Errno;
 use nix::unistd::{alarm, geteuid};
+use rustix::fs::lgetxattr;
 
 use super::args::{
     Global, RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs, UdevUninstallArgs,
 };
 use super::error::Error;
 use super::{Exit, difference};
-use crate::host::{Accounts, Host, Needs};
+use crate::host::{Accounts, Host, Needs, no_egm};
 use crate::output::udev::{self as output, Action, UdevReport};
-use crate::sysroot::Sysroot;
-use crate::udev_rules::file::{Current, RulesFile, with_header};
+use crate::sysroot::{Sysroot, describe};
+use crate::text::printable;
+use crate::udev_rules::file::{Current, RulesFile};
 use crate::udev_rules::udevadm::Udev;
 use crate::udev_rules::{Asked, Helper, HostRules, Settings, links, nodes};
 
@@ -38,7 +41,7 @@ pub(super) fn run(
     match command {
         UdevCommand::Print(args) => {
             let rules = settings(args, Settings::default().helper).to_string();
-            out.write_all(&with_header(&rules))?;
+            out.write_all(rules.as_bytes())?;
             Ok(Exit::Done)
         }
         UdevCommand::Install(args) => {
@@ -54,12 +57,18 @@ pub(super) fn run(
             alarm::set(HELPER_LIMIT);
             let links = links(&global.root()?, &args.region);
             if links.is_empty() {
+                let _ = writeln!(
+                    err,
+                    "egm-probe: {}: neither its NUMA node nor its GPUs are known",
+                    args.region
+                );
                 return Ok(Exit::No);
             }
             writeln!(out, "{}", links.join(" "))?;
             Ok(Exit::Done)
         }
         UdevCommand::Refresh => {
+            no_other_root(global)?;
             alarm::set(HELPER_LIMIT);
             refresh()
         }
@@ -68,7 +77,9 @@ pub(super) fn run(
 
 fn no_other_root(global: &Global) -> Result<(), Error> {
     if global.sysroot.is_some() || global.from.is_some() {
-        return Err(Error::Usage("this writes below --root DIR, not below --sysroot or --from"));
+        return Err(Error::Usage(
+            "this changes the running system, or what is below --root; not --sysroot or --from",
+        ));
     }
     Ok(())
 }
@@ -127,32 +138,70 @@ fn install(
     report.file = Some(target.file.path().to_owned());
     if args.file.dry_run {
         let current = target.file.current()?;
-        return show_difference(args.file.json, report, &current, &with_header(&rules), out, err);
+        let (after, kept) = target.file.after_install(&current, &rules)?;
+        report.kept = kept;
+        return show_difference(args.file.json, report, &current, &after, out, err);
     }
     let done = target.file.install(&rules)?;
     report.changed = done.changed;
     report.kept.clone_from(&done.backup);
-    let asked = |_: &_| Asked::of_settings(&settings);
-    let look = |report: &mut UdevReport| {
-        let host = Host::read(&target.root, Needs::DEVICE_NODE);
-        report.nodes = nodes(&host, &Accounts::of(&target.root), asked);
-    };
-    if target.is_live {
-        look(&mut report);
-    }
-    if let Some(udev) = &target.udev
-        && (report.changed || !report.is_right())
-    {
-        if let Err(problem) = udev.reload() {
-            if report.changed {
-                target.file.undo(&done)?;
+    if let Some(udev) = &target.udev {
+        look(&target.root, &settings, &mut report);
+        if report.changed || !report.is_right() {
+            if let Err(problem) = udev.reload() {
+                let undone = if report.changed { target.file.undo(&done) } else { Ok(()) };
+                return Err(match undone {
+                    Ok(()) => problem.into(),
+                    Err(also) => Error::NotUndone(problem, also),
+                });
             }
-            return Err(problem.into());
+            // udev labels a device only when it is added.
+            tell(udev, settings.label.is_some(), &mut report);
+            look(&target.root, &settings, &mut report);
         }
-        tell(udev, &mut report);
-        look(&mut report);
+        explain(&target, &settings, &mut report);
     }
     finish(args.file.json, &report, out, err)
+}
+
+/// Looks at the nodes.
+fn look(root: &Sysroot, settings: &Settings, report: &mut UdevReport) {
+    let host = Host::read(root, Needs::DEVICE_NODE);
+    report.nodes = nodes(&host, &Accounts::of(root), |_| Asked::of_settings(settings));
+}
+
+/// Says what may be the reason where a node is not as it was asked for.
+fn explain(target: &Target, settings: &Settings, report: &mut UdevReport) {
+    if !report.is_right() {
+        let rules = HostRules::read(&target.root);
+        for node in report.nodes.iter().filter(|node| node.right != Some(true)) {
+            for (name, given) in rules.for_region(&node.region).given() {
+                if given.place.path != target.file.path() {
+                    let place = format!("{}:{}", given.place.path.display(), given.place.line);
+                    let value = &given.value;
+                    let reason = format!("{place} has the last word: {name} {value}");
+                    report.warnings.push(printable(&reason));
+                }
+            }
+        }
+    }
+    let Some(wanted) = &settings.label else { return };
+    for node in &report.nodes {
+        let path = node.path.display();
+        let mut label = [0; 256];
+        let warning = match lgetxattr(&node.path, "security.selinux", &mut label) {
+            Ok(length) => {
+                let found = String::from_utf8_lossy(label.get(..length).unwrap_or_default());
+                let found = found.trim_end_matches('\0').to_owned();
+                if found == wanted.to_string() {
+                    continue;
+                }
+                format!("{path}: the label is {found}, not {wanted}")
+            }
+            Err(error) => format!("{path}: the label is not known: {}", describe(&error.into())),
+        };
+        report.warnings.push(printable(&warning));
+    }
 }
 
 fn uninstall(
@@ -177,14 +226,14 @@ fn uninstall(
         if let Err(problem) = udev.reload() {
             report.warnings.push(problem.to_string());
         }
-        tell(udev, &mut report);
+        tell(udev, false, &mut report);
         give_back(&target.root, &gave, &mut report);
     }
     finish(args.file.json, &report, out, err)
 }
 
-fn tell(udev: &Udev, report: &mut UdevReport) {
-    let told = udev.trigger();
+fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
+    let told = udev.trigger(as_added);
     report.udev_told = Some(told.is_ok());
     if let Err(problem) = told {
         report.warnings.push(problem.to_string());
@@ -198,19 +247,18 @@ fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevReport) {
     let left = HostRules::read(root);
     let drivers =
         Asked { user: Some("root".into()), group: Some("root".into()), mode: Some("0600".into()) };
+    let accounts = Accounts::of(root);
     for region in &read().regions {
         let Some(owner) = &region.device.owner else { continue };
         let asked = Asked::of_rules(&gave.for_region(&region.name));
-        let is_given =
-            |given: &Option<String>, has: &str| has == "root" || given.as_deref() == Some(has);
-        let rules = left.for_region(&region.name);
-        let is_ours = is_given(&asked.user, &owner.user) && is_given(&asked.group, &owner.group);
-        if rules.permission().next().is_none() && rules.conditional.is_empty() && is_ours {
+        let gave_user = asked.gives_user(&owner.user, &accounts);
+        let gave_group = asked.gives_group(&owner.group, &accounts);
+        let is_ours = (owner.user == "root" || gave_user) && (owner.group == "root" || gave_group);
+        if left.for_region(&region.name).is_empty() && is_ours {
             let result = reset(&region.device.path);
             report.warnings.extend(result.err().map(|error| error.to_string()));
         }
     }
-    let accounts = Accounts::of(root);
     report.nodes = nodes(&read(), &accounts, |region| {
         let rules = Asked::of_rules(&left.for_region(&region.name));
         if rules == Asked::default() { drivers.clone() } else { rules }
@@ -239,19 +287,28 @@ fn status(
     report.nodes = nodes(&host, &Accounts::of(root), |region| {
         Asked::of_rules(&rules.for_region(&region.name))
     });
-    let regions = host.regions.iter();
-    for region in regions.clone() {
+    for region in &host.regions {
         report.add_rules(&rules.for_region(&region.name));
+        report.warnings.extend(region.warnings.iter().map(ToString::to_string));
     }
-    let warnings = regions.flat_map(|region| &region.warnings).chain(&rules.warnings);
-    report.warnings.extend(warnings.map(ToString::to_string));
-    if rules.is_empty() {
+    if host.regions.is_empty() {
+        // What they would give to one.
+        if let Ok(any) = "egm4".parse() {
+            report.add_rules(&rules.for_region(&any));
+        }
+        report.warnings.push(no_egm(host.class).to_owned());
+    }
+    report.shadowed.clone_from(&rules.shadowed);
+    report.warnings.extend(rules.warnings.iter().map(ToString::to_string));
+    let masked = rules.shadowed.iter().any(|shadowed| shadowed.masked);
+    if report.rules.is_empty() && !masked {
         report
             .warnings
             .push("no udev rule names EGM devices: `egm-probe udev install` writes one".to_owned());
     }
+    let has_rules = report.rules.iter().any(|rule| rule.counts == Some(true));
     let exit = finish(json, &report, out, err)?;
-    Ok(if rules.is_empty() { Exit::No } else { exit })
+    Ok(if has_rules { exit } else { Exit::No })
 }
 
 fn show_difference(
@@ -268,6 +325,19 @@ fn show_difference(
         let name = report.file.as_deref().unwrap_or(Path::new("")).display().to_string();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         difference::write(out, &name, &text(current.bytes()), &text(new))?;
+        out.flush()?;
+        if !report.changed {
+            let _ = writeln!(err, "egm-probe: note: nothing would change");
+        }
+        for (path, what) in [(&report.kept, "kept as"), (&report.put_back, "put back from")] {
+            if let Some(path) = path {
+                let _ = writeln!(
+                    err,
+                    "egm-probe: note: what was there before is {what} {}",
+                    shown(path)
+                );
+            }
+        }
     }
     finish(json, &report, out, err)
 }
@@ -303,8 +373,9 @@ fn unwise(settings: &Settings, accounts: &Accounts<'_>, notes: &mut Vec<String>)
         ("group", group, accounts.gid(group.as_str()), groups_known, "group"),
     ] {
         match id {
+            None if name.as_str() == "root" || name.as_str() == "0" => {}
             None if is_known => problems.push(format!(
-                "there is no {kind} {name} on this system: udev would leave the whole rule out"
+                "there is no {kind} {name} on this system: udev would leave it, or the whole rule, out"
             )),
             None => notes.push(format!(
                 "whether there is a {kind} {name} is not known: no /etc/{file} below this root"
@@ -340,8 +411,8 @@ fn helper(is_live: bool) -> (Helper, Option<String>) {
         return (helper, None);
     }
     let note = format!(
-        "no links in /dev/grace-egm: others than root can change this program, so the rules look for \
-         it at {UDEV_PROGRAM}, where it is not"
+        "no links in /dev/grace-egm: this program is not where only root can change it, so the rules \
+         look for it at {UDEV_PROGRAM}, where it is not"
     );
     (relative, Some(note))
 }
@@ -354,13 +425,25 @@ fn is_roots(path: &Path) -> bool {
     path.ancestors().all(only_root)
 }
 
-/// Asks the kernel for an event of each region, as `udevadm trigger` does.
+/// Asks the kernel for an event of each region, as `udevadm trigger` does. One that has gone
+/// meanwhile needs none, and none keeps the others from theirs.
 fn refresh() -> Result<Exit, Error> {
     let host = Host::read(&Sysroot::host(), Needs::empty());
+    let mut first = None;
     for region in &host.regions {
-        let path: PathBuf = region.path.join("uevent");
-        fs::write(&path, "change")
-            .map_err(|cause| Error::Doing { problem: path.display().to_string(), cause })?;
+        let path = region.path.join("uevent");
+        let opened = fs::OpenOptions::new().write(true).open(&path);
+        let written = opened.and_then(|mut file| file.write_all(b"change"));
+        let Err(cause) = written else { continue };
+        let is_gone = cause.kind() == io::ErrorKind::NotFound
+            || cause.raw_os_error() == Some(Errno::ENODEV as i32);
+        if !is_gone {
+            first.get_or_insert(Error::Doing { problem: path.display().to_string(), cause });
+        }
     }
-    Ok(Exit::Done)
+    first.map_or(Ok(Exit::Done), Err)
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }

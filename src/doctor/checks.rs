@@ -1,6 +1,6 @@
 //! The checks: one table, from which everything that names one is made.
 
-use super::{Check, access, devices, domains, load, software};
+use super::{Check, access, confinement, devices, domains, load, software};
 
 macro_rules! checks {
     ($($code:literal $parent:expr, $run:path, $title:literal $explanation:literal;)*) => {
@@ -40,13 +40,13 @@ checks! {
         "The driver makes them 0600 root:root. QEMU opens them to read and to write, with the groups that its user is in.";
     "D12" Some("D02"), access::rules, "the udev rules"
         "A permission that no udev rule gives is gone when the driver is loaded again. A rule may be hidden by a file of the same name in another directory, and a later rule has the last word.";
-    "D13" Some("D10"), access::cgroup, "libvirt's cgroup_device_acl"
+    "D13" Some("D10"), confinement::cgroup, "libvirt's cgroup_device_acl"
         "The setting takes the place of libvirt's own list of devices that every QEMU may open, so what that has must be in it, too.";
-    "D14" Some("D10"), access::namespaces, "libvirt's mount namespaces"
+    "D14" Some("D10"), confinement::namespaces, "libvirt's mount namespaces"
         "QEMU sees a /dev of its own, with the devices that libvirt knows of. One that is given to QEMU past libvirt is not there.";
-    "D15" Some("D10"), access::apparmor, "AppArmor"
+    "D15" Some("D10"), confinement::apparmor, "AppArmor"
         "libvirt's profile for QEMU lets it open what it lists. NVIDIA's libvirt adds the device of each virtual machine; another one does not.";
-    "D16" Some("D10"), access::selinux, "SELinux"
+    "D16" Some("D10"), confinement::selinux, "SELinux"
         "QEMU may open devices of the type svirt_image_t. NVIDIA's libvirt gives it that type; a udev rule can, too.";
     "D17" Some("D02"), software::qemu, "that QEMU has acpi-egm-memory"
         "The object that tells the guest which of its memory is EGM of which GPU is in NVIDIA's QEMU, and in none of the project's own up to 11.1.";

@@ -1,12 +1,11 @@
 //! Checks of the driver, its regions and their GPUs.
 
-use super::Outcome;
 use super::facts::Facts;
-use crate::host::{Class, Gpu, Region, Shape, is_passthrough};
+use super::{Outcome, first_of};
+use crate::host::{Class, Driver, Gpu, Region, Shape, is_passthrough};
+use crate::pci::PciAddress;
 use crate::text::{SHOWN, excerpt};
 use crate::warning::Warning;
-
-const RELOAD: &str = "load the driver";
 
 pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
     match facts.report.host.class {
@@ -28,32 +27,47 @@ pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
                 return outcome;
             }
             let commands = ["modprobe nvgrace_gpu_vfio_pci", "modprobe nvgrace_egm"];
-            outcome.hint(RELOAD, &commands.map(str::to_owned))
+            let text = "load the driver; some kernels have the first of these modules only";
+            outcome.by_hand(text, &commands.map(str::to_owned))
         }
     }
 }
+
+/// The drivers that make regions, where it is not a module of its own that does.
+const MAKERS: [&str; 2] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio"];
 
 pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
     let regions = &facts.report.host.regions;
     if !regions.is_empty() {
         let names: Vec<_> = regions.iter().map(|region| region.name.as_str()).collect();
-        return Outcome::passed(names.join(", "));
+        return Outcome::passed(excerpt(&names.join(", "), 200));
     }
-    let unbound: Vec<&Gpu> =
-        facts.report.host.other_gpus.iter().filter(|gpu| !is_passthrough(gpu)).collect();
-    if !unbound.is_empty() {
-        let message = "the driver is loaded and shows no region; no GPU is bound to it, or EGM is \
-                       off in the firmware";
-        let outcome = Outcome::fail(message);
-        return outcome.by_hand("bind the GPUs", &bind(&unbound));
+    let gpus = &facts.report.host.other_gpus;
+    let makes = |gpu: &&Gpu| gpu.driver.name().is_some_and(|name| MAKERS.contains(&name));
+    let others: Vec<&Gpu> = gpus.iter().filter(|gpu| !makes(gpu)).collect();
+    let firmware = "switch EGM on in the firmware's set-up (SBIOS), and restart the host";
+    let restart = ["systemctl reboot --firmware-setup".to_owned()];
+    let what = if facts.kernel.has_module { "nvgrace_egm" } else { "the driver" };
+    if gpus.is_empty() {
+        let message = format!(
+            "{what} is loaded and shows no region: EGM is off in the firmware, or no GPU is there"
+        );
+        return Outcome::fail(message).by_hand(firmware, &restart);
     }
-    let module =
-        if facts.kernel.has_module { "nvgrace_egm is loaded" } else { "the driver is loaded" };
-    let message = format!("{module} and shows no region: EGM is off in the firmware");
-    Outcome::fail(message).by_hand(
-        "switch EGM on in the firmware's set-up (SBIOS), and restart the host",
-        &["systemctl reboot --firmware-setup".to_owned()],
-    )
+    if others.is_empty() {
+        let message = format!("{what} is loaded and shows no region: EGM is off in the firmware");
+        return Outcome::fail(message).by_hand(firmware, &restart);
+    }
+    let message = format!(
+        "{what} is loaded and shows no region: {} of {} GPUs are not bound to nvgrace_gpu_vfio_pci, \
+         or EGM is off in the firmware",
+        others.len(),
+        gpus.len()
+    );
+    let bind = bind(&others);
+    Outcome::fail(message)
+        .by_hand("bind the GPUs", &bind)
+        .by_hand(format!("or {firmware}"), &restart)
 }
 
 pub(super) fn shape(facts: &Facts<'_>) -> Outcome {
@@ -94,11 +108,7 @@ pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
     let show = ["egm-probe show".to_owned()];
     match (lacking.is_empty(), odd.first()) {
         (true, None) => Outcome::pass(),
-        (true, Some(first)) => {
-            let more = odd.len() - 1;
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            Outcome::warn(format!("{first}{more}")).by_hand("see what is known", &show)
-        }
+        (true, Some(_)) => Outcome::warn(first_of(&odd)).by_hand("see what is known", &show),
         (false, _) => {
             Outcome::fail(lacking.join("; ")).by_hand("see what is known, and why", &show)
         }
@@ -124,14 +134,20 @@ pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
         _ => None,
     });
     let of_regions = host.regions.iter().flat_map(|region| &region.gpus);
-    let wrong: Vec<&Gpu> = of_regions.chain(peers).filter(|gpu| !is_passthrough(gpu)).collect();
-    if wrong.is_empty() {
-        return Outcome::pass();
+    // Of one that was taken out there is nothing to say here.
+    let gpus = of_regions.filter(|gpu| gpu.is_there).chain(peers);
+    let not_ready: Vec<&Gpu> = gpus.filter(|gpu| !is_passthrough(gpu)).collect();
+    let shown = |gpus: &[&Gpu]| {
+        let shown = gpus.iter().map(|gpu| format!("{}: {}", gpu.address, gpu.driver.in_words()));
+        shown.collect::<Vec<_>>().join("; ")
+    };
+    let (unknown, wrong): (Vec<&Gpu>, Vec<&Gpu>) =
+        not_ready.into_iter().partition(|gpu| gpu.driver == Driver::Unknown);
+    if !wrong.is_empty() {
+        return Outcome::fail(shown(&wrong))
+            .by_hand("bind to the driver for passthrough, when nothing uses them", &bind(&wrong));
     }
-    let shown: Vec<_> =
-        wrong.iter().map(|gpu| format!("{}: {}", gpu.address, gpu.driver.in_words())).collect();
-    Outcome::fail(shown.join("; "))
-        .by_hand("bind to the driver for passthrough, when nothing uses them", &bind(&wrong))
+    if unknown.is_empty() { Outcome::pass() } else { Outcome::skip(shown(&unknown)) }
 }
 
 /// Made of addresses only: whatever a driver is called, its name gets into no command.
@@ -150,28 +166,37 @@ fn bind(gpus: &[&Gpu]) -> Vec<String> {
 
 pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
     const BRIDGE: u64 = 0x06;
-    let mut without = Vec::new();
-    let mut shared = Vec::new();
-    for region in &facts.report.host.regions {
-        for gpu in &region.gpus {
-            let Some(group) = gpu.iommu_group else {
+    let (mut without, mut shared, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let regions = facts.report.host.regions.iter();
+    let gpus = regions.flat_map(|region| region.gpus.iter().map(move |gpu| (region, gpu)));
+    for (region, gpu) in gpus.filter(|(_, gpu)| gpu.is_there) {
+        let members = match gpu.iommu_group {
+            Some(group) => facts.iommu.groups.get(&group),
+            None if is_unread(gpu, "iommu_group") => {
+                unknown.push(format!("the IOMMU group of {} is not known", gpu.address));
+                continue;
+            }
+            None => {
                 without.push(gpu.address.to_string());
                 continue;
-            };
-            match facts.iommu.groups.get(&group) {
-                Some(Ok(members)) => {
-                    let others = members.iter().filter(|member| {
-                        let is_bridge = member.class.is_some_and(|class| class >> 16 == BRIDGE);
-                        !is_bridge && !has(region, member.address)
-                    });
-                    let others: Vec<_> = others.map(|other| other.address.to_string()).collect();
-                    if !others.is_empty() {
-                        shared.push(format!("{} with {}", gpu.address, others.join(", ")));
-                    }
-                }
-                Some(Err(error)) => return Outcome::skip(error.clone()),
-                None => {}
             }
+        };
+        let members = match members {
+            Some(Ok(members)) => members.as_slice(),
+            Some(Err(error)) => {
+                unknown.push(error.clone());
+                continue;
+            }
+            None => &[],
+        };
+        let others = members.iter().filter(|member| !has(region, member.address));
+        let (known, unread): (Vec<_>, Vec<_>) = others.partition(|other| other.class.is_some());
+        unknown.extend(unread.iter().map(|it| format!("what {} is is not known", it.address)));
+        let is_bridge = |class: u64| class >> 16 == BRIDGE;
+        let others = known.iter().filter(|other| !other.class.is_some_and(is_bridge));
+        let others: Vec<_> = others.map(|other| other.address.to_string()).collect();
+        if !others.is_empty() {
+            shared.push(format!("{} with {}", gpu.address, others.join(", ")));
         }
     }
     if !without.is_empty() {
@@ -189,10 +214,18 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
         return Outcome::fail(message)
             .hint("pass all of the group to one virtual machine, or use other slots", &[]);
     }
-    Outcome::pass()
+    unknown.into_iter().next().map_or(Outcome::pass(), Outcome::skip)
 }
 
-fn has(region: &Region, address: crate::pci::PciAddress) -> bool {
+/// Whether a file of a GPU's directory is there and could not be read.
+fn is_unread(gpu: &Gpu, name: &str) -> bool {
+    gpu.warnings.iter().any(|warning| match warning {
+        Warning::Unreadable { path, .. } | Warning::Malformed { path, .. } => path.ends_with(name),
+        _ => false,
+    })
+}
+
+fn has(region: &Region, address: PciAddress) -> bool {
     region.gpus.iter().any(|gpu| gpu.address == address)
 }
 

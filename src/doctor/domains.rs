@@ -1,9 +1,8 @@
 //! Checks of the virtual machines that are defined with EGM: what else they want.
 
-use super::Outcome;
 use super::facts::Facts;
-use crate::domain::Domain;
-use crate::id_list::IdList;
+use super::{Outcome, first_of};
+use crate::domain::{Cell, Domain};
 use crate::text::{SHOWN, excerpt};
 use crate::units::Bytes;
 
@@ -15,9 +14,9 @@ const LARGE_HOLE: Bytes = Bytes(8 << 40);
 const LARGE: [u16; 2] = [0x31c2, 0x31c3];
 
 /// How many NUMA nodes a GPU brings.
-const CELLS: u64 = 8;
+const CELLS: usize = 8;
 
-/// What the first domain lacks of which something is found.
+/// Tells of the domains with EGM what they lack; `none` is what to say where there is no such domain.
 fn look(
     facts: &Facts<'_>,
     none: &str,
@@ -38,11 +37,7 @@ fn look(
         .collect();
     match lacking.first() {
         None => Outcome::pass(),
-        Some(first) => {
-            let more = lacking.len() - 1;
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            Outcome::warn(format!("{first}{more}")).hint(hint, &[])
-        }
+        Some(_) => Outcome::warn(first_of(&lacking)).hint(hint, &[]),
     }
 }
 
@@ -72,7 +67,8 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
     look(facts, &none, &hint, |domain| {
         let largest = domain.pci_holes.iter().filter_map(|hole| hole.value).max();
         match largest {
-            None => Some("no <pcihole64>".into()),
+            None if domain.pci_holes.is_empty() => Some("no <pcihole64>".into()),
+            None => Some("a <pcihole64> that is no size".into()),
             Some(hole) if hole < wanted => Some(format!("<pcihole64> of {hole}, wanted {wanted}")),
             Some(_) => None,
         }
@@ -88,8 +84,11 @@ pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {
         domain.egm.iter().find_map(|device| {
             let alias = &device.pci_dev.as_ref()?.text;
             let hostdev = hostdevs.get(alias.as_str())?;
-            let cells = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
-            let count = cells.map_or(0, IdList::len);
+            let bound = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
+            let is_bound = |cell: &&Cell| {
+                cell.id.value.is_some_and(|id| bound.is_some_and(|bound| bound.contains(id)))
+            };
+            let count = domain.cells.iter().filter(is_bound).count();
             (count < CELLS)
                 .then(|| format!("{} has {count} of {CELLS} cells", excerpt(alias, SHOWN)))
         })

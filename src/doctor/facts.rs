@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Installed;
+use super::apparmor::Apparmor;
 use super::qemu_conf::QemuConf;
 use crate::claims::Claim;
 use crate::host::{Accounts, Needs};
@@ -23,7 +24,9 @@ pub(super) struct Facts<'a> {
     pub(super) accounts: Accounts<'a>,
     pub(super) kernel: Kernel,
     pub(super) iommu: Iommu,
-    pub(super) security: Security,
+    pub(super) apparmor: Apparmor,
+    /// Whether `SELinux` is enforcing.
+    pub(super) selinux: Result<bool, String>,
     pub(super) processes: Vec<Process>,
     pub(super) huge_pages: Vec<HugePages>,
     pub(super) installed: Installed,
@@ -64,18 +67,6 @@ pub(super) struct Member {
     pub(super) class: Option<u64>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Security {
-    /// Whether `AppArmor` is on, and libvirt has a profile for QEMU.
-    pub(super) apparmor: bool,
-    /// Whether that profile lets QEMU at EGM devices.
-    pub(super) apparmor_allows: bool,
-    /// What of it could not be read.
-    pub(super) apparmor_unread: Option<String>,
-    /// Whether `SELinux` is enforcing.
-    pub(super) selinux: bool,
-}
-
 /// A process of libvirt's, or one that holds a region, and what memory it may lock.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -83,8 +74,8 @@ pub(super) struct Process {
     pub(super) name: String,
     /// `None` without a limit.
     pub(super) locked_limit: Option<Bytes>,
-    /// Whether it may raise its limits (`CAP_SYS_RESOURCE`).
-    pub(super) may_raise: bool,
+    /// Whether it may raise its limits (`CAP_SYS_RESOURCE`); `None` where that is not known.
+    pub(super) may_raise: Option<bool>,
     /// What it has to lock, as a holder.
     pub(super) held: Option<Bytes>,
 }
@@ -112,7 +103,8 @@ impl<'a> Facts<'a> {
             conf: QemuConf::read(root),
             accounts: Accounts::of(root),
             kernel: Kernel::read(root),
-            security: Security::read(root),
+            apparmor: Apparmor::read(root),
+            selinux: read_selinux(root),
             huge_pages: read_huge_pages(root),
             iommu,
             processes,
@@ -144,6 +136,7 @@ impl Kernel {
     fn read(root: &Sysroot) -> Self {
         let setting =
             |name: &str| decimal::<u64>(&line(root, &format!("/proc/sys/kernel/{name}"))?);
+        let is_off = |name: &str| setting(name) == Some(0);
         let own_arch = || root.is_host().then(|| std::env::consts::ARCH.to_owned());
         Self {
             // Since Linux 6.1; before, the program runs on nothing else than what it is made for.
@@ -151,15 +144,17 @@ impl Kernel {
             release: line(root, "/proc/sys/kernel/osrelease"),
             page_size: page_size(root),
             has_module: root.stat("/sys/module/nvgrace_egm").is_ok(),
-            lockup: setting("watchdog_thresh").map(|half| half.saturating_mul(2)),
+            lockup: setting("watchdog_thresh")
+                .filter(|_| !is_off("watchdog") && !is_off("soft_watchdog"))
+                .map(|half| half.saturating_mul(2)),
             panics: setting("softlockup_panic").is_some_and(|panics| panics != 0),
         }
     }
 }
 
 /// On the running host what the C library says; elsewhere by the sizes of huge pages that the
-/// kernel has, which go with its page size: 512 MiB with 64 KiB, 32 MiB and no 1 GiB with 16 KiB, and
-/// 1 GiB with 4 KiB (`arch/arm64/mm/hugetlbpage.c`).
+/// kernel has, which go with its page size: 512 MiB only with 64 KiB, 32 MiB with 16 KiB and 64 KiB
+/// with 4 KiB on arm64, 1 GiB with 4 KiB elsewhere (`Documentation/arch/arm64/hugetlbpage.rst`).
 fn page_size(root: &Sysroot) -> Option<u64> {
     if root.is_host() {
         return u64::try_from(rustix::param::page_size()).ok();
@@ -168,10 +163,10 @@ fn page_size(root: &Sysroot) -> Option<u64> {
     let has = |kib: u64| sizes.contains(&format!("hugepages-{kib}kB"));
     if has(512 << 10) {
         Some(64 << 10)
-    } else if has(1 << 20) {
-        Some(4 << 10)
-    } else if has(32 << 10) {
+    } else if has(32 << 10) && !has(64) {
         Some(16 << 10)
+    } else if has(64) || has(1 << 20) {
+        Some(4 << 10)
     } else {
         None
     }
@@ -206,49 +201,13 @@ fn members(root: &Sysroot, report: &Report, group: u32) -> Result<Vec<Member>, S
     Ok(addresses.map(member).collect())
 }
 
-impl Security {
-    fn read(root: &Sysroot) -> Self {
-        const PROFILES: &str = "/etc/apparmor.d";
-        let is_on = line(root, "/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y");
-        let has_profile = root.stat(format!("{PROFILES}/abstractions/libvirt-qemu")).is_ok();
-        let mut security = Self {
-            apparmor: is_on && has_profile,
-            selinux: line(root, "/sys/fs/selinux/enforce").as_deref() == Some("1"),
-            ..Self::default()
-        };
-        if !security.apparmor {
-            return security;
-        }
-        let mut files = vec![
-            format!("{PROFILES}/abstractions/libvirt-qemu"),
-            format!("{PROFILES}/local/abstractions/libvirt-qemu"),
-            format!("{PROFILES}/libvirt/TEMPLATE.qemu"),
-        ];
-        let more = format!("{PROFILES}/abstractions/libvirt-qemu.d");
-        let names = root.entries(&more).unwrap_or_default();
-        files.extend(names.iter().map(|name| format!("{more}/{name}")));
-        for file in files {
-            match root.read_text(&file) {
-                Ok(text) => security.apparmor_allows |= text.lines().any(allows_egm),
-                Err(error) if error.is_absent() => {}
-                Err(error) => security.apparmor_unread = Some(error.to_string()),
-            }
-        }
-        security
+/// Whether `SELinux` is enforcing.
+fn read_selinux(root: &Sysroot) -> Result<bool, String> {
+    match root.read_text("/sys/fs/selinux/enforce") {
+        Ok(text) => Ok(text.trim() == "1"),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error.to_string()),
     }
-}
-
-/// `/dev/egm* rw,`: a rule for the devices that allows to read and to write.
-fn allows_egm(line: &str) -> bool {
-    let line = line.trim().trim_end_matches(',');
-    let mut words = line.split_whitespace().filter(|word| !["owner", "allow"].contains(word));
-    let path = words.next().unwrap_or_default().trim_matches('"');
-    let access = words.next().unwrap_or_default();
-    let stem = path.split(['*', '[', '{', '?']).next().unwrap_or_default();
-    let has_wildcard = stem.len() < path.len();
-    let is_path = stem.starts_with("/dev/egm") || (has_wildcard && "/dev/egm".starts_with(stem));
-    let is_path = is_path && path.starts_with("/dev/");
-    is_path && access.contains('r') && access.contains('w')
 }
 
 /// libvirt's daemons and the holders of regions.
@@ -284,7 +243,7 @@ impl Process {
         let status = root.read_text(format!("/proc/{pid}/status")).unwrap_or_default();
         let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let capabilities = capabilities.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
-        let may_raise = capabilities.is_some_and(|it| it & (1 << SYS_RESOURCE) != 0);
+        let may_raise = capabilities.map(|it| it & (1 << SYS_RESOURCE) != 0);
         Some(Self { pid, name, locked_limit, may_raise, held: held.map(Bytes) })
     }
 }
@@ -304,34 +263,4 @@ fn read_huge_pages(root: &Sysroot) -> Vec<HugePages> {
     };
     let directories = root.entries(HUGE_PAGES).unwrap_or_default();
     directories.into_iter().filter_map(read).filter(|pages| pages.count > 0).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::allows_egm;
-
-    #[test]
-    fn rules_of_apparmor_are_recognised() {
-        for line in [
-            "/dev/egm* rw,",
-            "  owner /dev/egm4 rwk,",
-            "\"/dev/egm*\" rw,",
-            "/dev/** rw,",
-            "/dev/egm[0-9]* wr,",
-        ] {
-            assert!(allows_egm(line), "{line}");
-        }
-        for line in [
-            "# /dev/egm* rw,",
-            "/dev/egm* r,",
-            "deny /dev/egm* rw,",
-            "/dev/null rw,",
-            "/dev/eg rw,",
-            "",
-            "rw,",
-            "/dev/vfio/* rw,",
-        ] {
-            assert!(!allows_egm(line), "{line}");
-        }
-    }
 }

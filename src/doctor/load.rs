@@ -30,23 +30,35 @@ pub(super) fn page_size(facts: &Facts<'_>) -> Outcome {
         None => Outcome::skip("not known"),
         Some(size) if size >= 64 << 10 => Outcome::passed(format!("{} KiB", size >> 10)),
         Some(size) => Outcome::warn(format!("{} KiB, where 64 KiB are usual", size >> 10)).by_hand(
-            "a kernel with pages of 64 KiB",
-            &["apt install linux-nvidia-64k-hwe-24.04".to_owned()],
+            "a kernel with pages of 64 KiB (linux-nvidia-64k in Ubuntu, kernel-64k in RHEL)",
+            &[],
         ),
     }
 }
 
 pub(super) fn locked_memory(facts: &Facts<'_>) -> Outcome {
-    let largest = facts.report.host.regions.iter().filter_map(|region| region.size).max();
     if facts.processes.is_empty() {
-        return Outcome::skip("neither libvirt nor a virtual machine runs");
+        return Outcome::skip(match facts.report.claims.sight {
+            Sight::Skipped => "no processes to look at",
+            _ => "neither libvirt nor a virtual machine was seen to run",
+        });
     }
-    let short = facts.processes.iter().find_map(|process| {
+    // A virtual machine may have all of them.
+    let sizes = facts.report.host.regions.iter().filter_map(|region| region.size);
+    let all = Bytes(sizes.map(|size| size.0).fold(0, u64::saturating_add));
+    let mut short = facts.processes.iter().filter_map(|process| {
         let limit = process.locked_limit?;
-        let needs = process.held.or(largest)?;
-        (limit < needs && !process.may_raise).then_some((process, limit, needs))
+        let needs = process.held.unwrap_or(all);
+        (limit < needs && process.may_raise != Some(true)).then_some((process, limit, needs))
     });
-    let Some((process, limit, needs)) = short else { return Outcome::pass() };
+    let Some((process, limit, needs)) = short.next() else { return Outcome::pass() };
+    if process.may_raise.is_none() {
+        let name = excerpt(&process.name, SHOWN);
+        return Outcome::skip(format!(
+            "{name}[{}] may lock {limit}; whether it may raise that is not known",
+            process.pid
+        ));
+    }
     let name = excerpt(&process.name, SHOWN);
     let message = format!("{name}[{}] may lock {limit}, and {needs} are needed", process.pid);
     let text = "in a drop-in of its service: [Service] LimitMEMLOCK=infinity";
@@ -59,6 +71,9 @@ pub(super) fn locked_memory(facts: &Facts<'_>) -> Outcome {
 pub(super) fn huge_pages(facts: &Facts<'_>) -> Outcome {
     if facts.huge_pages.is_empty() {
         return Outcome::pass();
+    }
+    if facts.huge_pages.iter().all(|pages| pages.free == Some(0)) {
+        return Outcome::passed("all that are set aside are in use");
     }
     let total: u64 = facts
         .huge_pages
@@ -74,10 +89,17 @@ pub(super) fn huge_pages(facts: &Facts<'_>) -> Outcome {
     let commands: Vec<_> = facts
         .huge_pages
         .iter()
-        .map(|pages| format!("echo 0 > /sys/kernel/mm/hugepages/{}/nr_hugepages", pages.directory))
+        .filter_map(|pages| {
+            let used = pages.count.saturating_sub(pages.free.filter(|free| *free > 0)?);
+            let file = format!("/sys/kernel/mm/hugepages/{}/nr_hugepages", pages.directory);
+            Some(format!("echo {used} > {file}"))
+        })
         .collect();
     let message = format!("{} are set aside, of which {free} are free", Bytes(total));
-    Outcome::warn(message).hint("give back what is free", &commands)
+    Outcome::warn(message).by_hand(
+        "give back what is free; for good in /etc/sysctl.d or on the kernel's command line",
+        &commands,
+    )
 }
 
 pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
@@ -99,9 +121,13 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
                 }
                 Claim::Process(_) => {}
                 Claim::Libvirt(_) => problems.push(format!(
-                    "{} is of {}, which runs by its status file and has no process",
+                    "{} is of {}, which runs by its status file; {}",
                     region.name,
-                    claim.label()
+                    claim.label(),
+                    match report.claims.sight {
+                        Sight::Complete => "it has no process",
+                        _ => "no process of it could be seen",
+                    }
                 )),
             }
         }
@@ -118,6 +144,10 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
     }
     let message = excerpt(&problems.join("; "), 400);
     let look: Vec<_> = pids.iter().map(|pid| format!("ps -fp {pid}")).collect();
+    if look.is_empty() {
+        let see = ["virsh list --all".to_owned()];
+        return Outcome::warn(message).by_hand("see what libvirt says, as root", &see);
+    }
     Outcome::warn(message).by_hand("see what they are, and end them", &look)
 }
 

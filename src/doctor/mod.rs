@@ -4,13 +4,16 @@
 //! facts that were read before; none of them changes anything.
 
 mod access;
+mod apparmor;
 mod checks;
+mod confinement;
 mod devices;
 mod domains;
 mod facts;
 mod load;
 mod qemu_conf;
 mod software;
+mod user;
 
 use std::path::PathBuf;
 
@@ -52,6 +55,7 @@ pub struct Check {
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// How it ended.
     pub verdict: Verdict,
@@ -63,6 +67,7 @@ pub struct Outcome {
 
 /// Something that can be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Hint {
     /// In words.
     pub text: String,
@@ -163,6 +168,21 @@ pub fn examine(root: &Sysroot, installed: Installed, occupancy: bool) -> Vec<Exa
         examined.push(Examined { check, outcome });
     }
     examined
+}
+
+/// Whether no check failed.
+#[must_use]
+pub fn is_healthy(examined: &[Examined]) -> bool {
+    examined.iter().all(|it| it.outcome.verdict != Verdict::Fail)
+}
+
+/// The first of several problems, and how many there are besides.
+fn first_of(problems: &[String]) -> String {
+    let first = problems.first().map_or("", String::as_str);
+    match problems.len() {
+        0 | 1 => first.to_owned(),
+        more => format!("{first}; and {} more", more - 1),
+    }
 }
 
 impl Outcome {

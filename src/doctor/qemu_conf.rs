@@ -1,4 +1,5 @@
-//! libvirt's `/etc/libvirt/qemu.conf`: the settings that are made in it (`src/util/virconf.c`).
+//! libvirt's `/etc/libvirt/qemu.conf`: the settings that are made in it, read as libvirt reads them
+//! (`src/util/virconf.c`).
 
 use std::collections::BTreeMap;
 
@@ -14,64 +15,103 @@ const LIMIT: usize = 1 << 20;
 /// A value as libvirt writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
+    Number(String),
     Text(String),
     List(Vec<String>),
 }
 
-/// The settings; none where there is no file.
-#[derive(Clone, Debug, Default)]
-pub(super) struct QemuConf {
-    settings: BTreeMap<String, Value>,
-    /// Why it could not be read.
-    pub(super) warning: Option<Warning>,
+/// What became of reading it.
+#[derive(Clone, Debug)]
+pub(super) enum QemuConf {
+    /// The settings; none where there is no file.
+    Read(Settings),
+    /// It cannot be read: nothing is known of what is set.
+    Unreadable(String),
+    /// libvirt does not start with it.
+    Malformed(String),
 }
+
+/// The settings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings(BTreeMap<String, Value>);
 
 impl QemuConf {
     pub(super) fn read(root: &Sysroot) -> Self {
         match root.read(PATH, LIMIT) {
-            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes)),
-            Err(error) if error.is_absent() => Self::default(),
-            Err(error) => Self { warning: Some(Warning::unreadable(&error)), ..Self::default() },
+            Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
+                Ok(settings) => Self::Read(settings),
+                Err((line, found, expected)) => {
+                    let found = format!("line {line}: {found}");
+                    let warning = Warning::Malformed { path: PATH.into(), found, expected };
+                    Self::Malformed(warning.to_string())
+                }
+            },
+            Err(error) if error.is_absent() => Self::Read(Settings::default()),
+            Err(error) => Self::Unreadable(error.to_string()),
         }
     }
+}
 
-    fn parse(text: &str) -> Self {
-        let mut parser = Parser { rest: text };
-        let mut conf = Self::default();
-        loop {
-            parser.skip_blanks(true);
-            if parser.rest.is_empty() {
-                return conf;
-            }
-            let at = parser.rest;
-            let Some((key, value)) = parser.setting() else {
-                // libvirt would not start with it; what comes before is what can be told.
-                let line = text.get(..text.len() - at.len()).unwrap_or_default();
-                let number = line.matches('\n').count() + 1;
-                conf.warning = Some(Warning::Malformed {
-                    path: PATH.into(),
-                    found: format!("line {number}: {}", at.lines().next().unwrap_or_default()),
-                    expected: "key = value",
-                });
-                return conf;
-            };
-            conf.settings.insert(key, value);
+/// The settings that libvirt reads as texts, and those that it reads as lists.
+const TEXTS: [&str; 2] = ["user", "group"];
+const LISTS: [&str; 3] = ["cgroup_controllers", "cgroup_device_acl", "namespaces"];
+
+/// Where a file is wrong: the line, what is found there, and what would be right.
+type Problem = (usize, String, &'static str);
+
+fn parse(text: &str) -> Result<Settings, Problem> {
+    let mut parser = Parser { rest: text };
+    let mut settings = BTreeMap::new();
+    loop {
+        parser.skip_lines();
+        if parser.rest.is_empty() {
+            return Ok(Settings(settings));
         }
+        let at = parser.rest;
+        let problem = |expected| {
+            let before = text.get(..text.len() - at.len()).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            (line, at.lines().next().unwrap_or_default().to_owned(), expected)
+        };
+        let (key, value) = parser.setting().ok_or_else(|| problem("key = value"))?;
+        let is_right = match &value {
+            Value::Text(_) => !LISTS.contains(&key.as_str()),
+            Value::Number(_) => ![&TEXTS[..], &LISTS[..]].concat().contains(&key.as_str()),
+            Value::List(_) => !TEXTS.contains(&key.as_str()),
+        };
+        if !is_right {
+            let is_list = LISTS.contains(&key.as_str());
+            return Err(problem(if is_list {
+                "a list: key = [ \"value\" ]"
+            } else {
+                "a text: key = \"value\""
+            }));
+        }
+        // Of two the first counts.
+        settings.entry(key).or_insert(value);
     }
+}
 
-    /// A text or a number.
+impl Settings {
+    /// A text.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
-        match self.settings.get(key)? {
+        match self.0.get(key)? {
             Value::Text(text) => Some(text),
-            Value::List(_) => None,
+            Value::Number(_) | Value::List(_) => None,
         }
+    }
+
+    /// A number that is 0 or 1.
+    pub(super) fn is_off(&self, key: &str) -> bool {
+        self.0.get(key) == Some(&Value::Number("0".into()))
     }
 
     /// A list; a text alone is one of one.
     pub(super) fn list(&self, key: &str) -> Option<&[String]> {
-        match self.settings.get(key)? {
+        match self.0.get(key)? {
             Value::Text(text) => Some(std::slice::from_ref(text)),
             Value::List(list) => Some(list),
+            Value::Number(_) => None,
         }
     }
 }
@@ -80,36 +120,45 @@ struct Parser<'a> {
     rest: &'a str,
 }
 
+const BLANKS: [char; 2] = [' ', '\t'];
+const ENDS: [char; 2] = ['\n', '\r'];
+
 impl Parser<'_> {
     /// `key = value`, to the end of its line.
     fn setting(&mut self) -> Option<(String, Value)> {
-        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.')?;
-        let (key, rest) = self.rest.split_at_checked(end).filter(|(key, _)| !key.is_empty())?;
-        let key = key.to_owned();
-        self.rest = rest.trim_start_matches([' ', '\t']).strip_prefix('=')?;
-        self.skip_blanks(false);
+        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        let (key, rest) = self.rest.split_at_checked(end)?;
+        let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic());
+        let key = Some(key.to_owned()).filter(|_| is_key)?;
+        self.rest = rest.trim_start_matches(BLANKS).strip_prefix('=')?;
+        self.skip_blanks();
         let value = if let Some(rest) = self.rest.strip_prefix('[') {
             self.rest = rest;
             Value::List(self.list()?)
+        } else if let Some(text) = self.text() {
+            Value::Text(text)
         } else {
-            Value::Text(self.word()?)
+            Value::Number(self.number()?)
         };
-        self.skip_blanks(false);
-        let is_end = self.rest.is_empty() || self.rest.starts_with(['\n', '\r', ';', '#']);
+        self.skip_blanks();
+        let is_end = self.rest.is_empty() || self.rest.starts_with(['\n', '\r', '#']);
         is_end.then_some((key, value))
     }
 
-    /// What is behind the bracket of a list.
+    /// What is behind the bracket of a list, in which there are no comments.
     fn list(&mut self) -> Option<Vec<String>> {
+        let skip = |parser: &mut Self| {
+            parser.rest = parser.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        };
         let mut list = Vec::new();
         loop {
-            self.skip_blanks(true);
+            skip(self);
             if let Some(rest) = self.rest.strip_prefix(']') {
                 self.rest = rest;
                 return Some(list);
             }
-            list.push(self.word()?);
-            self.skip_blanks(true);
+            list.push(self.text().or_else(|| self.number())?);
+            skip(self);
             match self.rest.strip_prefix(',') {
                 Some(rest) => self.rest = rest,
                 None if self.rest.starts_with(']') => {}
@@ -118,80 +167,89 @@ impl Parser<'_> {
         }
     }
 
-    /// A text in quotes, or a number.
-    fn word(&mut self) -> Option<String> {
+    /// A text in quotes: only one in three of them goes on over the end of a line.
+    fn text(&mut self) -> Option<String> {
         for quote in ["\"\"\"", "\"", "'"] {
-            if let Some(rest) = self.rest.strip_prefix(quote) {
-                let (text, rest) = rest.split_once(quote)?;
-                self.rest = rest;
-                return Some(text.to_owned());
+            let Some(rest) = self.rest.strip_prefix(quote) else { continue };
+            let (text, rest) = rest.split_once(quote)?;
+            if quote.len() == 1 && text.contains(ENDS) {
+                return None;
             }
+            self.rest = rest;
+            return Some(text.to_owned());
         }
-        let is_number = |c: char| c.is_ascii_digit() || c == '-' || c == '+';
-        let end = self.rest.find(|c: char| !is_number(c)).unwrap_or(self.rest.len());
-        let (number, rest) = self.rest.split_at_checked(end).filter(|(it, _)| !it.is_empty())?;
+        None
+    }
+
+    fn number(&mut self) -> Option<String> {
+        let digits = self.rest.strip_prefix(['-', '+']).unwrap_or(self.rest);
+        let count = digits.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = self.rest.split_at_checked(self.rest.len() - digits.len() + count)?;
+        if count == 0 {
+            return None;
+        }
         let number = number.to_owned();
         self.rest = rest;
         Some(number)
     }
 
-    /// Blanks, and between settings and within lists also ends of lines and comments.
-    fn skip_blanks(&mut self, lines: bool) {
+    fn skip_blanks(&mut self) {
+        self.rest = self.rest.trim_start_matches(BLANKS);
+    }
+
+    /// Blanks, empty lines and comments.
+    fn skip_lines(&mut self) {
         loop {
-            self.rest = self.rest.trim_start_matches([' ', '\t']);
-            if !lines {
+            self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+            if !self.rest.starts_with('#') {
                 return;
             }
-            let before = self.rest.len();
-            if self.rest.starts_with('#') {
-                let end = self.rest.find('\n').unwrap_or(self.rest.len());
-                self.rest = self.rest.get(end..).unwrap_or_default();
-            }
-            self.rest = self.rest.trim_start_matches(['\n', '\r', ';']);
-            if self.rest.len() == before {
-                return;
-            }
+            let end = self.rest.find(ENDS).unwrap_or(self.rest.len());
+            self.rest = self.rest.get(end..).unwrap_or_default();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::QemuConf;
+    use super::parse;
 
     #[test]
     fn settings_are_read_as_libvirt_reads_them() {
-        let conf = QemuConf::parse(
+        let conf = parse(
             "# user = \"root\"\nuser = \"qemu\" # who\n\ngroup='kvm'\nmax_files = 32768\n\
-             cgroup_device_acl = [\n  \"/dev/null\", # a comment\n  '/dev/full',\n]\nnamespaces = [ ]\n\
-             security_driver = \"none\"\nlast = 1",
-        );
-        assert!(conf.warning.is_none(), "{:?}", conf.warning);
-        assert_eq!(conf.text("user"), Some("qemu"));
+             cgroup_device_acl = [\n  \"/dev/null\",\n  '/dev/full',\n]\nnamespaces = [ ]\n\
+             security_driver = \"none\"\r\nuser = \"second\"\ndynamic_ownership = 0\n# c\rlast = 1",
+        )
+        .unwrap();
+        assert_eq!(conf.text("user"), Some("qemu"), "the first counts");
         assert_eq!(conf.text("group"), Some("kvm"));
-        assert_eq!(conf.text("max_files"), Some("32768"));
         assert_eq!(conf.list("cgroup_device_acl").unwrap(), ["/dev/null", "/dev/full"]);
         assert_eq!(conf.list("namespaces").unwrap(), [""; 0]);
         assert_eq!(conf.list("security_driver").unwrap(), ["none"]);
-        assert_eq!(conf.text("last"), Some("1"));
+        assert!(conf.is_off("dynamic_ownership") && !conf.is_off("last") && !conf.is_off("user"));
         assert_eq!(conf.text("cgroup_device_acl"), None);
     }
 
     #[test]
-    fn what_is_malformed_is_told_with_its_line() {
+    fn what_libvirt_does_not_read_is_told_with_its_line() {
         for (text, line) in [
-            ("user = \"a\"\ngroup", "line 2: group"),
-            ("user = \"a\ngroup = \"b\"", "line 1"),
-            ("\n\nx = [ \"a\" \"b\" ]", "line 3"),
-            ("x = y", "line 1"),
-            ("= 1", "line 1: = 1"),
-            ("x = [", "line 1"),
-            ("x = 1 2", "line 1"),
+            ("user = \"a\"\ngroup", 2),
+            ("user = \"a\ngroup = \"b\"", 1),
+            ("\n\nx = [ \"a\" \"b\" ]", 3),
+            ("x = [\n \"a\",\n # \"b\",\n]", 1),
+            ("x = y", 1),
+            ("= 1", 1),
+            ("_x = 1", 1),
+            ("x.y = 1", 1),
+            ("x = [", 1),
+            ("x = 1 2", 1),
+            ("a = 1\nuser = 64055", 2),
+            ("user = [ \"a\" ]", 1),
+            ("namespaces = \"mount\"", 1),
         ] {
-            let conf = QemuConf::parse(text);
-            let warning = conf.warning.expect(text).to_string();
-            assert!(warning.contains("qemu.conf: found"), "{text}: {warning}");
-            assert!(warning.contains(line), "{text}: {warning}");
+            let problem = parse(text).expect_err(text);
+            assert_eq!(problem.0, line, "{text}: {problem:?}");
         }
     }
 }

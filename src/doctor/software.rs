@@ -27,11 +27,12 @@ pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
         "or start QEMU without libvirt: `egm-probe stanza --format qemu-args` writes its arguments";
     match &facts.installed.grammar {
         None => Outcome::skip(NOT_ASKED),
-        Some(LibvirtGrammar::Missing(directory)) => Outcome::fail(format!(
-            "no grammar of libvirt's in {}",
+        Some(LibvirtGrammar::Missing(directory)) => Outcome::warn(format!(
+            "no grammar of libvirt's in {}: it is not installed",
             excerpt(&directory.to_string_lossy(), 200)
         ))
-        .hint(PACKAGES, &[]),
+        .hint(PACKAGES, &[])
+        .hint(without, &[]),
         Some(LibvirtGrammar::Unreadable(problem)) => Outcome::warn(problem.clone()),
         Some(LibvirtGrammar::Read { knows_egm: true, .. }) => Outcome::pass(),
         Some(LibvirtGrammar::Read { directory, knows_egm: false }) => {

@@ -61,15 +61,16 @@ impl<'a> Accounts<'a> {
         (is_host || self.passwd().is_some(), is_host || self.groups_file().is_some())
     }
 
-    /// The groups that a user is in, beside the one that it is given: what initgroups(3) adds.
-    pub(crate) fn groups_of(&self, user: &str, primary: u32) -> Vec<u32> {
+    /// The groups that a user is in, with the one that it is given: as initgroups(3) sets them.
+    pub(crate) fn groups_of(&self, user: &str, own: Option<u32>) -> Vec<u32> {
         let ask = || {
-            let groups = getgrouplist(&CString::new(user).ok()?, Gid::from_raw(primary)).ok()?;
+            let groups = getgrouplist(&CString::new(user).ok()?, Gid::from_raw(own?)).ok()?;
             Some(groups.into_iter().map(Gid::as_raw).collect())
         };
-        self.if_host(ask)
-            .or_else(|| self.groups_file().map(|table| table.with_member(user)))
-            .unwrap_or_default()
+        let listed = || self.groups_file().map(|table| table.with_member(user));
+        let mut groups = self.if_host(ask).or_else(listed).unwrap_or_default();
+        groups.extend(own);
+        groups
     }
 
     /// The user's own group.

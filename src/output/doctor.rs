@@ -1,12 +1,14 @@
 //! What the checks of a host found: in lines as virt-host-validate prints them, as JSON, and as a
 //! plan of what to do.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::json;
-use crate::doctor::{Check, Examined, Hint, Verdict};
+use crate::doctor::{Check, Examined, Hint, Verdict, is_healthy};
+use crate::text::printable;
 
 /// Writes a line for each check, and below it what can be done.
 ///
@@ -19,7 +21,7 @@ pub fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Res
         write!(out, "{:>6}: Checking {:<60}: {verdict}", "EGM", check.title)?;
         match (&outcome.message, outcome.verdict) {
             (None, _) => writeln!(out)?,
-            (Some(message), Verdict::Pass | Verdict::Skip) => writeln!(out, " ({message})")?,
+            (Some(message), Verdict::Pass) => writeln!(out, " ({message})")?,
             (Some(message), _) => writeln!(out, " ({}: {message})", check.code)?,
         }
         for Hint { text, commands, .. } in &outcome.hints {
@@ -52,23 +54,36 @@ fn painted(verdict: Verdict, text: &str) -> String {
     format!("\x1b[{color}m{text}\x1b[0m")
 }
 
-/// Writes a script of everything that can be done, for somebody to read before it is run.
+/// Writes a script of everything that can be done, for somebody to read before it is run. Each
+/// command is there once.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
     writeln!(out, "#!/bin/sh")?;
-    writeln!(out, "# What `egm-probe doctor` would do here, as root. Read it before you run it.")?;
-    writeln!(out, "set -eu")?;
+    writeln!(
+        out,
+        "# What `egm-probe doctor` would do here, as root. Read it before you run it: what"
+    )?;
+    writeln!(out, "# shows something, asks, or interrupts what runs is left to you, behind a #.")?;
+    let mut written = BTreeSet::new();
     for Examined { check, outcome } in examined {
         let is_wrong = matches!(outcome.verdict, Verdict::Warn | Verdict::Fail);
         let Some(message) = outcome.message.as_ref().filter(|_| is_wrong) else { continue };
         writeln!(out, "\n# {} {}: {}", check.code, check.title, in_words(outcome.verdict))?;
-        writeln!(out, "# {message}")?;
-        for Hint { text, commands, by_hand } in &outcome.hints {
-            writeln!(out, "# {text}")?;
+        writeln!(out, "# {}", printable(message))?;
+        for Hint { text, commands, by_hand, .. } in &outcome.hints {
+            writeln!(out, "# {}", printable(text))?;
             for command in commands {
-                writeln!(out, "{}{command}", if *by_hand { "# " } else { "" })?;
+                // Whatever is in it: it is one line.
+                let command = printable(command);
+                let is_first = *by_hand || written.insert(command.clone());
+                let comment = match (*by_hand, is_first) {
+                    (true, _) => "# ",
+                    (false, true) => "",
+                    (false, false) => "# see above: ",
+                };
+                writeln!(out, "{comment}{command}")?;
             }
         }
     }
@@ -136,6 +151,6 @@ impl<'a> Entry<'a> {
 /// Those of the writer.
 pub fn write_json(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
     let checks = examined.iter().map(Entry::of).collect();
-    let healthy = examined.iter().all(|it| it.outcome.verdict != Verdict::Fail);
+    let healthy = is_healthy(examined);
     json::write(out, &Document { schema: "egm-probe.doctor/1", healthy, checks, warnings: [] })
 }

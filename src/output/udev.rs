@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{json, shown};
 use crate::text::printable;
-use crate::udev_rules::{Asked, Effective, Got, Node};
+use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
 
 /// What a `udev` command did and found.
 #[derive(Clone, Debug, Serialize)]
@@ -28,8 +28,10 @@ pub struct UdevReport {
     pub put_back: Option<PathBuf>,
     /// Whether udev was told; `None` where there was no reason to.
     pub udev_told: Option<bool>,
-    /// The rules that give the devices to somebody, by file and line.
-    pub rules: Vec<RulePlace>,
+    /// The rules that give the devices something, by file and line.
+    pub rules: Vec<RuleEntry>,
+    /// Rules files of the program's name that another one hides.
+    pub shadowed: Vec<Shadowed>,
     /// The regions' device nodes.
     pub nodes: Vec<Node>,
     /// What went wrong without ending the command, and what is odd.
@@ -46,13 +48,19 @@ pub enum Action {
     Uninstall,
 }
 
-/// Where a rule stands that counts.
+/// A rule that gives a device something.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct RulePlace {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, from 1.
-    pub line: usize,
+#[non_exhaustive]
+pub struct RuleEntry {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What it gives: `user`, `group`, `mode`, `label`; `None` where that depends on its conditions.
+    pub gives: Option<&'static str>,
+    /// The value.
+    pub value: Option<String>,
+    /// Whether it counts: no other rule has the last word. `None` where that depends on conditions.
+    pub counts: Option<bool>,
 }
 
 impl UdevReport {
@@ -69,16 +77,32 @@ impl UdevReport {
             put_back: None,
             udev_told: None,
             rules: Vec::new(),
+            shadowed: Vec::new(),
             nodes: Vec::new(),
             warnings: Vec::new(),
         }
     }
 
-    /// Adds where the rules stand that count for a region.
+    /// Adds the rules that are about a region's device.
     pub fn add_rules(&mut self, effective: &Effective) {
-        let places = effective.permission().map(|given| &given.place);
-        let places = places.map(|it| RulePlace { path: it.path.clone(), line: it.line });
-        self.rules.extend(places);
+        let entry = |place: &Place, gives, value: &str, counts| RuleEntry {
+            place: place.clone(),
+            gives: Some(gives),
+            value: Some(value.to_owned()),
+            counts: Some(counts),
+        };
+        for (name, given) in effective.given() {
+            self.rules.push(entry(&given.place, name, &given.value, true));
+            let others = given.others.iter();
+            self.rules.extend(others.map(|it| entry(&it.place, name, &it.value, false)));
+        }
+        let conditional = effective.conditional.iter().cloned();
+        self.rules.extend(conditional.map(|place| RuleEntry {
+            place,
+            gives: None,
+            value: None,
+            counts: None,
+        }));
         self.rules.sort();
         self.rules.dedup();
     }
@@ -104,30 +128,44 @@ pub fn write_json(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
 /// Those of the writer.
 pub fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
     if let Some(file) = &report.file {
-        let state = match (report.action, report.changed, report.dry_run) {
-            (Action::Install, true, false) => "written",
-            (Action::Install, true, true) => "would be written",
-            (Action::Install, false, _) => "already as asked",
-            (Action::Uninstall, true, _) if report.put_back.is_some() => {
-                "put back as it was before"
-            }
-            (Action::Uninstall, true, false) => "removed",
-            (Action::Uninstall, true, true) => "would be removed",
-            (Action::Uninstall, false, _) => "not there",
-            (Action::Status, ..) => "counts",
+        let state = match (report.action, report.changed) {
+            (Action::Install, true) => "written",
+            (Action::Install, false) => "already as asked",
+            (Action::Uninstall, true) if report.put_back.is_some() => "put back as it was before",
+            (Action::Uninstall, true) => "removed",
+            (Action::Uninstall, false) => "not there",
+            (Action::Status, _) => "counts",
         };
         writeln!(out, "{}: {state}", shown(file))?;
     }
     if let Some(kept) = &report.kept {
         writeln!(out, "{}: what was there before", shown(kept))?;
     }
-    for RulePlace { path, line } in &report.rules {
-        writeln!(out, "{}:{line}: gives the devices to QEMU", shown(path))?;
+    let mut rules = report.rules.iter().peekable();
+    while let Some(rule) = rules.next() {
+        let mut parts = vec![gives(rule)];
+        while let Some(more) = rules.next_if(|more| more.place == rule.place) {
+            parts.push(gives(more));
+        }
+        writeln!(out, "{}:{}: {}", shown(&rule.place.path), rule.place.line, parts.join(", "))?;
+    }
+    for Shadowed { path, by, masked } in &report.shadowed {
+        let how = if *masked { "switched off" } else { "replaced" };
+        writeln!(out, "{}: {how} by {}", shown(path), shown(by))?;
     }
     for node in &report.nodes {
         writeln!(out, "{}: {}", shown(&node.path), describe(node))?;
     }
     Ok(())
+}
+
+/// `mode 0660`, and whether that counts.
+fn gives(rule: &RuleEntry) -> String {
+    let (Some(name), Some(value)) = (rule.gives, &rule.value) else {
+        return "something under conditions of its own".into();
+    };
+    let but = if rule.counts == Some(false) { " (another rule has the last word)" } else { "" };
+    printable(&format!("{name} {value}{but}"))
 }
 
 /// `0660 root:kvm`, and what was asked where that is something else.

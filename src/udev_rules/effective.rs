@@ -1,11 +1,13 @@
 //! What the rules of a host, all files together, give to a region's device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use super::line::{Line, Operator, Token, parse};
 use crate::host::RegionName;
-use crate::sysroot::{ReadError, Sysroot};
+use crate::sysroot::{ReadError, Sysroot, join_link};
 use crate::warning::Warning;
 
 /// Where udev looks for rules. Of two files of one name that in the earlier directory counts; else
@@ -24,7 +26,7 @@ pub const FILE_NAME: &str = "60-egm.rules";
 /// The largest file that is read.
 const FILE_LIMIT: usize = 1 << 20;
 
-/// Those rules of a host that name EGM devices.
+/// The rules of a host, as far as they concern EGM devices.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct HostRules {
@@ -39,21 +41,24 @@ pub struct HostRules {
 struct File {
     path: PathBuf,
     lines: Vec<Line>,
+    /// Whether it speaks of EGM devices at all: then its conditions are worth a word.
+    names_egm: bool,
 }
 
 /// A rules file for EGM that another one of the same name hides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Shadowed {
     /// The file that does not count.
     pub path: PathBuf,
     /// The one that does.
     pub by: PathBuf,
-    /// Whether that one is empty or a link to `/dev/null`, which is how to switch rules off.
+    /// Whether that one has no rules or is a link to `/dev/null`, which is how to switch rules off.
     pub masked: bool,
 }
 
 /// Where a rule stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The file.
     pub path: PathBuf,
@@ -63,17 +68,29 @@ pub struct Place {
 
 /// One value that rules give to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Given {
     /// The value as it is written.
     pub value: String,
     /// The rule that has the last word.
     pub place: Place,
-    /// Rules before it that gave something else.
-    pub overridden: Vec<(Place, String)>,
+    /// Rules that gave something else: earlier ones, and later ones behind a final `:=`.
+    pub others: Vec<Other>,
+}
+
+/// A value that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Other {
+    /// The rule.
+    pub place: Place,
+    /// The value as it is written.
+    pub value: String,
 }
 
 /// What the rules give to one device. Without a rule it keeps what the kernel gave to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Effective {
     /// The owner.
     pub user: Option<Given>,
@@ -88,7 +105,7 @@ pub struct Effective {
 }
 
 impl HostRules {
-    /// Reads all rules files of a root, and keeps what names EGM devices.
+    /// Reads all rules files of a root.
     #[must_use]
     pub fn read(root: &Sysroot) -> Self {
         let mut rules = Self::default();
@@ -107,43 +124,45 @@ impl HostRules {
                     continue;
                 }
             };
-            // As udev: a name in capitals is none of its own.
             let is_rules = |name: &String| name.strip_suffix(".rules").is_some();
             for name in names.into_iter().filter(is_rules) {
                 let path = Path::new(directory).join(&name);
                 match by_name.get(&name) {
                     None => _ = by_name.insert(name, path),
-                    Some(first) => hidden.push((path, first.clone())),
+                    Some(first) if name == FILE_NAME => hidden.push((path, first.clone())),
+                    Some(_) => {}
                 }
             }
         }
+        let mut empty = Vec::new();
         for path in by_name.into_values() {
-            rules.add(root, path);
-        }
-        for (path, by) in hidden {
-            let is_ours = path.file_name().is_some_and(|name| name == FILE_NAME);
-            if is_ours {
-                let masked = !rules.files.iter().any(|file| file.path == by);
-                rules.shadowed.push(Shadowed { path, by, masked });
+            match rules.file(root, &path) {
+                Some(lines) if lines.is_empty() => empty.push(path),
+                Some(lines) => rules.files.push(File::new(path, lines)),
+                None => {}
             }
         }
+        let shadowed = hidden.into_iter().map(|(path, by)| {
+            let masked = empty.contains(&by);
+            Shadowed { path, by, masked }
+        });
+        rules.shadowed = shadowed.collect();
         rules
     }
 
-    fn add(&mut self, root: &Sysroot, path: PathBuf) {
+    /// The lines of a file; `None` where they are not known.
+    fn file(&mut self, root: &Sysroot, path: &Path) -> Option<Vec<Line>> {
         // A link to /dev/null is an empty file for udev; it is none that can be read here.
-        if root.read_link(&path).is_ok_and(|target| target == Path::new("/dev/null")) {
-            return;
+        let target = root.read_link(path).map(|target| join_link(path, &target));
+        if target.is_ok_and(|target| target == Path::new("/dev/null")) {
+            return Some(Vec::new());
         }
-        match root.read(&path, FILE_LIMIT) {
-            Ok(bytes) => {
-                let mut lines = parse(&String::from_utf8_lossy(&bytes));
-                lines.retain(names_egm);
-                if !lines.is_empty() {
-                    self.files.push(File { path, lines });
-                }
+        match root.read(path, FILE_LIMIT) {
+            Ok(bytes) => Some(parse(&String::from_utf8_lossy(&bytes))),
+            Err(error) => {
+                self.note(&error);
+                None
             }
-            Err(error) => self.note(&error),
         }
     }
 
@@ -153,48 +172,101 @@ impl HostRules {
         }
     }
 
-    /// Whether there is a rule for EGM devices at all.
+    /// Whether there is no rule that names EGM devices.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        !self.files.iter().any(|file| file.names_egm)
     }
 
     /// What they give to one region's device.
     #[must_use]
     pub fn for_region(&self, name: &RegionName) -> Effective {
         let mut effective = Effective::default();
-        let mut is_final: Vec<&str> = Vec::new();
+        let mut is_final = BTreeSet::new();
         for file in &self.files {
-            for line in &file.lines {
-                let place = || Place { path: file.path.clone(), line: line.number };
-                let assigns = |token: &&Token| !token.is_match() && is_permission(&token.key);
-                let assigned: Vec<_> = line.tokens.iter().filter(assigns).collect();
-                if assigned.is_empty() {
-                    continue;
-                }
-                let conditions = line.tokens.iter().filter(|token| token.is_match());
-                match conditions.map(|token| holds(token, name)).min() {
-                    Some(Holds::No) => continue,
-                    Some(Holds::Maybe) => {
-                        effective.conditional.push(place());
-                        continue;
-                    }
-                    Some(Holds::Yes) | None => {}
-                }
-                for token in assigned {
-                    if is_final.contains(&token.key.as_str()) {
-                        continue;
-                    }
-                    if token.operator == Operator::AssignFinal {
-                        is_final.push(&token.key);
-                    }
-                    if let Some(slot) = effective.slot(&token.key) {
-                        assign(slot, &token.value, place());
-                    }
-                }
-            }
+            file.apply(name, &mut effective, &mut is_final);
         }
         effective
+    }
+}
+
+impl File {
+    fn new(path: PathBuf, lines: Vec<Line>) -> Self {
+        let names_egm = lines.iter().flat_map(|line| &line.tokens).any(|token| {
+            let is_name =
+                matches!(token.key.as_str(), "SUBSYSTEM" | "SUBSYSTEMS" | "KERNEL" | "KERNELS");
+            is_name && token.is_match() && token.value.contains("egm")
+        });
+        Self { path, lines, names_egm }
+    }
+
+    /// Goes through the rules as udev does for an event of the region's device.
+    fn apply<'a>(
+        &'a self,
+        name: &RegionName,
+        effective: &mut Effective,
+        is_final: &mut BTreeSet<&'a str>,
+    ) {
+        let mut jump: Option<&str> = None;
+        // Labels to which a rule before may have jumped.
+        let mut perhaps: Vec<&str> = Vec::new();
+        for (index, line) in self.lines.iter().enumerate() {
+            let label = line.value("LABEL");
+            if jump.is_some() && jump != label {
+                continue;
+            }
+            jump = None;
+            perhaps.retain(|target| Some(*target) != label);
+            let conditions = line.tokens.iter().filter(|token| token.is_match());
+            let mut held = conditions.map(|token| holds(token, name)).min().unwrap_or(Holds::Yes);
+            if held == Holds::No {
+                continue;
+            }
+            if !perhaps.is_empty() {
+                held = Holds::Maybe;
+            }
+            let later = self.lines.get(index + 1..).unwrap_or_default();
+            // udev leaves out a jump to nowhere.
+            let target = line.value("GOTO");
+            let target =
+                target.filter(|it| later.iter().any(|line| line.value("LABEL") == Some(it)));
+            match (target, held) {
+                (Some(target), Holds::Yes) => jump = Some(target),
+                (Some(target), _) => perhaps.push(target),
+                (None, _) => {}
+            }
+            self.assign(line, held, effective, is_final);
+        }
+    }
+
+    fn assign<'a>(
+        &'a self,
+        line: &'a Line,
+        held: Holds,
+        effective: &mut Effective,
+        is_final: &mut BTreeSet<&'a str>,
+    ) {
+        let place = || Place { path: self.path.clone(), line: line.number };
+        for token in line.tokens.iter().filter(|token| !token.is_match()) {
+            let Some(slot) = effective.slot(&token.key) else { continue };
+            if held == Holds::Maybe {
+                // Other people's conditions are about other people's devices.
+                if self.names_egm && !effective.conditional.contains(&place()) {
+                    effective.conditional.push(place());
+                }
+                continue;
+            }
+            let given = Other { place: place(), value: token.value.clone() };
+            if is_final.contains(token.key.as_str()) {
+                let first = slot.as_mut().filter(|first| first.value != given.value);
+                first.into_iter().for_each(|first| first.others.push(given.clone()));
+                continue;
+            }
+            if token.operator == Operator::AssignFinal {
+                is_final.insert(&token.key);
+            }
+            give(slot, given);
+        }
     }
 }
 
@@ -209,25 +281,33 @@ impl Effective {
         }
     }
 
-    /// What is given, in the order user, group, mode.
-    pub fn permission(&self) -> impl Iterator<Item = &Given> {
-        [&self.user, &self.group, &self.mode].into_iter().flatten()
+    /// What is given, each with its name: user, group, mode, label.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
+        let all = [
+            ("user", &self.user),
+            ("group", &self.group),
+            ("mode", &self.mode),
+            ("label", &self.label),
+        ];
+        all.into_iter().filter_map(|(name, given)| Some((name, given.as_ref()?)))
+    }
+
+    /// Whether nothing is given, under any condition.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.given().next().is_none() && self.conditional.is_empty()
     }
 }
 
-fn assign(slot: &mut Option<Given>, value: &str, place: Place) {
-    let mut overridden = Vec::new();
+fn give(slot: &mut Option<Given>, Other { place, value }: Other) {
+    let mut others = Vec::new();
     if let Some(before) = slot.take() {
-        overridden = before.overridden;
+        others = before.others;
         if before.value != value {
-            overridden.push((before.place, before.value));
+            others.push(Other { place: before.place, value: before.value });
         }
     }
-    *slot = Some(Given { value: value.to_owned(), place, overridden });
-}
-
-fn is_permission(key: &str) -> bool {
-    matches!(key, "OWNER" | "GROUP" | "MODE" | "SECLABEL{selinux}")
+    *slot = Some(Given { value, place, others });
 }
 
 /// Whether a condition holds for a region's device.
@@ -240,13 +320,16 @@ enum Holds {
 
 fn holds(token: &Token, name: &RegionName) -> Holds {
     let certain = |passes: bool| if passes { Holds::Yes } else { Holds::No };
-    let maybe = |passes: bool| if passes { Holds::Yes } else { Holds::Maybe };
+    // These may hold for one of its parents, too.
+    let of_any = |passes: bool| match (token.operator, passes) {
+        (Operator::Match, true) => Holds::Yes,
+        _ => Holds::Maybe,
+    };
     match token.key.as_str() {
         "SUBSYSTEM" => certain(token.passes("egm")),
         "KERNEL" => certain(token.passes(name.as_str())),
-        // These may hold for one of its parents, too.
-        "SUBSYSTEMS" => maybe(token.passes("egm")),
-        "KERNELS" => maybe(token.passes(name.as_str())),
+        "SUBSYSTEMS" => of_any(token.passes("egm")),
+        "KERNELS" => of_any(token.passes(name.as_str())),
         // A rule for one of the two events counts until the other comes.
         "ACTION" => match (token.passes("add"), token.passes("change")) {
             (true, true) => Holds::Yes,
@@ -257,11 +340,85 @@ fn holds(token: &Token, name: &RegionName) -> Holds {
     }
 }
 
-/// Whether a rule is about EGM devices and no others.
-fn names_egm(line: &Line) -> bool {
-    line.tokens.iter().any(|token| {
-        let is_name =
-            matches!(token.key.as_str(), "SUBSYSTEM" | "SUBSYSTEMS" | "KERNEL" | "KERNELS");
-        is_name && token.operator == Operator::Match && token.value.contains("egm")
-    })
+#[cfg(test)]
+mod tests {
+    use super::{BTreeSet, Effective, File, parse};
+
+    /// What files give to egm4: mode and where, those that do not count, and the conditional ones.
+    fn of(files: &[&str]) -> (Option<(String, usize)>, Vec<String>, Vec<usize>) {
+        let mut effective = Effective::default();
+        let files: Vec<_> = files
+            .iter()
+            .enumerate()
+            .map(|(index, text)| File::new(format!("{index}").into(), parse(text)))
+            .collect();
+        let mut is_final = BTreeSet::new();
+        for file in &files {
+            file.apply(&"egm4".parse().unwrap(), &mut effective, &mut is_final);
+        }
+        let others = effective.mode.iter().flat_map(|given| &given.others);
+        (
+            effective.mode.as_ref().map(|given| (given.value.clone(), given.place.line)),
+            others.map(|other| other.value.clone()).collect(),
+            effective.conditional.iter().map(|place| place.line).collect(),
+        )
+    }
+
+    #[test]
+    fn the_last_rule_has_the_last_word_unless_one_before_is_final() {
+        let mode = |value: &str, line| Some((value.to_owned(), line));
+        for (files, given, others, conditional) in [
+            (&["SUBSYSTEM==\"egm\", MODE=\"0660\""][..], mode("0660", 1), &[][..], &[][..]),
+            (
+                &["KERNEL==\"egm[0-9]*\", MODE=\"1\"\nKERNEL==\"egm4\", MODE=\"2\""],
+                mode("2", 2),
+                &["1"],
+                &[],
+            ),
+            (
+                &["KERNEL==\"egm*\", MODE:=\"1\"", "KERNEL==\"egm4\", MODE=\"2\""],
+                mode("1", 1),
+                &["2"],
+                &[],
+            ),
+            (&["KERNEL==\"egm5\", MODE=\"1\"\nSUBSYSTEM==\"mem\", MODE=\"2\""], None, &[], &[]),
+            (
+                &["SUBSYSTEM!=\"egm\", GOTO=\"end\"\nMODE=\"1\"\nLABEL=\"end\""],
+                mode("1", 2),
+                &[],
+                &[],
+            ),
+            (
+                &["SUBSYSTEM==\"egm\", GOTO=\"end\"\nMODE=\"1\"\nLABEL=\"end\"\nMODE=\"2\""],
+                mode("2", 4),
+                &[],
+                &[],
+            ),
+            (&["SUBSYSTEM==\"egm\", GOTO=\"nowhere\"\nMODE=\"1\""], mode("1", 2), &[], &[]),
+            (&["SUBSYSTEM!=\"usb\", GOTO=\"end\"\nMODE=\"1\"\nLABEL=\"end\""], None, &[], &[]),
+            (
+                &[
+                    "KERNEL==\"egm*\", ENV{X}==\"1\", GOTO=\"a\"\nMODE=\"1\"\nLABEL=\"a\"\nMODE=\"2\"",
+                ],
+                mode("2", 4),
+                &[],
+                &[2],
+            ),
+            (&["KERNEL==\"egm*\", ATTR{egm-size}==\"*\", MODE=\"1\""], None, &[], &[1]),
+            (&["ENV{X}==\"1\", MODE=\"1\""], None, &[], &[]),
+            (&["KERNEL==\"egm4\", ACTION==\"add|change\", MODE=\"1\""], mode("1", 1), &[], &[]),
+            (&["KERNEL==\"egm4\", ACTION!=\"remove\", MODE=\"1\""], mode("1", 1), &[], &[]),
+            (&["KERNEL==\"egm4\", ACTION==\"add\", MODE=\"1\""], None, &[], &[1]),
+            (&["KERNEL==\"egm4\", ACTION==\"remove\", MODE=\"1\""], None, &[], &[]),
+            (
+                &["SUBSYSTEMS==\"egm\", MODE=\"1\"\nKERNELS==\"egm5\", MODE=\"2\""],
+                mode("1", 1),
+                &[],
+                &[2],
+            ),
+        ] {
+            let others: Vec<_> = others.iter().map(|value: &&str| (*value).to_owned()).collect();
+            assert_eq!(of(files), (given, others, conditional.to_vec()), "{files:?}");
+        }
+    }
 }

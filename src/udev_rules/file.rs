@@ -1,20 +1,20 @@
 //! The file with the rules of this program: written and taken away whole, with what was there
 //! before kept.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
+use std::time::Duration;
 
 use super::effective::FILE_NAME;
-use crate::sysroot::describe;
+use crate::own_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
 use crate::text::excerpt;
-use crate::user_file;
 
 const DIRECTORY: [&str; 3] = ["etc", "udev", "rules.d"];
 const LIMIT: usize = 1 << 20;
+
+/// How long somebody else may be at work there.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// udev reads no file whose name ends like this.
 const BACKUP: &str = "before-egm-probe";
@@ -23,25 +23,22 @@ const BACKUP: &str = "before-egm-probe";
 const UNFINISHED: &str = ".60-egm.rules.";
 
 const HEADER: &str = "# Written by `egm-probe udev install`; `egm-probe udev uninstall` puts back \
-                      what was here before.\n# checksum: ";
+                      what was here before.\n";
+const BEFORE: &str = "# before: ";
+const CHECKSUM: &str = "# checksum: ";
+const NOTHING: &str = "nothing";
 
 /// Why the rules were not written or taken away.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileProblem {
-    #[error("{}: {}", shown(path), describe(cause))]
-    Io { path: PathBuf, cause: io::Error },
-    #[error("{}: {}not a directory", shown(path), lead(*.is_link))]
-    NoDirectory { path: PathBuf, is_link: bool },
-    #[error("{}: a link to {}, which is outside of {}", shown(path), shown(target), shown(root))]
-    LeadsOut { path: PathBuf, target: PathBuf, root: PathBuf },
+    #[error(transparent)]
+    Directory(#[from] DirectoryProblem),
     #[error(
         "{}: a link to {}, not a file{}; remove it first",
         shown(path), shown(target),
         if target == Path::new("/dev/null") { ": somebody has switched these rules off" } else { "" }
     )]
     Link { path: PathBuf, target: PathBuf },
-    #[error(transparent)]
-    Unreadable(#[from] user_file::FileError),
     #[error("{}: not written by `egm-probe udev install`, so it stays", shown(path))]
     NotOurs { path: PathBuf },
     #[error(
@@ -49,35 +46,41 @@ pub(crate) enum FileProblem {
         shown(path)
     )]
     Edited { path: PathBuf },
-    #[error("{}: somebody else is at work in this directory", shown(path))]
-    Busy { path: PathBuf },
 }
 
 impl FileProblem {
     /// Whether the answer is no, and nothing failed.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Link { .. } | Self::NotOurs { .. } | Self::Edited { .. })
-            || matches!(self, Self::LeadsOut { .. })
+        !matches!(self, Self::Directory(problem) if !problem.is_refusal())
     }
 }
 
 /// The rules file of one root.
 #[derive(Debug)]
 pub(crate) struct RulesFile {
-    directory: PathBuf,
+    directory: OwnDirectory,
     path: PathBuf,
 }
 
 /// What is in its place now.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Current {
     Absent,
     /// As it was written.
-    Ours(Vec<u8>),
+    Ours(Written),
     /// Written by this program, and then changed.
-    Edited(Vec<u8>),
+    Edited(Written),
     /// Somebody else's.
     Foreign(Vec<u8>),
+}
+
+/// A file that this program has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    bytes: Vec<u8>,
+    rules: Vec<u8>,
+    /// The name under which the file is kept that was there before.
+    before: Option<String>,
 }
 
 /// What was done, with what is needed to undo it.
@@ -93,30 +96,8 @@ impl RulesFile {
     /// The place of the file below a root, which must be a directory; so must all on the way be,
     /// as far as they are there.
     pub(crate) fn below(root: &Path) -> Result<Self, FileProblem> {
-        let failed = |cause| FileProblem::Io { path: root.to_owned(), cause };
-        let root = fs::canonicalize(root).map_err(failed)?;
-        if !root.is_dir() {
-            return Err(FileProblem::NoDirectory { path: root, is_link: false });
-        }
-        let mut directory = root.clone();
-        for name in DIRECTORY {
-            let path = directory.join(name);
-            let Ok(metadata) = fs::symlink_metadata(&path) else {
-                directory = path;
-                continue;
-            };
-            let is_link = metadata.is_symlink();
-            let real = fs::canonicalize(&path)
-                .map_err(|cause| FileProblem::Io { path: path.clone(), cause })?;
-            if !real.starts_with(&root) {
-                return Err(FileProblem::LeadsOut { path, target: real, root });
-            }
-            if !real.is_dir() {
-                return Err(FileProblem::NoDirectory { path, is_link });
-            }
-            directory = real;
-        }
-        Ok(Self { path: directory.join(FILE_NAME), directory })
+        let directory = OwnDirectory::below(root, &DIRECTORY, UNFINISHED)?;
+        Ok(Self { path: directory.path().join(FILE_NAME), directory })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -134,29 +115,44 @@ impl RulesFile {
             }
             Ok(_) => {}
         }
-        let bytes = user_file::read(&self.path, LIMIT)?.bytes;
-        Ok(match body(&bytes) {
-            None => Current::Foreign(bytes),
-            Some((sum, body)) if sum == checksum(body) => Current::Ours(bytes),
-            Some(_) => Current::Edited(bytes),
+        let (bytes, _) = read_regular(&self.path, LIMIT).map_err(|cause| self.failed(cause))?;
+        Ok(Current::of(bytes))
+    }
+
+    /// What `install` would do now: the file as it would be, and where that is kept which is there.
+    pub(crate) fn after_install(
+        &self,
+        current: &Current,
+        rules: &str,
+    ) -> Result<(Vec<u8>, Option<PathBuf>), FileProblem> {
+        Ok(match current {
+            Current::Ours(written) if written.rules == rules.as_bytes() => {
+                (written.bytes.clone(), None)
+            }
+            Current::Ours(written) => (with_header(rules, written.before.as_deref()), None),
+            Current::Absent => (with_header(rules, None), None),
+            Current::Edited(Written { bytes, .. }) | Current::Foreign(bytes) => {
+                let name = self.backup_for(bytes)?;
+                (with_header(rules, Some(&name)), Some(self.directory.path().join(name)))
+            }
         })
     }
 
     /// Puts the rules there. What somebody else wrote, or changed, is kept beside them.
     pub(crate) fn install(&self, rules: &str) -> Result<Done, FileProblem> {
-        fs::create_dir_all(&self.directory).map_err(|cause| self.failed(cause))?;
-        let lock = self.lock()?;
-        let bytes = with_header(rules);
+        // Before anything is made: what is no file stays.
+        self.current()?;
+        self.directory.create()?;
+        let locked = self.directory.lock(WAIT)?;
         let before = self.current()?;
-        if before == Current::Ours(bytes.clone()) {
+        let (bytes, backup) = self.after_install(&before, rules)?;
+        if bytes == before.bytes() {
             return Ok(Done { changed: false, backup: None, before });
         }
-        let new = self.write(&bytes)?;
-        let backup = match &before {
-            Current::Absent | Current::Ours(_) => None,
-            Current::Edited(bytes) | Current::Foreign(bytes) => Some(self.keep(bytes)?),
-        };
-        self.put(new, &lock)?;
+        if let Some(backup) = &backup {
+            self.keep(&locked, before.bytes(), backup)?;
+        }
+        self.put(&locked, &bytes)?;
         Ok(Done { changed: true, backup, before })
     }
 
@@ -166,25 +162,9 @@ impl RulesFile {
         current: &Current,
         force: bool,
     ) -> Result<(Option<PathBuf>, Vec<u8>), FileProblem> {
-        if !self.may_go(current, force)? {
-            return Ok((None, Vec::new()));
-        }
-        let backup = self.backups().pop();
-        let bytes = match &backup {
-            Some(path) => user_file::read(path, LIMIT)?.bytes,
-            None => Vec::new(),
-        };
-        Ok((backup, bytes))
-    }
-
-    /// Whether there is something to take away.
-    fn may_go(&self, current: &Current, force: bool) -> Result<bool, FileProblem> {
-        match current {
-            Current::Absent => Ok(false),
-            Current::Foreign(_) => Err(FileProblem::NotOurs { path: self.path.clone() }),
-            Current::Edited(_) if !force => Err(FileProblem::Edited { path: self.path.clone() }),
-            Current::Ours(_) | Current::Edited(_) => Ok(true),
-        }
+        let Some(written) = self.removable(current, force)? else { return Ok((None, Vec::new())) };
+        let Some((path, bytes)) = self.kept(written)? else { return Ok((None, Vec::new())) };
+        Ok((Some(path), bytes))
     }
 
     /// Takes the rules away, and puts back what was there before.
@@ -193,127 +173,153 @@ impl RulesFile {
         if self.current()? == Current::Absent {
             return Ok(Done { changed: false, backup: None, before: Current::Absent });
         }
-        let lock = self.lock()?;
+        let locked = self.directory.lock(WAIT)?;
         let before = self.current()?;
-        if !self.may_go(&before, force)? {
+        let Some(written) = self.removable(&before, force)? else {
             return Ok(Done { changed: false, backup: None, before });
-        }
-        let backup = self.backups().pop();
+        };
+        let backup = self.kept(written)?.map(|(path, _)| path);
         let result = match &backup {
             Some(backup) => fs::rename(backup, &self.path),
             None => fs::remove_file(&self.path),
         };
-        result.and_then(|()| lock.sync_all()).map_err(|cause| self.failed(cause))?;
+        result.and_then(|()| locked.sync()).map_err(|cause| self.failed(cause))?;
         Ok(Done { changed: true, backup, before })
     }
 
     /// Puts back what was there before `install` changed it.
     pub(crate) fn undo(&self, done: &Done) -> Result<(), FileProblem> {
-        let lock = self.lock()?;
-        match (&done.before, &done.backup) {
-            (_, Some(backup)) => {
-                fs::rename(backup, &self.path).map_err(|cause| self.failed(cause))?;
-            }
-            (Current::Absent, None) => {
-                fs::remove_file(&self.path).map_err(|cause| self.failed(cause))?;
-            }
-            (Current::Ours(bytes) | Current::Edited(bytes) | Current::Foreign(bytes), None) => {
-                self.put(self.write(bytes)?, &lock)?;
+        let locked = self.directory.lock(WAIT)?;
+        if done.before == Current::Absent {
+            fs::remove_file(&self.path).map_err(|cause| self.failed(cause))?;
+        } else {
+            self.put(&locked, done.before.bytes())?;
+            if let Some(backup) = &done.backup {
+                fs::remove_file(backup).map_err(|cause| self.failed(cause))?;
             }
         }
-        lock.sync_all().map_err(|cause| self.failed(cause))
+        locked.sync().map_err(|cause| self.failed(cause))
     }
 
-    /// The directory, in which nobody else of this program works until it is closed; what one that
-    /// was killed has left is removed.
-    fn lock(&self) -> Result<File, FileProblem> {
-        let directory = File::open(&self.directory).map_err(|cause| self.failed(cause))?;
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(FileProblem::Busy { path: self.directory.clone() });
-            }
-            Err(error) => return Err(self.failed(error.into())),
+    /// What was written and may be taken away; `None` where there is nothing.
+    fn removable<'a>(
+        &self,
+        current: &'a Current,
+        force: bool,
+    ) -> Result<Option<&'a Written>, FileProblem> {
+        match current {
+            Current::Absent => Ok(None),
+            Current::Foreign(_) => Err(FileProblem::NotOurs { path: self.path.clone() }),
+            Current::Edited(_) if !force => Err(FileProblem::Edited { path: self.path.clone() }),
+            Current::Ours(written) | Current::Edited(written) => Ok(Some(written)),
         }
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            let is_left = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
-            if is_left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                // What cannot be removed does no harm: udev does not read it.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        Ok(directory)
     }
 
-    /// Writes a file that is not yet in its place.
-    fn write(&self, bytes: &[u8]) -> Result<tempfile::NamedTempFile, FileProblem> {
-        let write = || {
-            let mut new =
-                tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.directory)?;
-            new.write_all(bytes)?;
-            new.as_file().set_permissions(Permissions::from_mode(0o644))?;
-            new.as_file().sync_all()?;
-            Ok(new)
+    /// The file that was there before; `None` where there was none, or it is gone by now.
+    fn kept(&self, written: &Written) -> Result<Option<(PathBuf, Vec<u8>)>, FileProblem> {
+        let Some(name) = &written.before else { return Ok(None) };
+        let path = self.directory.path().join(name);
+        match read_regular(&path, LIMIT) {
+            Ok((bytes, _)) => Ok(Some((path, bytes))),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(DirectoryProblem::io(&path, cause).into()),
+        }
+    }
+
+    fn keep(&self, locked: &Locked<'_>, bytes: &[u8], path: &Path) -> Result<(), FileProblem> {
+        let failed = |cause| DirectoryProblem::io(path, cause);
+        // Kept by a run that did not come to its end.
+        if read_regular(path, LIMIT).is_ok_and(|(kept, _)| kept == bytes) {
+            return Ok(());
+        }
+        let (_, mode) = read_regular(&self.path, LIMIT).map_err(failed)?;
+        let copy = locked.write(bytes, mode).map_err(failed)?;
+        Ok(locked.put(copy, path).map_err(failed)?)
+    }
+
+    fn put(&self, locked: &Locked<'_>, bytes: &[u8]) -> Result<(), FileProblem> {
+        let put = locked.write(bytes, 0o644).and_then(|new| locked.put(new, &self.path));
+        put.map_err(|cause| self.failed(cause))
+    }
+
+    /// The name under which these bytes are kept: the last one if it has them, else the next.
+    fn backup_for(&self, bytes: &[u8]) -> Result<String, FileProblem> {
+        let names = match fs::read_dir(self.directory.path()) {
+            Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(cause) => return Err(self.failed(cause)),
         };
-        write().map_err(|cause| self.failed(cause))
-    }
-
-    fn put(&self, new: tempfile::NamedTempFile, directory: &File) -> Result<(), FileProblem> {
-        let put = new.persist(&self.path).map_err(|error| error.error);
-        put.and_then(|_| directory.sync_all()).map_err(|cause| self.failed(cause))
-    }
-
-    /// Gives the file that is there a second name, under which it stays. One that was kept before,
-    /// by a run that did not come to its end, serves again.
-    fn keep(&self, bytes: &[u8]) -> Result<PathBuf, FileProblem> {
-        let kept = self.backups();
-        if let Some(last) = kept.last()
-            && user_file::read(last, LIMIT).is_ok_and(|file| file.bytes == bytes)
-        {
-            return Ok(last.clone());
-        }
-        let name = self.backup_name(kept.len());
-        fs::hard_link(&self.path, &name)
-            .map_err(|cause| FileProblem::Io { path: name.clone(), cause })?;
-        Ok(name)
-    }
-
-    fn backup_name(&self, number: usize) -> PathBuf {
-        let number = if number == 0 { String::new() } else { format!(".{}", number + 1) };
-        self.directory.join(format!("{FILE_NAME}.{BACKUP}{number}"))
-    }
-
-    /// What was kept, in the order in which it was.
-    fn backups(&self) -> Vec<PathBuf> {
-        let names = (0..).map(|number| self.backup_name(number));
-        names.take_while(|path| fs::symlink_metadata(path).is_ok()).collect()
+        let numbers = names.iter().filter_map(|name| backup_number(name.to_str()?));
+        let Some(last) = numbers.max() else { return Ok(backup_name(1)) };
+        let name = backup_name(last);
+        let is_same = read_regular(&self.directory.path().join(&name), LIMIT)
+            .is_ok_and(|(kept, _)| kept == bytes);
+        Ok(if is_same { name } else { backup_name(last.saturating_add(1)) })
     }
 
     fn failed(&self, cause: io::Error) -> FileProblem {
-        FileProblem::Io { path: self.path.clone(), cause }
+        DirectoryProblem::io(&self.path, cause).into()
     }
 }
 
 impl Current {
+    fn of(bytes: Vec<u8>) -> Self {
+        match parts(&bytes) {
+            None => Self::Foreign(bytes),
+            Some((before, sum, rules)) => {
+                let is_ours = sum == checksum(rules);
+                let (before, rules) = (before.map(str::to_owned), rules.to_vec());
+                let written = Written { bytes, rules, before };
+                if is_ours { Self::Ours(written) } else { Self::Edited(written) }
+            }
+        }
+    }
+
     /// Its text; empty where there is none.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Absent => &[],
-            Self::Ours(bytes) | Self::Edited(bytes) | Self::Foreign(bytes) => bytes,
+            Self::Ours(written) | Self::Edited(written) => &written.bytes,
+            Self::Foreign(bytes) => bytes,
         }
     }
 }
 
-/// The rules as they are written: a header tells them from what somebody else has written, and
-/// from what was changed since.
-pub(crate) fn with_header(rules: &str) -> Vec<u8> {
-    format!("{HEADER}{:08x}\n{rules}", checksum(rules.as_bytes())).into_bytes()
+/// `60-egm.rules.before-egm-probe`, then with a number.
+fn backup_name(number: u32) -> String {
+    let number = if number == 1 { String::new() } else { format!(".{number}") };
+    format!("{FILE_NAME}.{BACKUP}{number}")
 }
 
-fn body(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (sum, body) = bytes.strip_prefix(HEADER.as_bytes())?.split_at_checked(8)?;
+fn backup_number(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(FILE_NAME)?.strip_prefix('.')?.strip_prefix(BACKUP)?;
+    let number = if rest.is_empty() { 1 } else { rest.strip_prefix('.')?.parse().ok()? };
+    (backup_name(number) == name).then_some(number)
+}
+
+/// The rules as they are written: a header tells them from what somebody else has written, and
+/// from what was changed since, and names what was there before.
+fn with_header(rules: &str, before: Option<&str>) -> Vec<u8> {
+    let before = before.unwrap_or(NOTHING);
+    let sum = checksum(rules.as_bytes());
+    format!("{HEADER}{BEFORE}{before}\n{CHECKSUM}{sum:08x}\n{rules}").into_bytes()
+}
+
+/// What was there before, the checksum and the rules.
+fn parts(bytes: &[u8]) -> Option<(Option<&str>, u32, &[u8])> {
+    let text = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(BEFORE.as_bytes())?;
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    let (before, rest) = text.split_at_checked(end)?;
+    let before = std::str::from_utf8(before).ok()?;
+    let before = match before {
+        NOTHING => None,
+        // No other file is ever put back.
+        name => Some(backup_name(backup_number(name)?)).map(|_| name),
+    };
+    let (sum, rules) =
+        rest.strip_prefix(b"\n")?.strip_prefix(CHECKSUM.as_bytes())?.split_at_checked(8)?;
     let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
-    Some((sum, body.strip_prefix(b"\n")?))
+    Some((before, sum, rules.strip_prefix(b"\n")?))
 }
 
 fn checksum(bytes: &[u8]) -> u32 {
@@ -322,10 +328,40 @@ fn checksum(bytes: &[u8]) -> u32 {
     sum.sum()
 }
 
-fn lead(is_link: bool) -> &'static str {
-    if is_link { "a link to what is " } else { "" }
-}
-
 fn shown(path: &Path) -> String {
     excerpt(&path.to_string_lossy(), 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Current, backup_name, backup_number, with_header};
+
+    #[test]
+    fn what_was_written_is_recognised_and_so_is_what_was_changed() {
+        let written = with_header("rules\n", Some(&backup_name(2)));
+        assert!(matches!(Current::of(written.clone()), Current::Ours(it) if it.rules == b"rules\n"
+            && it.before.as_deref() == Some("60-egm.rules.before-egm-probe.2")));
+        let changed = String::from_utf8(written.clone()).unwrap().replace("rules\n", "other\n");
+        assert!(matches!(Current::of(changed.into_bytes()), Current::Edited(_)));
+        let elsewhere =
+            String::from_utf8(written).unwrap().replace("60-egm", "../../shadow/60-egm");
+        assert!(matches!(Current::of(elsewhere.into_bytes()), Current::Foreign(_)));
+        assert!(matches!(Current::of(b"rules\n".to_vec()), Current::Foreign(_)));
+    }
+
+    #[test]
+    fn kept_files_are_numbered() {
+        for number in [1, 2, 10, u32::MAX] {
+            assert_eq!(backup_number(&backup_name(number)), Some(number));
+        }
+        for name in [
+            "60-egm.rules",
+            "60-egm.rules.before-egm-probe.",
+            "60-egm.rules.before-egm-probe.1",
+            "60-egm.rules.before-egm-probe.02",
+            "60-egm.rules.before-egm-probe.x",
+        ] {
+            assert_eq!(backup_number(name), None, "{name}");
+        }
+    }
 }

@@ -49,8 +49,9 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
         if joined.is_empty() {
             begins = index + 1;
         }
-        // A comment within a rule that goes on is left out of it.
-        let text = text.trim();
+        // A comment within a rule that goes on is left out of it. Blanks behind a backslash make it
+        // an ordinary character.
+        let text = text.trim_start();
         if text.starts_with('#') {
             continue;
         }
@@ -66,12 +67,65 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
     lines
 }
 
-/// `None` for an empty line, and for one that is malformed.
+/// The keys that udev knows (udev(7)).
+const KEYS: [&str; 29] = [
+    "ACTION",
+    "DEVPATH",
+    "KERNEL",
+    "KERNELS",
+    "NAME",
+    "SYMLINK",
+    "SUBSYSTEM",
+    "SUBSYSTEMS",
+    "DRIVER",
+    "DRIVERS",
+    "ATTR",
+    "ATTRS",
+    "SYSCTL",
+    "ENV",
+    "CONST",
+    "TAG",
+    "TAGS",
+    "TEST",
+    "PROGRAM",
+    "RESULT",
+    "IMPORT",
+    "OWNER",
+    "GROUP",
+    "MODE",
+    "SECLABEL",
+    "RUN",
+    "LABEL",
+    "GOTO",
+    "OPTIONS",
+];
+
+/// Whether udev takes a token; it leaves out the whole line of one that it does not.
+fn is_known(token: &Token) -> bool {
+    let key = token.key.split('{').next().unwrap_or_default();
+    let is_octal = || {
+        let value = &token.value;
+        let is_mode = !value.is_empty() && value.len() <= 5;
+        (is_mode && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit)))
+            || value.contains(['$', '%'])
+    };
+    match key {
+        "OWNER" | "GROUP" | "MODE" if token.operator == Operator::Remove => false,
+        "MODE" if !token.is_match() => is_octal(),
+        _ => KEYS.contains(&key),
+    }
+}
+
+/// `None` for an empty line, and for one that udev leaves out.
 fn tokens(line: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = line.trim();
     while !rest.is_empty() {
-        let end = rest.find(['=', '!', '+', '-', ':'])?;
+        // The name of an attribute may have any of these in it.
+        let attribute = rest.find('{').filter(|open| *open < rest.find('=').unwrap_or(0));
+        let from =
+            attribute.and_then(|open| Some(open + rest.get(open..)?.find('}')?)).unwrap_or(0);
+        let end = from + rest.get(from..)?.find(['=', '!', '+', '-', ':'])?;
         let (key, from_operator) = rest.split_at_checked(end)?;
         let is_operator = |(sign, _): &&(&str, _)| from_operator.starts_with(sign);
         let (sign, operator) = OPERATORS.iter().find(is_operator)?;
@@ -84,7 +138,7 @@ fn tokens(line: &str) -> Option<Vec<Token>> {
         tokens.push(Token { key: key.trim().to_owned(), operator: *operator, value });
         rest = after.get(1..)?.trim_start_matches([' ', '\t', ',']);
     }
-    (!tokens.is_empty()).then_some(tokens)
+    (!tokens.is_empty() && tokens.iter().all(is_known)).then_some(tokens)
 }
 
 /// Where the string ends: at the first quote without a backslash before it.
@@ -94,10 +148,18 @@ fn closing_quote(text: &str) -> Option<usize> {
     text.match_indices('"').find(is_end).map(|(at, _)| at)
 }
 
+impl Line {
+    /// What is assigned to a key.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        let token = self.tokens.iter().find(|token| token.key == key)?;
+        Some(token.value.as_str())
+    }
+}
+
 impl Token {
     /// Whether it is a condition.
     pub(super) fn is_match(&self) -> bool {
-        // PROGRAM, IMPORT and RESULT are conditions whatever their operator.
+        // PROGRAM and IMPORT are conditions whatever their operator.
         matches!(self.operator, Operator::Match | Operator::NoMatch)
             || self.key.starts_with("PROGRAM")
             || self.key.starts_with("IMPORT")
@@ -153,23 +215,48 @@ fn one(pattern: &[char], c: char) -> Option<&[char]> {
                 set => (false, set),
             };
             // A bracket that comes first is one of the set.
-            let end = set.iter().skip(1).position(|it| *it == ']')? + 1;
-            let (mut set, after) = set.split_at_checked(end)?;
-            let mut found = false;
-            while let [first, tail @ ..] = set {
-                if let ['-', last, tail @ ..] = tail {
+            let mut set = set;
+            let (mut found, mut is_first) = (false, true);
+            let after = loop {
+                let [first, tail @ ..] = set else { return None };
+                if *first == ']' && !is_first {
+                    break tail;
+                }
+                is_first = false;
+                if let Some((class, tail)) = class(set) {
+                    found |= class(&c);
+                    set = tail;
+                } else if let ['-', last, tail @ ..] = tail
+                    && *last != ']'
+                {
                     found |= (*first..=*last).contains(&c);
                     set = tail;
                 } else {
                     found |= *first == c;
                     set = tail;
                 }
-            }
-            (found != negated).then_some(after.get(1..)?)
+            };
+            (found != negated).then_some(after)
         }
         [first, after @ ..] => (*first == c).then_some(after),
         [] => None,
     }
+}
+
+/// `[:digit:]`, within a set.
+fn class(set: &[char]) -> Option<(fn(&char) -> bool, &[char])> {
+    const CLASSES: [(&str, fn(&char) -> bool); 6] = [
+        ("[:digit:]", char::is_ascii_digit),
+        ("[:alnum:]", char::is_ascii_alphanumeric),
+        ("[:alpha:]", char::is_ascii_alphabetic),
+        ("[:lower:]", char::is_ascii_lowercase),
+        ("[:upper:]", char::is_ascii_uppercase),
+        ("[:xdigit:]", char::is_ascii_hexdigit),
+    ];
+    CLASSES.iter().find_map(|(name, class)| {
+        let head = set.get(..name.len())?;
+        head.iter().copied().eq(name.chars()).then_some((*class, set.get(name.len()..)?))
+    })
 }
 
 #[cfg(test)]
@@ -180,7 +267,8 @@ mod tests {
     fn rules_are_read_as_udev_reads_them() {
         let lines = parse(
             "# a comment\n\nSUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\" GROUP=\"kvm\", \\\n  # within\n  MODE:=\"0660\"\n\
-             junk\nMODE=\"unclosed\nATTR{x}!=\"a\\\"b\", RUN+=\"x\"\n",
+             junk\nMODE=\"unclosed\nATTR{a-b}!=\"a\\\"b\", RUN+=\"x\"\nMODE=\"1\" \\ \nMODE=\"2\"\n\
+             BOGUS=\"x\", MODE=\"3\"\nMODE=\"rw\"\nMODE-=\"0660\"\n",
         );
         let shown: Vec<_> = lines
             .iter()
@@ -202,7 +290,8 @@ mod tests {
                         ("MODE", Operator::AssignFinal, "0660"),
                     ]
                 ),
-                (8, vec![("ATTR{x}", Operator::NoMatch, "a\"b"), ("RUN", Operator::Add, "x")]),
+                (8, vec![("ATTR{a-b}", Operator::NoMatch, "a\"b"), ("RUN", Operator::Add, "x")]),
+                (10, vec![("MODE", Operator::Assign, "2")]),
             ]
         );
     }
@@ -225,6 +314,9 @@ mod tests {
             ("egm[!0-9]", "egm4", false),
             ("egm[]4]", "egm]", true),
             ("egm[4", "egm4", false),
+            ("egm[[:digit:]]*", "egm4", true),
+            ("egm[![:digit:]]*", "egm4", false),
+            ("egm[4-]", "egm-", true),
             ("tty*", "egm4", false),
             ("egm4", "egm4", true),
         ] {

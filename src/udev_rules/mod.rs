@@ -13,7 +13,7 @@ mod settings;
 #[cfg(feature = "cli")]
 pub(crate) mod udevadm;
 
-pub use effective::{DIRECTORIES, Effective, FILE_NAME, Given, HostRules, Place, Shadowed};
+pub use effective::{DIRECTORIES, Effective, FILE_NAME, Given, HostRules, Other, Place, Shadowed};
 pub use links::links;
 #[cfg(feature = "cli")]
 pub(crate) use nodes::nodes;

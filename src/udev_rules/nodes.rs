@@ -68,18 +68,23 @@ impl Asked {
         }
     }
 
+    /// Whether this is the user that is asked for. A rule may give a number where the node has a name.
+    pub(crate) fn gives_user(&self, user: &str, accounts: &Accounts<'_>) -> bool {
+        self.user.as_ref().is_some_and(|asked| {
+            asked == user || accounts.uid(asked).is_some_and(|id| accounts.user(id) == user)
+        })
+    }
+
+    /// Whether this is the group that is asked for.
+    pub(crate) fn gives_group(&self, group: &str, accounts: &Accounts<'_>) -> bool {
+        self.group.as_ref().is_some_and(|asked| {
+            asked == group || accounts.gid(asked).is_some_and(|id| accounts.group(id) == group)
+        })
+    }
+
     fn is_met(&self, got: &Got, accounts: &Accounts<'_>) -> bool {
-        // A rule may give a number where the node's has a name.
-        let user = |asked: &String| {
-            *asked == got.user
-                || accounts.uid(asked).is_some_and(|id| accounts.user(id) == got.user)
-        };
-        let group = |asked: &String| {
-            *asked == got.group
-                || accounts.gid(asked).is_some_and(|id| accounts.group(id) == got.group)
-        };
-        self.user.as_ref().is_none_or(user)
-            && self.group.as_ref().is_none_or(group)
+        (self.user.is_none() || self.gives_user(&got.user, accounts))
+            && (self.group.is_none() || self.gives_group(&got.group, accounts))
             && self.mode.as_ref().is_none_or(|mode| *mode == got.mode)
     }
 }

@@ -94,7 +94,12 @@ impl FromStr for AccountName {
     /// As useradd(8) takes them, in either case, and numbers.
     fn from_str(text: &str) -> Result<Self, BadSetting> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        // A number that udev takes: without zeros before it, and none that stands for nobody.
+        let is_number = text.chars().all(|c| c.is_ascii_digit());
+        let number = text.parse::<u32>().ok().filter(|it| it.to_string() == text);
+        let is_somebody = number.is_some_and(|it| it != u32::MAX && it != 0xffff);
         if text.is_empty()
+            || (is_number && !is_somebody)
             || text.starts_with('-')
             || text.len() > 256
             || !text.chars().all(is_plain)

@@ -39,9 +39,10 @@ impl Udev {
         self.tell(&["control", "--reload"])
     }
 
-    /// Has it look at the EGM devices again, and waits until it has.
-    pub(crate) fn trigger(&self) -> Result<(), UdevProblem> {
-        self.tell(&["trigger", "--action=change", "--subsystem-match=egm"])?;
+    /// Has it look at the EGM devices again, as if they were changed or added, and waits until it has.
+    pub(crate) fn trigger(&self, as_added: bool) -> Result<(), UdevProblem> {
+        let action = if as_added { "--action=add" } else { "--action=change" };
+        self.tell(&["trigger", action, "--subsystem-match=egm"])?;
         self.tell(&["settle", "--timeout=20"])
     }
 

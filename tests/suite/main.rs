@@ -16,4 +16,5 @@ mod schema;
 mod stanza;
 mod support;
 mod udev;
+mod udev_file;
 mod validate;

@@ -1,0 +1,328 @@
+//! What AppArmor's profile for libvirt's QEMU allows (apparmor.d(5)), as far as it says so by paths.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::sysroot::Sysroot;
+
+const DIRECTORY: &str = "/etc/apparmor.d";
+
+/// Where libvirt's profile for QEMU begins: the template of each domain's, and what it includes.
+const BEGIN: [&str; 2] = ["libvirt/TEMPLATE.qemu", "abstractions/libvirt-qemu"];
+
+/// More files than these no profile includes, nor more alternatives in a path.
+const FILES_LIMIT: usize = 256;
+const ALTERNATIVES_LIMIT: usize = 256;
+
+/// Whether AppArmor is in use for QEMU, and what it allows.
+#[derive(Debug)]
+pub(super) enum Apparmor {
+    /// It is off, or libvirt has no profile for it.
+    Off,
+    /// It cannot be told.
+    Unknown(String),
+    /// It is on.
+    On(Profile),
+}
+
+/// The rules for files of a profile and all that it includes.
+#[derive(Debug, Default)]
+pub(super) struct Profile {
+    rules: Vec<Rule>,
+    /// What of it could not be read.
+    pub(super) unread: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Rule {
+    /// `None` for every file.
+    path: Option<String>,
+    read: bool,
+    write: bool,
+    deny: bool,
+}
+
+impl Apparmor {
+    pub(super) fn read(root: &Sysroot) -> Self {
+        match root.read_text("/sys/module/apparmor/parameters/enabled") {
+            Ok(text) if text.trim() == "Y" => {}
+            Ok(_) => return Self::Off,
+            Err(error) if error.is_absent() => return Self::Off,
+            Err(error) => return Self::Unknown(error.to_string()),
+        }
+        let mut profile = Profile::default();
+        let mut seen = BTreeSet::new();
+        for file in BEGIN {
+            profile.include(root, file, &mut seen);
+        }
+        match profile.unread {
+            Some(problem) if profile.rules.is_empty() => Self::Unknown(problem),
+            None if seen.is_empty() => Self::Off,
+            _ => Self::On(profile),
+        }
+    }
+}
+
+impl Profile {
+    /// Whether QEMU may read and write a file.
+    pub(super) fn allows(&self, path: &str) -> bool {
+        let (mut read, mut write) = (false, false);
+        for rule in &self.rules {
+            let is_its = |pattern: &String| matches(pattern, path);
+            if !rule.path.as_ref().is_none_or(is_its) {
+                continue;
+            }
+            // What is denied stays so, whatever else allows it.
+            if rule.deny && (rule.read || rule.write) {
+                return false;
+            }
+            read |= rule.read;
+            write |= rule.write;
+        }
+        read && write
+    }
+
+    /// Adds the rules of a file, or of all files of a directory, below AppArmor's own.
+    fn include(&mut self, root: &Sysroot, name: &str, seen: &mut BTreeSet<String>) {
+        let path = Path::new(DIRECTORY).join(name.trim_start_matches('/'));
+        if seen.len() >= FILES_LIMIT || seen.contains(name) {
+            return;
+        }
+        if let Ok(names) = root.entries(&path) {
+            for file in names.iter().filter(|name| is_read(name)) {
+                self.include(root, &format!("{name}/{file}"), seen);
+            }
+            return;
+        }
+        match root.read_text(&path) {
+            Ok(text) => {
+                seen.insert(name.to_owned());
+                for line in text.lines() {
+                    match included(line) {
+                        Some(name) => self.include(root, &name, seen),
+                        None => self.rules.extend(parse(line)),
+                    }
+                }
+            }
+            Err(error) if error.is_absent() => {}
+            Err(error) => self.unread = Some(error.to_string()),
+        }
+    }
+}
+
+/// Whether a file of a directory that is included is read (`is_blacklisted`, apparmor
+/// `libraries/libapparmor/src/private.c`).
+fn is_read(name: &str) -> bool {
+    const LEFT_OUT: [&str; 12] = [
+        ".dpkg-new",
+        ".dpkg-old",
+        ".dpkg-dist",
+        ".dpkg-bak",
+        ".dpkg-remove",
+        ".pacsave",
+        ".pacnew",
+        ".rpmnew",
+        ".rpmsave",
+        ".orig",
+        ".rej",
+        "~",
+    ];
+    !name.starts_with('.') && name != "README" && !LEFT_OUT.iter().any(|end| name.ends_with(end))
+}
+
+/// `include if exists <abstractions/libvirt-qemu.d>`
+fn included(line: &str) -> Option<String> {
+    let rest = line.trim().trim_start_matches('#').strip_prefix("include")?;
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix("if exists").unwrap_or(rest).trim();
+    let name = rest.trim_start_matches(['<', '"']).split(['>', '"', ',']).next()?;
+    Some(name.trim_start_matches("/etc/apparmor.d/").to_owned()).filter(|name| !name.is_empty())
+}
+
+/// A rule for files: `owner /dev/egm* rw,`, `rw /dev/egm*,`, `deny /dev/egm4 w,`, `file,`.
+fn parse(line: &str) -> Option<Rule> {
+    const QUALIFIERS: [&str; 6] = ["audit", "quiet", "owner", "allow", "file", "deny"];
+    let line = line.split(" #").next().unwrap_or_default().trim();
+    let line = line.strip_suffix(',')?.trim_end();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let is_qualifier = |word: &&&str| QUALIFIERS.contains(*word) || word.starts_with("priority=");
+    let qualifiers: Vec<_> = words.iter().take_while(is_qualifier).copied().collect();
+    let deny = qualifiers.contains(&"deny");
+    let is_path = |word: &str| word.starts_with(['/', '"', '@', '{']);
+    let (path, access) = match words.get(qualifiers.len()..)? {
+        [] if qualifiers.contains(&"file") => (None, "rw"),
+        [path] if qualifiers.contains(&"file") && is_path(path) => (Some(*path), "rw"),
+        [path, access] if is_path(path) => (Some(*path), *access),
+        [access, path] if is_path(path) => (Some(*path), *access),
+        _ => return None,
+    };
+    if !access.chars().all(|c| c.is_ascii_alphabetic()) {
+        return None;
+    }
+    let path = path.map(|path| path.trim_matches('"').to_owned());
+    Some(Rule { path, read: access.contains('r'), write: access.contains('w'), deny })
+}
+
+/// Whether a path fits a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`, `{a,b}`.
+fn matches(pattern: &str, path: &str) -> bool {
+    let path: Vec<char> = path.chars().collect();
+    alternatives(pattern).iter().any(|pattern| fits(pattern, &path))
+}
+
+/// A pattern without braces for each choice that it has.
+fn alternatives(pattern: &str) -> Vec<String> {
+    let mut open = vec![pattern.to_owned()];
+    let mut done = Vec::new();
+    while let Some(pattern) = open.pop() {
+        if open.len() + done.len() > ALTERNATIVES_LIMIT {
+            break;
+        }
+        // The first brace that is closed before another is opened is within all others. That of a
+        // variable is no choice.
+        let end = pattern.find('}');
+        let start = end.and_then(|end| pattern.get(..end)?.rfind('{'));
+        let (Some(start), Some(end)) = (start, end) else {
+            done.push(pattern);
+            continue;
+        };
+        let part = |range: std::ops::Range<usize>| pattern.get(range).unwrap_or_default();
+        let (before, inner, after) =
+            (part(0..start), part(start + 1..end), part(end + 1..pattern.len()));
+        let is_variable = before.ends_with('@');
+        if is_variable {
+            // Those that are defined are not known: it is no path of ours.
+            continue;
+        }
+        open.extend(inner.split(',').map(|choice| format!("{before}{choice}{after}")));
+    }
+    done
+}
+
+/// By the pattern's elements one after the other, with the places in the path that they reach.
+fn fits(pattern: &str, path: &[char]) -> bool {
+    let mut reached: BTreeSet<usize> = [0].into();
+    let mut rest: Vec<char> = pattern.chars().rev().collect();
+    while let Some(c) = rest.pop() {
+        let mut next = BTreeSet::new();
+        if c == '*' {
+            let across = rest.last() == Some(&'*');
+            while rest.last() == Some(&'*') {
+                rest.pop();
+            }
+            for at in reached {
+                next.insert(at);
+                let more = path.get(at..).unwrap_or_default();
+                let more = more.iter().take_while(|c| across || **c != '/');
+                next.extend((at + 1..).zip(more).map(|(at, _)| at));
+            }
+        } else {
+            let set = if c == '[' { Some(class(&mut rest)) } else { None };
+            let c = if c == '\\' { rest.pop().unwrap_or(c) } else { c };
+            for at in reached {
+                let Some(found) = path.get(at) else { continue };
+                let is_it = match &set {
+                    Some((negated, ranges)) => {
+                        ranges.iter().any(|(low, high)| (low..=high).contains(&found)) != *negated
+                    }
+                    None if c == '?' => *found != '/',
+                    None => *found == c,
+                };
+                if is_it {
+                    next.insert(at + 1);
+                }
+            }
+        }
+        reached = next;
+    }
+    reached.contains(&path.len())
+}
+
+/// The rest of `[a-z]`, up to its bracket.
+fn class(rest: &mut Vec<char>) -> (bool, Vec<(char, char)>) {
+    let negated = rest.last() == Some(&'^');
+    if negated {
+        rest.pop();
+    }
+    let mut ranges = Vec::new();
+    while let Some(low) = rest.pop().filter(|c| *c != ']') {
+        let mut high = low;
+        if rest.last() == Some(&'-') {
+            rest.pop();
+            high = rest.pop().unwrap_or(low);
+        }
+        ranges.push((low, high));
+    }
+    (negated, ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Profile, included, is_read, parse};
+
+    fn allows(lines: &[&str], path: &str) -> bool {
+        let rules = lines.iter().filter_map(|line| parse(line)).collect();
+        Profile { rules, unread: None }.allows(path)
+    }
+
+    #[test]
+    fn rules_are_those_of_apparmor() {
+        for line in [
+            "/dev/egm* rw,",
+            "  owner /dev/egm4 rwk,",
+            "\"/dev/egm*\" rw,",
+            "/dev/** rw,",
+            "/dev/egm[0-9]* wr,",
+            "rw /dev/egm*,",
+            "audit /dev/egm* rw,",
+            "file rw /dev/egm*,",
+            "allow file /dev/egm* rw,",
+            "file,",
+            "/** rw,",
+            "/{dev,run}/egm* rw,",
+            "/dev/egm{4,5} rw, # both",
+        ] {
+            assert!(allows(&[line], "/dev/egm4"), "{line}");
+        }
+        for line in [
+            "# /dev/egm* rw,",
+            "/dev/egm* r,",
+            "deny /dev/egm* rw,",
+            "/dev/null rw,",
+            "/dev/{null,zero} rw,",
+            "/dev/[sh]d* rw,",
+            "/dev/[^e]* rw,",
+            "/dev/egm5 rw,",
+            "/dev/egmfoo rw,",
+            "/dev/egm*/x rw,",
+            "/* rw,",
+            "@{dev}/egm* rw,",
+            "/dev/egm* rw",
+            "",
+            "rw,",
+            "capability sys_admin,",
+            "network inet stream,",
+        ] {
+            assert!(!allows(&[line], "/dev/egm4"), "{line}");
+        }
+        assert!(allows(&["/dev/egm* r,", "/dev/egm4 w,"], "/dev/egm4"));
+        assert!(!allows(&["/dev/egm* rw,", "deny /dev/egm4 w,"], "/dev/egm4"));
+        assert!(!allows(&[&"{a,b}".repeat(100)], "/dev/egm4"), "and it comes to an end");
+    }
+
+    #[test]
+    fn what_is_included_is_recognised() {
+        for (line, name) in [
+            ("  include <abstractions/base>", Some("abstractions/base")),
+            ("#include <local/abstractions/libvirt-qemu>", Some("local/abstractions/libvirt-qemu")),
+            (
+                "include if exists <abstractions/libvirt-qemu.d>",
+                Some("abstractions/libvirt-qemu.d"),
+            ),
+            ("include \"/etc/apparmor.d/x\"", Some("x")),
+            ("/dev/egm* rw,", None),
+        ] {
+            assert_eq!(included(line).as_deref(), name, "{line}");
+        }
+        assert!(is_read("egm") && !is_read("egm.dpkg-old") && !is_read(".egm") && !is_read("egm~"));
+    }
+}

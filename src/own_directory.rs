@@ -1,0 +1,189 @@
+//! A directory in which the program writes files of its own, one process at a time: each file whole
+//! or not at all, wherever the program may be killed.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use crate::sysroot::describe;
+use crate::text::excerpt;
+use crate::user_file;
+
+/// Why nothing can be written there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirectoryProblem {
+    #[error("{}: {}", shown(path), describe(cause))]
+    Io { path: PathBuf, cause: io::Error },
+    #[error("{}: {}not a directory", shown(path), if *.is_link { "a link to what is " } else { "" })]
+    NoDirectory { path: PathBuf, is_link: bool },
+    #[error("{}: a link to {}, which is outside of {}", shown(path), shown(target), shown(root))]
+    LeadsOut { path: PathBuf, target: PathBuf, root: PathBuf },
+    #[error("{}: somebody else is at work in this directory", shown(path))]
+    Busy { path: PathBuf },
+}
+
+impl DirectoryProblem {
+    /// Whether the answer is no, and nothing failed.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::LeadsOut { .. })
+    }
+
+    pub(crate) fn io(path: &Path, cause: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), cause }
+    }
+}
+
+/// The directory, which may not be there yet.
+#[derive(Debug)]
+pub(crate) struct OwnDirectory {
+    path: PathBuf,
+    /// What the names of files begin with while they are being written.
+    unfinished: &'static str,
+}
+
+/// The directory while no other process of this program works in it.
+pub(crate) struct Locked<'a> {
+    directory: &'a OwnDirectory,
+    handle: File,
+}
+
+impl OwnDirectory {
+    /// The directory of these names below a root, which must be a directory; so must all on the way
+    /// be, as far as they are there, and none may lead out of the root.
+    pub(crate) fn below(
+        root: &Path,
+        names: &[&str],
+        unfinished: &'static str,
+    ) -> Result<Self, DirectoryProblem> {
+        let failed = |cause| DirectoryProblem::io(root, cause);
+        let root = fs::canonicalize(root).map_err(failed)?;
+        if !root.is_dir() {
+            return Err(DirectoryProblem::NoDirectory { path: root, is_link: false });
+        }
+        let mut directory = root.clone();
+        for name in names {
+            let path = directory.join(name);
+            let metadata = match fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                    directory = path;
+                    continue;
+                }
+                Err(cause) => return Err(DirectoryProblem::io(&path, cause)),
+            };
+            let is_link = metadata.is_symlink();
+            let real =
+                fs::canonicalize(&path).map_err(|cause| DirectoryProblem::io(&path, cause))?;
+            if !real.starts_with(&root) {
+                return Err(DirectoryProblem::LeadsOut { path, target: real, root });
+            }
+            if !real.is_dir() {
+                return Err(DirectoryProblem::NoDirectory { path, is_link });
+            }
+            directory = real;
+        }
+        Ok(Self { path: directory, unfinished })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it, and what is on the way to it, for everybody to read whatever the umask is.
+    pub(crate) fn create(&self) -> Result<(), DirectoryProblem> {
+        let missing: Vec<_> = self.path.ancestors().take_while(|path| !path.exists()).collect();
+        for path in missing.into_iter().rev() {
+            let made = match fs::create_dir(path) {
+                // Somebody else has made it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                Err(error) => Err(error),
+                Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
+            };
+            made.map_err(|cause| DirectoryProblem::io(path, cause))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for so long until nobody else works in it. What a process that was killed has left
+    /// unfinished is removed.
+    pub(crate) fn lock(&self, wait: Duration) -> Result<Locked<'_>, DirectoryProblem> {
+        let failed = |cause| DirectoryProblem::io(&self.path, cause);
+        let handle = File::open(&self.path).map_err(failed)?;
+        let started = Instant::now();
+        loop {
+            match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() >= wait => {
+                    return Err(DirectoryProblem::Busy { path: self.path.clone() });
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(2)),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let is_left = entry.file_name().to_string_lossy().starts_with(self.unfinished);
+            if is_left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                // What cannot be removed does no harm: nobody reads it.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(Locked { directory: self, handle })
+    }
+}
+
+impl Locked<'_> {
+    /// Writes a file that is not yet in its place.
+    pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
+        let OwnDirectory { path, unfinished } = self.directory;
+        let mut new =
+            tempfile::Builder::new().prefix(unfinished).tempfile_in(path).map_err(bare)?;
+        let file = new.as_file_mut();
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        Ok(new)
+    }
+
+    /// Puts it there, in the place of what may be there.
+    pub(crate) fn put(&self, new: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+        new.persist(path).map_err(|error| error.error)?;
+        self.sync()
+    }
+
+    /// Has it on the disk what the names in the directory stand for.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+/// A regular file's bytes and mode; never waits for a pipe, and follows no link.
+pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<(Vec<u8>, u32)> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
+    Ok((user_file::read_all(file, limit)?, metadata.mode() & 0o777))
+}
+
+/// The system's error without the path of an unfinished file, which tells nobody anything. What the
+/// crate wraps it in gives the number in its text only.
+fn bare(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let number = text.split("(os error ").nth(1).and_then(|rest| rest.split(')').next());
+    match number.and_then(|number| number.parse().ok()) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error,
+    }
+}
+
+fn shown(path: &Path) -> String {
+    excerpt(&path.to_string_lossy(), 300)
+}

@@ -1,0 +1,531 @@
+//! The rules file below a root: written, kept, put back and taken away; killed, refused, verified.
+
+use crate::live::can;
+use crate::support;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+const RULES: &str = "/etc/udev/rules.d/60-egm.rules";
+
+fn udev(args: &[&str]) -> Output {
+    Command::new(PROGRAM).arg("udev").args(args).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Every rule that is shipped or can be made passes systemd's own check; one that is broken does not.
+#[test]
+fn udevadm_verify_passes_every_rule() {
+    if !can("udevadm", &["udevadm", "--version"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/udevadm-verify");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("udevadm-verify");
+    let verify =
+        |files: &[PathBuf]| Command::new(&script).arg(&cache).args(files).output().unwrap();
+    let mut files = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("udev-rules/60-egm.rules")];
+    for (number, args) in [
+        &[][..],
+        &["--group", "disk", "--mode", "0600", "--user", "root"],
+        &["--selinux", "system_u:object_r:svirt_image_t:s0:c1,c2"],
+        &["--user", "0", "--group", "0"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let printed = udev(&[&["print"], *args].concat());
+        assert!(printed.status.success(), "{printed:?}");
+        let path = folder.path().join(format!("{number}.rules"));
+        fs::write(&path, printed.stdout).unwrap();
+        files.push(path);
+    }
+    let output = verify(&files);
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), said(&output));
+    if !output.status.success() && !text.contains("Fail:") {
+        support::skip(&format!("no udevadm with verify is to be had: {text}"));
+        return;
+    }
+    assert!(output.status.success() && text.contains("Success: 5"), "{text}");
+
+    let broken = folder.path().join("broken.rules");
+    let shipped = fs::read_to_string(&files[0]).unwrap();
+    fs::write(&broken, shipped.replace("GROUP=\"kvm\"", "GROUP==\"kvm\"")).unwrap();
+    assert!(!verify(&[broken]).status.success(), "the check checks nothing");
+}
+
+/// A root with an own rules directory, in which there is a file of rules or not.
+fn root_with(rules: Option<&str>) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("etc/udev/rules.d");
+    fs::create_dir_all(&directory).unwrap();
+    if let Some(rules) = rules {
+        fs::write(directory.join("60-egm.rules"), rules).unwrap();
+    }
+    root
+}
+
+fn rules_of(root: &Path) -> PathBuf {
+    root.join("etc/udev/rules.d/60-egm.rules")
+}
+
+/// Names and contents of all that is below a directory.
+fn everything(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            found.push((
+                path.clone(),
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(),
+            ));
+        } else if path.is_dir() {
+            found.extend(everything(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_packager_s_root_gets_the_file_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().to_str().unwrap();
+    let output = udev(&["install", "--root", path]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(everything(root.path()).len(), 1);
+    let rules = fs::read_to_string(rules_of(root.path())).unwrap();
+    assert!(rules.contains(r#"PROGRAM=="egm-probe udev links %k""#), "{rules}");
+    let printed = String::from_utf8(udev(&["print"]).stdout).unwrap();
+    assert!(rules.ends_with(&printed) && rules.lines().count() == printed.lines().count() + 3);
+    let mode = fs::metadata(rules_of(root.path())).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o644);
+    assert!(said(&output).contains("whether there is a group kvm is not known"), "{output:?}");
+    assert!(udev(&["uninstall", "--root", path]).status.success());
+    assert!(everything(root.path()).is_empty());
+}
+
+#[test]
+fn what_is_unwise_or_wrong_is_refused_and_nothing_changes() {
+    let root = root_with(Some("# an administrator's\n"));
+    fs::write(root.path().join("etc/group"), "root:x:0:\nkvm:x:36:\npeople:x:1000:\n").unwrap();
+    fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+    let file = root.path().join("etc/group");
+    let before = everything(root.path());
+    let path = root.path().to_str().unwrap();
+    for (args, code, word) in [
+        (&["--group", "nosuch"][..], 1, "there is no group nosuch"),
+        (&["--user", "nosuch"], 1, "there is no user nosuch"),
+        (&["--group", "4711"], 1, "there is no group 4711"),
+        (&["--mode", "0666"], 1, "every process of this host"),
+        (&["--mode", "0664"], 1, "every process of this host"),
+        (&["--mode", "9999"], 2, "a mode in octal digits"),
+        (&["--mode", "4660"], 2, "a mode in octal digits"),
+        (&["--group", "036"], 2, "the name of a user or group"),
+        (&["--group", "65535"], 2, "the name of a user or group"),
+        (&["--group", "kvm\", RUN+=\"x"], 2, "the name of a user or group"),
+        (&["--group", "kvm\nRUN+=\"x\""], 2, "the name of a user or group"),
+        (&["--selinux", "a:b:c\""], 2, "an SELinux context"),
+        (&["--root", file.to_str().unwrap()], 4, "not a directory"),
+        (&["--root", "/nonexistent"], 4, "No such file or directory"),
+    ] {
+        let mut all = vec!["install"];
+        if !args.contains(&"--root") {
+            all.extend(["--root", path]);
+        }
+        let output = udev(&[&all, args].concat());
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert!(said(&output).contains(word), "{args:?}: {output:?}");
+        assert_eq!(everything(root.path()), before, "{args:?}");
+    }
+    let forced =
+        udev(&["install", "--root", path, "--group", "nosuch", "--mode", "0666", "--force"]);
+    assert!(forced.status.success(), "{forced:?}");
+    let rules = fs::read_to_string(rules_of(root.path())).unwrap();
+    assert!(rules.contains(r#"GROUP="nosuch", MODE="0666""#), "{rules}");
+    let people = udev(&["install", "--root", path, "--group", "people"]);
+    assert!(said(&people).contains("is no system group"), "{people:?}");
+}
+
+#[test]
+fn links_that_were_planted_are_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    fs::write(&victim, "mine").unwrap();
+    for (at, target, word) in [
+        ("etc/udev/rules.d/60-egm.rules", victim.as_path(), "a link to"),
+        ("etc/udev/rules.d/60-egm.rules", Path::new("/dev/null"), "switched these rules off"),
+        ("etc/udev/rules.d/60-egm.rules", Path::new("nowhere"), "a link to nowhere"),
+        ("etc/udev/rules.d", outside.path(), "outside of"),
+        ("etc/udev", outside.path(), "outside of"),
+        ("etc", outside.path(), "outside of"),
+    ] {
+        let root = root_with(None);
+        let at = root.path().join(at);
+        if at.exists() {
+            fs::remove_dir_all(&at).unwrap();
+        }
+        symlink(target, &at).unwrap();
+        let before = (everything(root.path()), everything(outside.path()));
+        for command in ["install", "uninstall"] {
+            let output = udev(&[command, "--root", root.path().to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(1), "{command} {at:?}: {output:?}");
+            assert!(said(&output).contains(word), "{command} {at:?}: {output:?}");
+            assert_eq!((everything(root.path()), everything(outside.path())), before);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_leaves_everything_as_it_was() {
+    let root = root_with(Some("# an administrator's\n"));
+    let path = root.path().to_str().unwrap();
+    let before = everything(root.path());
+    let probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"];
+    if !can("a mount namespace", &probe) || !can("strace", &["strace", "-V"]) {
+        return;
+    }
+    let read_only = format!(
+        "mount --make-rprivate / && mount --bind {path} {path} && mount -o remount,ro,bind {path} && \
+         exec {PROGRAM} udev install --root {path}"
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &read_only]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(said(&output).contains("Read-only file system"), "{output:?}");
+    assert_eq!(everything(root.path()), before);
+
+    for (call, error) in
+        [("fsync", "EIO"), ("write", "ENOSPC"), ("rename,renameat,renameat2", "EIO")]
+    {
+        let output = Command::new("strace")
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("inject={call}:error={error}:when=1"),
+            ])
+            .args([PROGRAM, "udev", "install", "--root", path])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(4), "{call}: {output:?}");
+        let left: Vec<_> = everything(root.path())
+            .into_iter()
+            // The file's second name, which the next run uses.
+            .filter(|(path, _)| !path.to_string_lossy().contains("before-egm-probe"))
+            .collect();
+        assert_eq!(left, before, "{call}");
+    }
+}
+
+#[test]
+fn without_root_or_udevd_the_running_system_is_left_alone() {
+    let probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"];
+    if !can("a mount namespace", &probe) {
+        return;
+    }
+    let run = |setup: &str, arguments: &str| {
+        let script = format!(
+            "mount --make-rprivate /; mkdir -p /run/udev /etc/udev; mount -t tmpfs tmpfs /run/udev; \
+             mount -t tmpfs tmpfs /etc/udev; {setup} {PROGRAM} udev {arguments}; code=$?; \
+             find /etc/udev -type f; exit $code"
+        );
+        Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+    };
+    for (setup, arguments, code, word) in [
+        ("", "install", 4, "no udevd runs here"),
+        ("PATH=/nonexistent", "install", 4, "no udevadm in PATH"),
+        ("setpriv --reuid 65534 --clear-groups", "install", 4, "only root can change"),
+        ("setpriv --reuid 65534 --clear-groups", "uninstall", 4, "only root can change"),
+        ("", "--sysroot / install", 2, "not --sysroot or --from"),
+        ("", "--from /dev/null uninstall", 2, "not --sysroot or --from"),
+        ("", "--sysroot / refresh", 2, "not --sysroot or --from"),
+    ] {
+        let output = run(setup, arguments);
+        assert_eq!(output.status.code(), Some(code), "{setup}: {output:?}");
+        assert!(said(&output).contains(word), "{setup}: {output:?}");
+        assert!(output.stdout.is_empty(), "{setup}: {output:?}");
+    }
+    let output = run("", "install --no-reload --group root");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(&format!("{RULES}\n")));
+}
+
+/// Killed wherever it may be, it leaves the old file or the new one.
+#[test]
+fn killed_at_any_point_it_leaves_the_old_rules_or_the_new() {
+    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        return;
+    }
+    let old = "# an administrator's\n";
+    let whole = root_with(Some(old));
+    assert!(udev(&["install", "--root", whole.path().to_str().unwrap()]).status.success());
+    let new = fs::read(rules_of(whole.path())).unwrap();
+    let calls =
+        "openat,write,fsync,fchmod,rename,renameat,renameat2,link,linkat,unlink,flock,close";
+    let mut seen = (0, 0);
+    for nth in 1.. {
+        let root = root_with(Some(old));
+        let path = root.path().to_str().unwrap();
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("inject={calls}:signal=KILL:when={nth}"))
+            .args([PROGRAM, "udev", "install", "--root", path])
+            .output()
+            .unwrap();
+        let found = fs::read(rules_of(root.path())).unwrap();
+        assert!(found == old.as_bytes() || found == new, "after {nth} calls: {found:?}");
+        if found == new {
+            seen.1 += 1;
+        } else {
+            seen.0 += 1;
+        }
+        // What was left does not get in the way, and the administrator's file is not lost.
+        let again = udev(&["install", "--root", path]);
+        assert!(again.status.success(), "after {nth} calls: {again:?}");
+        let mut names: Vec<_> = everything(root.path())
+            .iter()
+            .map(|(path, _)| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["60-egm.rules", "60-egm.rules.before-egm-probe"], "after {nth} calls");
+        let kept = rules_of(root.path()).with_extension("rules.before-egm-probe");
+        assert_eq!(fs::read_to_string(kept).unwrap(), old);
+        if output.status.success() {
+            break;
+        }
+        assert!(nth < 500, "it never came to its end");
+    }
+    assert!(seen.0 > 10 && seen.1 > 0, "it was killed before and after: {seen:?}");
+}
+
+/// The same without strace, at times that nobody chose.
+#[test]
+fn killed_at_any_time_it_leaves_the_old_rules_or_the_new() {
+    let root = root_with(None);
+    let path = root.path().to_str().unwrap();
+    let written = |group: &str| {
+        assert!(udev(&["install", "--root", path, "--group", group]).status.success());
+        fs::read(rules_of(root.path())).unwrap()
+    };
+    let (disk, kvm) = (written("disk"), written("kvm"));
+    assert_ne!(disk, kvm);
+    let mut seen = [0, 0];
+    for round in 0..200 {
+        let group = if round % 2 == 0 { "disk" } else { "kvm" };
+        let mut child = Command::new(PROGRAM)
+            .args(["udev", "install", "--root", path, "--group", group])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_micros(round * 40));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = fs::read(rules_of(root.path())).unwrap();
+        let text = String::from_utf8_lossy(&found);
+        assert!(found == kvm || found == disk, "round {round}: {text}");
+        seen[usize::from(found == kvm)] += 1;
+    }
+    assert!(seen.iter().all(|seen| *seen > 5), "both were there: {seen:?}");
+}
+
+/// Nothing that sysfs says gets into a path but numbers.
+#[test]
+fn links_are_made_of_numbers_only() {
+    let allowed = |link: &str| {
+        let rest =
+            link.strip_prefix("grace-egm/by-node/").or(link.strip_prefix("grace-egm/by-gpu/"));
+        rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_hexdigit() || ":.".contains(c)))
+    };
+    let mut seen = 0;
+    for machine in support::machines() {
+        for region in ["egm0", "egm4", "egm5", "egm10"] {
+            let output = Command::new(PROGRAM)
+                .arg("--from")
+                .arg(support::archive(&machine))
+                .args(["udev", "links", region])
+                .output()
+                .unwrap();
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(i32::from(printed.is_empty())), "{machine}");
+            assert!(printed.lines().count() <= 1, "{machine}: {printed}");
+            for link in printed.split_whitespace() {
+                assert!(allowed(link), "{machine}: {link}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+    for name in ["egm", "egm4;reboot", "../egm4", "--help4", "egm4 x", "4"] {
+        let output = udev(&["links", "--", name]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+    }
+}
+
+/// What is no file is not waited for, and what is no file of ours is not put back.
+#[test]
+fn odd_files_are_refused_and_not_waited_for() {
+    let fifo = |path: &Path| {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let makers: [(&str, &dyn Fn(&Path)); 3] = [
+        ("is not a regular file", &fifo),
+        ("is not a regular file", &|path| fs::create_dir(path).unwrap()),
+        ("more than 1 MiB", &|path| fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap()),
+    ];
+    for (word, make) in makers {
+        let root = root_with(None);
+        make(&rules_of(root.path()));
+        for command in ["install", "uninstall"] {
+            let args = ["10", PROGRAM, "udev", command, "--root", root.path().to_str().unwrap()];
+            let output = Command::new("timeout").args(args).output().unwrap();
+            assert_eq!(output.status.code(), Some(4), "{command}: {output:?}");
+            assert!(said(&output).contains(word), "{command}: {output:?}");
+        }
+        // The kept file is something else by now.
+        let root = root_with(Some("# an administrator's\n"));
+        let path = root.path().to_str().unwrap();
+        assert!(udev(&["install", "--root", path]).status.success());
+        let kept = rules_of(root.path()).with_extension("rules.before-egm-probe");
+        fs::remove_file(&kept).unwrap();
+        make(&kept);
+        let args = ["10", PROGRAM, "udev", "uninstall", "--root", path];
+        let output = Command::new("timeout").args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        assert!(rules_of(root.path()).is_file(), "{output:?}");
+    }
+}
+
+/// What is put back is what the last install found, and nothing older.
+#[test]
+fn uninstall_puts_back_what_was_there_before_and_nothing_else() {
+    let root = root_with(Some("# A\n"));
+    let path = root.path().to_str().unwrap();
+    let (file, kept) = (rules_of(root.path()), |number: &str| {
+        rules_of(root.path()).with_extension(format!("rules.before-egm-probe{number}"))
+    });
+    let run = |command: &str, more: &[&str]| {
+        let output = udev(&[&[command, "--root", path][..], more].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    run("install", &[]);
+    fs::remove_file(&file).unwrap();
+    run("install", &[]);
+    run("uninstall", &[]);
+    assert!(!file.exists(), "there was nothing before the last install");
+    fs::write(&file, "# B\n").unwrap();
+    run("install", &[]);
+    fs::remove_file(kept("")).unwrap();
+    fs::write(&file, "# C\n").unwrap();
+    run("install", &[]);
+    assert_eq!(fs::read_to_string(kept(".3")).unwrap(), "# C\n");
+    // Another setting is no reason to forget it.
+    run("install", &["--mode", "0600"]);
+    run("uninstall", &[]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# C\n");
+    assert_eq!(fs::read_to_string(kept(".2")).unwrap(), "# B\n");
+
+    // Changed by hand, and then installed over and killed at the last moment.
+    fs::remove_file(&file).unwrap();
+    run("install", &[]);
+    let edited = fs::read_to_string(&file).unwrap().replace("0660", "0600");
+    fs::write(&file, &edited).unwrap();
+    if can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg("inject=rename,renameat,renameat2:signal=KILL:when=2")
+            .args([PROGRAM, "udev", "install", "--root", path])
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        run("install", &[]);
+        run("uninstall", &[]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), edited);
+        run("uninstall", &["--force"]);
+        assert!(!file.exists());
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let root = root_with(Some("# an administrator's\n"));
+    let path = root.path().to_str().unwrap();
+    let before = everything(root.path());
+    let output = udev(&["install", "--root", path, "--dry-run"]);
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(shown.contains("-# an administrator's\n+# Written by"), "{shown}");
+    assert!(said(&output).contains("kept as"), "{output:?}");
+    let output = udev(&["install", "--root", path, "--dry-run", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&document["dry_run"], &document["changed"]), (&true.into(), &true.into()));
+    assert!(document["kept"].as_str().unwrap().ends_with("60-egm.rules.before-egm-probe"));
+    assert_eq!(everything(root.path()), before);
+    assert!(udev(&["install", "--root", path]).status.success());
+    let output = udev(&["install", "--root", path, "--dry-run"]);
+    assert!(
+        output.stdout.is_empty() && said(&output).contains("nothing would change"),
+        "{output:?}"
+    );
+    let modes = ["etc", "etc/udev"]
+        .map(|it| fs::metadata(root.path().join(it)).unwrap().permissions().mode());
+    assert!(modes.iter().all(|mode| mode & 0o777 != 0o700));
+}
+
+/// Two at a time wait for each other, and one that is stuck is not waited for without end.
+#[test]
+fn only_one_at_a_time_works_on_the_rules() {
+    if !can("flock", &["flock", "--version"]) {
+        return;
+    }
+    let root = root_with(None);
+    let path = root.path().to_str().unwrap();
+    let directory = root.path().join("etc/udev/rules.d");
+    let mut holder = Command::new("flock").arg(&directory).args(["sleep", "60"]).spawn().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let output = udev(&["install", "--root", path]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(said(&output).contains("somebody else is at work"), "{output:?}");
+    assert!(everything(root.path()).is_empty());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+/// What udev calls as root must not be somebody else's to change.
+#[test]
+fn rules_call_only_a_program_that_only_root_can_change() {
+    let probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"];
+    if !can("a mount namespace", &probe) {
+        return;
+    }
+    let script = format!(
+        "set -e; mount --make-rprivate /; mkdir -p /etc/udev; mount -t tmpfs -o mode=0755 tmpfs /etc/udev
+        mount -t tmpfs tmpfs /usr/lib/udev; mount -t tmpfs -o mode=0755 tmpfs /mnt
+        mkdir -m 0755 /mnt/root; mkdir -m 0777 /mnt/all
+        for place in root all; do
+            cp {PROGRAM} /mnt/$place/egm-probe
+            /mnt/$place/egm-probe udev install --no-reload --group root 2>&1
+            grep -o 'PROGRAM==\"[^ ]*' {RULES}
+        done"
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed} {output:?}");
+    let programs: Vec<_> = printed.lines().filter(|line| line.starts_with("PROGRAM")).collect();
+    assert_eq!(programs, ["PROGRAM==\"/mnt/root/egm-probe", "PROGRAM==\"egm-probe"], "{printed}");
+    assert!(printed.contains("not where only root can change it"), "{printed}");
+}
