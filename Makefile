@@ -11,7 +11,7 @@ DESTDIR ?=
 BINDIR  ?= $(PREFIX)/bin
 MANDIR  ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share/egm-probe
-# Where udev looks, whatever the prefix.
+# Where udev looks, whatever the prefix; empty leaves its rules out.
 UDEVDIR ?= /usr/lib/udev
 # Not CARGO: that one is exported to the script, which would find itself.
 RUN     := ./tools/cargo
@@ -58,8 +58,10 @@ install:
 	@test -x $(PROGRAM) || { echo 'nothing is built yet: run make first' >&2; exit 1; }
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(BINDIR)/egm-probe
 	install -D -m 0644 man/egm-probe.1 $(DESTDIR)$(MANDIR)/man1/egm-probe.1
+ifneq ($(UDEVDIR),)
 	install -D -m 0644 udev-rules/60-egm.rules $(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules
 	ln -sf $(BINDIR)/egm-probe $(DESTDIR)$(UDEVDIR)/egm-probe
+endif
 	install -d $(DESTDIR)$(DATADIR)/schema
 	install -m 0644 schema/*.json schema/*.rng $(DESTDIR)$(DATADIR)/schema
 	install -D -m 0644 completions/egm-probe.bash \
@@ -71,12 +73,13 @@ install:
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/egm-probe \
-		$(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules \
-		$(DESTDIR)$(UDEVDIR)/egm-probe \
 		$(DESTDIR)$(MANDIR)/man1/egm-probe.1 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egm-probe \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish
+ifneq ($(UDEVDIR),)
+	rm -f $(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules $(DESTDIR)$(UDEVDIR)/egm-probe
+endif
 	rm -rf $(DESTDIR)$(DATADIR)/schema
 	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DATADIR)
 

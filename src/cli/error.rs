@@ -45,7 +45,7 @@ pub(super) enum Error {
     #[error("no check {}; `egm-probe doctor --explain all` lists them", excerpt(.0, 80))]
     NoCheck(String),
     #[error("{0}; and the rules could not be taken back: {1}")]
-    NotUndone(UdevProblem, FileProblem),
+    NotUndone(Box<UdevProblem>, Box<FileProblem>),
     #[error("{0}")]
     Unwise(String),
     #[error("only root can change {}; --dry-run shows what would be done", .0.display())]

@@ -152,7 +152,7 @@ fn install(
                 let undone = if report.changed { target.file.undo(&done) } else { Ok(()) };
                 return Err(match undone {
                     Ok(()) => problem.into(),
-                    Err(also) => Error::NotUndone(problem, also),
+                    Err(also) => Error::NotUndone(Box::new(problem), Box::new(also)),
                 });
             }
             // udev labels a device only when it is added.
@@ -251,8 +251,8 @@ fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevReport) {
     for region in &read().regions {
         let Some(owner) = &region.device.owner else { continue };
         let asked = Asked::of_rules(&gave.for_region(&region.name));
-        let gave_user = asked.gives_user(&owner.user, &accounts);
-        let gave_group = asked.gives_group(&owner.group, &accounts);
+        let gave_user = asked.gives_user(&owner.user, &accounts) == Some(true);
+        let gave_group = asked.gives_group(&owner.group, &accounts) == Some(true);
         let is_ours = (owner.user == "root" || gave_user) && (owner.group == "root" || gave_group);
         if left.for_region(&region.name).is_empty() && is_ours {
             let result = reset(&region.device.path);

@@ -97,8 +97,10 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
     for region in &facts.report.host.regions {
         let effective = rules.for_region(&region.name);
         if let Some(problem) = undone(&effective) {
-            return Outcome::warn(problem)
-                .by_hand("take the other rule out", &["egm-probe udev status".to_owned()]);
+            return Outcome::warn(problem).by_hand(
+                "see which rules there are, and take that one out",
+                &["egm-probe udev status".to_owned()],
+            );
         }
         if let Some(place) = effective.conditional.first() {
             let message = format!(

@@ -1,4 +1,4 @@
-//! What AppArmor's profile for libvirt's QEMU allows (apparmor.d(5)), as far as it says so by paths.
+//! What `AppArmor`'s profile for libvirt's QEMU allows (apparmor.d(5)), as far as it says so by paths.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ const BEGIN: [&str; 2] = ["libvirt/TEMPLATE.qemu", "abstractions/libvirt-qemu"];
 const FILES_LIMIT: usize = 256;
 const ALTERNATIVES_LIMIT: usize = 256;
 
-/// Whether AppArmor is in use for QEMU, and what it allows.
+/// Whether `AppArmor` is in use for QEMU, and what it allows.
 #[derive(Debug)]
 pub(super) enum Apparmor {
     /// It is off, or libvirt has no profile for it.
@@ -82,7 +82,7 @@ impl Profile {
         read && write
     }
 
-    /// Adds the rules of a file, or of all files of a directory, below AppArmor's own.
+    /// Adds the rules of a file, or of all files of a directory, below `AppArmor`'s own.
     fn include(&mut self, root: &Sysroot, name: &str, seen: &mut BTreeSet<String>) {
         let path = Path::new(DIRECTORY).join(name.trim_start_matches('/'));
         if seen.len() >= FILES_LIMIT || seen.contains(name) {

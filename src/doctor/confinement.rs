@@ -11,7 +11,7 @@ use crate::text::{SHOWN, excerpt};
 const DEFAULT_ACL: [&str; 7] =
     ["/dev/null", "/dev/full", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/ptmx", "/dev/kvm"];
 
-/// What QEMU may open under SELinux.
+/// What QEMU may open under `SELinux`.
 pub(super) const LABEL: &str = "system_u:object_r:svirt_image_t:s0";
 const TYPE: &str = "svirt_image_t";
 

@@ -103,18 +103,12 @@ pub(super) fn install_command(facts: &Facts<'_>) -> String {
         let plain = |name: String, id: u32| {
             name.parse::<AccountName>().map_or(id.to_string(), |name| name.to_string())
         };
-        if !in_default {
-            match user.group {
-                Some(group) => {
-                    command += " --group ";
-                    command += &plain(facts.accounts.group(group), group);
-                }
-                None => {
-                    command += " --group root --user ";
-                    command += &plain(user.name, user.uid);
-                }
-            }
-        }
+        let options = match user.group {
+            _ if in_default => String::new(),
+            Some(group) => format!(" --group {}", plain(facts.accounts.group(group), group)),
+            None => format!(" --group root --user {}", plain(user.name, user.uid)),
+        };
+        command += &options;
     }
     if confinement::needs_label(facts) {
         command += " --selinux ";

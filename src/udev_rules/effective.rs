@@ -258,8 +258,9 @@ impl File {
             }
             let given = Other { place: place(), value: token.value.clone() };
             if is_final.contains(token.key.as_str()) {
-                let first = slot.as_mut().filter(|first| first.value != given.value);
-                first.into_iter().for_each(|first| first.others.push(given.clone()));
+                if let Some(first) = slot.as_mut().filter(|first| first.value != given.value) {
+                    first.others.push(given);
+                }
                 continue;
             }
             if token.operator == Operator::AssignFinal {

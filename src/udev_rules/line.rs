@@ -243,9 +243,12 @@ fn one(pattern: &[char], c: char) -> Option<&[char]> {
     }
 }
 
-/// `[:digit:]`, within a set.
-fn class(set: &[char]) -> Option<(fn(&char) -> bool, &[char])> {
-    const CLASSES: [(&str, fn(&char) -> bool); 6] = [
+/// Whether a character is of a class.
+type Class = fn(&char) -> bool;
+
+/// `[:digit:]`, within a set, and what is behind it.
+fn class(set: &[char]) -> Option<(Class, &[char])> {
+    const CLASSES: [(&str, Class); 6] = [
         ("[:digit:]", char::is_ascii_digit),
         ("[:alnum:]", char::is_ascii_alphanumeric),
         ("[:alpha:]", char::is_ascii_alphabetic),

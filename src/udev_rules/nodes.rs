@@ -68,32 +68,51 @@ impl Asked {
         }
     }
 
-    /// Whether this is the user that is asked for. A rule may give a number where the node has a name.
-    pub(crate) fn gives_user(&self, user: &str, accounts: &Accounts<'_>) -> bool {
-        self.user.as_ref().is_some_and(|asked| {
-            asked == user || accounts.uid(asked).is_some_and(|id| accounts.user(id) == user)
-        })
+    /// Whether this is the user that is asked for; `None` where that is not known.
+    pub(crate) fn gives_user(&self, user: &str, accounts: &Accounts<'_>) -> Option<bool> {
+        let id = |name: &str| accounts.uid(name).map(|id| accounts.user(id));
+        is_same(self.user.as_deref()?, user, id, accounts.are_known().0)
     }
 
-    /// Whether this is the group that is asked for.
-    pub(crate) fn gives_group(&self, group: &str, accounts: &Accounts<'_>) -> bool {
-        self.group.as_ref().is_some_and(|asked| {
-            asked == group || accounts.gid(asked).is_some_and(|id| accounts.group(id) == group)
-        })
+    /// Whether this is the group that is asked for; `None` where that is not known.
+    pub(crate) fn gives_group(&self, group: &str, accounts: &Accounts<'_>) -> Option<bool> {
+        let id = |name: &str| accounts.gid(name).map(|id| accounts.group(id));
+        is_same(self.group.as_deref()?, group, id, accounts.are_known().1)
     }
 
-    fn is_met(&self, got: &Got, accounts: &Accounts<'_>) -> bool {
-        (self.user.is_none() || self.gives_user(&got.user, accounts))
-            && (self.group.is_none() || self.gives_group(&got.group, accounts))
-            && self.mode.as_ref().is_none_or(|mode| *mode == got.mode)
+    fn is_met(&self, got: &Got, accounts: &Accounts<'_>) -> Option<bool> {
+        let mode = self.mode.as_ref().map(|mode| Some(*mode == got.mode));
+        let user = self.user.as_ref().map(|_| self.gives_user(&got.user, accounts));
+        let group = self.group.as_ref().map(|_| self.gives_group(&got.group, accounts));
+        let asked: Vec<_> = [mode, user, group].into_iter().flatten().collect();
+        if asked.contains(&Some(false)) {
+            return Some(false);
+        }
+        // Nothing is met where nothing is asked.
+        (!asked.is_empty() && !asked.contains(&None)).then_some(true)
+    }
+}
+
+/// Whether two names are one account's: a rule may give a number where the node has a name.
+fn is_same(
+    asked: &str,
+    got: &str,
+    resolve: impl Fn(&str) -> Option<String>,
+    are_known: bool,
+) -> Option<bool> {
+    if asked == got {
+        return Some(true);
+    }
+    match resolve(asked) {
+        Some(name) => Some(name == got),
+        None => are_known.then_some(false),
     }
 }
 
 impl Node {
     pub(crate) fn of(region: &Region, asked: Asked, accounts: &Accounts<'_>) -> Self {
         let got = region.device.owner.as_ref().map(Got::of);
-        let asks = asked != Asked::default();
-        let right = got.as_ref().filter(|_| asks).map(|got| asked.is_met(got, accounts));
+        let right = got.as_ref().and_then(|got| asked.is_met(got, accounts));
         Self { region: region.name.clone(), path: region.device.path.clone(), asked, got, right }
     }
 }

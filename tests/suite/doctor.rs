@@ -2,7 +2,8 @@
 
 use crate::live::{can, can_overlay, extract};
 use crate::support;
-use std::collections::BTreeMap;
+use crate::support::{machines, patients, tree};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use egm_probe::doctor::CHECKS;
+use egm_probe::doctor::{CHECKS, Check};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
@@ -23,8 +24,8 @@ fn folder() -> PathBuf {
 /// The command for one of the hosts: what is installed there is told, as a recording has none of it.
 fn doctor(host: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    let qemu = if host == "D17" { "stock" } else { "egm" };
-    let schema = if host == "D18" { "stock" } else { "egm" };
+    let qemu = if host.starts_with("D17") { "stock" } else { "egm" };
+    let schema = if host.starts_with("D18") { "stock" } else { "egm" };
     command.current_dir(folder()).args(["--from", &format!("{host}.tar.gz"), "doctor"]).args([
         "--qemu",
         &format!("bin/qemu-{qemu}"),
@@ -57,18 +58,30 @@ fn way_to(code: &str) -> Vec<&'static str> {
     way
 }
 
+/// All hosts, each with the check that it is for; `None` for those on which all pass.
+fn patients() -> Vec<(&'static str, Option<&'static Check>)> {
+    let check = |host: &str| CHECKS.iter().find(|check| host.starts_with(check.code));
+    patients::all().into_iter().map(|(host, _)| (host, check(host))).collect()
+}
+
 #[test]
 fn every_check_has_a_host_on_which_it_alone_does_not_pass() {
-    let healthy = verdicts(&json(&doctor("healthy").arg("--json").output().unwrap()));
-    assert_eq!(healthy.len(), CHECKS.len());
-    let ill: Vec<_> = healthy.iter().filter(|(_, verdict)| *verdict != "pass").collect();
-    assert!(ill.is_empty(), "{ill:?}");
-    for check in CHECKS {
-        let output = doctor(check.code).arg("--json").output().unwrap();
+    let patients = patients();
+    for (host, _) in patients.iter().filter(|(_, check)| check.is_none()) {
+        let found = verdicts(&json(&doctor(host).arg("--json").output().unwrap()));
+        assert_eq!(found.len(), CHECKS.len());
+        let ill: Vec<_> = found.iter().filter(|(_, verdict)| *verdict != "pass").collect();
+        assert!(ill.is_empty(), "{host}: {ill:?}");
+    }
+    let seen: BTreeSet<_> =
+        patients.iter().filter_map(|(_, check)| Some(check.as_ref()?.code)).collect();
+    assert_eq!(seen.len(), CHECKS.len());
+    for (host, check) in patients.into_iter().filter_map(|(host, check)| Some((host, check?))) {
+        let output = doctor(host).arg("--json").output().unwrap();
         let document = json(&output);
         let verdicts = verdicts(&document);
         let own = verdicts[check.code].as_str();
-        assert!(["warn", "fail"].contains(&own), "{}: {document}", check.code);
+        assert!(["warn", "fail"].contains(&own), "{host}: {document}");
         for (code, verdict) in &verdicts {
             // What depends on it is skipped where it fails, and nothing else is touched.
             let is_after = code != check.code && way_to(code).contains(&check.code);
@@ -77,7 +90,7 @@ fn every_check_has_a_host_on_which_it_alone_does_not_pass() {
                 (false, true) => "skip",
                 (false, false) => "pass",
             };
-            assert_eq!(verdict, expected, "{code} on the host of {}: {document}", check.code);
+            assert_eq!(verdict, expected, "{code} on {host}: {document}");
         }
         let found = document["checks"].as_array().unwrap();
         let found = found.iter().find(|it| it["code"] == check.code).unwrap();
@@ -94,7 +107,7 @@ fn every_check_has_a_host_on_which_it_alone_does_not_pass() {
 fn what_does_not_pass_is_printed_as_recorded() {
     let mut text =
         String::from("# Hosts on which one check alone does not pass; what passes is left out.\n");
-    for host in std::iter::once("healthy").chain(CHECKS.iter().map(|check| check.code)) {
+    for (host, _) in patients() {
         let output = doctor(host).output().unwrap();
         assert!(output.stderr.is_empty(), "{output:?}");
         let printed = String::from_utf8(output.stdout).unwrap();
@@ -150,7 +163,10 @@ fn a_host_without_egm_is_told_first_and_nothing_else_is_looked_at() {
     assert!(first.contains(": FAIL (D01: no EGM on this host: no /sys/class/egm"), "{first}");
     let rest: Vec<_> = lines.filter(|line| line.starts_with("   EGM: ")).collect();
     assert_eq!(rest.len(), CHECKS.len() - 1);
-    assert!(rest.iter().all(|line| line.ends_with(": SKIP (D01 failed)")), "{printed}");
+    for (line, check) in rest.iter().zip(&CHECKS[1..]) {
+        let end = format!(": SKIP ({}: D01 failed)", check.code);
+        assert!(line.ends_with(&end), "{line}");
+    }
     let quiet = Command::new(PROGRAM).args(["doctor", "-q"]).output().unwrap();
     assert_eq!((quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()), (Some(1), 0, 0));
 }
@@ -227,6 +243,7 @@ fn a_qemu_that_does_not_answer_is_no_qemu_and_not_waited_for() {
         ("hangs", "sleep 100", "not done within 10 seconds"),
         ("fails", "echo 'cannot \x1b[31mstart' >&2; exit 1", "cannot \\x1b[31mstart"),
         ("crashes", "kill -SEGV $$", "signal: 11"),
+        ("leaves a child", "echo acpi-egm-memories; sleep 100 & exit 0", "has no acpi-egm-memory"),
         ("floods", "yes acpi-egm-memories | head -n 1000000", "has no acpi-egm-memory"),
     ] {
         let qemu = script(name, text);
@@ -243,11 +260,22 @@ fn a_qemu_that_does_not_answer_is_no_qemu_and_not_waited_for() {
 /// The plan is a script that a shell can read, in which nothing runs that asks or interrupts.
 #[test]
 fn a_plan_is_a_script() {
-    for host in std::iter::once("healthy").chain(CHECKS.iter().map(|check| check.code)) {
+    for (host, check) in patients() {
         let output = doctor(host).arg("--fix-plan").output().unwrap();
         let plan = String::from_utf8(output.stdout).unwrap();
         assert!(plan.starts_with("#!/bin/sh\n"), "{plan}");
-        assert_eq!(plan.contains(&format!("# {host} ")), host != "healthy", "{plan}");
+        let is_in = |check: &Check| plan.contains(&format!("# {} ", check.code));
+        assert!(check.is_none_or(is_in), "{plan}");
+        assert_eq!(CHECKS.iter().any(is_in), check.is_some(), "{plan}");
+        let document = json(&doctor(host).arg("--json").output().unwrap());
+        let hints = document["checks"].as_array().unwrap().iter().map(|check| &check["hints"]);
+        for hint in hints.flat_map(|hints| hints.as_array().unwrap()) {
+            for command in hint["commands"].as_array().unwrap() {
+                let mark = if hint["by_hand"] == true { "# " } else { "" };
+                let line = format!("{mark}{}", command.as_str().unwrap());
+                assert!(plan.lines().any(|it| it == line), "{line}\n{plan}");
+            }
+        }
         let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
         shell.stdin.take().unwrap().write_all(plan.as_bytes()).unwrap();
         assert!(shell.wait().unwrap().success(), "{plan}");
@@ -291,6 +319,102 @@ fn hostile_hosts_do_no_harm() {
             let text = String::from_utf8(output.stdout).unwrap();
             let is_bad = |c: char| c.is_control() && c != '\n';
             assert!(!text.contains(is_bad), "{machine}: {text:?}");
+        }
+    }
+}
+
+/// All that a rule is to give is in one command, which is there once: one after the other they would
+/// undo each other.
+#[test]
+fn a_plan_installs_the_rules_once() {
+    let mut tree = tree::Tree::read(&folder().join("D11.tar.gz"));
+    tree.file("sys/fs/selinux/enforce", "1");
+    tree.remove("usr/lib/udev/rules.d/60-egm.rules");
+    let host = tempfile::NamedTempFile::new().unwrap();
+    fs::write(host.path(), tree.tar()).unwrap();
+    let output = Command::new(PROGRAM)
+        .arg("--from")
+        .arg(host.path())
+        .args(["doctor", "--fix-plan"])
+        .output()
+        .unwrap();
+    let plan = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = plan.lines().filter(|line| line.starts_with("egm-probe udev")).collect();
+    let label = "--selinux system_u:object_r:svirt_image_t:s0";
+    assert_eq!(lines, [format!("egm-probe udev install --group builder {label}")], "{plan}");
+    assert_eq!(plan.matches("# see above: egm-probe udev install").count(), 2, "{plan}");
+}
+
+/// What cannot be read is not known, and neither passes nor fails.
+#[test]
+fn what_cannot_be_read_is_not_known() {
+    let unreadable: &[(&str, &[&str])] = &[
+        ("etc/libvirt/qemu.conf", &["D10", "D11", "D13", "D14", "D15", "D16"]),
+        ("etc/passwd", &["D10", "D11", "D13", "D14", "D15", "D16"]),
+        ("etc/group", &["D10", "D11", "D13", "D14", "D15", "D16"]),
+        ("sys/module/apparmor/parameters/enabled", &["D15"]),
+        ("sys/fs/selinux/enforce", &["D16"]),
+        ("sys/kernel/iommu_groups/80/devices", &["D08", "D09"]),
+        ("proc/900/limits", &["D19"]),
+    ];
+    for (path, skipped) in unreadable {
+        let mut tree = tree::Tree::read(&folder().join("healthy.tar.gz"));
+        if path.ends_with("devices") {
+            tree.remove_all(path);
+        }
+        // As a pipe is: it is there, and nobody reads it.
+        tree.fifo(path);
+        let host = tempfile::NamedTempFile::new().unwrap();
+        fs::write(host.path(), tree.tar()).unwrap();
+        let output = Command::new(PROGRAM)
+            .current_dir(folder())
+            .arg("--from")
+            .arg(host.path())
+            .args(["doctor", "--json", "--qemu", "bin/qemu-egm", "--schema", "schemas/egm"])
+            .output()
+            .unwrap();
+        for (code, verdict) in verdicts(&json(&output)) {
+            let expected = if skipped.contains(&code.as_str()) { "skip" } else { "pass" };
+            assert_eq!(verdict, expected, "{path}: {code}: {output:?}");
+        }
+    }
+}
+
+/// A host whose names and messages would write lines of their own into a script.
+#[test]
+fn no_name_gets_out_of_its_line() {
+    let mut tree = tree::Tree::read(&folder().join("healthy.tar.gz"));
+    let evil = "x\ntouch /tmp/evil #$(reboot)`id`\x1b[31m";
+    tree.file("etc/libvirt/qemu.conf", format!("user = \"\"\"{evil}\"\"\"\n"));
+    tree.file("proc/sys/kernel/osrelease", evil);
+    tree.file("proc/900/comm", "virtqemud\n");
+    tree.remove("dev/iommu");
+    let driver = format!("sys/bus/pci/drivers/{}", evil.replace('/', "_"));
+    tree.directory(&driver);
+    tree.link(&format!("{}/driver", machines::gpu_path("0019:01:00.0")), &driver);
+    let uevent = format!("MAJOR=510\nMINOR=5\nDEVNAME=egm5;{}\n", evil.replace(['\n', '/'], "_"));
+    tree.file("sys/devices/virtual/egm/egm5/uevent", uevent);
+    let host = tempfile::NamedTempFile::new().unwrap();
+    fs::write(host.path(), tree.tar()).unwrap();
+    for args in [&["--fix-plan"][..], &[]] {
+        let output = Command::new(PROGRAM)
+            .arg("--from")
+            .arg(host.path())
+            .args(["doctor", "--schema", "a\ntouch b"])
+            .args(args)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        let runs = |line: &&str| line.trim_start().starts_with("touch") || line.starts_with("egm5");
+        assert!(!text.lines().any(|line| runs(&line)), "{text}");
+        if args.is_empty() {
+            continue;
+        }
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let is_known = ["egm-probe udev install", "modprobe iommufd", "udevadm trigger"];
+            assert!(is_known.iter().any(|known| line.starts_with(known)), "{line}");
+            assert!(!line.contains(['$', '`', ';', '|', '&']), "{line}");
         }
     }
 }
