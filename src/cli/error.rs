@@ -67,19 +67,19 @@ pub(super) enum Error {
 impl Error {
     pub(super) fn exit(&self) -> Exit {
         match self {
+            Self::RulesFile(problem) if problem.is_refusal() => Exit::No,
             Self::Open(_)
+            | Self::RulesFile(_)
+            | Self::Udev(_)
+            | Self::NotUndone(..)
+            | Self::NotRoot(_)
+            | Self::Doing { .. }
             | Self::Write(_)
             | Self::File(_)
             | Self::Stdin(_)
             | Self::Grammar(_)
             | Self::BadFile { .. }
             | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
-            Self::RulesFile(problem) if problem.is_refusal() => Exit::No,
-            Self::RulesFile(_)
-            | Self::Udev(_)
-            | Self::NotUndone(..)
-            | Self::NotRoot(_)
-            | Self::Doing { .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
             Self::Unwritable { .. }
