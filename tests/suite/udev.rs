@@ -4,6 +4,7 @@
 
 use crate::live::{can, can_overlay, extract};
 use crate::support::machines::gpu_path;
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -343,17 +344,18 @@ fn status_knows_what_udev_does_with_rules() {
     ];
     let mut script = String::new();
     for (first, second, _) in cases {
-        script += &format!(
+        let _ = writeln!(
+            script,
             "cat > /etc/udev/rules.d/50-a.rules <<'END'\n{first}\nEND
             cat > /etc/udev/rules.d/70-b.rules <<'END'\n{second}\nEND
             chmod 0600 /dev/egm4; chown root:root /dev/egm4; udevadm trigger
             stat -c '%a %U:%G' /dev/egm4
-            \"$program\" udev status --json > \"$work/status\" && echo right || echo wrong\n"
+            \"$program\" udev status --json > \"$work/status\" && echo right || echo wrong"
         );
     }
     let Some((printed, _)) = with_udevd(&script) else { return };
-    let expected: String = cases.iter().map(|(.., mode)| format!("{mode}\nright\n")).collect();
-    assert_eq!(printed, expected);
+    let expected: Vec<_> = cases.iter().flat_map(|(.., mode)| [*mode, "right"]).collect();
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
 }
 
 /// What cannot be done leaves the system as it was; what is done by number is undone, too.

@@ -379,13 +379,13 @@ fn links_are_made_of_numbers_only() {
 /// What is no file is not waited for, and what is no file of ours is not put back.
 #[test]
 fn odd_files_are_refused_and_not_waited_for() {
-    let fifo = |path: &Path| {
+    let fifo: fn(&Path) = |path| {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     };
-    let makers: [(&str, &dyn Fn(&Path)); 3] = [
-        ("is not a regular file", &fifo),
-        ("is not a regular file", &|path| fs::create_dir(path).unwrap()),
-        ("more than 1 MiB", &|path| fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap()),
+    let makers: [(&str, fn(&Path)); 3] = [
+        ("is not a regular file", fifo),
+        ("is not a regular file", |path| fs::create_dir(path).unwrap()),
+        ("more than 1 MiB", |path| fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap()),
     ];
     for (word, make) in makers {
         let root = root_with(None);

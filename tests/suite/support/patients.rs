@@ -89,7 +89,7 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         (
             "D13",
             changed(|tree| {
-                conf(tree, "cgroup_device_acl = [\n  \"/dev/null\", \"/dev/zero\",\n]\n")
+                conf(tree, "cgroup_device_acl = [\n  \"/dev/null\", \"/dev/zero\",\n]\n");
             }),
         ),
         (
@@ -208,7 +208,9 @@ fn pages(tree: &mut Tree, sizes: &[u64]) {
     // The first time there are none.
     tree.file("sys/kernel/mm/hugepages/x", "");
     tree.remove_all("sys/kernel/mm/hugepages");
-    sizes.iter().for_each(|kib| huge_pages(tree, *kib, (0, 0)));
+    for kib in sizes {
+        huge_pages(tree, *kib, (0, 0));
+    }
 }
 
 /// libvirt's own list of devices, with more.
