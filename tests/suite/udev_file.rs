@@ -382,7 +382,7 @@ fn odd_files_are_refused_and_not_waited_for() {
     let fifo: fn(&Path) = |path| {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     };
-    let makers: [(&str, fn(&Path)); 3] = [
+    let makers = [
         ("is not a regular file", fifo),
         ("is not a regular file", |path| fs::create_dir(path).unwrap()),
         ("more than 1 MiB", |path| fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap()),
