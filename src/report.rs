@@ -36,10 +36,13 @@ impl Report {
     /// Reads a host as far as it is asked for; claims only with [`Needs::CLAIMS`].
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
-        let accounts = Accounts::of(root);
-        let host = Host::read_with(root, needs, &accounts);
+        Self::read_with(root, needs, &Accounts::of(root))
+    }
+
+    pub(crate) fn read_with(root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) -> Self {
+        let host = Host::read_with(root, needs, accounts);
         let claims = if needs.contains(Needs::CLAIMS) {
-            Claims::read_with(root, &host.regions, &accounts)
+            Claims::read_with(root, &host.regions, accounts)
         } else {
             Claims::default()
         };

@@ -94,18 +94,20 @@ const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
 impl<'a> Facts<'a> {
     pub(super) fn read(root: &'a Sysroot, needs: Needs, installed: Installed) -> Self {
-        let report = Report::read(root, needs);
+        let accounts = Accounts::of(root);
+        let report = Report::read_with(root, needs, &accounts);
+        let sizes = root.entries(HUGE_PAGES).unwrap_or_default();
         let domains_unread = domains_unread(&report, needs);
         let processes = read_processes(root, &report);
         let iommu = Iommu::read(root, &report);
         Self {
             rules: HostRules::read(root),
             conf: QemuConf::read(root),
-            accounts: Accounts::of(root),
-            kernel: Kernel::read(root),
+            kernel: Kernel::read(root, &sizes),
             apparmor: Apparmor::read(root),
             selinux: read_selinux(root),
-            huge_pages: read_huge_pages(root),
+            huge_pages: read_huge_pages(root, sizes),
+            accounts,
             iommu,
             processes,
             installed,
@@ -133,7 +135,7 @@ fn line(root: &Sysroot, path: &str) -> Option<String> {
 }
 
 impl Kernel {
-    fn read(root: &Sysroot) -> Self {
+    fn read(root: &Sysroot, huge_pages: &[String]) -> Self {
         let setting =
             |name: &str| decimal::<u64>(&line(root, &format!("/proc/sys/kernel/{name}"))?);
         let is_off = |name: &str| setting(name) == Some(0);
@@ -142,7 +144,7 @@ impl Kernel {
             // Since Linux 6.1; before, the program runs on nothing else than what it is made for.
             arch: line(root, "/proc/sys/kernel/arch").or_else(own_arch),
             release: line(root, "/proc/sys/kernel/osrelease"),
-            page_size: page_size(root),
+            page_size: page_size(root, huge_pages),
             has_module: root.stat("/sys/module/nvgrace_egm").is_ok(),
             lockup: setting("watchdog_thresh")
                 .filter(|_| !is_off("watchdog") && !is_off("soft_watchdog"))
@@ -155,12 +157,11 @@ impl Kernel {
 /// On the running host what the C library says; elsewhere by the sizes of huge pages that the
 /// kernel has, which go with its page size: 512 MiB only with 64 KiB, 32 MiB with 16 KiB and 64 KiB
 /// with 4 KiB on arm64, 1 GiB with 4 KiB elsewhere (`Documentation/arch/arm64/hugetlbpage.rst`).
-fn page_size(root: &Sysroot) -> Option<u64> {
+fn page_size(root: &Sysroot, huge_pages: &[String]) -> Option<u64> {
     if root.is_host() {
         return u64::try_from(rustix::param::page_size()).ok();
     }
-    let sizes = root.entries(HUGE_PAGES).ok()?;
-    let has = |kib: u64| sizes.contains(&format!("hugepages-{kib}kB"));
+    let has = |kib: u64| huge_pages.contains(&format!("hugepages-{kib}kB"));
     if has(512 << 10) {
         Some(64 << 10)
     } else if has(32 << 10) && !has(64) {
@@ -250,7 +251,7 @@ impl Process {
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
-fn read_huge_pages(root: &Sysroot) -> Vec<HugePages> {
+fn read_huge_pages(root: &Sysroot, directories: Vec<String>) -> Vec<HugePages> {
     let read = |directory: String| {
         let kib = directory.strip_prefix("hugepages-")?.strip_suffix("kB")?;
         let size = Bytes(decimal::<u64>(kib)?.checked_mul(1024)?);
@@ -261,6 +262,5 @@ fn read_huge_pages(root: &Sysroot) -> Vec<HugePages> {
         let (count, free) = (attribute("nr_hugepages")?, attribute("free_hugepages"));
         Some(HugePages { directory, size, count, free })
     };
-    let directories = root.entries(HUGE_PAGES).unwrap_or_default();
     directories.into_iter().filter_map(read).filter(|pages| pages.count > 0).collect()
 }
