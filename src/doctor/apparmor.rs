@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::sysroot::Sysroot;
+use crate::sysroot::{FileKind, Sysroot};
 
 const DIRECTORY: &str = "/etc/apparmor.d";
 
@@ -88,7 +88,11 @@ impl Profile {
         if seen.len() >= FILES_LIMIT || seen.contains(name) {
             return;
         }
-        if let Ok(names) = root.entries(&path) {
+        if root.stat(&path).is_ok_and(|stat| stat.kind == FileKind::Directory) {
+            let names = root.entries(&path).unwrap_or_else(|error| {
+                self.unread = Some(error.to_string());
+                Vec::new()
+            });
             for file in names.iter().filter(|name| is_read(name)) {
                 self.include(root, &format!("{name}/{file}"), seen);
             }
