@@ -11,6 +11,7 @@
 //! * [`claims`]: who holds a region, and whose it may become;
 //! * [`capacity`]: what of each region is free;
 //! * [`report`]: all of that together;
+//! * [`sockets`]: what of it belongs together;
 //! * [`plan`]: which GPUs of a virtual machine get which memory;
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`output`]: what a person or a script reads.
@@ -40,6 +41,7 @@ pub mod output;
 pub mod pci;
 pub mod plan;
 pub mod report;
+pub mod sockets;
 pub mod stanza;
 pub mod sysroot;
 pub mod text;

@@ -56,6 +56,31 @@ pub(crate) fn replace(path: &Path, old: &Snapshot, bytes: &[u8]) -> Result<(), F
     replace_file(path, old, bytes).map_err(failed)
 }
 
+/// Writes a file that a program or a person is to find whole: in the place of one that is there, or
+/// where there is none.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
+    write_file(path, bytes).map_err(failed)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let real = match fs::canonicalize(path) {
+        Ok(real) if real.is_file() => real,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let directory = real.parent().filter(|it| !it.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let mode = fs::metadata(&real).map_or(0o644, |old| old.mode() & 0o777);
+    let mut new = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory)?;
+    new.write_all(bytes)?;
+    new.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    new.as_file().sync_all()?;
+    new.persist(&real).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
 fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {
     let problem = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     if !old.metadata.is_file() {

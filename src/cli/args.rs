@@ -61,6 +61,8 @@ pub(super) enum Command {
     List(ListArgs),
     /// Show everything known about regions or GPUs
     Show(ShowArgs),
+    /// Show sockets, regions and GPUs as a tree or a picture
+    Topology(TopologyArgs),
     /// Write the XML that gives EGM memory to a virtual machine
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
@@ -113,6 +115,22 @@ pub(super) struct ShowArgs {
     pub(super) gpus: Vec<PciAddress>,
     /// JSON (egm-probe.show/1)
     #[arg(short = 'J', long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TopologyArgs {
+    /// Draw with characters that every terminal has
+    #[arg(long)]
+    pub(super) ascii: bool,
+    /// Each NUMA node on a line of its own
+    #[arg(long)]
+    pub(super) all_nodes: bool,
+    /// Draw a picture into FILE; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ascii", "all_nodes", "json"])]
+    pub(super) svg: Option<PathBuf>,
+    /// JSON (egm-probe.topology/1)
+    #[arg(short = 'J', long, conflicts_with_all = ["ascii", "all_nodes"])]
     pub(super) json: bool,
 }
 

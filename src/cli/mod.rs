@@ -9,6 +9,7 @@ mod error;
 mod list;
 mod show;
 mod stanza;
+mod topology;
 mod udev;
 mod validate;
 
@@ -118,6 +119,7 @@ fn execute(
         Command::List(args) => list::run(args, &cli.global, terminal, out, err),
         Command::Show(args) => show::run(args, &cli.global, out, err),
         Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
+        Command::Topology(args) => topology::run(args, &cli.global, terminal, out, err),
         Command::Doctor(args) => doctor::run(args, &cli.global, terminal, out),
         Command::Udev(command) => udev::run(command, &cli.global, out, err),
         Command::Stanza(args) => stanza::run(args, &cli.global, out, err),

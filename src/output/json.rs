@@ -68,7 +68,7 @@ fn show_warnings(report: &Report, selection: &Selection<'_>) -> Vec<String> {
     report.warnings().map(ToString::to_string).chain(others).collect()
 }
 
-fn occupancy(sight: Sight) -> &'static str {
+pub(super) fn occupancy(sight: Sight) -> &'static str {
     match sight {
         Sight::Skipped => "skipped",
         Sight::Partial | Sight::PartialNothingOpen => "partial",
@@ -162,7 +162,7 @@ struct Show<'a> {
 }
 
 #[derive(Serialize)]
-struct RegionEntry<'a> {
+pub(super) struct RegionEntry<'a> {
     name: &'a RegionName,
     path: Text<'a>,
     shape: Option<Shape>,
@@ -181,7 +181,7 @@ struct RegionEntry<'a> {
 }
 
 impl<'a> RegionEntry<'a> {
-    fn new(row: Row<'a>) -> Self {
+    pub(super) fn new(row: Row<'a>) -> Self {
         let region = row.region;
         let Capacity { state, free, held, stranded } = row.capacity;
         Self {
@@ -311,7 +311,7 @@ impl<'a> RegionDetails<'a> {
 }
 
 #[derive(Serialize)]
-struct GpuDetails<'a> {
+pub(super) struct GpuDetails<'a> {
     #[serde(flatten)]
     entry: GpuEntry<'a>,
     region: Option<&'a RegionName>,
@@ -322,7 +322,7 @@ struct GpuDetails<'a> {
 }
 
 impl<'a> GpuDetails<'a> {
-    fn new(gpu: &'a Gpu, region: Option<&'a Region>) -> Self {
+    pub(super) fn new(gpu: &'a Gpu, region: Option<&'a Region>) -> Self {
         Self {
             entry: GpuEntry::new(gpu),
             region: region.map(|region| &region.name),
@@ -335,7 +335,7 @@ impl<'a> GpuDetails<'a> {
 }
 
 #[derive(Serialize)]
-struct NodeDetails {
+pub(super) struct NodeDetails {
     node: NodeId,
     kind: Option<NodeKind>,
     cpus: Option<String>,
@@ -350,7 +350,7 @@ struct Distance {
 }
 
 impl NodeDetails {
-    fn new(id: NodeId, node: &NumaNode) -> Self {
+    pub(super) fn new(id: NodeId, node: &NumaNode) -> Self {
         let distances = node.distances.as_ref();
         Self {
             node: id,

@@ -7,8 +7,10 @@ pub mod findings;
 pub mod json;
 pub mod show;
 pub mod stanza;
+pub mod svg;
 #[cfg(feature = "cli")]
 pub mod table;
+pub mod topology;
 pub mod udev;
 
 use std::borrow::Cow;

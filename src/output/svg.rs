@@ -1,0 +1,269 @@
+//! A host as a picture, for a ticket or a page: its sockets as boxes, in each its regions in
+//! proportion to their size, with what is held, stranded and free, and the GPUs at them.
+//!
+//! Text stays text, and colours follow the light or dark scheme of whoever looks.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+
+use super::or_dash;
+use crate::capacity::{Capacity, State};
+use crate::report::{Report, Row};
+use crate::sockets::{NodesFrom, Place, Socket, Sockets};
+use crate::text::excerpt;
+use crate::units::Bytes;
+
+const WIDTH: u64 = 960;
+const MARGIN: u64 = 20;
+const BOX: u64 = WIDTH - 2 * MARGIN;
+const INNER: u64 = BOX - 2 * MARGIN;
+const BAR: u64 = 34;
+const GPU_HEIGHT: u64 = 58;
+const GAP: u64 = 14;
+
+/// GPUs in a row; today's sockets have two.
+const GPUS_A_ROW: usize = 4;
+
+/// Colours by class: in a light scheme, and what differs in a dark one.
+const STYLE: &str = "\
+text{font:14px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1b1f24}\
+.title{font-size:18px;font-weight:600}\
+.name{font-weight:600}\
+.small{font-size:12px;fill:#57606a}\
+.page{fill:#ffffff}\
+.socket{fill:#f6f8fa;stroke:#afb8c1}\
+.gpu{fill:#ffffff;stroke:#76b900;stroke-width:1.5}\
+.line{stroke:#76b900;stroke-width:1.5;fill:none}\
+.held{fill:#0969da}\
+.stranded{fill:#bf8700}\
+.free{fill:#dafbe1}\
+.unknown{fill:#d0d7de}\
+.frame{fill:none;stroke:#57606a}\
+@media (prefers-color-scheme:dark){\
+text{fill:#e6edf3}\
+.small{fill:#9198a1}\
+.page{fill:#0d1117}\
+.socket{fill:#161b22;stroke:#3d444d}\
+.gpu{fill:#0d1117}\
+.held{fill:#4493f8}\
+.stranded{fill:#d29922}\
+.free{fill:#12381f}\
+.unknown{fill:#3d444d}\
+.frame{stroke:#9198a1}\
+}";
+
+/// Writes the picture: an SVG document.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let mut picture = Picture { body: String::new(), y: MARGIN };
+    // Writing to a String cannot fail.
+    let _ = picture.draw(report);
+    let height = picture.y + MARGIN;
+    writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
+         viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n<title>EGM regions of a host</title>\n\
+         <style>{STYLE}</style>\n\
+         <rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\"/>"
+    )?;
+    out.write_all(picture.body.as_bytes())?;
+    writeln!(out, "</svg>")
+}
+
+/// What was drawn, and how far down.
+struct Picture {
+    body: String,
+    y: u64,
+}
+
+impl Picture {
+    fn draw(&mut self, report: &Report) -> fmt::Result {
+        self.y += 18;
+        self.text(MARGIN, self.y, "title", &title(report))?;
+        self.y += GAP;
+        let largest = report.host.regions.iter().filter_map(|region| region.size).max();
+        for socket in Sockets::of(report).iter() {
+            self.socket(socket, largest)?;
+        }
+        self.legend()
+    }
+
+    fn socket(&mut self, socket: &Socket<'_>, largest: Option<Bytes>) -> fmt::Result {
+        let top = self.y;
+        let mut inside = Self { body: String::new(), y: top + 30 };
+        inside.text(2 * MARGIN, inside.y, "name", &socket_name(socket))?;
+        inside.y += GAP;
+        for row in &socket.regions {
+            let is_own =
+                |place: &&Place<'_>| place.region.is_some_and(|it| it.name == row.region.name);
+            let gpus: Vec<_> = socket.gpus.iter().filter(is_own).collect();
+            inside.region(row, largest)?;
+            inside.gpus(&gpus, true)?;
+        }
+        let has_region = |place: &&Place<'_>| {
+            socket
+                .regions
+                .iter()
+                .any(|row| place.region.is_some_and(|it| it.name == row.region.name))
+        };
+        let others: Vec<_> = socket.gpus.iter().filter(|place| !has_region(place)).collect();
+        inside.gpus(&others, false)?;
+        for nodes in &socket.other_nodes {
+            inside.y += 16;
+            let text = format!("nodes {nodes}, without CPUs");
+            inside.text(2 * MARGIN, inside.y, "small", &text)?;
+        }
+        inside.y += GAP;
+        let height = inside.y - top;
+        writeln!(
+            self.body,
+            "<rect class=\"socket\" x=\"{MARGIN}\" y=\"{top}\" width=\"{BOX}\" height=\"{height}\" rx=\"10\"/>"
+        )?;
+        self.body.push_str(&inside.body);
+        self.y = inside.y + GAP;
+        Ok(())
+    }
+
+    fn region(&mut self, row: &Row<'_>, largest: Option<Bytes>) -> fmt::Result {
+        let Row { region, claims, capacity } = row;
+        let x = 2 * MARGIN;
+        self.y += 20;
+        let size = or_dash(region.size);
+        self.text(x, self.y, "name", &format!("{}  {size}", region.name))?;
+        let holders: Vec<_> = claims.iter().map(|claim| excerpt(&claim.label(), 40)).collect();
+        let holders =
+            if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
+        let state = format!("{}{}", capacity.state.name(), excerpt(&holders, 90));
+        self.text(x + 220, self.y, "small", &state)?;
+        self.y += 8;
+        let width = region
+            .size
+            .zip(largest)
+            .map_or(INNER, |(size, largest)| share(INNER, size, largest).max(2));
+        let y = self.y;
+        let mut at = x;
+        for (class, part) in parts(region.size, *capacity) {
+            let part_width = match region.size {
+                Some(size) => share(width, part, size),
+                None => width,
+            };
+            let part_width = part_width.min(x + width - at);
+            if part_width > 0 {
+                writeln!(
+                    self.body,
+                    "<rect class=\"{class}\" x=\"{at}\" y=\"{y}\" width=\"{part_width}\" height=\"{BAR}\"><title>{}</title></rect>",
+                    escaped(&format!("{class}: {part}"))
+                )?;
+            }
+            at += part_width;
+        }
+        writeln!(
+            self.body,
+            "<rect class=\"frame\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{BAR}\"/>"
+        )?;
+        self.y += BAR;
+        Ok(())
+    }
+
+    fn gpus(&mut self, gpus: &[&Place<'_>], is_attached: bool) -> fmt::Result {
+        let columns = u64::try_from(gpus.len().clamp(2, GPUS_A_ROW)).unwrap_or(2);
+        let width = (INNER - (columns - 1) * GAP) / columns;
+        for row in gpus.chunks(GPUS_A_ROW) {
+            let top = self.y + GAP;
+            for (place, column) in row.iter().zip(0..) {
+                let x = 2 * MARGIN + column * (width + GAP);
+                if is_attached {
+                    let middle = x + 24;
+                    writeln!(self.body, "<path class=\"line\" d=\"M{middle} {}V{top}\"/>", self.y)?;
+                }
+                writeln!(
+                    self.body,
+                    "<rect class=\"gpu\" x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{GPU_HEIGHT}\" rx=\"6\"/>"
+                )?;
+                let gpu = place.gpu;
+                self.text(x + 12, top + 20, "name", &format!("GPU {}", gpu.address))?;
+                let name = gpu.name.as_deref().map_or_else(|| "-".into(), |name| excerpt(name, 40));
+                self.text(x + 12, top + 36, "small", &name)?;
+                let nodes = place.nodes.as_ref().map_or(String::new(), |(nodes, from)| {
+                    let guess = if *from == NodesFrom::Order { " by order" } else { "" };
+                    format!(", nodes {nodes}{guess}")
+                });
+                let driver = format!("{}{nodes}", gpu.driver.in_words());
+                self.text(x + 12, top + 51, "small", &excerpt(&driver, 60))?;
+            }
+            self.y = top + GPU_HEIGHT;
+        }
+        Ok(())
+    }
+
+    fn legend(&mut self) -> fmt::Result {
+        self.y += 4;
+        let mut x = MARGIN;
+        for (class, label) in [
+            ("held", "held: mapped by its holder"),
+            ("stranded", "stranded: its holder's, and not mapped"),
+            ("free", "free"),
+            ("unknown", "not known"),
+        ] {
+            let y = self.y;
+            writeln!(
+                self.body,
+                "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"14\" height=\"14\"/>\
+                 <rect class=\"frame\" x=\"{x}\" y=\"{y}\" width=\"14\" height=\"14\"/>"
+            )?;
+            self.text(x + 20, y + 12, "small", label)?;
+            x += 40 + 7 * u64::try_from(label.len()).unwrap_or(0);
+        }
+        self.y += 14;
+        Ok(())
+    }
+
+    fn text(&mut self, x: u64, y: u64, class: &str, text: &str) -> fmt::Result {
+        writeln!(self.body, "<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escaped(text))
+    }
+}
+
+fn title(report: &Report) -> String {
+    let regions = report.host.regions.len();
+    let gpus = report.host.gpus().count();
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    format!("{regions} EGM region{}, {gpus} GPU{}", plural(regions), plural(gpus))
+}
+
+fn socket_name(socket: &Socket<'_>) -> String {
+    let Some(id) = socket.node else { return "no NUMA node known".into() };
+    let cpus = socket.numa.and_then(|node| node.cpus.as_ref()).filter(|cpus| !cpus.is_empty());
+    let memory = socket.numa.and_then(|node| node.memory);
+    let cpus = excerpt(&or_dash(cpus), 60);
+    format!("NUMA node {id}: CPUs {cpus}, {} of the host's own memory", or_dash(memory))
+}
+
+/// The parts of a region, in order.
+fn parts(size: Option<Bytes>, capacity: Capacity) -> Vec<(&'static str, Bytes)> {
+    let whole = size.unwrap_or(Bytes(0));
+    match capacity {
+        Capacity { state: State::Unknown, .. } => vec![("unknown", whole)],
+        Capacity { held: Some(held), stranded: Some(stranded), .. } => {
+            let free = whole.0.saturating_sub(held.0).saturating_sub(stranded.0);
+            vec![("held", held), ("stranded", stranded), ("free", Bytes(free))]
+        }
+        _ => vec![("unknown", whole)],
+    }
+}
+
+/// How wide a part of a whole is; what there is at all is seen.
+fn share(width: u64, part: Bytes, whole: Bytes) -> u64 {
+    if part.0 == 0 || whole.0 == 0 {
+        return 0;
+    }
+    let exact = u128::from(width) * u128::from(part.0) / u128::from(whole.0);
+    u64::try_from(exact).unwrap_or(width).clamp(1, width)
+}
+
+/// Safe between tags: what is no character of XML's is shown as an escape before.
+fn escaped(text: &str) -> String {
+    let text = crate::text::printable(text);
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,266 @@
+//! The output of `topology`: a host as a tree of its sockets, regions and GPUs.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::json::{self, GpuDetails, NodeDetails, RegionEntry, occupancy};
+use super::or_dash;
+use crate::capacity::{Capacity, State};
+use crate::host::{NodeId, RegionName};
+use crate::id_list::IdList;
+use crate::pci::PciAddress;
+use crate::report::{Report, Row};
+use crate::sockets::{NodesFrom, Place, Socket, Sockets};
+use crate::text::printable;
+use crate::units::Bytes;
+use crate::warning::Warning;
+
+/// How the tree is drawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TreeStyle {
+    /// With characters that every terminal has.
+    pub ascii: bool,
+    /// In colours.
+    pub color: bool,
+    /// Each NUMA node on a line of its own.
+    pub all_nodes: bool,
+}
+
+/// A line and what is below it.
+struct Branch {
+    text: String,
+    below: Vec<Branch>,
+}
+
+impl Branch {
+    fn leaf(text: impl Into<String>) -> Self {
+        Self { text: text.into(), below: Vec::new() }
+    }
+}
+
+/// How many characters a bar has.
+const BAR: u64 = 20;
+
+/// Writes the tree; nothing for a host without regions, GPUs and sockets.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, report: &Report, style: TreeStyle) -> io::Result<()> {
+    for socket in Sockets::of(report).iter() {
+        let branch = socket_branch(report, socket, style);
+        writeln!(out, "{}", branch.text)?;
+        write_below(out, &branch.below, "", style.ascii)?;
+    }
+    Ok(())
+}
+
+fn write_below(
+    out: &mut dyn Write,
+    branches: &[Branch],
+    indent: &str,
+    ascii: bool,
+) -> io::Result<()> {
+    let (middle, last, line) =
+        if ascii { ("|- ", "`- ", "|  ") } else { ("├─ ", "└─ ", "│  ") };
+    for (index, branch) in branches.iter().enumerate() {
+        let is_last = index + 1 == branches.len();
+        writeln!(out, "{indent}{}{}", if is_last { last } else { middle }, branch.text)?;
+        let indent = format!("{indent}{}", if is_last { "   " } else { line });
+        write_below(out, &branch.below, &indent, ascii)?;
+    }
+    Ok(())
+}
+
+fn socket_branch(report: &Report, socket: &Socket<'_>, style: TreeStyle) -> Branch {
+    let text = match socket.node {
+        None => "no NUMA node known".to_owned(),
+        Some(id) => {
+            let cpus = socket.numa.and_then(|node| node.cpus.as_ref());
+            let cpus = cpus.filter(|cpus| !cpus.is_empty());
+            let memory = socket.numa.and_then(|node| node.memory);
+            format!("node {id}  CPUs {}, {}", or_dash(cpus), or_dash(memory))
+        }
+    };
+    let mut below: Vec<Branch> =
+        socket.regions.iter().map(|row| region_branch(report, socket, row, style)).collect();
+    let others = socket.gpus.iter().filter(|place| {
+        let is_here = |row: &Row<'_>| place.region.is_some_and(|it| it.name == row.region.name);
+        !socket.regions.iter().any(is_here)
+    });
+    below.extend(others.map(|place| gpu_branch(report, place, style)));
+    for nodes in &socket.other_nodes {
+        let branch = Branch::leaf(format!("{}  no CPUs", node_range(nodes)));
+        below.push(Branch { below: node_branches(report, nodes, style), ..branch });
+    }
+    Branch { text, below }
+}
+
+fn region_branch(report: &Report, socket: &Socket<'_>, row: &Row<'_>, style: TreeStyle) -> Branch {
+    let Row { region, claims, capacity } = row;
+    let state = painted(capacity.state.name(), color_of(capacity.state), style.color);
+    let bar = bar(region.size, *capacity, style);
+    let text =
+        format!("{}  {}  {bar}{state}{}", region.name, or_dash(region.size), parts(*capacity));
+    let mut below: Vec<Branch> =
+        claims.iter().map(|claim| Branch::leaf(printable(&claim.label()))).collect();
+    let own =
+        socket.gpus.iter().filter(|place| place.region.is_some_and(|it| it.name == region.name));
+    below.extend(own.map(|place| gpu_branch(report, place, style)));
+    Branch { text, below }
+}
+
+/// What of a region is held, stranded and free, where it is shared out at all.
+fn parts(capacity: Capacity) -> String {
+    match capacity.state {
+        State::InUse => {
+            format!(", held {}, stranded {}", or_dash(capacity.held), or_dash(capacity.stranded))
+        }
+        _ => String::new(),
+    }
+}
+
+/// A bar of the parts in proportion; nothing where they are not known.
+fn bar(size: Option<Bytes>, capacity: Capacity, style: TreeStyle) -> String {
+    let Capacity { held: Some(held), stranded: Some(stranded), .. } = capacity else {
+        return String::new();
+    };
+    let Some(size) = size.filter(|size| size.0 > 0) else { return String::new() };
+    let (used, lost, left) = if style.ascii { ("#", "x", ".") } else { ("█", "▒", "░") };
+    let characters = |part: Bytes| {
+        let exact = u128::from(part.0) * u128::from(BAR);
+        // What there is at all is seen.
+        usize::try_from(exact.div_ceil(u128::from(size.0))).unwrap_or(0)
+    };
+    let whole = characters(size);
+    let held = characters(held).min(whole);
+    let stranded = characters(stranded).min(whole - held);
+    let drawn = [
+        painted(&used.repeat(held), RED, style.color && held > 0),
+        painted(&lost.repeat(stranded), YELLOW, style.color && stranded > 0),
+        painted(
+            &left.repeat(whole - held - stranded),
+            GREEN,
+            style.color && held + stranded < whole,
+        ),
+    ];
+    format!("[{}]  ", drawn.concat())
+}
+
+const RED: u8 = 31;
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+
+fn color_of(state: State) -> u8 {
+    match state {
+        State::Free => GREEN,
+        State::InUse => RED,
+        _ => YELLOW,
+    }
+}
+
+fn painted(text: &str, color: u8, paint: bool) -> String {
+    if paint { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {
+    let gpu = place.gpu;
+    let name = gpu.name.as_deref().map(printable);
+    let nodes = place.nodes.as_ref();
+    let shown = nodes.map(|(nodes, from)| {
+        let guess = if *from == NodesFrom::Order { " by order" } else { "" };
+        format!(", {}{guess}", node_range(nodes))
+    });
+    let text = format!(
+        "GPU {}  {}, {}{}",
+        gpu.address,
+        or_dash(name),
+        gpu.driver.in_words(),
+        shown.unwrap_or_default()
+    );
+    let below = nodes.map(|(nodes, _)| node_branches(report, nodes, style)).unwrap_or_default();
+    Branch { text, below }
+}
+
+/// `node 2`, `nodes 2-9`
+fn node_range(nodes: &IdList) -> String {
+    format!("{} {nodes}", if nodes.len() == 1 { "node" } else { "nodes" })
+}
+
+/// Each of the nodes, where they are wanted.
+fn node_branches(report: &Report, nodes: &IdList, style: TreeStyle) -> Vec<Branch> {
+    if !style.all_nodes {
+        return Vec::new();
+    }
+    let line = |id: u32| {
+        let node = report.host.topology.nodes.get(&NodeId(id));
+        let memory = or_dash(node.and_then(|node| node.memory));
+        Branch::leaf(format!("node {id}  {memory}"))
+    };
+    nodes.iter().map(line).collect()
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    occupancy: &'static str,
+    sockets: Vec<SocketEntry<'a>>,
+    regions: Vec<RegionEntry<'a>>,
+    gpus: Vec<GpuDetails<'a>>,
+    numa_nodes: Vec<NodeDetails>,
+    warnings: Vec<&'a Warning>,
+}
+
+#[derive(Serialize)]
+struct SocketEntry<'a> {
+    numa_node: Option<NodeId>,
+    regions: Vec<&'a RegionName>,
+    gpus: Vec<PlaceEntry>,
+    other_nodes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PlaceEntry {
+    address: PciAddress,
+    numa_nodes: Option<String>,
+    numa_nodes_from: Option<NodesFrom>,
+}
+
+/// Writes `egm-probe.topology/1`.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_json(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let sockets = Sockets::of(report);
+    let place = |place: &Place<'_>| PlaceEntry {
+        address: place.gpu.address,
+        numa_nodes: place.nodes.as_ref().map(|(nodes, _)| nodes.to_string()),
+        numa_nodes_from: place.nodes.as_ref().map(|(_, from)| *from),
+    };
+    let entry = |socket: &Socket<'_>| SocketEntry {
+        numa_node: socket.node,
+        regions: Vec::new(),
+        gpus: socket.gpus.iter().map(place).collect(),
+        other_nodes: socket.other_nodes.iter().map(ToString::to_string).collect(),
+    };
+    let with_regions = |socket: &Socket<'_>| {
+        let names = report.host.regions.iter().map(|region| &region.name);
+        let is_here =
+            |name: &&RegionName| socket.regions.iter().any(|row| row.region.name == **name);
+        SocketEntry { regions: names.filter(is_here).collect(), ..entry(socket) }
+    };
+    let topology = &report.host.topology;
+    let mut gpus: Vec<_> = report.host.gpus().collect();
+    gpus.sort_by_key(|(gpu, _)| gpu.address);
+    gpus.dedup_by_key(|(gpu, _)| gpu.address);
+    let document = Document {
+        schema: "egm-probe.topology/1",
+        occupancy: occupancy(report.claims.sight),
+        sockets: sockets.iter().map(with_regions).collect(),
+        regions: report.rows().map(RegionEntry::new).collect(),
+        gpus: gpus.into_iter().map(|(gpu, region)| GpuDetails::new(gpu, region)).collect(),
+        numa_nodes: topology.nodes.iter().map(|(id, node)| NodeDetails::new(*id, node)).collect(),
+        warnings: report.warnings().collect(),
+    };
+    json::write(out, &document)
+}
