@@ -31,11 +31,23 @@ _egm__probe() {
             egm__probe,ls)
                 cmd="egm__probe__subcmd__list"
                 ;;
+            egm__probe,metrics)
+                cmd="egm__probe__subcmd__metrics"
+                ;;
+            egm__probe,release)
+                cmd="egm__probe__subcmd__release"
+                ;;
+            egm__probe,reserve)
+                cmd="egm__probe__subcmd__reserve"
+                ;;
             egm__probe,show)
                 cmd="egm__probe__subcmd__show"
                 ;;
             egm__probe,stanza)
                 cmd="egm__probe__subcmd__stanza"
+                ;;
+            egm__probe,topology)
+                cmd="egm__probe__subcmd__topology"
                 ;;
             egm__probe,udev)
                 cmd="egm__probe__subcmd__udev"
@@ -55,11 +67,23 @@ _egm__probe() {
             egm__probe__subcmd__help,list)
                 cmd="egm__probe__subcmd__help__subcmd__list"
                 ;;
+            egm__probe__subcmd__help,metrics)
+                cmd="egm__probe__subcmd__help__subcmd__metrics"
+                ;;
+            egm__probe__subcmd__help,release)
+                cmd="egm__probe__subcmd__help__subcmd__release"
+                ;;
+            egm__probe__subcmd__help,reserve)
+                cmd="egm__probe__subcmd__help__subcmd__reserve"
+                ;;
             egm__probe__subcmd__help,show)
                 cmd="egm__probe__subcmd__help__subcmd__show"
                 ;;
             egm__probe__subcmd__help,stanza)
                 cmd="egm__probe__subcmd__help__subcmd__stanza"
+                ;;
+            egm__probe__subcmd__help,topology)
+                cmd="egm__probe__subcmd__help__subcmd__topology"
                 ;;
             egm__probe__subcmd__help,udev)
                 cmd="egm__probe__subcmd__help__subcmd__udev"
@@ -134,7 +158,7 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show stanza validate doctor udev completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate metrics reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -224,7 +248,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help)
-            opts="list show stanza validate doctor udev completions help"
+            opts="list show topology stanza validate metrics reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -293,6 +317,48 @@ _egm__probe() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        egm__subcmd__probe__subcmd__help__subcmd__metrics)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__help__subcmd__reserve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         egm__subcmd__probe__subcmd__help__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -308,6 +374,20 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help__subcmd__stanza)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__help__subcmd__topology)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -467,6 +547,120 @@ _egm__probe() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        egm__subcmd__probe__subcmd__metrics)
+            opts="-o -h -V --output --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__release)
+            opts="-h -V --all --for --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__reserve)
+            opts="-J -h -V --gpu --all --any --gpus --size --for --ttl --force --json --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --gpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ttl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         egm__subcmd__probe__subcmd__show)
             opts="-J -h -V --gpu --json --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -549,6 +743,36 @@ _egm__probe() {
                     return 0
                     ;;
                 --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__topology)
+            opts="-J -h -V --ascii --all-nodes --svg --json --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --svg)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

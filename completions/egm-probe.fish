@@ -35,8 +35,12 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -s V -l version -d 'Pr
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "list" -d 'List the EGM regions, one a line'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "ls" -d 'List the EGM regions, one a line'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "show" -d 'Show everything known about regions or GPUs'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "metrics" -d 'Print metrics for Prometheus'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "reserve" -d 'Keep regions for a virtual machine for a while, as a word among scripts'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "release" -d 'Give up what is kept'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "completions" -d 'Print the completions for a shell'
@@ -83,6 +87,18 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s J -l json -
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l svg -d 'Draw a picture into FILE; - is standard output' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l ascii -d 'Draw with characters that every terminal has'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l all-nodes -d 'Each NUMA node on a line of its own'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s J -l json -d 'JSON (egm-probe.topology/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'These GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'All GPUs of these regions, as egm4 or /dev/egm4' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory of each GPU in whole MiB, as 8GiB or in bytes [default: its share of the region]' -r
@@ -96,7 +112,7 @@ json\t'The plan, the XML and QEMU\'s arguments (egm-probe.stanza/1)'
 qemu-args\t'QEMU\'s arguments, each on a line of its own'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d 'Blanks a level of XML [default: 2, or as the domain has]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Put it into the domain XML in FILE, beside what it has, and write that; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'The virtual machine\'s name: what it holds itself is not in its way [default: the domain\'s]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'The virtual machine\'s name: what it holds is not in its way, and without --gpu, --region or --all what is reserved for it is meant [default: the domain\'s]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
@@ -131,6 +147,42 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l js
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s o -l output -d 'Write them to FILE, whole or not at all, as node_exporter\'s textfile collector wants' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -d 'The regions of these GPUs' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l any -d 'Any N regions that are free' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'With --any: regions with at least so many GPUs' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l size -d 'With --any: regions of at least this size' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l for -d 'The virtual machine\'s name' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'For how long, as 90s, 10m or 1h' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l all -d 'All regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l force -d 'Also where it is not known who holds a region, or whether it is reserved'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s J -l json -d 'JSON (egm-probe.list/1) of the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l for -d 'The virtual machine\'s name' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l all -d 'All regions that are kept for NAME'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Ask this QEMU [default: the one that is installed, on the running host]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
@@ -242,14 +294,18 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "list" -d 'List the EGM regions, one a line'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show stanza validate doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "list" -d 'List the EGM regions, one a line'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "metrics" -d 'Print metrics for Prometheus'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "reserve" -d 'Keep regions for a virtual machine for a while, as a word among scripts'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "release" -d 'Give up what is kept'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "print" -d 'Print the rules'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices are as the rules say'

@@ -18,6 +18,8 @@ pub enum State {
     Free,
     /// A process holds it, or a virtual machine with it is running.
     InUse,
+    /// Nobody holds it, and it is kept for somebody.
+    Reserved,
     /// Nobody holds it, but a virtual machine that is off is defined with it.
     Defined,
     /// Who holds it was not looked for, or could not be seen.
@@ -31,6 +33,7 @@ impl State {
         match self {
             Self::Free => "free",
             Self::InUse => "in-use",
+            Self::Reserved => "reserved",
             Self::Defined => "defined",
             Self::Unknown => "unknown",
         }
@@ -77,6 +80,10 @@ impl Capacity {
                 Self { state: State::Unknown, free: None, held: None, stranded: None }
             }
             Sight::Complete | Sight::PartialNothingOpen => {
+                if claims.iter().any(|claim| matches!(claim, Claim::Lease(_))) {
+                    let state = State::Reserved;
+                    return Self { state, free: nothing, held: nothing, stranded: nothing };
+                }
                 let state = if claims.is_empty() { State::Free } else { State::Defined };
                 Self { state, free: size, held: nothing, stranded: nothing }
             }
@@ -90,7 +97,7 @@ fn held(claims: &[Claim]) -> Option<Bytes> {
         .iter()
         .filter_map(|claim| match claim {
             Claim::Process(process) => Some(&process.ranges),
-            Claim::Libvirt(_) => None,
+            Claim::Libvirt(_) | Claim::Lease(_) => None,
         })
         .peekable();
     if processes.peek().is_some() {
@@ -106,7 +113,7 @@ fn held(claims: &[Claim]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::{Capacity, State};
-    use crate::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
+    use crate::claims::{Claim, LeaseClaim, LibvirtClaim, Moment, ProcessClaim, Sight};
     use crate::units::Bytes;
 
     fn process(parts: &[(u64, u64)]) -> Claim {
@@ -134,10 +141,14 @@ mod tests {
         (state, number(free), number(held), number(stranded))
     }
 
+    fn lease() -> Claim {
+        Claim::Lease(LeaseClaim { domain: "vm".into(), expires: Moment(1) })
+    }
+
     #[test]
     fn only_what_was_seen_to_be_free_is_free() {
         use Sight::{Complete, Partial, PartialNothingOpen, Skipped};
-        use State::{Defined, Free, InUse, Unknown};
+        use State::{Defined, Free, InUse, Reserved, Unknown};
         let full = (InUse, Some(0), Some(100), Some(0));
         for (claims, sight, expected) in [
             (vec![], Complete, (Free, Some(100), Some(0), Some(0))),
@@ -156,6 +167,14 @@ mod tests {
             (vec![process(&[(0, 1000)])], Complete, (InUse, Some(0), Some(100), Some(0))),
             (vec![domain(false, Some(50))], Complete, (Defined, Some(100), Some(0), Some(0))),
             (vec![domain(false, Some(50))], Partial, (Unknown, None, None, None)),
+            (vec![lease()], Complete, (Reserved, Some(0), Some(0), Some(0))),
+            (vec![lease()], Partial, (Unknown, None, None, None)),
+            (
+                vec![domain(false, Some(50)), lease()],
+                Complete,
+                (Reserved, Some(0), Some(0), Some(0)),
+            ),
+            (vec![process(&[(0, 100)]), lease()], Complete, full),
             (vec![domain(true, Some(50))], Partial, (InUse, Some(0), Some(50), Some(50))),
             (vec![domain(true, None)], Complete, (InUse, Some(0), None, None)),
             (

@@ -58,6 +58,8 @@ pub mod cli;
 pub struct Readme;
 
 #[cfg(feature = "cli")]
+mod leasing;
+#[cfg(feature = "cli")]
 mod own_directory;
 mod pci_names;
 #[cfg(feature = "cli")]

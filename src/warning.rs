@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use crate::claims::Moment;
 use crate::device_number::DeviceNumber;
 use crate::domain::BadDomain;
 use crate::host::{NodeId, RegionName};
@@ -53,6 +54,33 @@ pub enum Warning {
         found: usize,
         /// How many are not left out.
         limit: usize,
+    },
+    /// A lease whose time is over.
+    #[error(
+        "{}: a lease for {} that expired at {expired}",
+        shown(path),
+        excerpt(domain, FOUND_SHOWN)
+    )]
+    LeaseExpired {
+        /// Its file.
+        path: PathBuf,
+        /// Whom it was for.
+        domain: String,
+        /// When.
+        expired: Moment,
+    },
+    /// A lease that does not count: it was taken together with others that are not there.
+    #[error(
+        "{}: a lease for {} that does not count: whoever took it was stopped before it was whole, or \
+         gave up the rest",
+        shown(path),
+        excerpt(domain, FOUND_SHOWN)
+    )]
+    LeaseHalf {
+        /// Its file.
+        path: PathBuf,
+        /// Whom it was for.
+        domain: String,
     },
     /// A region names no GPU at all.
     #[error("{}: names no GPU in any way known", shown(path))]

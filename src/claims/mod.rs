@@ -3,6 +3,7 @@
 
 mod definitions;
 mod holders;
+pub(crate) mod leases;
 mod maps;
 mod process;
 mod ranges;
@@ -16,6 +17,8 @@ use crate::sysroot::Sysroot;
 use crate::units::Bytes;
 use crate::warning::Warning;
 pub(crate) use definitions::Definition;
+use leases::Leases;
+pub use leases::{DIRECTORY as LEASES, LeaseClaim, Moment};
 use process::Users;
 pub use ranges::{Range, Ranges};
 use targets::Targets;
@@ -24,7 +27,7 @@ use targets::Targets;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Claims {
-    /// By region: processes by pid, then definitions by name.
+    /// By region: processes by pid, then definitions by name, then leases.
     pub by_region: BTreeMap<RegionName, Vec<Claim>>,
     /// What could be looked at.
     pub sight: Sight,
@@ -32,6 +35,8 @@ pub struct Claims {
     pub warnings: Vec<Warning>,
     /// The domains that have something to do with EGM, those of the claims and others.
     pub(crate) definitions: Vec<Definition>,
+    /// Regions of which it is not known whether they are leased.
+    pub(crate) leases_unread: BTreeSet<RegionName>,
     /// Every process that was listed.
     pub(crate) pids: BTreeSet<u32>,
 }
@@ -58,6 +63,8 @@ pub enum Claim {
     Process(ProcessClaim),
     /// A domain of libvirt's is defined with it.
     Libvirt(LibvirtClaim),
+    /// It is kept for somebody, by word among scripts.
+    Lease(LeaseClaim),
 }
 
 /// A process that maps a region or has it open.
@@ -99,6 +106,7 @@ impl Claim {
                 domain.as_deref().map_or(Owner::Process(*pid), Owner::Domain)
             }
             Self::Libvirt(claim) => Owner::Domain(&claim.domain),
+            Self::Lease(claim) => Owner::Domain(&claim.domain),
         }
     }
 
@@ -108,6 +116,7 @@ impl Claim {
         match self {
             Self::Process(_) => true,
             Self::Libvirt(claim) => claim.is_running,
+            Self::Lease(_) => false,
         }
     }
 }
@@ -122,7 +131,7 @@ pub enum Owner<'a> {
 }
 
 impl Claim {
-    /// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, or `vm1(off)`. The names are what
+    /// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, `vm1(off)` or `vm1(reserved)`. The names are what
     /// processes and files say: whoever shows them must make them safe.
     #[must_use]
     pub fn label(&self) -> String {
@@ -133,6 +142,7 @@ impl Claim {
             }
             Self::Libvirt(LibvirtClaim { domain, is_running: true, .. }) => domain.clone(),
             Self::Libvirt(LibvirtClaim { domain, .. }) => format!("{domain}(off)"),
+            Self::Lease(LeaseClaim { domain, .. }) => format!("{domain}(reserved)"),
         }
     }
 }
@@ -155,6 +165,7 @@ impl Claims {
         let mut users = Users::of(root);
         claims.read_processes(root, &targets, accounts, &mut users);
         claims.read_definitions(root, &targets, accounts, &mut users);
+        claims.read_leases(root, regions);
         claims
     }
 
@@ -262,7 +273,22 @@ impl Claims {
             claims.sort_by_cached_key(|claim| match claim {
                 Claim::Process(claim) => (0, claim.pid, String::new()),
                 Claim::Libvirt(claim) => (1, 0, claim.domain.clone()),
+                Claim::Lease(claim) => (2, 0, claim.domain.clone()),
             });
+        }
+    }
+
+    fn read_leases(&mut self, root: &Sysroot, regions: &[Region]) {
+        let Leases { valid, broken, stale } = Leases::read(root, Moment::now());
+        self.warnings.extend(stale);
+        let is_here = |name: &RegionName| regions.iter().any(|region| region.name == *name);
+        for (region, lease) in valid.into_iter().filter(|(region, _)| is_here(region)) {
+            let (domain, expires) = (lease.domain, Moment(lease.expires));
+            self.add(&region, Claim::Lease(LeaseClaim { domain, expires }));
+        }
+        for (region, warning) in broken {
+            self.warnings.push(warning);
+            self.leases_unread.insert(region);
         }
     }
 
@@ -274,7 +300,7 @@ impl Claims {
         let claims = self.by_region.get_mut(region).into_iter().flatten();
         let processes = claims.map_while(|claim| match claim {
             Claim::Process(process) => Some(process),
-            Claim::Libvirt(_) => None,
+            Claim::Libvirt(_) | Claim::Lease(_) => None,
         });
         let mut is_seen = false;
         for process in processes.filter(|process| user.is_none() || process.uid == *user) {

@@ -2,6 +2,7 @@
 #![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -67,6 +68,12 @@ pub(super) enum Command {
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),
+    /// Print metrics for Prometheus
+    Metrics(MetricsArgs),
+    /// Keep regions for a virtual machine for a while, as a word among scripts
+    Reserve(ReserveArgs),
+    /// Give up what is kept
+    Release(ReleaseArgs),
     /// Check the whole way from the firmware to QEMU
     Doctor(DoctorArgs),
     /// Let QEMU open the regions: the udev rules
@@ -135,7 +142,7 @@ pub(super) struct TopologyArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all"]))]
+#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner"]))]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct StanzaArgs {
     /// These GPUs, as 0009:01:00.0 or pci_0009_01_00_0
@@ -196,7 +203,8 @@ pub(super) struct StanzaArgs {
     /// Only show what would change in the domain
     #[arg(long, requires = "domain")]
     pub(super) dry_run: bool,
-    /// The virtual machine's name: what it holds itself is not in its way [default: the domain's]
+    /// The virtual machine's name: what it holds is not in its way, and without --gpu, --region or
+    /// --all what is reserved for it is meant [default: the domain's]
     #[arg(long = "for", value_name = "NAME")]
     pub(super) owner: Option<String>,
     /// Go on where it is unwise: in use, or not all GPUs seen
@@ -371,6 +379,63 @@ pub(super) struct UdevLinksArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct MetricsArgs {
+    /// Write them to FILE, whole or not at all, as node_exporter's textfile collector wants
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("wanted").required(true).multiple(true).args(["regions", "gpus", "all", "any"]))]
+pub(super) struct ReserveArgs {
+    /// Regions, as egm4 or /dev/egm4
+    #[arg(value_name = "REGION", value_parser = parse_region)]
+    pub(super) regions: Vec<RegionName>,
+    /// The regions of these GPUs
+    #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
+    pub(super) gpus: Vec<PciAddress>,
+    /// All regions
+    #[arg(long, conflicts_with = "any")]
+    pub(super) all: bool,
+    /// Any N regions that are free
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(conflicts_with_all = ["regions", "gpus"])]
+    pub(super) any: Option<u32>,
+    /// With --any: regions with at least so many GPUs
+    #[arg(long = "gpus", value_name = "G", requires = "any")]
+    pub(super) least_gpus: Option<usize>,
+    /// With --any: regions of at least this size
+    #[arg(long, requires = "any", value_parser = parse_option)]
+    pub(super) size: Option<Bytes>,
+    /// The virtual machine's name
+    #[arg(long = "for", value_name = "NAME")]
+    pub(super) owner: String,
+    /// For how long, as 90s, 10m or 1h
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_ttl)]
+    pub(super) ttl: Duration,
+    /// Also where it is not known who holds a region, or whether it is reserved
+    #[arg(long)]
+    pub(super) force: bool,
+    /// JSON (egm-probe.list/1) of the regions
+    #[arg(short = 'J', long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("given_up").required(true).multiple(true).args(["regions", "all"]))]
+pub(super) struct ReleaseArgs {
+    /// Regions, as egm4 or /dev/egm4
+    #[arg(value_name = "REGION", value_parser = parse_region)]
+    pub(super) regions: Vec<RegionName>,
+    /// All regions that are kept for NAME
+    #[arg(long, conflicts_with = "regions")]
+    pub(super) all: bool,
+    /// The virtual machine's name
+    #[arg(long = "for", value_name = "NAME")]
+    pub(super) owner: String,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
     /// The shell
     pub(super) shell: Shell,
@@ -392,6 +457,16 @@ fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
 /// Blanks about an address are what is left of copying it.
 fn parse_gpu(text: &str) -> Result<PciAddress, BadAddress> {
     text.trim().parse()
+}
+
+/// A minute as `1m`: at least a second, at most thirty days.
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(30 * 86_400);
+    let time = humantime::parse_duration(text.trim()).map_err(|error| error.to_string())?;
+    if time < Duration::from_secs(1) || time > MOST {
+        return Err("expected 1s to 30days".into());
+    }
+    Ok(time)
 }
 
 fn parse_guest_node(text: &str) -> Result<GuestNode, String> {

@@ -7,7 +7,9 @@ use super::Exit;
 use crate::check::grammar::BadGrammar;
 use crate::domain::BadDomain;
 use crate::host::{Class, NotFound};
+use crate::leasing::LeaseObjection;
 use crate::output::columns::NoSuchColumn;
+use crate::own_directory::DirectoryProblem;
 use crate::plan::Objection;
 use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
@@ -42,6 +44,12 @@ pub(super) enum Error {
     RulesFile(#[from] FileProblem),
     #[error("{0}; nothing was changed")]
     Udev(#[from] UdevProblem),
+    #[error(transparent)]
+    Directory(#[from] DirectoryProblem),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\negm-probe: "))]
+    NotReserved(Vec<LeaseObjection>),
+    #[error("{0}")]
+    NotEnough(String),
     #[error("no check {}; `egm-probe doctor --explain all` lists them", excerpt(.0, 80))]
     NoCheck(String),
     #[error("{0}; and the rules could not be taken back: {1}")]
@@ -71,6 +79,7 @@ impl Error {
             Self::Open(_)
             | Self::RulesFile(_)
             | Self::Udev(_)
+            | Self::Directory(_)
             | Self::NotUndone(..)
             | Self::NotRoot(_)
             | Self::Doing { .. }
@@ -86,6 +95,8 @@ impl Error {
             | Self::OtherMemory(_)
             | Self::Lines(_)
             | Self::Unwise(_)
+            | Self::NotReserved(_)
+            | Self::NotEnough(_)
             | Self::NoCheck(_)
             | Self::NoRule(_) => Exit::No,
             Self::Refused(objections) => objections

@@ -7,6 +7,8 @@ mod doctor;
 mod domain_file;
 mod error;
 mod list;
+mod metrics;
+mod reserve;
 mod show;
 mod stanza;
 mod topology;
@@ -120,6 +122,9 @@ fn execute(
         Command::Show(args) => show::run(args, &cli.global, out, err),
         Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
         Command::Topology(args) => topology::run(args, &cli.global, terminal, out, err),
+        Command::Metrics(args) => metrics::run(args, &cli.global, out),
+        Command::Reserve(args) => reserve::reserve(args, &cli.global, out, err),
+        Command::Release(args) => reserve::release(args, &cli.global, out),
         Command::Doctor(args) => doctor::run(args, &cli.global, terminal, out),
         Command::Udev(command) => udev::run(command, &cli.global, out, err),
         Command::Stanza(args) => stanza::run(args, &cli.global, out, err),

@@ -119,7 +119,7 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
                     pids.insert(process.pid);
                     problems.push(format!("{} is held by {}", region.name, claim.label()));
                 }
-                Claim::Process(_) => {}
+                Claim::Process(_) | Claim::Lease(_) => {}
                 Claim::Libvirt(_) => problems.push(format!(
                     "{} is of {}, which runs by its status file; {}",
                     region.name,

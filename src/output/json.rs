@@ -8,7 +8,7 @@ use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::capacity::{Capacity, State};
-use crate::claims::{Claim, LibvirtClaim, ProcessClaim, Ranges, Sight};
+use crate::claims::{Claim, LeaseClaim, LibvirtClaim, Moment, ProcessClaim, Ranges, Sight};
 use crate::host::{
     Device, Gpu, NodeId, NodeKind, NodeSource, NumaNode, Region, RegionName, Shape, Source,
 };
@@ -268,6 +268,10 @@ enum ClaimEntry<'a> {
         held: Option<Bytes>,
         file: Text<'a>,
     },
+    Lease {
+        domain: &'a str,
+        expires: Moment,
+    },
 }
 
 impl<'a> ClaimEntry<'a> {
@@ -285,6 +289,9 @@ impl<'a> ClaimEntry<'a> {
             }
             Claim::Libvirt(LibvirtClaim { domain, is_running, size, file }) => {
                 Self::Libvirt { domain, running: *is_running, held: *size, file: Text(file) }
+            }
+            Claim::Lease(LeaseClaim { domain, expires }) => {
+                Self::Lease { domain, expires: *expires }
             }
         }
     }

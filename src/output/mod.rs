@@ -5,6 +5,7 @@ pub mod columns;
 pub mod doctor;
 pub mod findings;
 pub mod json;
+pub mod metrics;
 pub mod show;
 pub mod stanza;
 pub mod svg;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{or_dash, shown};
 use crate::capacity::Capacity;
-use crate::claims::{Claim, LibvirtClaim, ProcessClaim, Range};
+use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
 use crate::host::{
     Driver, Gpu, Host, NodeId, NodeSource, NumaNode, Owner, Region, RegionName, Shape,
 };
@@ -148,6 +148,10 @@ fn write_claim(out: &mut dyn Write, claim: &Claim) -> io::Result<()> {
             field(out, label, &format!("domain {} ({state})", printable(domain)))?;
             field(out, "  size", &or_dash(*size))?;
             field(out, "  by", &shown(file))
+        }
+        Claim::Lease(LeaseClaim { domain, expires }) => {
+            field(out, "reserved for", &printable(domain))?;
+            field(out, "  until", &expires.to_string())
         }
     }
 }

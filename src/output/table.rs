@@ -118,7 +118,7 @@ fn colored(cell: Cell, column: &Column, state: State) -> Cell {
     cell.fg(match state {
         State::Free => Color::Green,
         State::InUse => Color::Red,
-        State::Defined | State::Unknown => Color::Yellow,
+        State::Reserved | State::Defined | State::Unknown => Color::Yellow,
     })
 }
 

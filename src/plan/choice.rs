@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Choice, Objection, Plan, Request, Rest};
 use crate::capacity::State;
-use crate::claims::{Claim, Owner, Sight};
+use crate::claims::{Claim, LeaseClaim, Owner, Sight};
 use crate::domain::Domain;
-use crate::host::{Host, Needs, NotFound, Region, instead, is_passthrough};
+use crate::host::{Host, Needs, NotFound, Region, RegionName, instead, is_passthrough};
 use crate::pci::PciAddress;
 use crate::report::Report;
 use crate::units::Bytes;
@@ -41,8 +41,9 @@ pub(super) fn choose<'a>(
             Err(objection) => objections.push(objection),
         }
     }
+    let leased = leased(report, request, objections);
     let mut regions = BTreeMap::new();
-    for name in &request.regions.iter().collect::<BTreeSet<_>>() {
+    for name in &request.regions.iter().chain(leased).collect::<BTreeSet<_>>() {
         match host.find_region(name) {
             Ok(region) => drop(regions.insert(&region.name, region)),
             Err(error) => objections.push(error.into()),
@@ -64,6 +65,23 @@ pub(super) fn choose<'a>(
         }
     }
     choices
+}
+
+/// What is kept for the virtual machine, where that is all that was said.
+fn leased<'a>(
+    report: &'a Report,
+    request: &Request,
+    objections: &mut Vec<Objection>,
+) -> Vec<&'a RegionName> {
+    let is_said = request.all || !request.gpus.is_empty() || !request.regions.is_empty();
+    let Some(owner) = request.owner.as_ref().filter(|_| !is_said) else { return Vec::new() };
+    let is_own = |claim: &Claim| matches!(claim, Claim::Lease(lease) if lease.domain == *owner);
+    let regions = report.host.regions.iter().map(|region| &region.name);
+    let leased: Vec<_> = regions.filter(|name| report.claims.of(name).iter().any(is_own)).collect();
+    if leased.is_empty() {
+        objections.push(Objection::NothingReserved { owner: owner.clone() });
+    }
+    leased
 }
 
 fn two_regions(address: PciAddress, first: &Region, second: &Region) -> Objection {
@@ -155,7 +173,9 @@ fn judge_claims(
     let is_own = |claim: &Claim| owner.is_some_and(|owner| claim.owner() == Owner::Domain(owner));
     let of_others = |is_held: bool| {
         let claims = row.claims.iter();
+        let is_lease = |claim: &&Claim| matches!(claim, Claim::Lease(_));
         let claims = claims.filter(|claim| claim.is_held() == is_held && !is_own(claim));
+        let claims = claims.filter(|claim| !is_lease(claim));
         claims.map(Claim::label).collect::<Vec<_>>()
     };
     let name = || region.name.clone();
@@ -165,6 +185,12 @@ fn judge_claims(
     } else if row.capacity.state == State::Unknown {
         let skipped = report.claims.sight == Sight::Skipped;
         objections.push(Objection::Unknown { region: name(), skipped });
+    }
+    for claim in row.claims.iter().filter(|claim| !is_own(claim)) {
+        if let Claim::Lease(LeaseClaim { domain, expires }) = claim {
+            let (owner, until) = (domain.clone(), *expires);
+            objections.push(Objection::Reserved { region: name(), owner, until });
+        }
     }
     if !domains.is_empty() {
         objections.push(Objection::Defined { region: name(), domains });

@@ -1,5 +1,6 @@
 //! What speaks against a plan: who, why, and what would do.
 
+use crate::claims::Moment;
 use crate::host::{Driver, NotFound, RegionName};
 use crate::pci::PciAddress;
 use crate::text::{SHOWN, excerpt, printable};
@@ -186,6 +187,25 @@ pub enum Objection {
         /// Who has it.
         holders: Vec<String>,
     },
+    /// The region is kept for somebody else.
+    #[error("{region} is reserved for {} until {until}", excerpt(owner, SHOWN))]
+    Reserved {
+        /// The region.
+        region: RegionName,
+        /// Whom it is kept for.
+        owner: String,
+        /// Until when.
+        until: Moment,
+    },
+    /// Nothing was said of what is wanted, and nothing is kept for whom it is for.
+    #[error(
+        "nothing is reserved for {}; name --gpu, --region or --all, or reserve first",
+        excerpt(owner, SHOWN)
+    )]
+    NothingReserved {
+        /// Whom it is for.
+        owner: String,
+    },
     /// A GPU that the region may have besides those that it names: then shares are smaller.
     #[error(
         "GPU {peer} ({}) is of the same kind and NUMA node as those of {region}, whose driver lists only the GPUs bound to it",
@@ -272,6 +292,9 @@ impl Objection {
                 "--for NAME if that is the virtual machine itself, --force to go on regardless"
                     .into()
             }
+            Self::Reserved { .. } => {
+                "--for NAME if that is whom it is for, --force to go on regardless".into()
+            }
             Self::Gone { .. } => "--force to go on regardless".into(),
             Self::SuspectedPeer { share: Some(share), .. } => format!(
                 "bind it, or give --size ({} leaves it its share), or --force for a share without it",
@@ -294,6 +317,7 @@ impl Objection {
             | Self::Driver { .. } => Weight::Advice,
             Self::NoGpus { .. }
             | Self::InUse { .. }
+            | Self::Reserved { .. }
             | Self::SuspectedPeer { .. }
             | Self::Gone { .. } => Weight::Refusal,
             _ => Weight::Impossible,

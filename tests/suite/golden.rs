@@ -1,6 +1,6 @@
 //! Every recorded machine, as the commands show it: one golden file a machine.
 //!
-//! A golden file says in lines with `#` what the machine is, and then, for each command line
+//! A golden file says first, in lines with `#`, what the machine is, and then, for each command line
 //! (`$ egm-probe ..`, run in the machine's folder), what is printed: standard output as it is,
 //! standard error behind `! `, and the exit code behind `? ` where it is not 0.
 //! `UPDATE_GOLDEN=1` writes the files anew: read the difference.
@@ -15,7 +15,8 @@ use std::process::Command;
 fn current(golden: &str, folder: &Path) -> String {
     let mut text = String::new();
     for line in golden.lines() {
-        if line.starts_with('#') {
+        // Of what is printed some begins so, too.
+        if line.starts_with('#') && !text.contains("\n$ ") {
             writeln!(text, "{line}").unwrap();
         } else if let Some(args) = line.strip_prefix("$ egm-probe") {
             writeln!(text, "\n{line}").unwrap();

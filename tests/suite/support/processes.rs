@@ -32,6 +32,8 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ("claims-broken-xml", with(broken_xml)),
         ("claims-odd-processes", with(odd_processes)),
         ("claims-no-proc", without_proc()),
+        ("leases", with(leases)),
+        ("leases-broken", with(broken_leases)),
     ]
 }
 
@@ -48,6 +50,36 @@ fn without_proc() -> Tree {
     let mut tree = machine.gpu_list();
     status(&mut tree, "vm1", 4242, &[("/dev/egm4", "457728", "MiB")]);
     tree
+}
+
+fn lease(tree: &mut Tree, region: &str, domain: &str, expires: u64, regions: &[&str]) {
+    let regions = regions.join("\",\"");
+    tree.file(
+        &format!("run/egm-probe/{region}.lease"),
+        format!(
+            "{{\"schema\":\"egm-probe.lease/1\",\"domain\":\"{domain}\",\"expires\":{expires},\"regions\":[\"{regions}\"]}}\n"
+        ),
+    );
+}
+
+/// The last second that can be shown.
+const NEVER: u64 = 253_402_300_799;
+
+/// Both regions are kept for vm1, until the year 9999; one of a region that is not there, and a file
+/// that is none.
+fn leases(tree: &mut Tree) {
+    lease(tree, "egm4", "vm1", NEVER, &["egm4", "egm5"]);
+    lease(tree, "egm5", "vm1", NEVER, &["egm4", "egm5"]);
+    lease(tree, "egm9", "vm1", NEVER, &["egm9"]);
+    tree.file("run/egm-probe/notes.txt", "not a lease\n");
+}
+
+/// One that was taken with another that is not there does not count, nor does one whose time is over;
+/// of one that cannot be read nothing is known.
+fn broken_leases(tree: &mut Tree) {
+    lease(tree, "egm4", "vm1", NEVER, &["egm4", "egm6"]);
+    lease(tree, "egm6", "a\\u001b[31mb", 1_000_000_000, &["egm6"]);
+    tree.file("run/egm-probe/egm5.lease", "{\"schema\":\"egm-probe.lease/1\"}\n");
 }
 
 fn whole(path: &'static str) -> [Hold; 2] {

@@ -1,0 +1,162 @@
+//! `egm-probe reserve` and `egm-probe release`
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use super::args::{Global, ReleaseArgs, ReserveArgs};
+use super::error::Error;
+use super::{Exit, write_warnings};
+use crate::capacity::State;
+use crate::claims::leases::is_name;
+use crate::host::{Needs, NotFound, RegionName};
+use crate::leasing::{Desk, OpenDesk};
+use crate::output::columns::{self, Column};
+use crate::output::json;
+use crate::output::table::{self, Format, Style};
+use crate::report::Report;
+use crate::sysroot::Sysroot;
+use crate::text::{SHOWN, excerpt};
+use crate::units::Bytes;
+
+/// The columns that are printed of what was reserved.
+const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
+
+pub(super) fn reserve(
+    args: &ReserveArgs,
+    global: &Global,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    check_name(&args.owner)?;
+    let (directory, root) = place(global)?;
+    let desk = Desk::below(directory)?;
+    let open = desk.open(&root)?;
+    // While nobody else can take a lease.
+    let report = Report::read(&root, Needs::all());
+    let wanted = match args.any {
+        Some(count) => choose(args, count, &open, &report)?,
+        None => wanted(args, &report)?,
+    };
+    let objections = open.objections(&report, &wanted, &args.owner, args.force);
+    if !objections.is_empty() {
+        return Err(Error::NotReserved(objections));
+    }
+    open.take(&wanted, &args.owner, args.ttl)?;
+    let mut report = Report::read(&root, Needs::all());
+    report.host.regions.retain(|region| wanted.contains(&region.name));
+    if args.json {
+        json::write_list(out, &report)?;
+        return Ok(Exit::Done);
+    }
+    let columns: Vec<&Column> = columns::choose(COLUMNS)?;
+    let rows: Vec<_> = report.rows().collect();
+    let style =
+        Style { format: Format::Table, bytes: false, header: true, width: None, color: false };
+    table::write(out, &rows, &columns, style)?;
+    out.flush()?;
+    write_warnings(err, &report, &report.host.regions);
+    Ok(Exit::Done)
+}
+
+pub(super) fn release(
+    args: &ReleaseArgs,
+    global: &Global,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    check_name(&args.owner)?;
+    let (directory, root) = place(global)?;
+    let desk = Desk::below(directory)?;
+    let regions: BTreeSet<_> = args.regions.iter().cloned().collect();
+    let wanted = (!args.all).then_some(&regions);
+    let given_up = desk.open(&root)?.give_up(wanted, &args.owner)?;
+    for region in &given_up {
+        writeln!(out, "{region}")?;
+    }
+    let missing: Vec<_> = regions.difference(&given_up).map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let (missing, owner) = (missing.join(", "), excerpt(&args.owner, SHOWN));
+    Err(Error::NotEnough(format!("{missing} is not reserved for {owner}")))
+}
+
+/// Below which directory leases are, and the host that they are of.
+fn place(global: &Global) -> Result<(&Path, Sysroot), Error> {
+    if global.from.is_some() {
+        return Err(Error::Usage("a capture cannot be changed; leave --from out"));
+    }
+    if global.no_occupancy {
+        return Err(Error::Usage("who holds a region must be looked at; leave --no-occupancy out"));
+    }
+    let directory = global.sysroot.as_deref().unwrap_or(Path::new("/"));
+    Ok((directory, global.root()?))
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(Error::Usage(
+        "--for NAME is the name of a virtual machine: not empty, at most 200 bytes, and one line",
+    ))
+}
+
+/// The regions that are named, by themselves or by their GPUs.
+fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
+    let host = &report.host;
+    if host.regions.is_empty() {
+        return Err(NotFound::no_egm(host, "").into());
+    }
+    let mut wanted = BTreeSet::new();
+    for name in &args.regions {
+        wanted.insert(host.find_region(name)?.name.clone());
+    }
+    for address in &args.gpus {
+        let named = host.gpu(*address).and_then(|(_, region)| region);
+        let of_regions = || host.regions.iter().flat_map(|region| &region.gpus);
+        let region = named.ok_or_else(|| {
+            NotFound::gpu(host, *address, of_regions().map(|gpu| gpu.address).collect())
+        })?;
+        wanted.insert(region.name.clone());
+    }
+    if args.all {
+        wanted.extend(host.regions.iter().map(|region| region.name.clone()));
+    }
+    Ok(wanted)
+}
+
+/// So many regions that are free and do, the smallest first: what is large stays for who needs it.
+fn choose(
+    args: &ReserveArgs,
+    count: u32,
+    open: &OpenDesk<'_>,
+    report: &Report,
+) -> Result<BTreeSet<RegionName>, Error> {
+    if report.host.regions.is_empty() {
+        return Err(NotFound::no_egm(&report.host, "").into());
+    }
+    let does = |region: &&crate::host::Region| {
+        let is_free = matches!(report.row(region).capacity.state, State::Free | State::Defined);
+        is_free
+            && open.objection(report, &region.name, &args.owner).is_none()
+            && region.gpus.len() >= args.least_gpus.unwrap_or(0)
+            && args.size.is_none_or(|least| region.size.is_some_and(|size| size >= least))
+    };
+    let mut free: Vec<_> = report.host.regions.iter().filter(does).collect();
+    // Those that no virtual machine is defined with before the others.
+    let is_defined =
+        |region: &crate::host::Region| report.row(region).capacity.state == State::Defined;
+    free.sort_by_key(|region| {
+        (is_defined(region), region.size.unwrap_or(Bytes(u64::MAX)), region.name.clone())
+    });
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+    if free.len() < wanted {
+        return Err(Error::NotEnough(format!(
+            "{wanted} free regions are asked for, and {} of {} would do; see `egm-probe list`",
+            free.len(),
+            report.host.regions.len()
+        )));
+    }
+    Ok(free.into_iter().take(wanted).map(|region| region.name.clone()).collect())
+}

@@ -1,0 +1,157 @@
+//! A host's regions as metrics, in the text format of Prometheus
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). What is not known has no sample.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use crate::capacity::State;
+use crate::claims::{Claim, Sight};
+use crate::host::{Gpu, NodeId, Region};
+use crate::report::{Report, Row};
+use crate::text::printable;
+use crate::units::Bytes;
+
+/// The states that a region can be in, each a label of its own.
+const STATES: [State; 5] =
+    [State::Free, State::InUse, State::Reserved, State::Defined, State::Unknown];
+
+/// Writes all metrics of a host.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let mut metrics = String::new();
+    let rows: Vec<_> = report.rows().collect();
+    add(&mut metrics, &rows, report);
+    out.write_all(metrics.as_bytes())
+}
+
+/// A size of a region: its name, what it means, and how much it is.
+type Size = (&'static str, &'static str, fn(&Row<'_>) -> Option<Bytes>);
+
+fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
+    add_sizes(out, rows);
+    add_states(out, rows);
+    add_descriptions(out, rows, report);
+    head(out, "egm_regions", "How many regions the host has.");
+    sample(out, "egm_regions", &[], count(rows.len()));
+    head(out, "egm_scan_complete", "Whether all that may hold a region could be looked at.");
+    let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen);
+    sample(out, "egm_scan_complete", &[], u64::from(complete));
+    head(out, "egm_scan_warnings", "How many things are odd about the host as a whole.");
+    sample(out, "egm_scan_warnings", &[], count(report.warnings().count()));
+}
+
+fn add_sizes(out: &mut String, rows: &[Row<'_>]) {
+    let sizes: [Size; 4] = [
+        ("size", "Size of the region.", |row| row.region.size),
+        ("free", "What a virtual machine can have of the region.", |row| row.capacity.free),
+        ("held", "What the region's holder has mapped.", |row| row.capacity.held),
+        (
+            "stranded",
+            "What the region's holder has left unmapped, and nobody else can have.",
+            |row| row.capacity.stranded,
+        ),
+    ];
+    for (name, help, value) in sizes {
+        let name = format!("egm_region_{name}_bytes");
+        head(out, &name, help);
+        for row in rows {
+            if let Some(value) = value(row) {
+                sample(out, &name, &[("region", row.region.name.as_str())], value.0);
+            }
+        }
+    }
+}
+
+fn add_states(out: &mut String, rows: &[Row<'_>]) {
+    head(
+        out,
+        "egm_region_state",
+        "Whether a virtual machine can have the region: 1 for the state it is in.",
+    );
+    for row in rows {
+        for state in STATES {
+            let labels = [("region", row.region.name.as_str()), ("state", state.name())];
+            sample(out, "egm_region_state", &labels, u64::from(row.capacity.state == state));
+        }
+    }
+    head(
+        out,
+        "egm_region_holders",
+        "How many processes and running virtual machines hold the region.",
+    );
+    for row in rows.iter().filter(|row| row.capacity.state != State::Unknown) {
+        let holders = row.claims.iter().filter(|claim| claim.is_held()).count();
+        sample(out, "egm_region_holders", &[("region", row.region.name.as_str())], count(holders));
+    }
+    head(
+        out,
+        "egm_region_lease_expires_timestamp_seconds",
+        "When the lease on the region expires.",
+    );
+    for row in rows {
+        for claim in row.claims {
+            if let Claim::Lease(lease) = claim {
+                let labels = [("region", row.region.name.as_str()), ("domain", &lease.domain)];
+                let name = "egm_region_lease_expires_timestamp_seconds";
+                sample(out, name, &labels, lease.expires.0);
+            }
+        }
+    }
+}
+
+fn add_descriptions(out: &mut String, rows: &[Row<'_>], report: &Report) {
+    head(out, "egm_region_warnings", "How many things are odd about the region.");
+    for row in rows {
+        let warnings = count(row.region.all_warnings().count());
+        sample(out, "egm_region_warnings", &[("region", row.region.name.as_str())], warnings);
+    }
+    head(out, "egm_region_info", "What the region is; always 1.");
+    for row in rows {
+        let Region { name, numa_node, shape, device, .. } = row.region;
+        let node = numa_node.map(|node: NodeId| node.to_string()).unwrap_or_default();
+        let path = device.path.to_string_lossy();
+        let shape = shape.map_or("", crate::host::Shape::name);
+        let labels =
+            [("region", name.as_str()), ("path", &path), ("numa_node", &node), ("shape", shape)];
+        sample(out, "egm_region_info", &labels, 1);
+    }
+    head(out, "egm_gpu_info", "A GPU, and the region that names it; always 1.");
+    let mut gpus: Vec<(&Gpu, Option<&Region>)> = report.host.gpus().collect();
+    gpus.sort_by_key(|(gpu, _)| gpu.address);
+    gpus.dedup_by_key(|(gpu, _)| gpu.address);
+    for (gpu, region) in gpus {
+        let address = gpu.address.to_string();
+        let region = region.map_or("", |region| region.name.as_str());
+        let driver = gpu.driver.name().unwrap_or_default();
+        let name = gpu.name.as_deref().unwrap_or_default();
+        let labels = [("gpu", &*address), ("region", region), ("driver", driver), ("name", name)];
+        sample(out, "egm_gpu_info", &labels, 1);
+    }
+}
+
+fn head(out: &mut String, name: &str, help: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+}
+
+fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+    out.push_str(name);
+    for (index, (label, text)) in labels.iter().enumerate() {
+        let before = if index == 0 { '{' } else { ',' };
+        let _ = write!(out, "{before}{label}=\"{}\"", escaped(text));
+    }
+    let end = if labels.is_empty() { "" } else { "}" };
+    let _ = writeln!(out, "{end} {value}");
+}
+
+/// Safe between quotes: what a terminal would act on is shown as an escape before, so that a
+/// backslash is all that comes of a line's end.
+fn escaped(text: &str) -> String {
+    printable(text).replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

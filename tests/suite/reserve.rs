@@ -1,0 +1,282 @@
+//! Leases: taken all or none, by one at a time, whoever races and whoever is killed.
+
+use crate::live::extract;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+fn command(root: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg("--sysroot").arg(root).args(args);
+    command
+}
+
+fn run(root: &Path, args: &[&str]) -> Output {
+    command(root, args).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The state of each region, and whom it is kept for.
+fn owners(root: &Path) -> Vec<(String, Option<String>)> {
+    let output = run(root, &["list", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let regions = document["regions"].as_array().unwrap().iter();
+    let owner = |region: &Value| {
+        let claims = region["claims"].as_array().unwrap();
+        claims.iter().find(|claim| claim["kind"] == "lease").and_then(|it| text(&it["domain"]))
+    };
+    regions.map(|region| (text(&region["state"]).unwrap(), owner(region))).collect()
+}
+
+/// All of these states, and the same owner.
+fn all(owners: &[(String, Option<String>)], state: &str, owner: Option<&str>) -> bool {
+    owners.iter().all(|(found, whose)| found == state && whose.as_deref() == owner)
+}
+
+#[test]
+fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let taken = run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]);
+    assert!(taken.status.success(), "{taken:?}");
+    assert!(String::from_utf8_lossy(&taken.stdout).contains("vm1(reserved)"));
+    // A part of it is not to be had by others.
+    let refused = run(root, &["reserve", "--all", "--for", "vm2"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("egm4 is reserved for vm1 until 2"), "{refused:?}");
+    assert!(owners(root)[2..].iter().all(|(state, _)| state == "free"), "none of it was taken");
+    for (args, word) in [
+        (&["stanza", "--region", "egm4"][..], "egm4 is reserved for vm1"),
+        (&["stanza", "--for", "vm2"], "nothing is reserved for vm2"),
+        (&["release", "egm4", "--for", "vm2"], "egm4 is not reserved for vm2"),
+        (&["reserve", "--gpu", "0009:01:00.0", "--for", "vm2"], "egm4 is reserved for vm1"),
+        (&["reserve", "--any", "3", "--for", "vm2"], "2 of 4 would do"),
+        (&["reserve", "--any", "1", "--gpus", "2", "--for", "vm2"], "0 of 4 would do"),
+        (&["reserve", "--any", "1", "--size", "1TiB", "--for", "vm2"], "0 of 4 would do"),
+        (&["reserve", "egm9", "--for", "vm2"], "no region egm9"),
+    ] {
+        let output = run(root, args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert!(said(&output).contains(word), "{args:?}: {output:?}");
+    }
+    let stanza = run(root, &["stanza", "--for", "vm1"]);
+    assert!(stanza.status.success(), "{stanza:?}");
+    let xml = String::from_utf8(stanza.stdout).unwrap();
+    assert!(xml.contains("/dev/egm4") && xml.contains("/dev/egm5") && !xml.contains("/dev/egm6"));
+    assert!(run(root, &["stanza", "--region", "egm4", "--for", "vm1"]).status.success());
+    assert!(run(root, &["stanza", "--region", "egm4", "--force"]).status.success());
+
+    assert!(run(root, &["reserve", "--any", "2", "--for", "vm2"]).status.success());
+    assert!(run(root, &["release", "egm4", "--for", "vm1"]).status.success());
+    let owner = |index: usize| owners(root)[index].1.clone();
+    assert_eq!((owner(0), owner(1)), (None, Some("vm1".into())), "the rest stays");
+    let released = run(root, &["release", "--all", "--for", "vm2"]);
+    assert_eq!(released.stdout, b"egm6\negm7\n");
+    assert!(run(root, &["release", "--all", "--for", "vm2"]).stdout.is_empty());
+    assert_eq!(fs::read_dir(root.join("run/egm-probe")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_lease_ends_with_its_time_and_can_be_renewed() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    assert!(run(root, &["reserve", "--all", "--for", "vm1", "--ttl", "1s"]).status.success());
+    assert!(run(root, &["reserve", "egm4", "--for", "vm1", "--ttl", "1h"]).status.success());
+    thread::sleep(Duration::from_millis(2100));
+    let owners = owners(root);
+    assert_eq!(owners[0], ("reserved".into(), Some("vm1".into())));
+    assert!(all(&owners[1..], "free", None), "{owners:?}");
+    let list = run(root, &["list"]);
+    assert!(said(&list).contains("egm5.lease: a lease for vm1 that expired at 2"), "{list:?}");
+    assert!(run(root, &["reserve", "egm5", "--for", "vm2"]).status.success());
+    assert!(!root.join("run/egm-probe/egm6.lease").exists(), "what is over is cleared away");
+}
+
+#[test]
+fn wrong_words_and_wrong_places_are_refused() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let long = "x".repeat(201);
+    for (args, code) in [
+        (&["reserve", "egm4"][..], 2),
+        (&["reserve", "--for", "vm1"], 2),
+        (&["reserve", "egm4", "--for", ""], 2),
+        (&["reserve", "egm4", "--for", " "], 2),
+        (&["reserve", "egm4", "--for", "a\nb"], 2),
+        (&["reserve", "egm4", "--for", &long], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--ttl", "0s"], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--ttl", "soon"], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--ttl", "31days"], 2),
+        (&["reserve", "--any", "0", "--for", "vm1"], 2),
+        (&["reserve", "--any", "1", "--all", "--for", "vm1"], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--no-occupancy"], 2),
+        (&["release", "--for", "vm1"], 2),
+    ] {
+        let output = run(root, args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    }
+    let none = extract("no-egm");
+    assert_eq!(run(none.path(), &["reserve", "--all", "--for", "vm1"]).status.code(), Some(3));
+    assert_eq!(run(none.path(), &["reserve", "--any", "1", "--for", "vm1"]).status.code(), Some(3));
+    // A link out of the root, and a file where the directory should be.
+    fs::create_dir_all(root.join("run")).unwrap();
+    std::os::unix::fs::symlink("/tmp", root.join("run/egm-probe")).unwrap();
+    let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
+    assert!(!output.status.success() && said(&output).contains("outside of"), "{output:?}");
+    fs::remove_file(root.join("run/egm-probe")).unwrap();
+    fs::write(root.join("run/egm-probe"), "").unwrap();
+    let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(said(&output).contains("not a directory"), "{output:?}");
+}
+
+/// What is held is not to be had, and what is not known only by force.
+#[test]
+fn what_is_held_or_not_known_is_refused() {
+    let held = extract("claims-vm");
+    let output = run(held.path(), &["reserve", "egm4", "--for", "vm2", "--force"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("egm4 is in use by vm1[4242]"), "{output:?}");
+    assert!(run(held.path(), &["reserve", "egm4", "--for", "vm1"]).status.success(), "its own");
+
+    let unknown = extract("claims-no-proc");
+    fs::remove_dir_all(unknown.path().join("run/libvirt")).unwrap();
+    let reserve = ["reserve", "egm5", "--for", "vm2"];
+    let output = run(unknown.path(), &reserve);
+    assert!(said(&output).contains("who holds egm5 is not known"), "{output:?}");
+    assert!(run(unknown.path(), &[&reserve[..], &["--force"]].concat()).status.success());
+
+    let broken = extract("leases-broken");
+    let output = run(broken.path(), &reserve);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("whether egm5 is reserved is not known"), "{output:?}");
+    assert!(
+        run(broken.path(), &["reserve", "egm4", "--for", "vm2"]).status.success(),
+        "half is none"
+    );
+    assert!(broken.path().join("run/egm-probe/egm5.lease").exists(), "what is not known stays");
+    assert!(run(broken.path(), &[&reserve[..], &["--force"]].concat()).status.success());
+}
+
+/// Processes that race for all regions, many of them killed on the way: there are never two owners,
+/// never a part, and never one who is not told. `EGM_PROBE_RACE_ROUNDS` makes more rounds.
+#[test]
+fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let rounds =
+        std::env::var("EGM_PROBE_RACE_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(12);
+    let started = Instant::now();
+    let (mut won, mut killed, mut owned_by_killed) = (0, 0, 0);
+    // Not by chance, so that each run is like the others.
+    let mut seed: u64 = 1;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed >> 33
+    };
+    for round in 0..rounds {
+        let spawn = |number: usize| -> Child {
+            command(root, &["reserve", "--all", "--for", &format!("vm{number}"), "--ttl", "1h"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let is_over = AtomicBool::new(false);
+        let succeeded = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let owners = owners(root);
+                    let names: BTreeSet<_> = owners.iter().filter_map(|it| it.1.clone()).collect();
+                    assert!(names.len() <= 1, "round {round}: {owners:?}");
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let mut children: Vec<_> = (0..50).map(|number| (number, spawn(number))).collect();
+            for (_, child) in children.iter_mut().filter(|(number, _)| number % 3 == 0) {
+                thread::sleep(Duration::from_micros(random() % 3000));
+                child.kill().unwrap();
+                killed += 1;
+            }
+            let ended =
+                children.into_iter().map(|(number, mut child)| (number, child.wait().unwrap()));
+            let succeeded: Vec<_> =
+                ended.filter(|(_, status)| status.success()).map(|(number, _)| number).collect();
+            is_over.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+            succeeded
+        });
+        let owners = owners(root);
+        let owner = owners[0].1.clone();
+        match succeeded.as_slice() {
+            [] => {
+                // Whoever had it was killed before it could say so.
+                assert!(owner.is_some(), "round {round}: nobody got what nobody had");
+                owned_by_killed += 1;
+            }
+            [one] => {
+                assert_eq!(owner, Some(format!("vm{one}")), "round {round}");
+                won += 1;
+            }
+            several => panic!("round {round}: {several:?} were all told that they have it"),
+        }
+        assert!(all(&owners, "reserved", owner.as_deref()), "round {round}: {owners:?}");
+        let output = run(root, &["release", "--all", "--for", &owner.unwrap()]);
+        assert!(output.status.success(), "{output:?}");
+        let left = fs::read_dir(root.join("run/egm-probe")).unwrap().count();
+        assert_eq!(left, 0, "round {round}: something is left over");
+    }
+    println!(
+        "{rounds} rounds of 50 processes in {:.1} s: {won} won, {owned_by_killed} by one that was killed, {killed} killed",
+        started.elapsed().as_secs_f64()
+    );
+}
+
+/// Killed at any point of it, a reservation is there as a whole or not at all, and can be made again.
+#[test]
+fn killed_at_any_point_a_reservation_is_whole_or_none() {
+    if !crate::live::can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        return;
+    }
+    let calls = "openat,write,fsync,fchmod,rename,renameat,renameat2,unlink,flock,mkdir";
+    let mut seen = (0, 0);
+    for nth in 1.. {
+        let host = extract("gh200-quad");
+        let root = host.path();
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("inject={calls}:signal=KILL:when={}", nth * 7))
+            .args([PROGRAM, "--sysroot"])
+            .arg(root)
+            .args(["reserve", "--all", "--for", "vm1"])
+            .output()
+            .unwrap();
+        let owners = owners(root);
+        let (whole, none) = (all(&owners, "reserved", Some("vm1")), all(&owners, "free", None));
+        assert!(whole || none, "after {nth}: {owners:?}");
+        if whole {
+            seen.1 += 1;
+        } else {
+            seen.0 += 1;
+        }
+        let other = run(root, &["reserve", "--all", "--for", "vm2"]);
+        assert_eq!(other.status.success(), none, "after {nth}: {other:?}");
+        if output.status.success() {
+            break;
+        }
+        assert!(nth < 500, "it never came to its end");
+    }
+    assert!(seen.0 > 3 && seen.1 > 0, "killed before and after: {seen:?}");
+}
