@@ -55,6 +55,9 @@ _egm__probe() {
             egm__probe,validate)
                 cmd="egm__probe__subcmd__validate"
                 ;;
+            egm__probe,watch)
+                cmd="egm__probe__subcmd__watch"
+                ;;
             egm__probe__subcmd__help,completions)
                 cmd="egm__probe__subcmd__help__subcmd__completions"
                 ;;
@@ -90,6 +93,9 @@ _egm__probe() {
                 ;;
             egm__probe__subcmd__help,validate)
                 cmd="egm__probe__subcmd__help__subcmd__validate"
+                ;;
+            egm__probe__subcmd__help,watch)
+                cmd="egm__probe__subcmd__help__subcmd__watch"
                 ;;
             egm__probe__subcmd__help__subcmd__udev,install)
                 cmd="egm__probe__subcmd__help__subcmd__udev__subcmd__install"
@@ -158,7 +164,7 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate metrics reserve release doctor udev completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate watch metrics reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -248,7 +254,7 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help)
-            opts="list show topology stanza validate metrics reserve release doctor udev completions help"
+            opts="list show topology stanza validate watch metrics reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -500,6 +506,20 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help__subcmd__validate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__help__subcmd__watch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1145,6 +1165,44 @@ _egm__probe() {
                     return 0
                     ;;
                 --explain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__watch)
+            opts="-J -h -V --initial --interval --until --timeout --json --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

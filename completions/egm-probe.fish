@@ -38,6 +38,7 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "show" -d 'Show 
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "watch" -d 'Print what changes, as it happens'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "metrics" -d 'Print metrics for Prometheus'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "reserve" -d 'Keep regions for a virtual machine for a while, as a word among scripts'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "release" -d 'Give up what is kept'
@@ -147,6 +148,19 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l js
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to look at who holds what, which sends no event, as 500ms or 2s' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -d 'End when a region is free, in-use or gone' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l timeout -d 'Give up after so long, as 90s or 10m' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l initial -d 'Begin with what is there, as if it had just come'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s J -l json -d 'A line of JSON for each change (egm-probe.watch/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s o -l output -d 'Write them to FILE, whole or not at all, as node_exporter\'s textfile collector wants' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
@@ -294,18 +308,19 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "list" -d 'List the EGM regions, one a line'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "metrics" -d 'Print metrics for Prometheus'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "reserve" -d 'Keep regions for a virtual machine for a while, as a word among scripts'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "release" -d 'Give up what is kept'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate metrics reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "list" -d 'List the EGM regions, one a line'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "stanza" -d 'Write the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "watch" -d 'Print what changes, as it happens'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "metrics" -d 'Print metrics for Prometheus'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "reserve" -d 'Keep regions for a virtual machine for a while, as a word among scripts'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "release" -d 'Give up what is kept'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "doctor" -d 'Check the whole way from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate watch metrics reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "print" -d 'Print the rules'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices are as the rules say'

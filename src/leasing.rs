@@ -19,7 +19,10 @@ use crate::warning::Warning;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// What the names of files begin with while they are being written.
-const UNFINISHED: &str = ".lease.";
+const UNFINISHED: &str = ".egm-probe-lease-";
+
+/// What is locked: not the directory itself, which anybody could.
+const LOCK: &str = ".lock";
 
 /// What speaks against a lease.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,20 +64,32 @@ pub(crate) struct OpenDesk<'a> {
 }
 
 impl Desk {
-    /// Below the directory of a root; made where it is not there yet.
+    /// Below the directory of a root.
     pub(crate) fn below(root: &Path) -> Result<Self, DirectoryProblem> {
         let names: Vec<_> = LEASES.split('/').filter(|name| !name.is_empty()).collect();
-        let directory = OwnDirectory::below(root, &names, UNFINISHED)?;
-        directory.create()?;
-        Ok(Self { directory })
+        Ok(Self { directory: OwnDirectory::below(root, &names, UNFINISHED)? })
+    }
+
+    /// Whether anybody has ever taken a lease here.
+    pub(crate) fn is_there(&self) -> bool {
+        self.directory.path().exists()
+    }
+
+    /// Makes it where it is not there yet.
+    pub(crate) fn create(&self) -> Result<(), DirectoryProblem> {
+        self.directory.create()
     }
 
     /// Waits until nobody else changes leases, and reads them.
     pub(crate) fn open<'a>(&'a self, root: &'a Sysroot) -> Result<OpenDesk<'a>, DirectoryProblem> {
-        let locked = self.directory.lock(WAIT)?;
+        let locked = self.directory.lock_by(LOCK, WAIT)?;
         // While it is locked nobody writes: what is half now stays so.
         let now = Moment::now();
         let (leases, _) = Leases::read_once(root, now);
+        if let Some(unread) = &leases.unread {
+            let cause = std::io::Error::other(unread.to_string());
+            return Err(DirectoryProblem::io(self.directory.path(), cause));
+        }
         Ok(OpenDesk { root, now, leases, locked, directory: self.directory.path() })
     }
 }
@@ -98,10 +113,35 @@ impl OpenDesk<'_> {
         // What can fail does so before the first is there.
         let written: Result<Vec<_>, _> =
             regions.iter().map(|region| Ok((region, self.write(&lease)?))).collect();
-        for (region, new) in written? {
+        let mut written = written?;
+        // What it has already counts as it is until all the rest is there.
+        let is_own = |region: &RegionName| {
+            self.leases.valid.get(region).is_some_and(|lease| lease.domain == domain)
+        };
+        written.sort_by_key(|(region, _)| is_own(region));
+        for (region, new) in written {
             self.put(new, region)?;
         }
-        Ok(())
+        self.read_back(regions, domain)
+    }
+
+    /// Whether readers find what was written: below another root a link may lead them elsewhere.
+    fn read_back(
+        &self,
+        regions: &BTreeSet<RegionName>,
+        domain: &str,
+    ) -> Result<(), DirectoryProblem> {
+        let (leases, _) = Leases::read_once(self.root, self.now);
+        let is_there = |region: &&RegionName| {
+            leases.valid.get(*region).is_some_and(|lease| lease.domain == domain)
+        };
+        match regions.iter().find(|region| !is_there(region)) {
+            None => Ok(()),
+            Some(region) => {
+                let problem = format!("the lease of {region} was written, and is not found again");
+                Err(DirectoryProblem::io(self.directory, std::io::Error::other(problem)))
+            }
+        }
     }
 
     /// Gives up the leases that a name has on these regions, and says which those were.

@@ -48,6 +48,7 @@ pub mod text;
 pub mod udev_rules;
 pub mod units;
 pub mod warning;
+pub mod watch;
 
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub(crate) struct OwnDirectory {
 pub(crate) struct Locked<'a> {
     directory: &'a OwnDirectory,
     handle: File,
+    /// Held as long as this is.
+    _lock: File,
 }
 
 impl OwnDirectory {
@@ -113,10 +115,35 @@ impl OwnDirectory {
     /// unfinished is removed.
     pub(crate) fn lock(&self, wait: Duration) -> Result<Locked<'_>, DirectoryProblem> {
         let failed = |cause| DirectoryProblem::io(&self.path, cause);
-        let handle = File::open(&self.path).map_err(failed)?;
+        let lock = File::open(&self.path).map_err(failed)?;
+        self.lock_with(lock, &self.path, wait)
+    }
+
+    /// The same by a file in it that only its owner can open: whoever can read a directory can lock it.
+    pub(crate) fn lock_by(
+        &self,
+        name: &str,
+        wait: Duration,
+    ) -> Result<Locked<'_>, DirectoryProblem> {
+        let path = self.path.join(name);
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+        let lock = options.open(&path);
+        let lock = lock.map_err(|cause| DirectoryProblem::io(&path, cause))?;
+        self.lock_with(lock, &path, wait)
+    }
+
+    fn lock_with(
+        &self,
+        lock: File,
+        path: &Path,
+        wait: Duration,
+    ) -> Result<Locked<'_>, DirectoryProblem> {
+        let failed = |cause| DirectoryProblem::io(path, cause);
         let started = Instant::now();
         loop {
-            match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() >= wait => {
                     return Err(DirectoryProblem::Busy { path: self.path.clone() });
@@ -125,6 +152,14 @@ impl OwnDirectory {
                 Err(error) => return Err(failed(error.into())),
             }
         }
+        // It may have been taken away, and made anew, while it was waited for.
+        let is_same = |now: fs::Metadata, held: fs::Metadata| {
+            (now.dev(), now.ino()) == (held.dev(), held.ino())
+        };
+        if !is_same(fs::metadata(path).map_err(failed)?, lock.metadata().map_err(failed)?) {
+            return Err(DirectoryProblem::Busy { path: self.path.clone() });
+        }
+        let handle = File::open(&self.path).map_err(failed)?;
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let is_left = entry.file_name().to_string_lossy().starts_with(self.unfinished);
             if is_left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -132,18 +167,31 @@ impl OwnDirectory {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(Locked { directory: self, handle })
+        Ok(Locked { directory: self, handle, _lock: lock })
     }
 }
 
 impl Locked<'_> {
     /// Writes a file that is not yet in its place.
     pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
+        self.write_for(bytes, mode, None)
+    }
+
+    /// The same for a user and a group.
+    pub(crate) fn write_for(
+        &self,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> io::Result<tempfile::NamedTempFile> {
         let OwnDirectory { path, unfinished } = self.directory;
         let mut new =
             tempfile::Builder::new().prefix(unfinished).tempfile_in(path).map_err(bare)?;
         let file = new.as_file_mut();
         file.write_all(bytes)?;
+        if let Some((user, group)) = owner {
+            fchown(&*file, Some(user), Some(group))?;
+        }
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
         Ok(new)
@@ -155,14 +203,20 @@ impl Locked<'_> {
         self.sync()
     }
 
+    /// Puts it there if nothing is there.
+    pub(crate) fn put_new(&self, new: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+        new.persist_noclobber(path).map_err(|error| error.error)?;
+        self.sync()
+    }
+
     /// Has it on the disk what the names in the directory stand for.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 }
 
-/// A regular file's bytes and mode; never waits for a pipe, and follows no link.
-pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<(Vec<u8>, u32)> {
+/// A regular file's bytes and what stat says of it; never waits for a pipe, and follows no link.
+pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<(Vec<u8>, fs::Metadata)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
@@ -170,12 +224,12 @@ pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<(Vec<u8>, u3
     if !metadata.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }
-    Ok((user_file::read_all(file, limit)?, metadata.mode() & 0o777))
+    Ok((user_file::read_all(file, limit)?, metadata))
 }
 
 /// The system's error without the path of an unfinished file, which tells nobody anything. What the
 /// crate wraps it in gives the number in its text only.
-fn bare(error: io::Error) -> io::Error {
+pub(crate) fn bare(error: io::Error) -> io::Error {
     let text = error.to_string();
     let number = text.split("(os error ").nth(1).and_then(|rest| rest.split(')').next());
     match number.and_then(|number| number.parse().ok()) {

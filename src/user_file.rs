@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
+use crate::own_directory::bare;
 use crate::sysroot::{describe, open_named};
 use crate::text::excerpt;
 
@@ -67,16 +68,23 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let real = match fs::canonicalize(path) {
         Ok(real) if real.is_file() => real,
         Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(io::Error::other("a link to nothing"));
+            }
+            path.to_owned()
+        }
         Err(error) => return Err(error),
     };
     let directory = real.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     let mode = fs::metadata(&real).map_or(0o644, |old| old.mode() & 0o777);
-    let mut new = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory)?;
-    new.write_all(bytes)?;
-    new.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-    new.as_file().sync_all()?;
+    let builder = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory);
+    let mut new = builder.map_err(bare)?;
+    let file = new.as_file_mut();
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.sync_all()?;
     new.persist(&real).map_err(|error| error.error)?;
     File::open(directory)?.sync_all()
 }

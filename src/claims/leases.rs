@@ -99,6 +99,8 @@ pub(crate) struct Leases {
     pub(crate) broken: BTreeMap<RegionName, Warning>,
     /// Files that do not count any more, or never came to count.
     pub(crate) stale: Vec<Warning>,
+    /// Why nothing is known of any region's lease.
+    pub(crate) unread: Option<Warning>,
 }
 
 impl Leases {
@@ -120,7 +122,11 @@ impl Leases {
     pub(crate) fn read_once(root: &Sysroot, now: Moment) -> (Self, bool) {
         let mut leases = Self::default();
         let mut read = BTreeMap::new();
-        for (region, path) in files(root, &mut leases.stale) {
+        let files = files(root).unwrap_or_else(|unread| {
+            leases.unread = Some(unread);
+            Vec::new()
+        });
+        for (region, path) in files {
             match root.read_text(&path) {
                 Ok(text) => match parse(&text, &region) {
                     Ok(file) => _ = read.insert(region, (path, file)),
@@ -134,12 +140,15 @@ impl Leases {
             }
         }
         let mut is_unsettled = false;
+        let mut broken_with = Vec::new();
         for (region, (path, file)) in &read {
             let is_with = |other: &String| {
                 let other = other.parse::<RegionName>().ok().and_then(|name| read.get(&name));
-                other.is_some_and(|(_, other)| other.domain == file.domain)
+                other.is_some_and(|(_, other)| other.domain == file.domain && other.expires > now.0)
             };
             let is_whole = file.regions.iter().all(is_with);
+            let with = || file.regions.iter().filter_map(|name| name.parse::<RegionName>().ok());
+            let with_broken = with().find_map(|name| leases.broken.get(&name).cloned());
             if file.expires <= now.0 {
                 let (path, domain) = (path.clone(), file.domain.clone());
                 leases.stale.push(Warning::LeaseExpired {
@@ -149,28 +158,31 @@ impl Leases {
                 });
             } else if is_whole {
                 leases.valid.insert(region.clone(), file.clone());
+            } else if let Some(problem) = with_broken {
+                // It may count: that is not to be known.
+                broken_with.push((region.clone(), problem));
             } else {
                 is_unsettled = true;
                 let (path, domain) = (path.clone(), file.domain.clone());
                 leases.stale.push(Warning::LeaseHalf { path, domain });
             }
         }
+        leases.broken.extend(broken_with);
         (leases, is_unsettled)
     }
 }
 
 /// The files of leases, by region.
-fn files(root: &Sysroot, warnings: &mut Vec<Warning>) -> Vec<(RegionName, PathBuf)> {
-    let names = root.entries(DIRECTORY).unwrap_or_else(|error| {
-        // Nobody has ever taken one.
-        if !error.is_absent() {
-            warnings.push(Warning::unreadable(&error));
-        }
-        Vec::new()
-    });
+fn files(root: &Sysroot) -> Result<Vec<(RegionName, PathBuf)>, Warning> {
+    let names = match root.entries(DIRECTORY) {
+        Ok(names) => names,
+        // Nobody has ever taken one; but for what is there and no directory.
+        Err(error) if error.is_absent() && root.stat(DIRECTORY).is_err() => Vec::new(),
+        Err(error) => return Err(Warning::unreadable(&error)),
+    };
     let region = |name: &String| name.strip_suffix(SUFFIX)?.parse::<RegionName>().ok();
     let file = |name: String| Some((region(&name)?, PathBuf::from(format!("{DIRECTORY}/{name}"))));
-    names.into_iter().filter_map(file).collect()
+    Ok(names.into_iter().filter_map(file).collect())
 }
 
 /// Reads a file; what would be right where it is wrong.
@@ -181,6 +193,9 @@ fn parse(text: &str, region: &RegionName) -> Result<LeaseFile, &'static str> {
     }
     if !is_name(&file.domain) {
         return Err("a lease for somebody with a name");
+    }
+    if file.regions.iter().any(|name| name.parse::<RegionName>().is_err()) {
+        return Err("a lease of regions, such as egm4");
     }
     if !file.regions.iter().any(|name| name == region.as_str()) {
         return Err("a lease of the region that the file is named after");

@@ -279,15 +279,22 @@ impl Claims {
     }
 
     fn read_leases(&mut self, root: &Sysroot, regions: &[Region]) {
-        let Leases { valid, broken, stale } = Leases::read(root, Moment::now());
+        let Leases { valid, broken, stale, unread } = Leases::read(root, Moment::now());
         self.warnings.extend(stale);
+        if let Some(unread) = unread {
+            self.warnings.push(unread);
+            self.leases_unread.extend(regions.iter().map(|region| region.name.clone()));
+        }
         let is_here = |name: &RegionName| regions.iter().any(|region| region.name == *name);
         for (region, lease) in valid.into_iter().filter(|(region, _)| is_here(region)) {
             let (domain, expires) = (lease.domain, Moment(lease.expires));
             self.add(&region, Claim::Lease(LeaseClaim { domain, expires }));
         }
         for (region, warning) in broken {
-            self.warnings.push(warning);
+            // Of several that were taken together each is broken by the same.
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
             self.leases_unread.insert(region);
         }
     }

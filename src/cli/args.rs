@@ -68,6 +68,8 @@ pub(super) enum Command {
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),
+    /// Print what changes, as it happens
+    Watch(WatchArgs),
     /// Print metrics for Prometheus
     Metrics(MetricsArgs),
     /// Keep regions for a virtual machine for a while, as a word among scripts
@@ -379,6 +381,33 @@ pub(super) struct UdevLinksArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct WatchArgs {
+    /// Begin with what is there, as if it had just come
+    #[arg(long)]
+    pub(super) initial: bool,
+    /// How often to look at who holds what, which sends no event, as 500ms or 2s
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
+    pub(super) interval: Duration,
+    /// End when a region is free, in-use or gone
+    #[arg(long, num_args = 2, value_names = ["STATE", "REGION"])]
+    pub(super) until: Option<Vec<String>>,
+    /// Give up after so long, as 90s or 10m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(super) timeout: Option<Duration>,
+    /// A line of JSON for each change (egm-probe.watch/1)
+    #[arg(short = 'J', long)]
+    pub(super) json: bool,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Until {
+    Free,
+    InUse,
+    Gone,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct MetricsArgs {
     /// Write them to FILE, whole or not at all, as node_exporter's textfile collector wants
     #[arg(short, long, value_name = "FILE")]
@@ -462,9 +491,22 @@ fn parse_gpu(text: &str) -> Result<PciAddress, BadAddress> {
 /// A minute as `1m`: at least a second, at most thirty days.
 fn parse_ttl(text: &str) -> Result<Duration, String> {
     const MOST: Duration = Duration::from_secs(30 * 86_400);
-    let time = humantime::parse_duration(text.trim()).map_err(|error| error.to_string())?;
+    let time = parse_time(text)?;
     if time < Duration::from_secs(1) || time > MOST {
         return Err("expected 1s to 30days".into());
+    }
+    Ok(time)
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim()).map_err(|error| error.to_string())
+}
+
+/// More often than that would be to do nothing else.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_millis(50) {
+        return Err("expected at least 50ms".into());
     }
     Ok(time)
 }

@@ -16,12 +16,12 @@ const NEEDS: Needs =
 pub(super) fn run(args: &MetricsArgs, global: &Global, out: &mut dyn Write) -> Result<Exit, Error> {
     let report = global.report(NEEDS)?;
     match &args.output {
-        Some(path) => {
+        Some(path) if path.as_os_str() != "-" => {
             let mut text = Vec::new();
             metrics::write(&mut text, &report)?;
             user_file::write(path, &text)?;
         }
-        None => metrics::write(out, &report)?,
+        _ => metrics::write(out, &report)?,
     }
     Ok(Exit::Done)
 }

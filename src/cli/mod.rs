@@ -14,6 +14,7 @@ mod stanza;
 mod topology;
 mod udev;
 mod validate;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -122,6 +123,7 @@ fn execute(
         Command::Show(args) => show::run(args, &cli.global, out, err),
         Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
         Command::Topology(args) => topology::run(args, &cli.global, terminal, out, err),
+        Command::Watch(args) => watch::run(args, &cli.global, out, err),
         Command::Metrics(args) => metrics::run(args, &cli.global, out),
         Command::Reserve(args) => reserve::reserve(args, &cli.global, out, err),
         Command::Release(args) => reserve::release(args, &cli.global, out),

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::{Exit, write_warnings};
 use crate::capacity::State;
 use crate::claims::leases::is_name;
-use crate::host::{Needs, NotFound, RegionName};
+use crate::host::{Host, Needs, NotFound, Region, RegionName};
 use crate::leasing::{Desk, OpenDesk};
 use crate::output::columns::{self, Column};
 use crate::output::json;
@@ -31,6 +31,11 @@ pub(super) fn reserve(
     check_name(&args.owner)?;
     let (directory, root) = place(global)?;
     let desk = Desk::below(directory)?;
+    let host = Host::read(&root, Needs::empty());
+    if host.regions.is_empty() {
+        return Err(NotFound::no_egm(&host, "").into());
+    }
+    desk.create()?;
     let open = desk.open(&root)?;
     // While nobody else can take a lease.
     let report = Report::read(&root, Needs::all());
@@ -69,7 +74,11 @@ pub(super) fn release(
     let desk = Desk::below(directory)?;
     let regions: BTreeSet<_> = args.regions.iter().cloned().collect();
     let wanted = (!args.all).then_some(&regions);
-    let given_up = desk.open(&root)?.give_up(wanted, &args.owner)?;
+    let given_up = if desk.is_there() {
+        desk.open(&root)?.give_up(wanted, &args.owner)?
+    } else {
+        BTreeSet::new()
+    };
     for region in &given_up {
         writeln!(out, "{region}")?;
     }
@@ -136,17 +145,18 @@ fn choose(
     if report.host.regions.is_empty() {
         return Err(NotFound::no_egm(&report.host, "").into());
     }
-    let does = |region: &&crate::host::Region| {
+    let does = |region: &&Region| {
         let is_free = matches!(report.row(region).capacity.state, State::Free | State::Defined);
         is_free
-            && open.objection(report, &region.name, &args.owner).is_none()
+            && open
+                .objections(report, &[region.name.clone()].into(), &args.owner, args.force)
+                .is_empty()
             && region.gpus.len() >= args.least_gpus.unwrap_or(0)
             && args.size.is_none_or(|least| region.size.is_some_and(|size| size >= least))
     };
     let mut free: Vec<_> = report.host.regions.iter().filter(does).collect();
     // Those that no virtual machine is defined with before the others.
-    let is_defined =
-        |region: &crate::host::Region| report.row(region).capacity.state == State::Defined;
+    let is_defined = |region: &Region| report.row(region).capacity.state == State::Defined;
     free.sort_by_key(|region| {
         (is_defined(region), region.size.unwrap_or(Bytes(u64::MAX)), region.name.clone())
     });

@@ -92,6 +92,8 @@ fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
         "--gpu-cells binds cells to a GPU's <hostdev>: --with-hostdev, or a --domain that has it"
     } else if args.vcpus.is_some() && !args.with_numa && (is_xml || args.domain.is_some()) {
         "--vcpus shares CPUs out over the cells, which --with-numa writes"
+    } else if global.no_occupancy && args.gpus.is_empty() && args.regions.is_empty() && !args.all {
+        "what is reserved for --for NAME must be looked at; leave --no-occupancy out"
     } else if args.shell && args.format != StanzaFormat::QemuArgs {
         "--shell is for --format qemu-args"
     } else {

@@ -222,6 +222,9 @@ fn uninstall(
     let done = target.file.uninstall(args.force)?;
     report.changed = done.changed;
     report.put_back.clone_from(&done.backup);
+    report.warnings.extend(done.missing.map(|path| {
+        format!("{}: what was there before the rules was kept here, and is gone", shown(&path))
+    }));
     if let Some(udev) = target.udev.as_ref().filter(|_| done.changed) {
         if let Err(problem) = udev.reload() {
             report.warnings.push(problem.to_string());
@@ -240,39 +243,50 @@ fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
     }
 }
 
-/// Where no rule is left for a device, udev takes its mode back, but not its owner: the driver's
-/// are 0600 and root. Only what the rules gave is taken.
+/// What no rule is left for is the driver's again: 0600, root and root. udev takes the mode back, but
+/// not the owner; only what the rules gave is taken.
 fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevReport) {
     let read = || Host::read(root, Needs::DEVICE_NODE);
     let left = HostRules::read(root);
-    let drivers =
-        Asked { user: Some("root".into()), group: Some("root".into()), mode: Some("0600".into()) };
     let accounts = Accounts::of(root);
     for region in &read().regions {
         let Some(owner) = &region.device.owner else { continue };
-        let asked = Asked::of_rules(&gave.for_region(&region.name));
+        let (asked, rules) =
+            (Asked::of_rules(&gave.for_region(&region.name)), left.for_region(&region.name));
+        let is_conditional = !rules.conditional.is_empty();
         let gave_user = asked.gives_user(&owner.user, &accounts) == Some(true);
         let gave_group = asked.gives_group(&owner.group, &accounts) == Some(true);
-        let is_ours = (owner.user == "root" || gave_user) && (owner.group == "root" || gave_group);
-        if left.for_region(&region.name).is_empty() && is_ours {
-            let result = reset(&region.device.path);
-            report.warnings.extend(result.err().map(|error| error.to_string()));
+        let is_known = (owner.user == "root" || gave_user) && (owner.group == "root" || gave_group);
+        if is_conditional || !is_known {
+            continue;
         }
+        let user = (rules.user.is_none() && gave_user).then_some(0);
+        let group = (rules.group.is_none() && gave_group).then_some(0);
+        let result = reset(&region.device.path, (user, group), rules.mode.is_none());
+        report.warnings.extend(result.err().map(|error| error.to_string()));
     }
     report.nodes = nodes(&read(), &accounts, |region| {
         let rules = Asked::of_rules(&left.for_region(&region.name));
-        if rules == Asked::default() { drivers.clone() } else { rules }
+        let or_driver_s = |asked: Option<String>, own: &str| asked.or_else(|| Some(own.to_owned()));
+        Asked {
+            user: or_driver_s(rules.user, "root"),
+            group: or_driver_s(rules.group, "root"),
+            mode: or_driver_s(rules.mode, "0600"),
+        }
     });
 }
 
 /// By name: the device is not opened for it.
-fn reset(path: &Path) -> Result<(), Error> {
+fn reset(path: &Path, (user, group): (Option<u32>, Option<u32>), mode: bool) -> Result<(), Error> {
     let failed = |cause| Error::Doing { problem: path.display().to_string(), cause };
     if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_char_device() {
         return Ok(());
     }
-    lchown(path, Some(0), Some(0)).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)
+    lchown(path, user, group).map_err(failed)?;
+    if mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn status(
@@ -374,6 +388,9 @@ fn unwise(settings: &Settings, accounts: &Accounts<'_>, notes: &mut Vec<String>)
     ] {
         match id {
             None if name.as_str() == "root" || name.as_str() == "0" => {}
+            None if is_known && name.is_number() => {
+                problems.push(format!("no {kind} of this system has the number {name}"));
+            }
             None if is_known => problems.push(format!(
                 "there is no {kind} {name} on this system: udev would leave it, or the whole rule, out"
             )),

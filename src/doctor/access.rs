@@ -55,19 +55,32 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
     let name = excerpt(&user.name, SHOWN);
     if !shut.is_empty() {
         let outcome = Outcome::fail(format!("{name} may not open {}", shut.join(", ")));
-        let mut regions = facts.report.host.regions.iter();
-        // Then writing the rule anew does not help.
-        if regions.any(|region| undone(&facts.rules.for_region(&region.name)).is_some()) {
-            return outcome.hint("another udev rule has the last word: see D12", &[]);
+        if let Some(place) = in_the_way(facts) {
+            let text = format!("first see to {place}: what udev install writes would not count");
+            return outcome.by_hand(text, &["egm-probe udev status".to_owned()]);
         }
-        return outcome
-            .hint("have udev give the devices to QEMU's group", &[install_command(facts)]);
+        let text = "have udev give the devices to QEMU's group";
+        return outcome.hint(text, &[install_command(facts)]);
     }
     if !missing.is_empty() {
         let message = format!("{}: no device node, or not the region's", missing.join(", "));
         return Outcome::fail(message).by_hand("make them as the driver does", &make_nodes(facts));
     }
     Outcome::pass()
+}
+
+/// A rule or a file that would have the last word over what is installed.
+fn in_the_way(facts: &Facts<'_>) -> Option<String> {
+    if let Some(masked) = facts.rules.shadowed.iter().find(|shadowed| shadowed.masked) {
+        return Some(excerpt(&masked.by.to_string_lossy(), 200));
+    }
+    let is_later = |place: &Place| place.path.file_name().is_some_and(|name| name > FILE_NAME);
+    facts.report.host.regions.iter().find_map(|region| {
+        let effective = facts.rules.for_region(&region.name);
+        let mut given = effective.given().filter(|(name, _)| *name != "label");
+        let place = given.find(|(_, given)| given.is_final || is_later(&given.place));
+        place.map(|(_, given)| shown(&given.place))
+    })
 }
 
 /// udevd makes no device nodes: that is the kernel's part.
@@ -110,6 +123,19 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
             );
             return Outcome::warn(message)
                 .by_hand("see what it does", &["egm-probe udev status".to_owned()]);
+        }
+        if effective.mode.is_none() || (effective.group.is_none() && effective.user.is_none()) {
+            let hidden = rules.shadowed.first().map_or(String::new(), |shadowed| {
+                format!(
+                    " ({} takes the place of {})",
+                    shadowed.by.display(),
+                    shadowed.path.display()
+                )
+            });
+            let name = &region.name;
+            let message =
+                format!("no rule gives {name} to QEMU: its permission does not last{hidden}");
+            return Outcome::warn(message).hint("write one", &[install_command(facts)]);
         }
         let node = Node::of(region, Asked::of_rules(&effective), &facts.accounts);
         if node.right == Some(false) {

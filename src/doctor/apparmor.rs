@@ -72,14 +72,16 @@ impl Profile {
             if !rule.path.as_ref().is_none_or(is_its) {
                 continue;
             }
-            // What is denied stays so, whatever else allows it.
-            if rule.deny && (rule.read || rule.write) {
-                return false;
-            }
-            read |= rule.read;
-            write |= rule.write;
+            read |= rule.read && !rule.deny;
+            write |= rule.write && !rule.deny;
         }
-        read && write
+        read && write && !self.denies(path)
+    }
+
+    /// Whether a rule keeps QEMU from reading or writing a file, whatever others allow.
+    pub(super) fn denies(&self, path: &str) -> bool {
+        let is_its = |rule: &&Rule| rule.path.as_ref().is_none_or(|it| matches(it, path));
+        self.rules.iter().filter(is_its).any(|rule| rule.deny && (rule.read || rule.write))
     }
 
     /// Adds the rules of a file, or of all files of a directory, below `AppArmor`'s own.
@@ -101,10 +103,20 @@ impl Profile {
         match root.read_text(&path) {
             Ok(text) => {
                 seen.insert(name.to_owned());
+                // The rules of a profile within are another's. That of a file begins at its left end.
+                let mut within = false;
                 for line in text.lines() {
-                    match included(line) {
-                        Some(name) => self.include(root, &name, seen),
-                        None => self.rules.extend(parse(line)),
+                    let line = line.trim_end();
+                    let is_inner = line.starts_with([' ', '\t']) || name != BEGIN[0];
+                    if is_inner && line.ends_with('{') {
+                        within = true;
+                    } else if line.trim() == "}" {
+                        within = false;
+                    } else if !within {
+                        match included(line) {
+                            Some(name) => self.include(root, &name, seen),
+                            None => self.rules.extend(parse(line)),
+                        }
                     }
                 }
             }

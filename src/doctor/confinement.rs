@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::qemu_conf::{self, QemuConf, Settings};
 use super::user::install_command;
 use super::{LibvirtGrammar, Outcome};
-use crate::text::{SHOWN, excerpt};
+use crate::text::{SHOWN, excerpt, printable};
 
 /// What every QEMU may open (`defaultDeviceACL`, libvirt `src/qemu/qemu_cgroup.c`).
 const DEFAULT_ACL: [&str; 7] =
@@ -91,7 +91,8 @@ pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
 
 /// The setting with all of these.
 fn acl(paths: &[String]) -> String {
-    let quoted: Vec<_> = paths.iter().map(|path| format!("\"{}\"", excerpt(path, SHOWN))).collect();
+    // Whole: a part of a path would be another path.
+    let quoted: Vec<_> = paths.iter().map(|path| format!("\"{}\"", printable(path))).collect();
     format!("in {}: cgroup_device_acl = [ {} ]", qemu_conf::PATH, quoted.join(", "))
 }
 
@@ -158,6 +159,14 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
     let shut: Vec<_> = devices(facts).into_iter().filter(|it| !profile.allows(it)).collect();
     if shut.is_empty() {
         return Outcome::pass();
+    }
+    // What is denied stays so, whatever libvirt adds.
+    let denied: Vec<_> = shut.iter().filter(|it| profile.denies(it)).collect();
+    if let Some(path) = denied.first() {
+        let message = format!("a rule of libvirt's profile denies {}", excerpt(path, SHOWN));
+        let find =
+            "grep -rn 'deny.*/dev' /etc/apparmor.d/abstractions /etc/apparmor.d/local".to_owned();
+        return Outcome::warn(message).by_hand("find it, and take it out", &[find]);
     }
     if libvirt_does(facts) == Some(true) {
         return Outcome::passed(LISTED);

@@ -189,7 +189,11 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
             }
             None => &[],
         };
-        let others = members.iter().filter(|member| !has(region, member.address));
+        // The GPU's other functions go with it.
+        let slot = |address: PciAddress| (address.domain(), address.bus(), address.slot());
+        let others = members.iter().filter(|member| {
+            !has(region, member.address) && slot(member.address) != slot(gpu.address)
+        });
         let (known, unread): (Vec<_>, Vec<_>) = others.partition(|other| other.class.is_some());
         unknown.extend(unread.iter().map(|it| format!("what {} is is not known", it.address)));
         let is_bridge = |class: u64| class >> 16 == BRIDGE;

@@ -54,6 +54,7 @@ impl QemuConf {
 
 /// The settings that libvirt reads as texts, and those that it reads as lists.
 const TEXTS: [&str; 2] = ["user", "group"];
+const NO_NUMBER: [&str; 1] = ["security_driver"];
 const LISTS: [&str; 3] = ["cgroup_controllers", "cgroup_device_acl", "namespaces"];
 
 /// Where a file is wrong: the line, what is found there, and what would be right.
@@ -76,7 +77,7 @@ fn parse(text: &str) -> Result<Settings, Problem> {
         let (key, value) = parser.setting().ok_or_else(|| problem("key = value"))?;
         let is_right = match &value {
             Value::Text(_) => !LISTS.contains(&key.as_str()),
-            Value::Number(_) => ![&TEXTS[..], &LISTS[..]].concat().contains(&key.as_str()),
+            Value::Number(_) => ![&TEXTS[..], &LISTS, &NO_NUMBER].concat().contains(&key.as_str()),
             Value::List(_) => !TEXTS.contains(&key.as_str()),
         };
         if !is_right {

@@ -103,10 +103,20 @@ pub(super) fn install_command(facts: &Facts<'_>) -> String {
         let plain = |name: String, id: u32| {
             name.parse::<AccountName>().map_or(id.to_string(), |name| name.to_string())
         };
+        // A number that nobody has is refused without a word more.
+        let forced = |name: &str| {
+            if name.chars().all(|c| c.is_ascii_digit()) { " --force" } else { "" }
+        };
         let options = match user.group {
             _ if in_default => String::new(),
-            Some(group) => format!(" --group {}", plain(facts.accounts.group(group), group)),
-            None => format!(" --group root --user {}", plain(user.name, user.uid)),
+            Some(group) => {
+                let name = plain(facts.accounts.group(group), group);
+                format!(" --group {name}{}", forced(&name))
+            }
+            None => {
+                let name = plain(user.name, user.uid);
+                format!(" --group root --user {name}{}", forced(&name))
+            }
         };
         command += &options;
     }

@@ -36,7 +36,8 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     head(out, "egm_regions", "How many regions the host has.");
     sample(out, "egm_regions", &[], count(rows.len()));
     head(out, "egm_scan_complete", "Whether all that may hold a region could be looked at.");
-    let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen);
+    let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen)
+        && report.claims.leases_unread.is_empty();
     sample(out, "egm_scan_complete", &[], u64::from(complete));
     head(out, "egm_scan_warnings", "How many things are odd about the host as a whole.");
     sample(out, "egm_scan_warnings", &[], count(report.warnings().count()));

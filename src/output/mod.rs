@@ -13,6 +13,7 @@ pub mod svg;
 pub mod table;
 pub mod topology;
 pub mod udev;
+pub mod watch;
 
 use std::borrow::Cow;
 use std::path::Path;

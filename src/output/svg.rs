@@ -7,10 +7,12 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
 use super::or_dash;
+use super::topology::node_range;
 use crate::capacity::{Capacity, State};
+use crate::claims::Claim;
 use crate::report::{Report, Row};
 use crate::sockets::{NodesFrom, Place, Socket, Sockets};
-use crate::text::excerpt;
+use crate::text::{excerpt, printable};
 use crate::units::Bytes;
 
 const WIDTH: u64 = 960;
@@ -18,7 +20,10 @@ const MARGIN: u64 = 20;
 const BOX: u64 = WIDTH - 2 * MARGIN;
 const INNER: u64 = BOX - 2 * MARGIN;
 const BAR: u64 = 34;
-const GPU_HEIGHT: u64 = 58;
+const GPU_HEIGHT: u64 = 72;
+
+/// How wide a character of the small text is at most, nearly always.
+const CHARACTER: u64 = 7;
 const GAP: u64 = 14;
 
 /// GPUs in a row; today's sockets have two.
@@ -37,6 +42,7 @@ text{font:14px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:
 .held{fill:#0969da}\
 .stranded{fill:#bf8700}\
 .free{fill:#dafbe1}\
+.reserved{fill:#8250df}\
 .unknown{fill:#d0d7de}\
 .frame{fill:none;stroke:#57606a}\
 @media (prefers-color-scheme:dark){\
@@ -48,6 +54,7 @@ text{fill:#e6edf3}\
 .held{fill:#4493f8}\
 .stranded{fill:#d29922}\
 .free{fill:#12381f}\
+.reserved{fill:#a371f7}\
 .unknown{fill:#3d444d}\
 .frame{stroke:#9198a1}\
 }";
@@ -57,7 +64,7 @@ text{fill:#e6edf3}\
 /// # Errors
 /// Those of the writer.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    let mut picture = Picture { body: String::new(), y: MARGIN };
+    let mut picture = Picture { body: String::new(), y: MARGIN, end: 0 };
     // Writing to a String cannot fail.
     let _ = picture.draw(report);
     let height = picture.y + MARGIN;
@@ -76,6 +83,8 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 struct Picture {
     body: String,
     y: u64,
+    /// Where the bar of the region ends that was drawn last.
+    end: u64,
 }
 
 impl Picture {
@@ -92,7 +101,7 @@ impl Picture {
 
     fn socket(&mut self, socket: &Socket<'_>, largest: Option<Bytes>) -> fmt::Result {
         let top = self.y;
-        let mut inside = Self { body: String::new(), y: top + 30 };
+        let mut inside = Self { body: String::new(), y: top + 30, end: 0 };
         inside.text(2 * MARGIN, inside.y, "name", &socket_name(socket))?;
         inside.y += GAP;
         for row in &socket.regions {
@@ -112,7 +121,7 @@ impl Picture {
         inside.gpus(&others, false)?;
         for nodes in &socket.other_nodes {
             inside.y += 16;
-            let text = format!("nodes {nodes}, without CPUs");
+            let text = cut(&format!("{}, without CPUs", node_range(nodes)), INNER);
             inside.text(2 * MARGIN, inside.y, "small", &text)?;
         }
         inside.y += GAP;
@@ -132,11 +141,11 @@ impl Picture {
         self.y += 20;
         let size = or_dash(region.size);
         self.text(x, self.y, "name", &format!("{}  {size}", region.name))?;
-        let holders: Vec<_> = claims.iter().map(|claim| excerpt(&claim.label(), 40)).collect();
+        let holders: Vec<_> = claims.iter().map(Claim::label).collect();
         let holders =
             if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
-        let state = format!("{}{}", capacity.state.name(), excerpt(&holders, 90));
-        self.text(x + 220, self.y, "small", &state)?;
+        let state = format!("{}{holders}", capacity.state.name());
+        self.text(x + 220, self.y, "small", &cut(&state, INNER - 220))?;
         self.y += 8;
         let width = region
             .size
@@ -145,16 +154,16 @@ impl Picture {
         let y = self.y;
         let mut at = x;
         for (class, part) in parts(region.size, *capacity) {
-            let part_width = match region.size {
-                Some(size) => share(width, part, size),
-                None => width,
+            let part_width = match (region.size, part) {
+                (Some(size), Some(part)) => share(width, part, size),
+                _ => width,
             };
             let part_width = part_width.min(x + width - at);
             if part_width > 0 {
                 writeln!(
                     self.body,
                     "<rect class=\"{class}\" x=\"{at}\" y=\"{y}\" width=\"{part_width}\" height=\"{BAR}\"><title>{}</title></rect>",
-                    escaped(&format!("{class}: {part}"))
+                    escaped(&format!("{class}: {}", or_dash(part)))
                 )?;
             }
             at += part_width;
@@ -164,6 +173,7 @@ impl Picture {
             "<rect class=\"frame\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{BAR}\"/>"
         )?;
         self.y += BAR;
+        self.end = x + width;
         Ok(())
     }
 
@@ -175,8 +185,14 @@ impl Picture {
             for (place, column) in row.iter().zip(0..) {
                 let x = 2 * MARGIN + column * (width + GAP);
                 if is_attached {
+                    // From where the bar ends where it does not reach so far.
                     let middle = x + 24;
-                    writeln!(self.body, "<path class=\"line\" d=\"M{middle} {}V{top}\"/>", self.y)?;
+                    let (from, turn) = (middle.min(self.end), top - GAP / 2);
+                    let start = self.y;
+                    writeln!(
+                        self.body,
+                        "<path class=\"line\" d=\"M{from} {start}V{turn}H{middle}V{top}\"/>"
+                    )?;
                 }
                 writeln!(
                     self.body,
@@ -184,14 +200,15 @@ impl Picture {
                 )?;
                 let gpu = place.gpu;
                 self.text(x + 12, top + 20, "name", &format!("GPU {}", gpu.address))?;
-                let name = gpu.name.as_deref().map_or_else(|| "-".into(), |name| excerpt(name, 40));
-                self.text(x + 12, top + 36, "small", &name)?;
+                let name = gpu.name.as_deref().unwrap_or("-");
                 let nodes = place.nodes.as_ref().map_or(String::new(), |(nodes, from)| {
                     let guess = if *from == NodesFrom::Order { " by order" } else { "" };
-                    format!(", nodes {nodes}{guess}")
+                    format!("{}{guess}", node_range(nodes))
                 });
-                let driver = format!("{}{nodes}", gpu.driver.in_words());
-                self.text(x + 12, top + 51, "small", &excerpt(&driver, 60))?;
+                let lines = [name, &gpu.driver.in_words(), &nodes];
+                for (line, y) in lines.iter().zip([36, 51, 66]) {
+                    self.text(x + 12, top + y, "small", &cut(line, width - 20))?;
+                }
             }
             self.y = top + GPU_HEIGHT;
         }
@@ -203,8 +220,9 @@ impl Picture {
         let mut x = MARGIN;
         for (class, label) in [
             ("held", "held: mapped by its holder"),
-            ("stranded", "stranded: its holder's, and not mapped"),
+            ("stranded", "stranded: not mapped by its holder"),
             ("free", "free"),
+            ("reserved", "reserved"),
             ("unknown", "not known"),
         ] {
             let y = self.y;
@@ -225,6 +243,13 @@ impl Picture {
     }
 }
 
+/// A text cut to a width, after all in it that is not to be shown was written out.
+fn cut(text: &str, width: u64) -> String {
+    let text = printable(text);
+    let most = usize::try_from(width / CHARACTER).unwrap_or(0);
+    excerpt(&text, if text.chars().count() > most { most.saturating_sub(3) } else { most })
+}
+
 fn title(report: &Report) -> String {
     let regions = report.host.regions.len();
     let gpus = report.host.gpus().count();
@@ -241,15 +266,16 @@ fn socket_name(socket: &Socket<'_>) -> String {
 }
 
 /// The parts of a region, in order.
-fn parts(size: Option<Bytes>, capacity: Capacity) -> Vec<(&'static str, Bytes)> {
-    let whole = size.unwrap_or(Bytes(0));
+fn parts(size: Option<Bytes>, capacity: Capacity) -> Vec<(&'static str, Option<Bytes>)> {
+    let Some(whole) = size else { return vec![("unknown", None)] };
     match capacity {
-        Capacity { state: State::Unknown, .. } => vec![("unknown", whole)],
+        Capacity { state: State::Unknown, .. } => vec![("unknown", size)],
+        Capacity { state: State::Reserved, .. } => vec![("reserved", size)],
         Capacity { held: Some(held), stranded: Some(stranded), .. } => {
             let free = whole.0.saturating_sub(held.0).saturating_sub(stranded.0);
-            vec![("held", held), ("stranded", stranded), ("free", Bytes(free))]
+            vec![("held", Some(held)), ("stranded", Some(stranded)), ("free", Some(Bytes(free)))]
         }
-        _ => vec![("unknown", whole)],
+        _ => vec![("unknown", size)],
     }
 }
 

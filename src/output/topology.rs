@@ -126,6 +126,11 @@ fn bar(size: Option<Bytes>, capacity: Capacity, style: TreeStyle) -> String {
         return String::new();
     };
     let Some(size) = size.filter(|size| size.0 > 0) else { return String::new() };
+    if capacity.state == State::Reserved {
+        let kept = if style.ascii { "-" } else { "▞" };
+        let whole = usize::try_from(BAR).unwrap_or(0);
+        return format!("[{}]  ", painted(&kept.repeat(whole), YELLOW, style.color));
+    }
     let (used, lost, left) = if style.ascii { ("#", "x", ".") } else { ("█", "▒", "░") };
     let characters = |part: Bytes| {
         let exact = u128::from(part.0) * u128::from(BAR);
@@ -183,7 +188,7 @@ fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {
 }
 
 /// `node 2`, `nodes 2-9`
-fn node_range(nodes: &IdList) -> String {
+pub(super) fn node_range(nodes: &IdList) -> String {
     format!("{} {nodes}", if nodes.len() == 1 { "node" } else { "nodes" })
 }
 

@@ -74,6 +74,8 @@ pub struct Given {
     pub value: String,
     /// The rule that has the last word.
     pub place: Place,
+    /// Whether no later rule can change it, `:=`.
+    pub is_final: bool,
     /// Rules that gave something else: earlier ones, and later ones behind a final `:=`.
     pub others: Vec<Other>,
 }
@@ -193,8 +195,10 @@ impl HostRules {
 impl File {
     fn new(path: PathBuf, lines: Vec<Line>) -> Self {
         let names_egm = lines.iter().flat_map(|line| &line.tokens).any(|token| {
-            let is_name =
-                matches!(token.key.as_str(), "SUBSYSTEM" | "SUBSYSTEMS" | "KERNEL" | "KERNELS");
+            let is_name = matches!(
+                token.key.as_str(),
+                "SUBSYSTEM" | "SUBSYSTEMS" | "KERNEL" | "KERNELS" | "DEVPATH" | "ENV{DEVNAME}"
+            );
             is_name && token.is_match() && token.value.contains("egm")
         });
         Self { path, lines, names_egm }
@@ -263,10 +267,11 @@ impl File {
                 }
                 continue;
             }
-            if token.operator == Operator::AssignFinal {
+            let is_last = token.operator == Operator::AssignFinal;
+            if is_last {
                 is_final.insert(&token.key);
             }
-            give(slot, given);
+            give(slot, given, is_last);
         }
     }
 }
@@ -300,7 +305,7 @@ impl Effective {
     }
 }
 
-fn give(slot: &mut Option<Given>, Other { place, value }: Other) {
+fn give(slot: &mut Option<Given>, Other { place, value }: Other, is_final: bool) {
     let mut others = Vec::new();
     if let Some(before) = slot.take() {
         others = before.others;
@@ -308,7 +313,7 @@ fn give(slot: &mut Option<Given>, Other { place, value }: Other) {
             others.push(Other { place: before.place, value: before.value });
         }
     }
-    *slot = Some(Given { value, place, others });
+    *slot = Some(Given { value, place, is_final, others });
 }
 
 /// Whether a condition holds for a region's device.
@@ -329,6 +334,10 @@ fn holds(token: &Token, name: &RegionName) -> Holds {
     match token.key.as_str() {
         "SUBSYSTEM" => certain(token.passes("egm")),
         "KERNEL" => certain(token.passes(name.as_str())),
+        "ENV{DEVNAME}" if token.is_match() => certain(token.passes(&format!("/dev/{name}"))),
+        // Where most drivers have it.
+        "DEVPATH" => of_any(token.passes(&format!("/devices/virtual/egm/{name}"))),
+        "DRIVER" => certain(token.passes("")),
         "SUBSYSTEMS" => of_any(token.passes("egm")),
         "KERNELS" => of_any(token.passes(name.as_str())),
         // A rule for one of the two events counts until the other comes.
@@ -407,6 +416,10 @@ mod tests {
             ),
             (&["KERNEL==\"egm*\", ATTR{egm-size}==\"*\", MODE=\"1\""], None, &[], &[1]),
             (&["ENV{X}==\"1\", MODE=\"1\""], None, &[], &[]),
+            (&["ENV{DEVNAME}==\"/dev/egm4\", MODE=\"1\""], mode("1", 1), &[], &[]),
+            (&["DEVPATH==\"/devices/virtual/egm/*\", MODE=\"1\""], mode("1", 1), &[], &[]),
+            (&["KERNEL==\"egm4\", DRIVER==\"\", MODE=\"1\""], mode("1", 1), &[], &[]),
+            (&["SUBSYSTEM=\"egm\", MODE=\"1\""], None, &[], &[]),
             (&["KERNEL==\"egm4\", ACTION==\"add|change\", MODE=\"1\""], mode("1", 1), &[], &[]),
             (&["KERNEL==\"egm4\", ACTION!=\"remove\", MODE=\"1\""], mode("1", 1), &[], &[]),
             (&["KERNEL==\"egm4\", ACTION==\"add\", MODE=\"1\""], None, &[], &[1]),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(5);
 const BACKUP: &str = "before-egm-probe";
 
 /// The beginning of a file's name while it is being written.
-const UNFINISHED: &str = ".60-egm.rules.";
+const UNFINISHED: &str = ".60-egm.rules.egm-probe-";
 
 const HEADER: &str = "# Written by `egm-probe udev install`; `egm-probe udev uninstall` puts back \
                       what was here before.\n";
@@ -87,6 +88,10 @@ pub(crate) struct Written {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) changed: bool,
+    /// The name under which the file was to be kept that is not there any more.
+    pub(crate) missing: Option<PathBuf>,
+    /// Whether this run has kept it, and none before.
+    kept_now: bool,
     /// Where the file is kept that was there before; or the one that was put back.
     pub(crate) backup: Option<PathBuf>,
     before: Current,
@@ -147,13 +152,14 @@ impl RulesFile {
         let before = self.current()?;
         let (bytes, backup) = self.after_install(&before, rules)?;
         if bytes == before.bytes() {
-            return Ok(Done { changed: false, backup: None, before });
+            return Ok(Done::nothing(before));
         }
-        if let Some(backup) = &backup {
-            self.keep(&locked, before.bytes(), backup)?;
-        }
+        let kept_now = match &backup {
+            Some(backup) => self.keep(&locked, before.bytes(), backup)?,
+            None => false,
+        };
         self.put(&locked, &bytes)?;
-        Ok(Done { changed: true, backup, before })
+        Ok(Done { changed: true, missing: None, kept_now, backup, before })
     }
 
     /// What would be in its place after `uninstall`, and which kept file that is.
@@ -171,32 +177,39 @@ impl RulesFile {
     pub(crate) fn uninstall(&self, force: bool) -> Result<Done, FileProblem> {
         // Without a directory there is nothing to lock.
         if self.current()? == Current::Absent {
-            return Ok(Done { changed: false, backup: None, before: Current::Absent });
+            return Ok(Done::nothing(Current::Absent));
         }
         let locked = self.directory.lock(WAIT)?;
         let before = self.current()?;
         let Some(written) = self.removable(&before, force)? else {
-            return Ok(Done { changed: false, backup: None, before });
+            return Ok(Done::nothing(before));
         };
         let backup = self.kept(written)?.map(|(path, _)| path);
+        let named = written.before.as_ref().map(|name| self.directory.path().join(name));
+        let missing = named.filter(|_| backup.is_none());
         let result = match &backup {
             Some(backup) => fs::rename(backup, &self.path),
             None => fs::remove_file(&self.path),
         };
         result.and_then(|()| locked.sync()).map_err(|cause| self.failed(cause))?;
-        Ok(Done { changed: true, backup, before })
+        Ok(Done { changed: true, missing, kept_now: false, backup, before })
     }
 
     /// Puts back what was there before `install` changed it.
     pub(crate) fn undo(&self, done: &Done) -> Result<(), FileProblem> {
         let locked = self.directory.lock(WAIT)?;
-        if done.before == Current::Absent {
-            fs::remove_file(&self.path).map_err(|cause| self.failed(cause))?;
-        } else {
-            self.put(&locked, done.before.bytes())?;
-            if let Some(backup) = &done.backup {
-                fs::remove_file(backup).map_err(|cause| self.failed(cause))?;
+        match (&done.before, &done.backup) {
+            (Current::Absent, _) => {
+                fs::remove_file(&self.path).map_err(|cause| self.failed(cause))?;
             }
+            (_, Some(backup)) if done.kept_now => {
+                fs::rename(backup, &self.path).map_err(|cause| self.failed(cause))?;
+            }
+            (before, Some(backup)) => {
+                // One that was kept before is like it.
+                copy(&locked, before.bytes(), backup, &self.path, true)?;
+            }
+            (before, None) => self.put(&locked, before.bytes())?,
         }
         locked.sync().map_err(|cause| self.failed(cause))
     }
@@ -226,15 +239,14 @@ impl RulesFile {
         }
     }
 
-    fn keep(&self, locked: &Locked<'_>, bytes: &[u8], path: &Path) -> Result<(), FileProblem> {
-        let failed = |cause| DirectoryProblem::io(path, cause);
+    /// Keeps the file that is there, with its mode and owner, and says whether that was to do.
+    fn keep(&self, locked: &Locked<'_>, bytes: &[u8], path: &Path) -> Result<bool, FileProblem> {
         // Kept by a run that did not come to its end.
         if read_regular(path, LIMIT).is_ok_and(|(kept, _)| kept == bytes) {
-            return Ok(());
+            return Ok(false);
         }
-        let (_, mode) = read_regular(&self.path, LIMIT).map_err(failed)?;
-        let copy = locked.write(bytes, mode).map_err(failed)?;
-        Ok(locked.put(copy, path).map_err(failed)?)
+        copy(locked, bytes, &self.path, path, false)?;
+        Ok(true)
     }
 
     fn put(&self, locked: &Locked<'_>, bytes: &[u8]) -> Result<(), FileProblem> {
@@ -244,7 +256,7 @@ impl RulesFile {
 
     /// The name under which these bytes are kept: the last one if it has them, else the next.
     fn backup_for(&self, bytes: &[u8]) -> Result<String, FileProblem> {
-        let names = match fs::read_dir(self.directory.path()) {
+        let names: Vec<_> = match fs::read_dir(self.directory.path()) {
             Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(cause) => return Err(self.failed(cause)),
@@ -254,11 +266,40 @@ impl RulesFile {
         let name = backup_name(last);
         let is_same = read_regular(&self.directory.path().join(&name), LIMIT)
             .is_ok_and(|(kept, _)| kept == bytes);
-        Ok(if is_same { name } else { backup_name(last.saturating_add(1)) })
+        // Another than the last where there is no next.
+        let free = || {
+            (1..=u32::MAX)
+                .find(|number| !names.iter().any(|it| it.to_str() == Some(&backup_name(*number))))
+        };
+        let next = last.checked_add(1).or_else(free).unwrap_or(last);
+        Ok(if is_same { name } else { backup_name(next) })
     }
 
     fn failed(&self, cause: io::Error) -> FileProblem {
         DirectoryProblem::io(&self.path, cause).into()
+    }
+}
+
+/// Writes bytes to a path, with mode and owner of another file.
+fn copy(
+    locked: &Locked<'_>,
+    bytes: &[u8],
+    like: &Path,
+    path: &Path,
+    replace: bool,
+) -> Result<(), FileProblem> {
+    let failed = |cause| DirectoryProblem::io(path, cause);
+    let (_, like) = read_regular(like, LIMIT).map_err(failed)?;
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let owner = Some((like.uid(), like.gid())).filter(|owner| *owner != own);
+    let copy = locked.write_for(bytes, like.mode() & 0o777, owner).map_err(failed)?;
+    let put = if replace { locked.put(copy, path) } else { locked.put_new(copy, path) };
+    Ok(put.map_err(failed)?)
+}
+
+impl Done {
+    fn nothing(before: Current) -> Self {
+        Self { changed: false, missing: None, kept_now: false, backup: None, before }
     }
 }
 
@@ -267,7 +308,7 @@ impl Current {
         match parts(&bytes) {
             None => Self::Foreign(bytes),
             Some((before, sum, rules)) => {
-                let is_ours = sum == checksum(rules);
+                let is_ours = sum == checksum(before.unwrap_or(NOTHING), rules);
                 let (before, rules) = (before.map(str::to_owned), rules.to_vec());
                 let written = Written { bytes, rules, before };
                 if is_ours { Self::Ours(written) } else { Self::Edited(written) }
@@ -301,7 +342,7 @@ fn backup_number(name: &str) -> Option<u32> {
 /// from what was changed since, and names what was there before.
 fn with_header(rules: &str, before: Option<&str>) -> Vec<u8> {
     let before = before.unwrap_or(NOTHING);
-    let sum = checksum(rules.as_bytes());
+    let sum = checksum(before, rules.as_bytes());
     format!("{HEADER}{BEFORE}{before}\n{CHECKSUM}{sum:08x}\n{rules}").into_bytes()
 }
 
@@ -322,9 +363,11 @@ fn parts(bytes: &[u8]) -> Option<(Option<&str>, u32, &[u8])> {
     Some((before, sum, rules.strip_prefix(b"\n")?))
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+/// Of the rules and of what was there before: neither may be changed by hand.
+fn checksum(before: &str, rules: &[u8]) -> u32 {
     let mut sum = flate2::Crc::new();
-    sum.update(bytes);
+    sum.update(before.as_bytes());
+    sum.update(rules);
     sum.sum()
 }
 

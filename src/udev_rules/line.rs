@@ -102,7 +102,30 @@ const KEYS: [&str; 29] = [
 
 /// Whether udev takes a token; it leaves out the whole line of one that it does not.
 fn is_known(token: &Token) -> bool {
-    let key = token.key.split('{').next().unwrap_or_default();
+    let (key, attribute) = match token.key.split_once('{') {
+        Some((key, attribute)) => (key, attribute.strip_suffix('}')),
+        None => (token.key.as_str(), None),
+    };
+    let is_match = matches!(token.operator, Operator::Match | Operator::NoMatch);
+    let is_right = match key {
+        "ACTION" | "DEVPATH" | "KERNEL" | "KERNELS" | "SUBSYSTEM" | "SUBSYSTEMS" | "DRIVER"
+        | "DRIVERS" | "TAGS" | "RESULT" => is_match && attribute.is_none(),
+        "ATTRS" | "CONST" => is_match && attribute.is_some(),
+        "TEST" => is_match,
+        "ATTR" | "ENV" | "SYSCTL" => attribute.is_some(),
+        "SECLABEL" => !is_match && attribute.is_some(),
+        "OWNER" | "GROUP" | "MODE" | "GOTO" | "LABEL" | "OPTIONS" => {
+            !is_match && attribute.is_none()
+        }
+        "RUN" => !is_match && attribute.is_none_or(|kind| ["program", "builtin"].contains(&kind)),
+        "IMPORT" => attribute.is_some_and(|kind| {
+            ["file", "program", "builtin", "db", "cmdline", "parent"].contains(&kind)
+        }),
+        _ => attribute.is_none(),
+    };
+    if !is_right {
+        return false;
+    }
     let is_octal = || {
         let value = &token.value;
         let is_mode = !value.is_empty() && value.len() <= 5;
@@ -271,7 +294,8 @@ mod tests {
         let lines = parse(
             "# a comment\n\nSUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\" GROUP=\"kvm\", \\\n  # within\n  MODE:=\"0660\"\n\
              junk\nMODE=\"unclosed\nATTR{a-b}!=\"a\\\"b\", RUN+=\"x\"\nMODE=\"1\" \\ \nMODE=\"2\"\n\
-             BOGUS=\"x\", MODE=\"3\"\nMODE=\"rw\"\nMODE-=\"0660\"\n",
+             BOGUS=\"x\", MODE=\"3\"\nMODE=\"rw\"\nMODE-=\"0660\"\nSUBSYSTEM=\"egm\", MODE=\"4\"\n\
+             SECLABEL=\"x\", MODE=\"5\"\nRUN{bogus}+=\"x\", MODE=\"6\"\nGROUP==\"kvm\", MODE=\"7\"\n",
         );
         let shown: Vec<_> = lines
             .iter()

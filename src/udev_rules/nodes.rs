@@ -129,6 +129,7 @@ fn octal(text: &str) -> Option<u32> {
 }
 
 /// The nodes of all regions of a host.
+#[cfg(feature = "cli")]
 pub(crate) fn nodes(
     host: &Host,
     accounts: &Accounts<'_>,

@@ -88,6 +88,14 @@ impl AccountName {
     }
 }
 
+impl AccountName {
+    /// Whether it is a number, which udev takes whether an account has it or not.
+    #[must_use]
+    pub fn is_number(&self) -> bool {
+        self.0.chars().all(|c| c.is_ascii_digit())
+    }
+}
+
 impl FromStr for AccountName {
     type Err = BadSetting;
 

@@ -20,3 +20,4 @@ mod support;
 mod udev;
 mod udev_file;
 mod validate;
+mod watch;

@@ -40,6 +40,23 @@ fn owners(root: &Path) -> Vec<(String, Option<String>)> {
     regions.map(|region| (text(&region["state"]).unwrap(), owner(region))).collect()
 }
 
+/// The files of leases, and what may be left of them.
+fn files(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("run/egm-probe")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
+    names.sort();
+    names
+}
+
+fn lease(root: &Path, region: &str, domain: &str, expires: u64, regions: &str) {
+    fs::create_dir_all(root.join("run/egm-probe")).unwrap();
+    let text = format!(
+        "{{\"schema\":\"egm-probe.lease/1\",\"domain\":\"{domain}\",\"expires\":{expires},\"regions\":[{regions}]}}"
+    );
+    fs::write(root.join(format!("run/egm-probe/{region}.lease")), text).unwrap();
+}
+
 /// All of these states, and the same owner.
 fn all(owners: &[(String, Option<String>)], state: &str, owner: Option<&str>) -> bool {
     owners.iter().all(|(found, whose)| found == state && whose.as_deref() == owner)
@@ -85,7 +102,7 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     let released = run(root, &["release", "--all", "--for", "vm2"]);
     assert_eq!(released.stdout, b"egm6\negm7\n");
     assert!(run(root, &["release", "--all", "--for", "vm2"]).stdout.is_empty());
-    assert_eq!(fs::read_dir(root.join("run/egm-probe")).unwrap().count(), 1);
+    assert_eq!(files(root), ["egm5.lease"]);
 }
 
 #[test]
@@ -235,8 +252,7 @@ fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
         assert!(all(&owners, "reserved", owner.as_deref()), "round {round}: {owners:?}");
         let output = run(root, &["release", "--all", "--for", &owner.unwrap()]);
         assert!(output.status.success(), "{output:?}");
-        let left = fs::read_dir(root.join("run/egm-probe")).unwrap().count();
-        assert_eq!(left, 0, "round {round}: something is left over");
+        assert!(files(root).is_empty(), "round {round}: something is left over");
     }
     println!(
         "{rounds} rounds of 50 processes in {:.1} s: {won} won, {owned_by_killed} by one that was killed, {killed} killed",
@@ -279,4 +295,116 @@ fn killed_at_any_point_a_reservation_is_whole_or_none() {
         assert!(nth < 500, "it never came to its end");
     }
     assert!(seen.0 > 3 && seen.1 > 0, "killed before and after: {seen:?}");
+}
+
+/// What is not known is not given to another: a file of several that cannot be read, or a directory.
+#[test]
+fn a_broken_lease_is_told_and_gives_nothing_away() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    assert!(run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]).status.success());
+    fs::write(root.join("run/egm-probe/egm5.lease"), "").unwrap();
+    for region in ["egm4", "egm5"] {
+        let output = run(root, &["reserve", region, "--for", "vm2"]);
+        assert_eq!(output.status.code(), Some(1), "{region}: {output:?}");
+        assert!(said(&output).contains("is reserved is not known"), "{region}: {output:?}");
+    }
+    assert!(owners(root)[..2].iter().all(|(state, _)| state == "unknown"));
+    // A partner whose time is over is none; and no name is no region.
+    lease(root, "egm6", "vm3", u64::MAX, "\"egm6\",\"egm7\"");
+    lease(root, "egm7", "vm3", 1, "\"egm6\",\"egm7\"");
+    assert_eq!(owners(root)[2].0, "free");
+    lease(root, "egm6", "vm3", u64::MAX, "\"egm6\",\"banana\"");
+    assert_eq!(owners(root)[2].0, "unknown");
+
+    fs::remove_dir_all(root.join("run/egm-probe")).unwrap();
+    fs::write(root.join("run/egm-probe"), "").unwrap();
+    assert!(owners(root).iter().all(|(state, _)| state == "unknown"), "no directory");
+    let metrics = run(root, &["metrics"]);
+    let text = String::from_utf8_lossy(&metrics.stdout).into_owned();
+    assert!(
+        text.contains("egm_scan_complete 0") && !text.contains("egm_region_free_bytes{"),
+        "{text}"
+    );
+}
+
+/// Whoever is killed while more is reserved keeps what it had.
+#[test]
+fn killed_while_more_is_reserved_nothing_is_lost() {
+    if !crate::live::can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        return;
+    }
+    for when in 1..=4 {
+        let host = extract("gh200-quad");
+        let root = host.path();
+        assert!(run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]).status.success());
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("inject=rename,renameat,renameat2:signal=KILL:when={when}"))
+            .args([PROGRAM, "--sysroot"])
+            .arg(root)
+            .args(["reserve", "--all", "--for", "vm1"])
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "rename {when}: {output:?}");
+        let owners = owners(root);
+        assert!(all(&owners[..2], "reserved", Some("vm1")), "rename {when}: {owners:?}");
+        let (rest, vm1) = (&owners[2..], Some("vm1"));
+        assert!(all(rest, "free", None) || all(rest, "reserved", vm1), "rename {when}: {owners:?}");
+        // What was given up does not come back with what is reserved later.
+        assert!(run(root, &["release", "--all", "--for", "vm1"]).status.success());
+        assert!(run(root, &["reserve", "egm7", "--for", "vm1"]).status.success());
+        assert_eq!(files(root), ["egm7.lease"], "rename {when}");
+    }
+}
+
+/// What is half, and left by somebody who was killed, does not come to count by what is reserved later.
+#[test]
+fn what_was_left_half_is_cleared_before_anything_is_written() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    lease(root, "egm5", "vm1", u64::MAX, "\"egm4\",\"egm5\"");
+    assert!(owners(root).iter().all(|(state, _)| state == "free"));
+    assert!(run(root, &["reserve", "egm4", "--for", "vm1"]).status.success());
+    assert_eq!(files(root), ["egm4.lease"]);
+    // A link that leads readers elsewhere: nobody is told that they have what others do not see.
+    let host = extract("gh200-quad");
+    let root = host.path().canonicalize().unwrap();
+    fs::create_dir(root.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(root.join("elsewhere"), root.join("run")).unwrap();
+    let output = run(&root, &["reserve", "--all", "--for", "vm1"]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(said(&output).contains("is not found again"), "{output:?}");
+}
+
+/// The smallest that do, and those first that nobody is known to want.
+#[test]
+fn any_takes_what_others_want_least() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    for (region, gib) in [("egm4", 8_u64), ("egm5", 4), ("egm6", 2), ("egm7", 1)] {
+        let path = root.join(format!("sys/devices/virtual/egm/{region}/egm_size"));
+        fs::write(path, format!("{:#x}\n", gib << 30)).unwrap();
+    }
+    let domain = "<domain><name>off</name><devices><memory model='egm'><source><path>/dev/egm7</path></source>\
+         <target><size unit='GiB'>1</size></target></memory></devices></domain>";
+    fs::create_dir_all(root.join("etc/libvirt/qemu")).unwrap();
+    fs::write(root.join("etc/libvirt/qemu/off.xml"), domain).unwrap();
+    let any = |more: &[&str]| {
+        let output = run(root, &[&["reserve", "--any", "1", "--for", "vm1"], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let taken = files(root);
+        assert!(run(root, &["release", "--all", "--for", "vm1"]).status.success());
+        taken
+    };
+    assert_eq!(any(&[]), ["egm6.lease"]);
+    assert_eq!(any(&["--size", "4GiB"]), ["egm5.lease"]);
+    assert_eq!(any(&["--size", "5GiB"]), ["egm4.lease"]);
+    let output = run(root, &["reserve", "--any", "4", "--for", "vm1"]);
+    assert!(output.status.success(), "{output:?}");
+    // Nothing is made where nothing is given up, or nothing is there.
+    let none = extract("no-egm");
+    run(none.path(), &["reserve", "--all", "--for", "vm1"]);
+    run(none.path(), &["release", "--all", "--for", "vm1"]);
+    assert!(!none.path().join("run").exists());
 }

@@ -156,6 +156,29 @@ fn diagnoses_of_hosts_are_what_their_schemas_say() {
 }
 
 #[test]
+fn lines_of_watch_are_what_their_schema_says() {
+    let validator = validator("watch");
+    let mut lines = 0;
+    for machine in support::machines() {
+        let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+            .arg("--from")
+            .arg(support::archive(&machine))
+            .args(["watch", "--initial", "--json"])
+            .output()
+            .unwrap();
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let document: Value = serde_json::from_str(line).unwrap();
+            assert!(validator.is_valid(&document), "{machine}: {line}");
+            let mut more = document;
+            more["extra"] = json!(0);
+            assert!(!validator.is_valid(&more), "a field more");
+            lines += 1;
+        }
+    }
+    assert!(lines > 100, "{lines}");
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_of_the_contract() {
     let validator = validator("list");
     let good = document("gb200-full-gpu-list", &["list", "--json"]).unwrap();

@@ -165,7 +165,7 @@ fn what_an_administrator_wrote_is_kept_and_put_back() {
         probe uninstall
         probe install
         ls /etc/udev/rules.d
-        probe uninstall --dry-run 2>/dev/null | head -n 6
+        probe uninstall --dry-run 2>/dev/null | head -n 5
         probe uninstall
         grep -c 0600 /etc/udev/rules.d/60-egm.rules
         probe uninstall --force
@@ -197,10 +197,9 @@ exit 1
 60-egm.rules.before-egm-probe.2
 --- {RULES}
 +++ {RULES}
-@@ -1,5 +1,5 @@
+@@ -1,6 +1,6 @@
  # Written by `egm-probe udev install`; `egm-probe udev uninstall` puts back what was here before.
 -# before: 60-egm.rules.before-egm-probe.2
-+# before: 60-egm.rules.before-egm-probe
 {RULES}: put back as it was before
 /dev/egm4: 0600 root:kvm
 /dev/egm5: 0600 root:kvm
@@ -339,6 +338,12 @@ fn status_knows_what_udev_does_with_rules() {
         (good, r#"KERNEL=="egm*", BOGUS="x", MODE="0640""#, "660 root:kvm"),
         (good, r#"KERNEL=="egm*", MODE="rw""#, "660 root:kvm"),
         (good, r#"KERNEL=="egm*", MODE-="0660""#, "660 root:kvm"),
+        (good, r#"SUBSYSTEM="egm", MODE="0600""#, "660 root:kvm"),
+        (good, r#"KERNEL=="egm4", SECLABEL="x", MODE="0640""#, "660 root:kvm"),
+        (good, r#"KERNEL=="egm4", RUN{bogus}+="x", MODE="0640""#, "660 root:kvm"),
+        (good, r#"DEVPATH=="/devices/virtual/egm/*", MODE="0640""#, "640 root:kvm"),
+        (good, r#"ENV{DEVNAME}=="/dev/egm4", MODE="0640""#, "640 root:kvm"),
+        (good, r#"DRIVER=="", KERNEL=="egm4", MODE="0640""#, "640 root:kvm"),
         (r#"KERNEL=="egm*", MODE:="0640", GROUP="disk""#, good, "640 root:kvm"),
         (good, "KERNEL==\"egm*\", \\\n  MODE=\"0640\"", "640 root:kvm"),
     ];
@@ -405,4 +410,19 @@ fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
             "/dev/egm5 600 root:root"
         ]
     );
+}
+
+/// What is left of other rules stays; what nobody gives any more is the driver's again.
+#[test]
+fn uninstall_gives_back_what_no_other_rule_gives() {
+    let script = "
+        echo 'KERNEL==\"egm*\", MODE=\"0640\"' > /etc/udev/rules.d/50-x.rules
+        probe install
+        modes
+        probe uninstall
+        modes";
+    let Some((printed, _)) = with_udevd(script) else { return };
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines[3..5], ["/dev/egm4 660 root:kvm", "/dev/egm5 660 root:kvm"], "{printed}");
+    assert_eq!(lines[8..], ["/dev/egm4 640 root:root", "/dev/egm5 640 root:root"], "{printed}");
 }

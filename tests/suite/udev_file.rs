@@ -3,7 +3,7 @@
 use crate::live::can;
 use crate::support;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -128,7 +128,7 @@ fn what_is_unwise_or_wrong_is_refused_and_nothing_changes() {
     for (args, code, word) in [
         (&["--group", "nosuch"][..], 1, "there is no group nosuch"),
         (&["--user", "nosuch"], 1, "there is no user nosuch"),
-        (&["--group", "4711"], 1, "there is no group 4711"),
+        (&["--group", "4711"], 1, "no group of this system has the number 4711"),
         (&["--mode", "0666"], 1, "every process of this host"),
         (&["--mode", "0664"], 1, "every process of this host"),
         (&["--mode", "9999"], 2, "a mode in octal digits"),
@@ -447,7 +447,7 @@ fn uninstall_puts_back_what_was_there_before_and_nothing_else() {
     if can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
         let output = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-            .arg("inject=rename,renameat,renameat2:signal=KILL:when=2")
+            .arg("inject=rename,renameat:signal=KILL:when=1")
             .args([PROGRAM, "udev", "install", "--root", path])
             .output()
             .unwrap();
@@ -528,4 +528,50 @@ fn rules_call_only_a_program_that_only_root_can_change() {
     let programs: Vec<_> = printed.lines().filter(|line| line.starts_with("PROGRAM")).collect();
     assert_eq!(programs, ["PROGRAM==\"/mnt/root/egm-probe", "PROGRAM==\"egm-probe"], "{printed}");
     assert!(printed.contains("not where only root can change it"), "{printed}");
+}
+
+/// Other people's files in the same directory stay: an editor's, and what was kept before.
+#[test]
+fn nobody_else_s_file_is_touched() {
+    let root = root_with(Some("# an administrator's\n"));
+    let path = root.path().to_str().unwrap();
+    let directory = root.path().join("etc/udev/rules.d");
+    for name in [".60-egm.rules.swp", ".60-egm.rules.x", "60-egm.rules.before-egm-probe.4294967295"]
+    {
+        fs::write(directory.join(name), "precious").unwrap();
+    }
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(rules_of(root.path()), Some(1000), Some(1001)).unwrap();
+    }
+    fs::set_permissions(rules_of(root.path()), fs::Permissions::from_mode(0o600)).unwrap();
+    for command in ["uninstall", "install", "uninstall"] {
+        udev(&[command, "--root", path]);
+        for name in
+            [".60-egm.rules.swp", ".60-egm.rules.x", "60-egm.rules.before-egm-probe.4294967295"]
+        {
+            let text = fs::read_to_string(directory.join(name));
+            assert_eq!(text.unwrap(), "precious", "{command}: {name}");
+        }
+    }
+    let back = fs::metadata(rules_of(root.path())).unwrap();
+    assert_eq!(fs::read_to_string(rules_of(root.path())).unwrap(), "# an administrator's\n");
+    assert_eq!(back.permissions().mode() & 0o777, 0o600);
+    assert!(!is_root || (back.uid(), back.gid()) == (1000, 1001), "its owner is kept");
+
+    // What was kept and is gone is told; and what the header says of it cannot be changed by hand.
+    assert!(udev(&["install", "--root", path]).status.success());
+    let written = fs::read_to_string(rules_of(root.path())).unwrap();
+    let changed = written.replace(
+        "before: 60-egm.rules.before-egm-probe",
+        "before: 60-egm.rules.before-egm-probe.7",
+    );
+    fs::write(rules_of(root.path()), changed).unwrap();
+    let output = udev(&["uninstall", "--root", path]);
+    assert!(said(&output).contains("changed by hand"), "{output:?}");
+    fs::write(rules_of(root.path()), &written).unwrap();
+    let kept = written.lines().find_map(|line| line.strip_prefix("# before: ")).unwrap();
+    fs::remove_file(directory.join(kept)).unwrap();
+    let output = udev(&["uninstall", "--root", path]);
+    assert!(said(&output).contains("was kept here, and is gone"), "{output:?}");
 }

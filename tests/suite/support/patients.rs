@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::machines::{VIRTUAL, gb200, gpu_path};
+use super::machines::{VIRTUAL, add_function, gb200, gpu_path};
 use super::tree::Tree;
 
 /// Hosts that are ready, and those that are not, by the code of the check that says so and what it is
@@ -24,6 +24,14 @@ pub fn all() -> Vec<(&'static str, Tree)> {
             }),
         ),
         ("healthy-number", changed(|tree| conf(tree, "user = \"+4711\"\ngroup = \"36\"\n"))),
+        (
+            "healthy-functions",
+            changed(|tree| {
+                let audio = "sys/devices/pci0008:00/0008:00:00.0/0008:01:00.1";
+                let ids = ["0x10de", "0x2942", "0x040300"];
+                add_function(tree, audio, ids, "0", "0-71", Some("vfio-pci"), Some(79));
+            }),
+        ),
         (
             "healthy-listed",
             changed(|tree| {
@@ -70,6 +78,22 @@ pub fn all() -> Vec<(&'static str, Tree)> {
         ),
         ("D12-none", changed(|tree| tree.remove("usr/lib/udev/rules.d/60-egm.rules"))),
         (
+            "D12-hidden",
+            changed(|tree| {
+                tree.file(
+                    "etc/udev/rules.d/60-egm.rules",
+                    "SUBSYSTEM==\"egm\", SYMLINK+=\"x%k\"\n",
+                );
+            }),
+        ),
+        (
+            "D12-one-region",
+            changed(|tree| {
+                let rule = "KERNEL==\"egm4\", GROUP=\"kvm\", MODE=\"0660\"\n";
+                tree.file("etc/udev/rules.d/60-egm.rules", rule);
+            }),
+        ),
+        (
             "D12-masked",
             changed(|tree| {
                 tree.raw_link("etc/udev/rules.d/60-egm.rules", "/dev/null");
@@ -112,6 +136,24 @@ pub fn all() -> Vec<(&'static str, Tree)> {
                 past_libvirt(tree);
                 conf(tree, &acl("/dev/egm4\", \"/dev/egm5"));
                 tree.remove("etc/apparmor.d/local/abstractions/libvirt-qemu");
+            }),
+        ),
+        (
+            "D15-denied-all",
+            changed(|tree| {
+                tree.file(
+                    "etc/apparmor.d/abstractions/libvirt-qemu.d/deny",
+                    "deny /dev/egm* rw,\n",
+                );
+            }),
+        ),
+        (
+            "D15-other-profile",
+            changed(|tree| {
+                past_libvirt(tree);
+                conf(tree, &acl("/dev/egm4\", \"/dev/egm5"));
+                let text = "/dev/kvm rw,\nprofile helper /usr/x {\n  /dev/** rw,\n}\n";
+                tree.file("etc/apparmor.d/local/abstractions/libvirt-qemu", text);
             }),
         ),
         (

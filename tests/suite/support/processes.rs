@@ -78,7 +78,7 @@ fn leases(tree: &mut Tree) {
 /// of one that cannot be read nothing is known.
 fn broken_leases(tree: &mut Tree) {
     lease(tree, "egm4", "vm1", NEVER, &["egm4", "egm6"]);
-    lease(tree, "egm6", "a\\u001b[31mb", 1_000_000_000, &["egm6"]);
+    lease(tree, "egm6", "vm2", 1_000_000_000, &["egm6"]);
     tree.file("run/egm-probe/egm5.lease", "{\"schema\":\"egm-probe.lease/1\"}\n");
 }
 

@@ -1,0 +1,81 @@
+//! The output of `watch`: a line for each change.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::or_dash;
+use crate::claims::Moment;
+use crate::pci::PciAddress;
+use crate::text::printable;
+use crate::watch::Event;
+
+/// Writes a line for people; without a time for a host that was recorded.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
+    let time = time.map_or(String::new(), |time| format!("{time}  "));
+    writeln!(out, "{time}{}", printable(&in_words(event)))
+}
+
+fn in_words(event: &Event) -> String {
+    let list = |gpus: &BTreeSet<PciAddress>| {
+        let gpus: Vec<_> = gpus.iter().map(ToString::to_string).collect();
+        if gpus.is_empty() { "-".to_owned() } else { gpus.join(", ") }
+    };
+    match event {
+        Event::RegionAdded { region, size, gpus } => {
+            format!("{region}  came: {}, GPUs {}", or_dash(*size), list(gpus))
+        }
+        Event::RegionRemoved { region } => format!("{region}  went"),
+        Event::RegionChanged { region, size, gpus } => {
+            format!("{region}  changed: {}, GPUs {}", or_dash(*size), list(gpus))
+        }
+        Event::PermissionChanged { region, before, now } => {
+            format!(
+                "{region}  permission: {}, was {}",
+                or_dash(now.as_ref()),
+                or_dash(before.as_ref())
+            )
+        }
+        Event::GpuBound { gpu, driver } => format!("GPU {gpu}  bound to {driver}"),
+        Event::GpuUnbound { gpu, driver } => format!("GPU {gpu}  unbound from {driver}"),
+        Event::HolderCame { region, holder } => format!("{region}  holder came: {holder}"),
+        Event::HolderWent { region, holder } => format!("{region}  holder went: {holder}"),
+        Event::StateChanged { region, before, now } => {
+            format!("{region}  {}, was {}", now.name(), before.name())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: &'static str,
+    time: Option<Moment>,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// Writes a line of JSON, `egm-probe.watch/1`.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_json(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
+    // The formatter of whole documents breaks lines; what a terminal would act on is escaped here, too.
+    let line = serde_json::to_string(&Line { schema: "egm-probe.watch/1", time, event })?;
+    let escaped = |c: char| c.is_control() || !crate::text::is_plain(c);
+    for part in line.split_inclusive(escaped) {
+        match part.chars().next_back().filter(|last| escaped(*last)) {
+            None => out.write_all(part.as_bytes())?,
+            Some(last) => {
+                out.write_all(part.strip_suffix(last).unwrap_or_default().as_bytes())?;
+                for unit in last.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            }
+        }
+    }
+    writeln!(out)
+}

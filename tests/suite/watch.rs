@@ -1,0 +1,220 @@
+//! `watch`: what it says while a host changes; on mocked devices whose events come as udev's do, and
+//! on a tree of files without any.
+
+use crate::live::{can, extract};
+use crate::support;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+/// What a mocked host does, and when the program says so. Prints a line for each step: its name, how many
+/// milliseconds it took until all that was expected had been said, and what was said.
+const SCRIPT: &str = r"
+import gi, json, os, queue, subprocess, sys, threading, time
+gi.require_version('UMockdev', '1.0')
+from gi.repository import UMockdev
+program, devices, *more = sys.argv[1:]
+text = open(devices).read()
+testbed = UMockdev.Testbed.new()
+testbed.add_from_string(text)
+child = subprocess.Popen([program, 'watch', '--json', '--interval', '1h'] + more, stdout=subprocess.PIPE, text=True)
+lines = queue.Queue()
+def read():
+    for line in child.stdout:
+        lines.put((time.monotonic(), json.loads(line)))
+    lines.put((time.monotonic(), None))
+threading.Thread(target=read, daemon=True).start()
+time.sleep(1)
+region, gpu = '/sys/devices/virtual/egm/egm4', '/sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0'
+def step(name, do, expected):
+    start = time.monotonic()
+    do()
+    said = []
+    while expected not in [event['event'] for event in said]:
+        when, event = lines.get(timeout=10)
+        said.append(event)
+    print(name, round((when - start) * 1000), json.dumps(said), flush=True)
+def uevent(path, action):
+    testbed.uevent(path, action)
+def change():
+    testbed.set_attribute(region, 'gpu_devices', '0008:01:00.0\n')
+    uevent(region, 'change')
+def unbind():
+    os.unlink(testbed.get_sys_dir() + gpu[4:] + '/driver')
+    uevent(gpu, 'unbind')
+def bind():
+    testbed.set_attribute_link(gpu, 'driver', '../../../../bus/pci/drivers/vfio-pci')
+    uevent(gpu, 'bind')
+# The class's link is what makes a region: umockdev cannot make the same device twice.
+link = testbed.get_sys_dir() + '/class/egm/egm4'
+target = os.readlink(link)
+def remove():
+    os.unlink(link)
+    uevent(region, 'remove')
+def add():
+    os.symlink(target, link)
+    uevent(region, 'add')
+step('change', change, 'region-changed')
+step('unbind', unbind, 'gpu-unbound')
+step('bind', bind, 'gpu-bound')
+step('remove', remove, 'region-removed')
+step('add', add, 'region-added')
+def burst():
+    for number in range(1000):
+        size = hex((number + 1) << 30)
+        testbed.set_attribute(region, 'egm_size', size + '\n')
+        uevent(region, 'change')
+start = time.monotonic()
+burst()
+last = None
+while last is None or last['size'] != 1000 << 30:
+    when, event = lines.get(timeout=20)
+    last = event
+print('burst', round((when - start) * 1000), json.dumps([last]), flush=True)
+child.terminate()
+print('end', child.wait(timeout=10), '[]')
+";
+
+#[test]
+fn events_of_udev_are_told_at_once() {
+    let probe =
+        "import gi; gi.require_version('UMockdev', '1.0'); from gi.repository import UMockdev";
+    if !cfg!(feature = "udev")
+        || !can("umockdev for Python", &["/usr/bin/python3", "-c", probe])
+        || !can("umockdev", &["umockdev-wrapper", "true"])
+    {
+        return;
+    }
+    let output = Command::new("umockdev-wrapper")
+        .args(["/usr/bin/python3", "-c", SCRIPT, PROGRAM])
+        .arg(support::fixtures().join("gb200.umockdev"))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    let steps: Vec<(&str, u64, Value)> = printed
+        .lines()
+        .map(|line| {
+            let mut parts = line.splitn(3, ' ');
+            let mut part = || parts.next().unwrap();
+            (part(), part().parse().unwrap(), serde_json::from_str(part()).unwrap())
+        })
+        .collect();
+    let names: Vec<_> = steps.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names, ["change", "unbind", "bind", "remove", "add", "burst", "end"], "{printed}");
+    println!("{printed}");
+    assert_eq!(steps[0].2[0]["gpus"], serde_json::json!(["0008:01:00.0"]), "{printed}");
+    assert_eq!(steps[1].2[0]["driver"], "nvgrace_gpu_vfio_pci", "{printed}");
+    assert_eq!(steps[2].2[0]["driver"], "vfio-pci", "{printed}");
+    assert_eq!(steps[6].1, 0, "it ends quietly: {printed}");
+}
+
+/// A program that watches a tree of files.
+fn watch(root: &Path, args: &[&str]) -> Child {
+    Command::new(PROGRAM)
+        .arg("--sysroot")
+        .arg(root)
+        .args(["watch", "--interval", "50ms"])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// What it prints until it ends.
+fn ended(mut child: Child) -> (ExitStatus, Vec<Value>) {
+    let status = child.wait().unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    (status, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn what_changes_without_an_event_is_seen_at_the_next_look() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let child = watch(root, &["--json", "--until", "gone", "egm7", "--timeout", "20s"]);
+    thread::sleep(Duration::from_millis(400));
+    let reserve = ["reserve", "egm4", "--for", "vm1"];
+    let output = Command::new(PROGRAM).arg("--sysroot").arg(root).args(reserve).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    thread::sleep(Duration::from_millis(400));
+    fs::remove_file(root.join("sys/class/egm/egm7")).unwrap();
+    let (status, lines) = ended(child);
+    assert!(status.success());
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            format!(
+                "{} {}",
+                line["event"].as_str().unwrap(),
+                line["region"].as_str().unwrap_or("-")
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        ["holder-came egm4", "state-changed egm4", "region-removed egm7"],
+        "{lines:?}"
+    );
+    assert_eq!((&lines[1]["before"], &lines[1]["now"]), (&"free".into(), &"reserved".into()));
+    assert!(
+        lines.iter().all(|line| line["time"].is_string() && line["schema"] == "egm-probe.watch/1")
+    );
+}
+
+#[test]
+fn a_watch_ends_when_it_is_to() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    for (args, code) in [
+        (&["--until", "free", "egm4"][..], 0),
+        (&["--until", "gone", "egm9"], 0),
+        (&["--until", "in-use", "egm4", "--timeout", "200ms"], 1),
+        (&["--timeout", "200ms"], 1),
+        (&["--until", "maybe", "egm4"], 2),
+        (&["--until", "free", "x"], 2),
+        (&["--interval", "1ms"], 2),
+        (&["--timeout", "never"], 2),
+    ] {
+        let started = Instant::now();
+        let (status, _) = ended(watch(root, args));
+        assert_eq!(status.code(), Some(code), "{args:?}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{args:?}");
+    }
+    // A recorded host never changes.
+    let archive = support::archive("gh200-quad");
+    let recorded = Command::new(PROGRAM).arg("--from").arg(archive).arg("watch").output().unwrap();
+    assert!(recorded.status.success() && recorded.stdout.is_empty(), "{recorded:?}");
+}
+
+#[test]
+fn a_watch_ends_quietly_with_a_signal_or_its_reader() {
+    let host = extract("gh200-quad");
+    for signal in ["INT", "TERM", "HUP"] {
+        let child = watch(host.path(), &["--initial"]);
+        thread::sleep(Duration::from_millis(300));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{signal}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 8, "{signal}");
+    }
+    let mut child = watch(host.path(), &["--initial", "--interval", "1h"]);
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("egm4  came: 55.6 GiB"), "{line}");
+    drop(reader);
+    let started = Instant::now();
+    assert!(child.wait().unwrap().success());
+    assert!(started.elapsed() < Duration::from_secs(5), "it does not wait for the next look");
+}
