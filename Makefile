@@ -52,6 +52,7 @@ bench:
 # Writes anew what the tests hold the program against; read the difference.
 golden:
 	UPDATE_FIXTURES=1 UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test suite
+	rsvg-convert --output docs/topology.png docs/topology.svg
 
 # Builds nothing: root need not have a compiler.
 install:

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::effective::Effective;
 use super::settings::Settings;
-use crate::host::{Accounts, Host, Owner, Region, RegionName};
+use crate::host::{Accounts, Owner, Region, RegionName};
 
 /// What a region's device node is to have; `None` where nothing says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -131,7 +131,7 @@ fn octal(text: &str) -> Option<u32> {
 /// The nodes of all regions of a host.
 #[cfg(feature = "cli")]
 pub(crate) fn nodes(
-    host: &Host,
+    host: &crate::host::Host,
     accounts: &Accounts<'_>,
     asked: impl Fn(&Region) -> Asked,
 ) -> Vec<Node> {

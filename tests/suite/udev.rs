@@ -426,3 +426,20 @@ fn uninstall_gives_back_what_no_other_rule_gives() {
     assert_eq!(lines[3..5], ["/dev/egm4 660 root:kvm", "/dev/egm5 660 root:kvm"], "{printed}");
     assert_eq!(lines[8..], ["/dev/egm4 640 root:root", "/dev/egm5 640 root:root"], "{printed}");
 }
+
+/// udev labels a device only when it is added; and whether it has is looked at.
+#[test]
+fn a_label_is_asked_for_and_looked_at() {
+    let script = "
+        probe install
+        probe install --selinux system_u:object_r:svirt_image_t:s0
+        grep trigger \"$work/calls\"
+        grep -c SECLABEL /etc/udev/rules.d/60-egm.rules";
+    let Some((printed, _)) = with_udevd(script) else { return };
+    assert!(printed.contains("egm-probe: warning: /dev/egm4: the label is"), "{printed}");
+    let triggers: Vec<_> = printed.lines().filter(|line| line.starts_with("trigger")).collect();
+    let subsystem = "--subsystem-match=egm";
+    let [change, add] = ["change", "add"].map(|it| format!("trigger --action={it} {subsystem}"));
+    assert_eq!(triggers, [change, add], "{printed}");
+    assert!(printed.ends_with("\n1\n"), "{printed}");
+}
