@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::setup_args::{DoctorArgs, UdevCommand};
 use crate::check::Severity;
 use crate::host::{BadRegionName, RegionName};
 use crate::output::table;
 use crate::pci::{BadAddress, PciAddress};
 use crate::plan::GuestNode;
-use crate::udev_rules::{AccountName, Label, Mode};
 use crate::units::{Bytes, parse_option};
 
 /// Find the EGM memory regions of NVIDIA Grace hosts
@@ -275,112 +275,6 @@ impl Least {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct DoctorArgs {
-    /// JSON (egm-probe.doctor/1)
-    #[arg(short = 'J', long)]
-    pub(super) json: bool,
-    /// Print nothing: the exit code tells
-    #[arg(short, long, conflicts_with_all = ["json", "fix_plan"])]
-    pub(super) quiet: bool,
-    /// Print a shell script of what could be done, for you to read; nothing is run
-    #[arg(long, conflicts_with = "json")]
-    pub(super) fix_plan: bool,
-    /// Ask this QEMU [default: the one that is installed, on the running host]
-    #[arg(long, value_name = "PROGRAM")]
-    pub(super) qemu: Option<PathBuf>,
-    /// libvirt's grammar in DIR [default: /usr/share/libvirt/schemas, on the running host]
-    #[arg(long, value_name = "DIR")]
-    pub(super) schema: Option<PathBuf>,
-    /// Explain a check, such as D11, and exit; "all" lists them
-    #[arg(long, value_name = "CODE", exclusive = true)]
-    pub(super) explain: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum UdevCommand {
-    /// Print the rules
-    Print(RuleArgs),
-    /// Write the rules, have udev apply them, and look whether it has
-    Install(UdevInstallArgs),
-    /// Show whether the devices are as the rules say
-    Status(UdevStatusArgs),
-    /// Take the rules away, and put back what was there before
-    Uninstall(UdevUninstallArgs),
-    /// Print the links of a region's device: the rules call this
-    #[command(hide = true)]
-    Links(UdevLinksArgs),
-    /// Have udev look at all regions again: the rules call this when a GPU comes or goes
-    #[command(hide = true)]
-    Refresh,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct RuleArgs {
-    /// Owner of the devices
-    #[arg(long, value_name = "NAME", default_value = "root")]
-    pub(super) user: AccountName,
-    /// Group of the devices: one that QEMU is in
-    #[arg(long, value_name = "NAME", default_value = "kvm")]
-    pub(super) group: AccountName,
-    /// Permission bits of the devices
-    #[arg(long, value_name = "MODE", default_value = "0660")]
-    pub(super) mode: Mode,
-    /// SELinux label of the devices, as system_u:object_r:svirt_image_t:s0
-    #[arg(long, value_name = "CONTEXT")]
-    pub(super) selinux: Option<Label>,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevFileArgs {
-    /// Write below DIR only, as packagers do; the running system is left alone
-    #[arg(long, value_name = "DIR")]
-    pub(super) root: Option<PathBuf>,
-    /// Only write the file: udev is not told
-    #[arg(long)]
-    pub(super) no_reload: bool,
-    /// Only show what would change
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// JSON (egm-probe.udev/1)
-    #[arg(short = 'J', long)]
-    pub(super) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevInstallArgs {
-    #[command(flatten)]
-    pub(super) rule: RuleArgs,
-    #[command(flatten)]
-    pub(super) file: UdevFileArgs,
-    /// Go on where it is unwise: a user or group that is not there, or a mode that is open to all
-    #[arg(long)]
-    pub(super) force: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevUninstallArgs {
-    #[command(flatten)]
-    pub(super) file: UdevFileArgs,
-    /// Remove rules that were changed by hand, too
-    #[arg(long)]
-    pub(super) force: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevStatusArgs {
-    /// JSON (egm-probe.udev/1)
-    #[arg(short = 'J', long)]
-    pub(super) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevLinksArgs {
-    /// The region, as egm4
-    #[arg(value_name = "REGION", value_parser = parse_region)]
-    pub(super) region: RegionName,
-}
-
-#[derive(Args, Debug)]
 pub(super) struct WatchArgs {
     /// Begin with what is there, as if it had just come
     #[arg(long)]
@@ -478,7 +372,7 @@ fn columns_help() -> String {
     String::from_utf8_lossy(&help).trim_end().to_owned()
 }
 
-fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
+pub(super) fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
     let text = text.trim();
     text.strip_prefix("/dev/").unwrap_or(text).parse()
 }

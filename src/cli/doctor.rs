@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{DoctorArgs, Global};
+use super::args::Global;
 use super::error::Error;
+use super::setup_args::DoctorArgs;
 use super::{Exit, Terminal};
 use crate::check::grammar::SCHEMAS;
 use crate::doctor::{CHECKS, Installed, LibvirtGrammar, Qemu, examine, is_healthy};

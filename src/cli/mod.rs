@@ -9,10 +9,12 @@ mod error;
 mod list;
 mod metrics;
 mod reserve;
+mod setup_args;
 mod show;
 mod stanza;
 mod topology;
 mod udev;
+mod udev_nodes;
 mod validate;
 mod watch;
 

@@ -2,21 +2,20 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{alarm, geteuid};
-use rustix::fs::lgetxattr;
 
-use super::args::{
-    Global, RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs, UdevUninstallArgs,
-};
+use super::args::Global;
 use super::error::Error;
+use super::setup_args::{RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs, UdevUninstallArgs};
+use super::udev_nodes::{explain, give_back, look};
 use super::{Exit, difference};
 use crate::host::{Accounts, Host, Needs, no_egm};
 use crate::output::udev::{self as output, Action, UdevReport};
-use crate::sysroot::{Sysroot, describe};
+use crate::sysroot::Sysroot;
 use crate::text::printable;
 use crate::udev_rules::file::{Current, RulesFile};
 use crate::udev_rules::udevadm::Udev;
@@ -159,49 +158,9 @@ fn install(
             tell(udev, settings.label.is_some(), &mut report);
             look(&target.root, &settings, &mut report);
         }
-        explain(&target, &settings, &mut report);
+        explain((&target.root, target.file.path()), &settings, &mut report);
     }
     finish(args.file.json, &report, out, err)
-}
-
-/// Looks at the nodes.
-fn look(root: &Sysroot, settings: &Settings, report: &mut UdevReport) {
-    let host = Host::read(root, Needs::DEVICE_NODE);
-    report.nodes = nodes(&host, &Accounts::of(root), |_| Asked::of_settings(settings));
-}
-
-/// Says what may be the reason where a node is not as it was asked for.
-fn explain(target: &Target, settings: &Settings, report: &mut UdevReport) {
-    if !report.is_right() {
-        let rules = HostRules::read(&target.root);
-        for node in report.nodes.iter().filter(|node| node.right != Some(true)) {
-            for (name, given) in rules.for_region(&node.region).given() {
-                if given.place.path != target.file.path() {
-                    let place = format!("{}:{}", given.place.path.display(), given.place.line);
-                    let value = &given.value;
-                    let reason = format!("{place} has the last word: {name} {value}");
-                    report.warnings.push(printable(&reason));
-                }
-            }
-        }
-    }
-    let Some(wanted) = &settings.label else { return };
-    for node in &report.nodes {
-        let path = node.path.display();
-        let mut label = [0; 256];
-        let warning = match lgetxattr(&node.path, "security.selinux", &mut label) {
-            Ok(length) => {
-                let found = String::from_utf8_lossy(label.get(..length).unwrap_or_default());
-                let found = found.trim_end_matches('\0').to_owned();
-                if found == wanted.to_string() {
-                    continue;
-                }
-                format!("{path}: the label is {found}, not {wanted}")
-            }
-            Err(error) => format!("{path}: the label is not known: {}", describe(&error.into())),
-        };
-        report.warnings.push(printable(&warning));
-    }
 }
 
 fn uninstall(
@@ -241,52 +200,6 @@ fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
     if let Err(problem) = told {
         report.warnings.push(problem.to_string());
     }
-}
-
-/// What no rule is left for is the driver's again: 0600, root and root. udev takes the mode back, but
-/// not the owner; only what the rules gave is taken.
-fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevReport) {
-    let read = || Host::read(root, Needs::DEVICE_NODE);
-    let left = HostRules::read(root);
-    let accounts = Accounts::of(root);
-    for region in &read().regions {
-        let Some(owner) = &region.device.owner else { continue };
-        let (asked, rules) =
-            (Asked::of_rules(&gave.for_region(&region.name)), left.for_region(&region.name));
-        let is_conditional = !rules.conditional.is_empty();
-        let gave_user = asked.gives_user(&owner.user, &accounts) == Some(true);
-        let gave_group = asked.gives_group(&owner.group, &accounts) == Some(true);
-        let is_known = (owner.user == "root" || gave_user) && (owner.group == "root" || gave_group);
-        if is_conditional || !is_known {
-            continue;
-        }
-        let user = (rules.user.is_none() && gave_user).then_some(0);
-        let group = (rules.group.is_none() && gave_group).then_some(0);
-        let result = reset(&region.device.path, (user, group), rules.mode.is_none());
-        report.warnings.extend(result.err().map(|error| error.to_string()));
-    }
-    report.nodes = nodes(&read(), &accounts, |region| {
-        let rules = Asked::of_rules(&left.for_region(&region.name));
-        let or_driver_s = |asked: Option<String>, own: &str| asked.or_else(|| Some(own.to_owned()));
-        Asked {
-            user: or_driver_s(rules.user, "root"),
-            group: or_driver_s(rules.group, "root"),
-            mode: or_driver_s(rules.mode, "0600"),
-        }
-    });
-}
-
-/// By name: the device is not opened for it.
-fn reset(path: &Path, (user, group): (Option<u32>, Option<u32>), mode: bool) -> Result<(), Error> {
-    let failed = |cause| Error::Doing { problem: path.display().to_string(), cause };
-    if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_char_device() {
-        return Ok(());
-    }
-    lchown(path, user, group).map_err(failed)?;
-    if mode {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    }
-    Ok(())
 }
 
 fn status(
