@@ -16,6 +16,8 @@
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`output`]: what a person or a script reads.
 //!
+//! [`capture`] records a host into a file that replays it.
+//!
 //! [`udev_rules`] give QEMU the right to open the devices, and [`doctor`] checks the whole way.
 //!
 //! [`domain`] reads the XML of virtual machines and knows no host; [`check`] holds one against the
@@ -30,6 +32,7 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod capacity;
+pub mod capture;
 pub mod check;
 pub mod claims;
 pub mod device_number;

@@ -4,6 +4,7 @@
 //! the lists of many distributions know none of them; else from the list in the `pci-ids` crate.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use crate::sysroot::{LIST_LIMIT, Sysroot};
 
@@ -11,7 +12,7 @@ use crate::sysroot::{LIST_LIMIT, Sysroot};
 pub(crate) type DeviceId = (u16, u16);
 
 /// Where distributions keep the list: Fedora and Debian, and Debian before hwdata.
-const LISTS: [&str; 2] = ["/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids"];
+pub(crate) const LISTS: [&str; 2] = ["/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids"];
 
 /// The GPUs that have EGM, by the kernel's `nvgrace_gpu_vfio_pci_table`
 /// (drivers/vfio/pci/nvgrace-gpu/main.c) and by hosts that were seen.
@@ -76,6 +77,21 @@ fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String>
     names
 }
 
+/// The lines of a list that name these devices, and their vendors.
+pub(crate) fn lines_of(list: &str, wanted: &BTreeSet<DeviceId>) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for ((vendor, device), name) in search(list, wanted) {
+        if last.replace(vendor) != Some(vendor) {
+            let mut vendors = list.lines().filter_map(entry);
+            let name = vendors.find(|(id, _)| *id == vendor).map_or("?", |(_, name)| name);
+            let _ = writeln!(text, "{vendor:04x}  {name}");
+        }
+        let _ = writeln!(text, "\t{device:04x}  {name}");
+    }
+    text
+}
+
 /// `2941  GB100 [GB200]`
 fn entry(line: &str) -> Option<(u16, &str)> {
     let (id, name) = line.split_once("  ")?;
@@ -87,7 +103,7 @@ fn entry(line: &str) -> Option<(u16, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CRATE_LIST, read, search};
+    use super::{CRATE_LIST, lines_of, read, search};
     use crate::sysroot::Sysroot;
 
     const LIST: &str = "# a comment\n\
@@ -104,6 +120,17 @@ mod tests {
             names.into_iter().collect::<Vec<_>>(),
             [((0x10de, 0x2941), "GB100 [GB200]".to_owned())]
         );
+    }
+
+    #[test]
+    fn the_lines_that_were_used_give_the_same_names() {
+        let wanted = [(0x10de, 0x2941), (0x10de, 0xffff), (0x0e11, 0x2941)].into();
+        let lines = lines_of(LIST, &wanted);
+        assert_eq!(
+            lines,
+            "0e11  Other\n\t2941  Wrong vendor\n10de  NVIDIA Corporation\n\t2941  GB100 [GB200]\n"
+        );
+        assert_eq!(search(&lines, &wanted), search(LIST, &wanted));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::device_number::DeviceNumber;
 use crate::host::dev_path;
 use crate::sysroot::Sysroot;
 
+/// Where udev keeps what it knows of devices.
+pub(crate) const DATABASE: &str = "/run/udev/data";
+
 /// The links of one device, sorted; `None` where they are not known.
 pub(crate) fn read(
     root: &Sysroot,
@@ -21,7 +24,6 @@ pub(crate) fn read(
 }
 
 fn read_database(root: &Sysroot, number: DeviceNumber) -> Option<Vec<PathBuf>> {
-    const DATABASE: &str = "/run/udev/data";
     match root.read_text(format!("{DATABASE}/c{number}")) {
         Ok(text) => Some(parse_database(&text)),
         // A device that has nothing but its node has no file; no database is another matter.

@@ -88,6 +88,11 @@ fn read_directory(
     let mut definitions = Vec::new();
     for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref())) {
         let file = directory.join(name);
+        if let Some(flaw) = root.manifest().and_then(|it| it.bad_definition(&file)) {
+            let error = BadDomain { line: flaw.line, column: flaw.column, problem: flaw.problem };
+            warnings.push(Warning::BadDefinition { path: file, error });
+            continue;
+        }
         match root.read_no_link(&file, FILE_LIMIT) {
             Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(domain) => definitions.push(Definition { file, domain, user }),

@@ -11,6 +11,7 @@ use std::thread;
 
 use super::maps::Mapping;
 use super::process::{self, Rest};
+use super::proof::{Proof, Trace};
 use super::ranges::Ranges;
 use super::targets::Targets;
 use crate::sysfs::decimal;
@@ -51,6 +52,9 @@ pub(super) struct Found {
     pub(super) pids: BTreeSet<u32>,
     /// Processes came and went faster than they could be looked at.
     pub(super) is_unsettled: bool,
+    /// By what the holders were known, where that is to be kept; others are among them that have
+    /// ended meanwhile.
+    pub(super) proofs: Vec<Proof>,
     /// How many had ended when it was their turn.
     gone: usize,
 }
@@ -68,6 +72,7 @@ pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError
         }
         let mut more = look_at_all(root, targets, &new);
         found.holders.append(&mut more.holders);
+        found.proofs.append(&mut more.proofs);
         found.unread += more.unread;
         // One that ended without having been seen may have left a child.
         found.is_unsettled = round + 1 == ROUNDS && more.gone > 0;
@@ -133,6 +138,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
             match other.join() {
                 Ok(mut more) => {
                     found.holders.append(&mut more.holders);
+                    found.proofs.append(&mut more.proofs);
                     found.unread += more.unread;
                     found.gone += more.gone;
                 }
@@ -157,6 +163,9 @@ struct Scanner<'a> {
     is_empty: bool,
     /// Whether its mappings changed while they were read.
     is_changed: bool,
+    pid: u32,
+    /// Whether it is kept by what holders are known.
+    keeps_proofs: bool,
     found: Found,
 }
 
@@ -168,11 +177,25 @@ impl<'a> Scanner<'a> {
         let (known, buffer, found) = Default::default();
         let unnumbered = targets.without_number();
         let (is_refused, is_empty, is_changed) = (false, false, false);
-        Self { root, targets, unnumbered, known, buffer, is_refused, is_empty, is_changed, found }
+        let (pid, keeps_proofs) = (0, root.log().is_some());
+        Self {
+            root,
+            targets,
+            unnumbered,
+            known,
+            buffer,
+            is_refused,
+            is_empty,
+            is_changed,
+            pid,
+            keeps_proofs,
+            found,
+        }
     }
 
     fn look_at(&mut self, pid: u32) {
         let mut held = Held::new();
+        self.pid = pid;
         self.is_refused = false;
         let process = format!("/proc/{pid}");
         let is_there = self.look_at_task(&process, &process, &mut held);
@@ -240,13 +263,21 @@ impl<'a> Scanner<'a> {
             let mut last: (&[u8], Option<usize>) = (b"", None);
             for line in Lines(&buffer) {
                 let Some(mapping) = Mapping::parse(line) else { continue };
+                let mut is_seen = false;
                 if mapping.identity != last.0 {
                     let (target, is_sure) = self.target_of(links, &mapping);
                     last = (if is_sure { mapping.identity } else { b"" }, target);
+                    is_seen = is_sure;
                 }
                 if let Some(target) = last.1 {
                     let length = mapping.length().unwrap_or(0);
                     held.entry(target).or_default().push((mapping.offset, length));
+                    if self.keeps_proofs {
+                        let name = mapping.name().filter(|_| is_seen);
+                        let number = self.targets.number(target);
+                        let line = line.to_owned();
+                        self.keep(target, Trace::Mapping { line, node: name.zip(number) });
+                    }
                 }
             }
         }
@@ -281,6 +312,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    fn keep(&mut self, target: usize, trace: Trace) {
+        self.found.proofs.push(Proof { pid: self.pid, target, trace });
+    }
+
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
         let folder = format!("{task}/fd");
         for (file, stat) in self.root.stat_entries(&folder)? {
@@ -288,9 +323,13 @@ impl<'a> Scanner<'a> {
                 let target = self.root.read_link(format!("{folder}/{file}")).ok()?;
                 targets.by_path(target.as_os_str().as_bytes())
             };
+            let mut number = None;
             let target = match stat {
                 Ok(stat) => match self.targets.by_stat(&stat) {
-                    Some(target) => Some(target),
+                    Some(target) => {
+                        number = self.targets.number(target);
+                        Some(target)
+                    }
                     // In a capture the node itself may be missing or something else.
                     None if !self.root.is_host() => by_link(self.targets),
                     None => self.unnumbered.as_ref().and_then(by_link),
@@ -306,6 +345,10 @@ impl<'a> Scanner<'a> {
                 && !process::is_only_a_path(self.root, &format!("{task}/fdinfo/{file}"))
             {
                 held.entry(target).or_default();
+                if self.keeps_proofs {
+                    let link = self.root.read_link(format!("{folder}/{file}")).ok();
+                    self.keep(target, Trace::File { name: file, number, link });
+                }
             }
         }
         Ok(())

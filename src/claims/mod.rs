@@ -6,6 +6,7 @@ mod holders;
 pub(crate) mod leases;
 mod maps;
 mod process;
+mod proof;
 mod ranges;
 mod targets;
 
@@ -14,12 +15,15 @@ use std::path::PathBuf;
 
 use crate::host::{Accounts, Region, RegionName};
 use crate::sysroot::Sysroot;
+use crate::sysroot::manifest::{Hidden, Unseen};
 use crate::units::Bytes;
 use crate::warning::Warning;
 pub(crate) use definitions::Definition;
 use leases::Leases;
 pub use leases::{DIRECTORY as LEASES, LeaseClaim, Moment};
 use process::Users;
+pub(crate) use process::cut as cut_process;
+pub(crate) use proof::{Proof, Trace};
 pub use ranges::{Range, Ranges};
 use targets::Targets;
 
@@ -39,6 +43,10 @@ pub struct Claims {
     pub(crate) leases_unread: BTreeSet<RegionName>,
     /// Every process that was listed.
     pub(crate) pids: BTreeSet<u32>,
+    /// Which were not seen.
+    pub(crate) unseen: Unseen,
+    /// By what the holders were known, where the host is recorded.
+    pub(crate) proofs: Vec<Proof>,
 }
 
 /// How much of what may hold a region was looked at.
@@ -156,6 +164,10 @@ impl Claims {
 
     pub(crate) fn read_with(root: &Sysroot, regions: &[Region], accounts: &Accounts<'_>) -> Self {
         let mut claims = Self::default();
+        if root.manifest().is_some_and(|manifest| manifest.claims.is_none()) {
+            // Recorded without them.
+            return claims;
+        }
         if regions.is_empty() {
             // Nothing can be held, and nothing is left to look at.
             claims.sight = Sight::Complete;
@@ -195,6 +207,10 @@ impl Claims {
                 return;
             }
         };
+        let holds: BTreeSet<_> =
+            found.holders.iter().map(|holder| (holder.pid, holder.target)).collect();
+        self.proofs = found.proofs;
+        self.proofs.retain(|proof| holds.contains(&(proof.pid, proof.target)));
         let mut last: Option<ProcessClaim> = None;
         for holder in found.holders {
             let Some(region) = targets.name(holder.target) else { continue };
@@ -218,20 +234,20 @@ impl Claims {
             last = Some(described);
             self.add(region, Claim::Process(claim));
         }
-        let mut unseen = Vec::from_iter(hidden_processes(root, &found.pids));
-        if found.unread > 0 {
-            unseen.push(Warning::ProcessesUnread { count: found.unread });
-        }
-        if found.is_unsettled {
-            unseen.push(Warning::ProcessesUnsettled);
-        }
+        let seen_before = root.manifest().and_then(|manifest| manifest.claims.clone());
+        let seen_before = seen_before.unwrap_or_default();
+        self.unseen = Unseen {
+            unread: found.unread.saturating_add(seen_before.unread),
+            hidden: seen_before.hidden.or_else(|| hidden_processes(root, &found.pids)),
+            unsettled: found.is_unsettled || seen_before.unsettled,
+        };
         self.pids = found.pids;
-        self.sight = if unseen.is_empty() {
+        self.sight = if self.unseen == Unseen::default() {
             Sight::Complete
         } else if nothing_is_open(root) {
             Sight::PartialNothingOpen
         } else {
-            self.warnings.append(&mut unseen);
+            self.warnings.extend(warnings_of(&self.unseen));
             Sight::Partial
         };
     }
@@ -279,7 +295,9 @@ impl Claims {
     }
 
     fn read_leases(&mut self, root: &Sysroot, regions: &[Region]) {
-        let Leases { valid, broken, stale, unread } = Leases::read(root, Moment::now());
+        let recorded = root.manifest().and_then(|manifest| manifest.moment);
+        let now = recorded.map_or_else(Moment::now, Moment);
+        let Leases { valid, broken, stale, unread } = Leases::read(root, now);
         self.warnings.extend(stale);
         if let Some(unread) = unread {
             self.warnings.push(unread);
@@ -322,18 +340,30 @@ impl Claims {
 }
 
 /// Why processes of the running host may be missing from `/proc` without a trace.
-fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Warning> {
+fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Hidden> {
     /// The inode of the first PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
     const FIRST: &str = "pid:[4026531836]";
     if !root.is_host() {
-        return root.has_foreign_proc().then_some(Warning::ForeignProc);
+        return root.has_foreign_proc().then_some(Hidden::ForeignProc);
     }
     // That of another namespace has no process of ours.
     if root.read_link("/proc/self/ns/pid").map_or(true, |own| own.as_os_str() != FIRST) {
-        return Some(Warning::PidNamespace);
+        return Some(Hidden::PidNamespace);
     }
     // Process 1 is always there, unless /proc is mounted with hidepid.
-    (!pids.contains(&1)).then_some(Warning::ProcessesHidden)
+    (!pids.contains(&1)).then_some(Hidden::Hidepid)
+}
+
+/// What to say of the processes that were not seen.
+fn warnings_of(unseen: &Unseen) -> impl Iterator<Item = Warning> + use<> {
+    let hidden = unseen.hidden.map(|hidden| match hidden {
+        Hidden::ForeignProc => Warning::ForeignProc,
+        Hidden::Hidepid => Warning::ProcessesHidden,
+        Hidden::PidNamespace => Warning::PidNamespace,
+    });
+    let unread = (unseen.unread > 0).then_some(Warning::ProcessesUnread { count: unseen.unread });
+    let unsettled = unseen.unsettled.then_some(Warning::ProcessesUnsettled);
+    hidden.into_iter().chain(unread).chain(unsettled)
 }
 
 /// What the driver's module counts: each open device and each mapping is a use of it, so where

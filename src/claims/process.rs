@@ -58,7 +58,7 @@ pub(super) fn domain(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<S
 
 /// `-name guest=vm1,debug-threads=on` or `-name vm1`; a comma in the name is doubled.
 fn name_argument(arguments: &[String]) -> Option<String> {
-    let at = arguments.iter().position(|argument| argument == "-name" || argument == "--name")?;
+    let at = arguments.iter().position(|argument| is_name_option(argument))?;
     let value = arguments.get(at + 1)?.replace(",,", "\0");
     let (first, rest) = value.split_once(',').unwrap_or((&value, ""));
     let guest =
@@ -94,6 +94,36 @@ fn unescape(name: &str) -> String {
         }
     }
     text
+}
+
+/// What a capture takes of a file of a holder's: its user, the name of its program, and the virtual
+/// machine. Not its other arguments, which may be anything.
+pub(crate) fn cut(file: &str, bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes);
+    let line = |is_it: &dyn Fn(&str) -> bool| {
+        text.lines().find(|line| is_it(line)).map_or(String::new(), |line| format!("{line}\n"))
+    };
+    let kept = match file {
+        "status" => line(&|line| line.starts_with("Uid:")),
+        "cgroup" => line(&|line| machine_scope(line).is_some()),
+        "cmdline" => cut_arguments(&text.split_terminator('\0').collect::<Vec<_>>()),
+        "comm" => text.into_owned(),
+        _ => String::new(),
+    };
+    kept.into_bytes()
+}
+
+fn cut_arguments(arguments: &[&str]) -> String {
+    let Some(first) = arguments.first() else { return String::new() };
+    // With a slash where it had one: then it is no option.
+    let program = first.rfind('/').and_then(|slash| first.get(slash..)).unwrap_or(first);
+    let at = arguments.iter().position(|argument| is_name_option(argument));
+    let name = at.and_then(|at| arguments.get(at.max(1)..at + 2)).unwrap_or_default();
+    [program].iter().chain(name).map(|argument| format!("{argument}\0")).collect()
+}
+
+fn is_name_option(argument: &str) -> bool {
+    argument == "-name" || argument == "--name"
 }
 
 /// What is left of a process.
@@ -140,7 +170,7 @@ fn read(root: &Sysroot, pid: u32, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{machine_scope, name_argument};
+    use super::{cut, machine_scope, name_argument};
 
     #[test]
     fn the_guests_name_is_found_among_qemus_arguments() {
@@ -158,6 +188,27 @@ mod tests {
             assert_eq!(name_argument(&arguments).as_deref(), name, "{argument}");
         }
         assert_eq!(name_argument(&["qemu".into(), "-name".into()]), None);
+    }
+
+    #[test]
+    fn of_arguments_only_program_and_name_are_taken() {
+        for (arguments, kept) in [
+            ("", ""),
+            (
+                "/usr/bin/qemu\0-object\0secret,data=x\0-name\0guest=vm1\0-S\0",
+                "/qemu\0-name\0guest=vm1\0",
+            ),
+            ("qemu\0x\0-name\0", "qemu\0"),
+            ("-name\0vm1\0-name\0vm2\0", "-name\0vm1\0"),
+            ("/bin/-name\0vm1\0-name\0vm2\0", "/-name\0-name\0vm2\0"),
+            ("\0secret\0", "\0"),
+            ("secret", "secret\0"),
+        ] {
+            let cut = cut("cmdline", arguments.as_bytes());
+            assert_eq!(String::from_utf8(cut).unwrap(), kept, "{arguments:?}");
+        }
+        assert_eq!(cut("status", b"Name:\tx\nUid:\t1\t2\t3\t4\n"), b"Uid:\t1\t2\t3\t4\n");
+        assert_eq!(cut("environ", b"SECRET=x"), b"");
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Targets {
         self.0.get(index).map(|target| &target.name)
     }
 
+    /// The device number of a region.
+    pub(super) fn number(&self, index: usize) -> Option<DeviceNumber> {
+        self.0.get(index)?.number
+    }
+
     /// Only the regions whose number is not known, under their own indices; `None` where there are
     /// none.
     pub(super) fn without_number(&self) -> Option<Self> {

@@ -68,6 +68,8 @@ pub(super) enum Command {
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),
+    /// Record this host into a file, for --from and for bug reports
+    Capture(CaptureArgs),
     /// Print what changes, as it happens
     Watch(WatchArgs),
     /// Print metrics for Prometheus
@@ -112,6 +114,20 @@ pub(super) struct ListArgs {
     /// List the columns there are, and exit
     #[arg(short = 'H', long)]
     pub(super) list_columns: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CaptureArgs {
+    /// The file to write, a tar.gz; - is standard output. One that is there is replaced
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Record who holds the regions, too: the processes that do, libvirt's definitions as far as
+    /// they concern EGM, and what is reserved
+    #[arg(long)]
+    pub(super) with_claims: bool,
+    /// Show what is in FILE, and write nothing
+    #[arg(short, long, conflicts_with = "with_claims")]
+    pub(super) list: bool,
 }
 
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use super::xml::{child, children, find, text_of};
 use crate::units::{Bytes, parse_libvirt};
 
 /// The namespace of `<qemu:commandline>`.
-const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+pub(super) const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 /// More memory devices than this are no domain of libvirt's: it allows 16 slots by default, and
 /// EGM has one a GPU.
@@ -76,11 +76,28 @@ fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 
     qemu_arguments(domain).filter_map(move |argument| {
         let value = argument.attribute("value")?;
         let option = std::mem::replace(&mut previous, value);
-        if matches!(option, "-mem-path" | "--mem-path") {
+        if is_mem_path(option) {
             return Some(FileMemory { path: value.into(), size: None });
         }
         memory_backend(value)
     })
+}
+
+/// Whether an argument is of those that take memory from a file, or that give it to a GPU.
+pub(super) fn is_memory_argument(previous: &str, argument: &str) -> bool {
+    let object = |kind: &str| {
+        let json = || serde_json::from_str::<Value>(argument).ok();
+        argument.split(',').next() == Some(kind)
+            || json().and_then(|json| Some(json.get("qom-type")? == kind)) == Some(true)
+    };
+    is_mem_path(previous)
+        || is_mem_path(argument)
+        || memory_backend(argument).is_some()
+        || object("acpi-egm-memory")
+}
+
+fn is_mem_path(option: &str) -> bool {
+    matches!(option, "-mem-path" | "--mem-path")
 }
 
 /// The file and size of a memory backend, as QEMU's `-object` takes them: JSON or `key=value`.

@@ -1,6 +1,7 @@
 //! libvirt's domain XML, as far as it concerns EGM: read with the place of every value, and edited
 //! in place. Knows nothing of any host.
 
+pub(crate) mod cut;
 pub(crate) mod edit;
 pub(crate) mod element;
 mod file_memory;

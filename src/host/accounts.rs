@@ -84,6 +84,15 @@ impl<'a> Accounts<'a> {
         self.passwd()?.field(uid, 5).filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
+    /// The users and groups whose names were asked for, and have one.
+    pub(crate) fn named(&self) -> [BTreeMap<u32, String>; 2] {
+        [&self.users, &self.groups].map(|names| {
+            let mut names = names.borrow().clone();
+            names.retain(|id, name| *name != id.to_string());
+            names
+        })
+    }
+
     fn passwd(&self) -> Option<&Table> {
         self.passwd.get_or_init(|| Table::read(self.root, "/etc/passwd")).as_ref()
     }

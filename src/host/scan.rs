@@ -154,8 +154,8 @@ impl Host {
         };
         self.warnings.append(&mut warnings);
         for mut reading in known.into_values() {
-            if reading.incomplete && most > 1 {
-                reading.region.warnings.push(Warning::Incomplete { reads: most });
+            if reading.incomplete && root.was_host() {
+                reading.region.warnings.push(Warning::Incomplete { reads: READS });
             }
             self.regions.push(reading.region);
         }

@@ -1,6 +1,7 @@
 //! What a person or a script reads: tables, plain text and JSON. Writers only; nothing here
 //! reads a host.
 
+pub mod capture;
 pub mod columns;
 pub mod doctor;
 pub mod findings;

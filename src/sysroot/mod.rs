@@ -9,7 +9,9 @@
 mod archive;
 mod directory;
 mod error;
+pub(crate) mod manifest;
 mod path;
+mod recorder;
 
 use std::fs;
 use std::io::{self, Read};
@@ -23,8 +25,12 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::device_number::DeviceNumber;
 use archive::Archive;
+pub(crate) use archive::Item;
 pub use error::{OpenError, ReadError, describe};
+use manifest::Manifest;
 pub use path::join_link;
+pub(crate) use recorder::Log;
+use recorder::Recorder;
 
 /// The most that is read of one attribute file. The kernel gives a page at most, 64 KiB on the
 /// kernels that Grace hosts usually run.
@@ -55,6 +61,7 @@ enum Backend {
     Host,
     Directory(Arc<PathBuf>),
     Archive(Arc<Archive>),
+    Recorded(Arc<Recorder>),
 }
 
 /// What stat says of a path.
@@ -153,7 +160,46 @@ impl Sysroot {
     /// Whether this is the running host, where things change while they are read.
     #[must_use]
     pub fn is_host(&self) -> bool {
-        matches!(self.0, Backend::Host)
+        match &self.0 {
+            Backend::Host => true,
+            Backend::Recorded(recorder) => recorder.host.is_host(),
+            Backend::Directory(_) | Backend::Archive(_) => false,
+        }
+    }
+
+    /// Whether this is the running host, or was when it was recorded.
+    pub(crate) fn was_host(&self) -> bool {
+        self.is_host() || self.manifest().is_some_and(|manifest| manifest.live)
+    }
+
+    /// What a capture says beside its files, where this is one.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        match &self.0 {
+            Backend::Archive(archive) => archive.manifest(),
+            Backend::Recorded(recorder) => recorder.host.manifest(),
+            Backend::Host | Backend::Directory(_) => None,
+        }
+    }
+
+    /// Everything that a capture has, by path.
+    pub(crate) fn items(&self) -> Vec<(PathBuf, Item<'_>)> {
+        match &self.0 {
+            Backend::Archive(archive) => archive.items(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same host, but what is read of it is written down.
+    pub(crate) fn recorded(&self) -> Self {
+        Self(Backend::Recorded(Arc::new(Recorder::of(self))))
+    }
+
+    /// What was read of a recorded host.
+    pub(crate) fn log(&self) -> Option<Log> {
+        match &self.0 {
+            Backend::Recorded(recorder) => Some(recorder.log().clone()),
+            _ => None,
+        }
     }
 
     /// The names in a directory, sorted. Names that are not UTF-8 are left out: no file read
@@ -167,6 +213,7 @@ impl Sysroot {
             Backend::Host => list(path),
             Backend::Directory(base) => directory::locate(base, path).and_then(|at| list(&at)),
             Backend::Archive(archive) => archive.entries(path),
+            Backend::Recorded(recorder) => return recorder.entries(path),
         };
         let mut names = names.map_err(|cause| ReadError::new(path, cause))?;
         names.sort_unstable();
@@ -183,6 +230,7 @@ impl Sysroot {
             Backend::Host => fs::read_link(path),
             Backend::Directory(base) => directory::locate_link(base, path).and_then(fs::read_link),
             Backend::Archive(archive) => archive.read_link(path),
+            Backend::Recorded(recorder) => return recorder.read_link(path),
         };
         target.map_err(|cause| {
             // The kernel's "Invalid argument" says nothing to a person.
@@ -204,6 +252,7 @@ impl Sysroot {
                 directory::locate(base, path).and_then(|at| directory::stat(&at))
             }
             Backend::Archive(archive) => archive.stat(path),
+            Backend::Recorded(recorder) => return recorder.stat(path, recorder.host.stat(path)),
         };
         stat.map_err(|cause| ReadError::new(path, cause))
     }
@@ -220,6 +269,7 @@ impl Sysroot {
                 directory::stat_cached(path).map_err(|cause| ReadError::new(path, cause))
             }
             Backend::Directory(_) | Backend::Archive(_) => self.stat(path),
+            Backend::Recorded(recorder) => recorder.stat(path, recorder.host.stat_cached(path)),
         }
     }
 
@@ -230,6 +280,9 @@ impl Sysroot {
     /// The directory cannot be read.
     pub fn stat_entries(&self, path: impl AsRef<Path>) -> Result<Vec<StatEntry>, ReadError> {
         let path = path.as_ref();
+        if let Backend::Recorded(recorder) = &self.0 {
+            return recorder.stat_entries(path);
+        }
         if self.is_host() {
             let entries = directory::stat_entries(path);
             let entries = entries.map_err(|cause| ReadError::new(path, cause))?;
@@ -268,6 +321,11 @@ impl Sysroot {
         if self.read_link(path).is_ok() {
             return Err(ReadError::new(path, error::os_error(Errno::ELOOP)));
         }
+        if let Backend::Recorded(recorder) = &self.0 {
+            let result = recorder.host.read_no_link(path, limit);
+            let bytes = result.as_deref().unwrap_or_default().to_owned();
+            return recorder.read(path, result.map(|_| ()), &bytes).map(|()| bytes);
+        }
         if !self.is_host() {
             return self.read(path, limit);
         }
@@ -282,6 +340,7 @@ impl Sysroot {
     pub(crate) fn has_foreign_proc(&self) -> bool {
         match &self.0 {
             Backend::Host | Backend::Archive(_) => false,
+            Backend::Recorded(recorder) => recorder.host.has_foreign_proc(),
             Backend::Directory(base) => {
                 statfs(&base.join("proc")).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
             }
@@ -311,6 +370,10 @@ impl Sysroot {
                 buffer.extend_from_slice(bytes);
                 Ok(())
             }),
+            Backend::Recorded(recorder) => {
+                let result = recorder.host.read_into(path, limit, buffer);
+                return recorder.read(path, result, buffer);
+            }
         };
         result.map_err(|cause| ReadError::new(path, cause))
     }

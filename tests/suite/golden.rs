@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What a golden file would be if what the program prints now were right.
-fn current(golden: &str, folder: &Path) -> String {
+pub(crate) fn current(golden: &str, folder: &Path) -> String {
     let mut text = String::new();
     for line in golden.lines() {
         // Of what is printed some begins so, too.

@@ -48,7 +48,7 @@ impl Drop for Holder {
 }
 
 /// Compiled once, with the compiler that links Rust programs anyway.
-fn holder_program() -> &'static Path {
+pub(crate) fn holder_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/holder.c");

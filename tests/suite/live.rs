@@ -166,7 +166,7 @@ fn opened(args: &[&str]) -> BTreeMap<PathBuf, usize> {
     paths
 }
 
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 12] = [
     &["list"],
     &["list", "--json"],
     &["list", "-O"],
@@ -177,6 +177,8 @@ const COMMANDS: [&[&str]; 10] = [
     &["stanza", "--all", "--force", "--size", "1MiB"],
     &["udev", "status"],
     &["doctor"],
+    &["capture", "-"],
+    &["capture", "--with-claims", "-"],
 ];
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tests of the whole program, in one binary so that one line tells how they went.
 
+mod capture;
 mod cli;
 mod docs;
 mod doctor;

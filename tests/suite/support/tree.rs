@@ -54,6 +54,17 @@ impl Tree {
         }
     }
 
+    /// The paths of all entries.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+
+    /// The text of a file.
+    pub fn content(&self, path: &str) -> String {
+        let (_, content, _) = self.0.get(path).unwrap_or_else(|| panic!("{path} is not there"));
+        String::from_utf8(content.clone()).unwrap()
+    }
+
     /// A tree with one empty file.
     pub fn default_with(path: &str) -> Self {
         let mut tree = Self::default();

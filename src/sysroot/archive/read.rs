@@ -1,7 +1,4 @@
-//! A capture: a tar archive of a host's files, held in memory.
-//!
-//! Archives come from strangers. Nothing is extracted, so nothing can be written or made; what is
-//! left to guard against is size, and entries that would lie about where they are.
+//! From a tar stream to the tree of its files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,13 +6,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
-use nix::errno::Errno;
 use tar::{Entry, EntryType, Header};
 
-use super::error::os_error;
-use super::path::{DEPTH_LIMIT, resolve};
-use super::{FileKind, Stat, not_a_file};
+use super::{Archive, Content, Node, ROOT};
 use crate::device_number::DeviceNumber;
+use crate::sysroot::describe;
+use crate::sysroot::manifest::{self, Manifest};
+use crate::sysroot::path::DEPTH_LIMIT;
 use crate::text::excerpt;
 
 /// The most that an archive may hold once decompressed, all told.
@@ -30,40 +27,11 @@ const OTHER_MAGIC: [(&[u8], &str); 3] =
 /// An archive ends in two blocks of zeros; some writers leave one out.
 const END_MARK: u64 = 512;
 
-/// The tree of an archive. Nodes refer to each other by index, so that a deep tree is freed
-/// without recursion.
-#[derive(Debug)]
-pub(super) struct Archive {
-    nodes: Vec<Node>,
-    /// How many bytes of files may still come. Not the same as what is read of the stream: a
-    /// sparse file holds zeros that no stream carries.
-    left: u64,
-}
-
-#[derive(Debug)]
-struct Node {
-    content: Content,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-}
-
-#[derive(Debug)]
-enum Content {
-    Directory(BTreeMap<Box<OsStr>, usize>),
-    File(Box<[u8]>),
-    Link(PathBuf),
-    CharDevice(DeviceNumber),
-    Other,
-}
-
-const ROOT: usize = 0;
-
 /// How much of a hostile name is shown.
 const SHOWN: usize = 100;
 
 impl Archive {
-    pub(super) fn read(stream: impl Read) -> Result<Self, String> {
+    pub(in crate::sysroot) fn read(stream: impl Read) -> Result<Self, String> {
         let mut stream = BufReader::new(stream);
         let start = stream.fill_buf().map_err(|error| problem(&error))?;
         if start.starts_with(&GZIP_MAGIC) {
@@ -78,7 +46,8 @@ impl Archive {
     }
 
     fn read_tar(stream: impl Read) -> Result<Self, String> {
-        let mut archive = Self { nodes: vec![Node::directory()], left: TOTAL_LIMIT };
+        let (nodes, manifest) = (vec![Node::directory()], None);
+        let mut archive = Self { nodes, left: TOTAL_LIMIT, manifest };
         let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT, zeros: 0 });
         for entry in tar.entries().map_err(|error| problem(&error))? {
             archive.add(entry.map_err(|error| problem(&error))?)?;
@@ -90,6 +59,12 @@ impl Archive {
             return Err("ends in the middle".into());
         }
         archive.look_for_roots()?;
+        if let Ok(bytes) = archive.read_file(Path::new(manifest::NAME)) {
+            let manifest = Manifest::parse(bytes).map_err(|problem| {
+                format!("has a {} that {}", manifest::NAME, excerpt(&problem, SHOWN))
+            })?;
+            archive.manifest = Some(manifest);
+        }
         Ok(archive)
     }
 
@@ -217,80 +192,6 @@ impl Archive {
             _ => Err("lies below something that is no directory".into()),
         }
     }
-
-    fn child(&self, directory: usize, name: &OsStr) -> Option<usize> {
-        match &self.nodes.get(directory)?.content {
-            Content::Directory(children) => children.get(name).copied(),
-            _ => None,
-        }
-    }
-
-    /// The node of a path that has no links in it.
-    fn node(&self, path: &Path) -> io::Result<&Node> {
-        let mut at = ROOT;
-        for component in path.components() {
-            let Component::Normal(name) = component else {
-                continue;
-            };
-            at = match self.nodes.get(at).map(|node| &node.content) {
-                Some(Content::Directory(children)) => children.get(name).copied(),
-                _ => return Err(os_error(Errno::ENOTDIR)),
-            }
-            .ok_or_else(|| os_error(Errno::ENOENT))?;
-        }
-        self.nodes.get(at).ok_or_else(|| os_error(Errno::ENOENT))
-    }
-
-    fn follow(&self, path: &Path, follow_last: bool) -> io::Result<&Node> {
-        let path = resolve(path, follow_last, |at| match &self.node(at)?.content {
-            Content::Link(target) => Ok(Some(target.clone())),
-            _ => Ok(None),
-        })?;
-        self.node(&path)
-    }
-
-    pub(super) fn entries(&self, path: &Path) -> io::Result<Vec<String>> {
-        match &self.follow(path, true)?.content {
-            Content::Directory(children) => {
-                Ok(children.keys().filter_map(|name| name.to_str()).map(str::to_owned).collect())
-            }
-            _ => Err(os_error(Errno::ENOTDIR)),
-        }
-    }
-
-    pub(super) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        match &self.follow(path, false)?.content {
-            Content::Link(target) => Ok(target.clone()),
-            _ => Err(os_error(Errno::EINVAL)),
-        }
-    }
-
-    pub(super) fn read_file(&self, path: &Path) -> io::Result<&[u8]> {
-        match &self.follow(path, true)?.content {
-            Content::File(bytes) => Ok(bytes),
-            Content::Directory(_) => Err(os_error(Errno::EISDIR)),
-            _ => Err(not_a_file()),
-        }
-    }
-
-    pub(super) fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let node = self.follow(path, true)?;
-        let kind = match &node.content {
-            Content::Directory(_) => FileKind::Directory,
-            Content::File(_) => FileKind::Regular,
-            Content::CharDevice(number) => FileKind::CharDevice(*number),
-            // No link is at the end of a path whose links were followed.
-            Content::Link(_) | Content::Other => FileKind::Other,
-        };
-        Ok(Stat { kind, mode: node.mode, uid: node.uid, gid: node.gid, file: None })
-    }
-}
-
-impl Node {
-    /// A directory that the archive has no entry of its own for.
-    fn directory() -> Self {
-        Self { content: Content::Directory(BTreeMap::new()), mode: 0o755, uid: 0, gid: 0 }
-    }
 }
 
 /// The names of an entry's path, which must lie within the archive.
@@ -333,7 +234,7 @@ fn device(header: &Header) -> Result<Content, String> {
 
 /// The words of the tar and gzip readers, whose causes are nested and end in line breaks.
 fn problem(error: &io::Error) -> String {
-    format!("not readable as an archive ({})", excerpt(super::describe(error).trim(), SHOWN))
+    format!("not readable as an archive ({})", excerpt(describe(error).trim(), SHOWN))
 }
 
 fn shown(path: &Path) -> String {

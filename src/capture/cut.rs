@@ -1,0 +1,45 @@
+//! What of a file is taken: of those that have more in them than is used, only that.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::claims::{self, LEASES};
+use crate::domain::cut::cut as cut_domain;
+use crate::pci_names::{self, DeviceId};
+use crate::udev_links::DATABASE;
+
+/// The bytes to take of a file that was read; `None` for one that is put together otherwise, or
+/// that nobody has thought of here.
+pub(super) fn cut(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Option<Vec<u8>> {
+    let name = path.file_name()?.to_str()?;
+    let text = || String::from_utf8_lossy(bytes);
+    if path.starts_with("/sys") {
+        // The rest of it is never twice the same.
+        let is_memory = name == "meminfo";
+        return Some(if is_memory {
+            lines(&text(), |line| line.contains("MemTotal:"))
+        } else {
+            bytes.to_owned()
+        });
+    }
+    if path.starts_with("/proc") {
+        return Some(claims::cut_process(name, bytes));
+    }
+    if path.starts_with(LEASES) {
+        return Some(bytes.to_owned());
+    }
+    if path.starts_with(DATABASE) {
+        return Some(lines(&text(), |line| line.starts_with("S:")));
+    }
+    if pci_names::LISTS.iter().any(|list| path == Path::new(list)) {
+        return Some(pci_names::lines_of(&text(), devices).into_bytes());
+    }
+    if path.extension().is_some_and(|extension| extension == "xml") {
+        return cut_domain(&text()).ok().map(String::into_bytes);
+    }
+    None
+}
+
+fn lines(text: &str, is_kept: impl Fn(&str) -> bool) -> Vec<u8> {
+    text.split_inclusive('\n').filter(|line| is_kept(line)).collect::<String>().into_bytes()
+}

@@ -1,0 +1,130 @@
+//! The files of a capture, and the archive of them: always the same bytes for the same files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, GzBuilder};
+use tar::{Builder, EntryType, Header};
+
+use crate::device_number::DeviceNumber;
+use crate::sysroot::Stat;
+use crate::sysroot::manifest::{Manifest, NAME};
+
+/// Files by their path from the root.
+#[derive(Debug, Default)]
+pub(super) struct Tree(BTreeMap<PathBuf, File>);
+
+#[derive(Debug)]
+struct File {
+    content: Content,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    Directory,
+    File(Vec<u8>),
+    Link(PathBuf),
+    CharDevice(DeviceNumber),
+    /// Or what else is neither of the others.
+    Fifo,
+}
+
+impl Tree {
+    /// Puts a file there of which content alone counts. Mode and owner of one that is there stay.
+    pub(super) fn put(&mut self, path: &Path, content: Content) {
+        if let Some(file) = self.0.get_mut(path) {
+            file.content = content;
+            return;
+        }
+        let mode = match content {
+            Content::Directory => 0o755,
+            Content::Link(_) => 0o777,
+            Content::File(_) | Content::CharDevice(_) | Content::Fifo => 0o444,
+        };
+        self.0.insert(path.to_owned(), File { content, mode, uid: 0, gid: 0 });
+    }
+
+    /// Puts a file there with its mode and owner.
+    pub(super) fn put_as(&mut self, path: &Path, content: Content, stat: &Stat) {
+        let Stat { mode, uid, gid, .. } = *stat;
+        self.0.insert(path.to_owned(), File { content, mode, uid, gid });
+    }
+
+    /// The names in all directories, those that have no entry of their own among them.
+    pub(super) fn children(&self) -> BTreeMap<&Path, BTreeSet<String>> {
+        let mut children: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+        for path in self.0.keys() {
+            for path in path.ancestors() {
+                if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+                    let name = name.to_string_lossy().into_owned();
+                    children.entry(parent).or_default().insert(name);
+                }
+            }
+        }
+        children
+    }
+
+    /// The directories right below one.
+    pub(super) fn below(&self, directory: &Path) -> BTreeSet<PathBuf> {
+        let below = self.0.keys().filter_map(|path| path.strip_prefix(directory).ok());
+        let first = |path: &Path| path.components().next().map(|first| directory.join(first));
+        below.filter_map(first).collect()
+    }
+
+    /// The archive, not compressed.
+    pub(super) fn tar(&self, manifest: &Manifest) -> io::Result<Vec<u8>> {
+        let mut builder = Builder::new(Vec::new());
+        // First, so that whoever looks into the archive sees it.
+        let mut text = serde_json::to_vec_pretty(manifest)?;
+        text.push(b'\n');
+        let about = File { content: Content::File(text), mode: 0o444, uid: 0, gid: 0 };
+        append(&mut builder, Path::new(NAME), &about)?;
+        for (path, file) in &self.0 {
+            append(&mut builder, path.strip_prefix("/").unwrap_or(path), file)?;
+        }
+        builder.into_inner()
+    }
+}
+
+fn append(builder: &mut Builder<Vec<u8>>, path: &Path, file: &File) -> io::Result<()> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let mut header = Header::new_gnu();
+    header.set_mode(file.mode);
+    header.set_uid(file.uid.into());
+    header.set_gid(file.gid.into());
+    header.set_mtime(0);
+    header.set_size(0);
+    let kind = match &file.content {
+        Content::File(bytes) => {
+            header.set_size(bytes.len() as u64);
+            header.set_entry_type(EntryType::Regular);
+            return builder.append_data(&mut header, path, bytes.as_slice());
+        }
+        Content::Link(target) => {
+            header.set_entry_type(EntryType::Symlink);
+            return builder.append_link(&mut header, path, target);
+        }
+        Content::CharDevice(number) => {
+            header.set_device_major(number.major)?;
+            header.set_device_minor(number.minor)?;
+            EntryType::Char
+        }
+        Content::Directory => EntryType::Directory,
+        Content::Fifo => EntryType::Fifo,
+    };
+    header.set_entry_type(kind);
+    builder.append_data(&mut header, path, io::empty())
+}
+
+/// Without a time or a name in it.
+pub(super) fn compressed(tar: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    encoder.write_all(tar)?;
+    encoder.finish()
+}

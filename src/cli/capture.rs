@@ -1,0 +1,58 @@
+//! `egm-probe capture`
+
+use std::io::Write;
+use std::path::Path;
+
+use super::args::{CaptureArgs, Global};
+use super::domain_file::is_stdin as is_dash;
+use super::error::Error;
+use super::{Exit, Terminal, write_warnings};
+use crate::capture::Capture;
+use crate::output::capture::write;
+use crate::sysroot::Sysroot;
+use crate::user_file;
+
+pub(super) fn run(
+    args: &CaptureArgs,
+    global: &Global,
+    terminal: Terminal,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Error> {
+    // Of global options clap sees a conflict only behind the command.
+    if args.list && (global.sysroot.is_some() || global.from.is_some()) {
+        return Err(Error::Usage("--list shows FILE itself: --sysroot and --from mean nothing"));
+    }
+    if args.with_claims && global.no_occupancy {
+        return Err(Error::Usage("--with-claims and --no-occupancy contradict each other"));
+    }
+    if args.list {
+        return list(&args.file, out);
+    }
+    if is_dash(&args.file) && terminal.width.is_some() {
+        return Err(Error::Usage("a capture is not for a terminal; name a file, or redirect"));
+    }
+    let capture = Capture::take(&global.root()?, args.with_claims)
+        .map_err(|cause| Error::Doing { problem: "this host cannot be captured".into(), cause })?;
+    if is_dash(&args.file) {
+        out.write_all(&capture.bytes)?;
+        out.flush()?;
+    } else {
+        user_file::write(&args.file, &capture.bytes)?;
+    }
+    write_warnings(err, &capture.report, &capture.report.host.regions);
+    if let Some(difference) = &capture.difference {
+        let _ = writeln!(err, "egm-probe: warning: the capture shows another host: {difference}");
+    }
+    Ok(Exit::Done)
+}
+
+fn list(file: &Path, out: &mut dyn Write) -> Result<Exit, Error> {
+    let root = if is_dash(file) {
+        Sysroot::from_tar(std::io::stdin().lock())?
+    } else {
+        Sysroot::archive(file)?
+    };
+    write(out, &root)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,216 @@
+//! A domain's XML without what does not concern EGM: for captures, which go to strangers. A domain
+//! has passwords of consoles, keys of disks, names of hosts and more; so what is kept is named, and
+//! everything else is left out.
+
+use roxmltree::Node;
+
+use super::BadDomain;
+use super::file_memory::{QEMU, is_memory_argument};
+use super::xml;
+
+/// What is kept of an element.
+#[derive(Clone, Copy)]
+enum Keep {
+    /// All of it but comments.
+    Whole,
+    /// Its tags, and of its children those of these names.
+    Some(&'static [(&'static str, Keep)]),
+}
+
+use Keep::{Some as Of, Whole};
+
+const DOMAIN: &[(&str, Keep)] = &[
+    ("name", Whole),
+    ("memory", Whole),
+    ("currentMemory", Whole),
+    ("maxMemory", Whole),
+    ("memoryBacking", Whole),
+    ("vcpu", Whole),
+    ("numatune", Whole),
+    ("os", Of(&[("type", Whole)])),
+    ("cpu", Of(&[("topology", Whole), ("numa", Whole)])),
+    (
+        "devices",
+        Of(&[
+            ("memory", Whole),
+            ("acpiEgmMemory", Whole),
+            ("iommu", Of(&[])),
+            ("controller", Of(&[("pcihole64", Whole)])),
+            (
+                "hostdev",
+                Of(&[("source", Of(&[("address", Whole)])), ("alias", Whole), ("acpi", Whole)]),
+            ),
+        ]),
+    ),
+];
+
+/// A definition or status file, cut. What is kept is put together anew, rather than the rest taken
+/// out: so nothing stays that was not thought of.
+///
+/// # Errors
+/// It is no domain: then nothing tells what in it is whose.
+pub(crate) fn cut(text: &str) -> Result<String, BadDomain> {
+    let document = xml::parse(text)?;
+    let (domain, is_status) = xml::domain_of(&document)?;
+    let mut writer = Writer { text, kept: String::new(), depth: 0 };
+    if is_status {
+        writer.element(document.root_element(), |writer| writer.element_of(domain, DOMAIN));
+    } else {
+        writer.element_of(domain, DOMAIN);
+    }
+    Ok(writer.kept)
+}
+
+struct Writer<'a> {
+    text: &'a str,
+    kept: String,
+    depth: usize,
+}
+
+impl Writer<'_> {
+    fn element_of(&mut self, element: Node<'_, '_>, kept: &[(&str, Keep)]) {
+        self.element(element, |writer| {
+            for child in element.children().filter(Node::is_element) {
+                let name = child.tag_name();
+                let is_it = |(kept, _): &&(&str, Keep)| name.name() == *kept;
+                match kept.iter().find(is_it).filter(|_| name.namespace().is_none()) {
+                    Some((_, Whole)) => writer.whole(child),
+                    Some((_, Of(kept))) => writer.element_of(child, kept),
+                    None => {}
+                }
+            }
+            for child in element.children().filter(is_command_line) {
+                writer.element(child, |writer| writer.arguments(child));
+            }
+        });
+    }
+
+    /// Of QEMU's own arguments those that take memory from a file, or give it to a GPU.
+    fn arguments(&mut self, command_line: Node<'_, '_>) {
+        let mut previous = "";
+        for child in command_line.children().filter(|child| child.has_tag_name((QEMU, "arg"))) {
+            let Some(value) = child.attribute("value") else { continue };
+            if is_memory_argument(previous, value) {
+                self.whole(child);
+            }
+            previous = value;
+        }
+    }
+
+    /// The tags of an element, and in it what is written between them.
+    fn element(&mut self, element: Node<'_, '_>, write_inner: impl FnOnce(&mut Self)) {
+        let range = element.range();
+        let start = start_tag(self.text.get(range.clone()).unwrap_or_default());
+        self.line(start);
+        if start.ends_with("/>") {
+            return;
+        }
+        self.depth += 1;
+        write_inner(self);
+        self.depth -= 1;
+        let name = start.trim_start_matches('<');
+        let end = name.find(|c: char| c.is_whitespace() || c == '>').unwrap_or(name.len());
+        self.line(&format!("</{}>", name.get(..end).unwrap_or_default()));
+    }
+
+    /// An element as it is, but for comments.
+    fn whole(&mut self, element: Node<'_, '_>) {
+        let is_cut = |node: &Node<'_, '_>| node.is_comment() || node.is_pi();
+        let range = element.range();
+        let (mut from, mut text) = (range.start, String::new());
+        for cut in element.descendants().filter(is_cut).map(|node| node.range()) {
+            text.push_str(self.text.get(from..cut.start).unwrap_or_default());
+            from = cut.end;
+        }
+        text.push_str(self.text.get(from..range.end).unwrap_or_default());
+        self.line(&text);
+    }
+
+    fn line(&mut self, text: &str) {
+        self.kept.extend(std::iter::repeat_n("  ", self.depth));
+        self.kept.push_str(text);
+        self.kept.push('\n');
+    }
+}
+
+fn is_command_line(child: &Node<'_, '_>) -> bool {
+    let is_domains = |parent: Node<'_, '_>| parent.has_tag_name("domain");
+    child.has_tag_name((QEMU, "commandline")) && child.parent().is_some_and(is_domains)
+}
+
+/// The start tag at the start of an element's text.
+fn start_tag(text: &str) -> &str {
+    let mut quote = None;
+    for (at, byte) in text.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return text.get(..=at).unwrap_or_default(),
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+    use crate::domain::Domain;
+
+    const DOMAIN: &str = "<?xml version='1.0'?>
+<!-- of SECRET -->
+<domstatus state='running' pid='42'>
+  <vcpus>SECRET</vcpus>
+  <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+    SECRET
+    <name>vm1</name>
+    <title>SECRET</title>
+    <sysinfo type='smbios'><system><entry name='serial'>SECRET</entry></system></sysinfo>
+    <memory unit='KiB'>8388608<!-- SECRET --></memory>
+    <x:memory xmlns:x='urn:x'>SECRET</x:memory><![CDATA[SECRET]]>
+    <os firmware='efi'><type arch='aarch64'>hvm</type><nvram>SECRET</nvram></os>
+    <devices>
+      <disk type='network'><auth><secret uuid='SECRET'/></auth><source><host name='SECRET'/></source></disk>
+      <graphics type='vnc' passwd='SECRET'/>
+      <hostdev type='pci'>
+        <source><address domain='0x0009' bus='1' slot='0'/></source><rom file='SECRET'/>
+        <alias name='ua-a'/>
+      </hostdev>
+      <memory model='egm'><source><path>/dev/egm4</path></source></memory>
+    </devices>
+    <qemu:commandline>
+      <qemu:arg value='-object'/>
+      <qemu:arg value='secret,id=s,data=SECRET'/>
+      <qemu:arg value='-object'/>
+      <qemu:arg value='memory-backend-file,id=m0,mem-path=/dev/egm5,size=8G,share=on'/>
+      <qemu:arg value='-mem-path'/>
+      <qemu:arg value='/dev/egm6'/>
+      <qemu:arg value='/SECRET'/>
+      <qemu:env name='K' value='SECRET'/>
+    </qemu:commandline>
+    <!-- SECRET -->
+  </domain>
+</domstatus>
+<!-- SECRET -->
+";
+
+    #[test]
+    fn what_does_not_concern_egm_is_left_out() {
+        let text = cut(DOMAIN).unwrap();
+        assert!(!text.contains("SECRET"), "{text}");
+        let [before, after] = [DOMAIN, &text].map(|text| Domain::parse(text).unwrap());
+        assert_eq!(before.file_memory, after.file_memory);
+        assert_eq!(after.file_memory.len(), 3);
+        assert_eq!((after.name, after.pid, after.is_status), (before.name, before.pid, true));
+        assert_eq!(after.hostdevs.len(), 1);
+        assert_eq!(after.egm.len(), 1);
+        assert_eq!(cut(&text).as_deref(), Ok(text.as_str()), "and once more is the same");
+    }
+
+    #[test]
+    fn what_is_no_domain_is_not_cut() {
+        for text in ["", "<domain><name>", "<network/>"] {
+            assert!(cut(text).is_err(), "{text}");
+        }
+    }
+}

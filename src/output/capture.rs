@@ -1,0 +1,87 @@
+//! The output of `capture --list`: what is in a capture, a line each.
+
+use std::io::{self, Write};
+
+use crate::sysroot::manifest::{Manifest, NAME, Op, Problem, Unseen};
+use crate::sysroot::{Item, Sysroot, describe};
+use crate::text::{excerpt, printable};
+
+/// How much is shown of what may be very long.
+const SHOWN: usize = 300;
+
+/// Writes what a capture is, then what is in it, by path.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
+    let mut lines: Vec<(String, String)> = root
+        .items()
+        .into_iter()
+        .filter(|(path, _)| path.parent().is_some() && !path.ends_with(NAME))
+        .map(|(path, item)| (printable(&path.to_string_lossy()), described(item)))
+        .collect();
+    if let Some(manifest) = root.manifest() {
+        write_heading(out, manifest)?;
+        for (directory, names) in &manifest.names {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let names = excerpt(&names.join(" "), SHOWN);
+            lines
+                .push((printable(directory), format!("names of which not all were read: {names}")));
+        }
+        for (path, problems) in &manifest.errors {
+            for (op, problem) in problems {
+                lines.push((printable(path), failed(*op, problem)));
+            }
+        }
+        for (path, flaw) in &manifest.bad_definitions {
+            let place = format!("{}:{}", flaw.line, flaw.column);
+            let problem = excerpt(&flaw.problem, SHOWN);
+            lines.push((printable(path), format!("no definition, not taken: {place}: {problem}")));
+        }
+    } else {
+        writeln!(out, "taken by hand or by another program; claims are read as they stand")?;
+    }
+    lines.sort();
+    for (path, what) in lines {
+        writeln!(out, "{path}  {what}")?;
+    }
+    Ok(())
+}
+
+fn write_heading(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {
+    let host = if manifest.live { "a running host" } else { "a host that was recorded before" };
+    writeln!(out, "taken by {} from {host}", excerpt(&manifest.program, SHOWN))?;
+    match &manifest.claims {
+        None => writeln!(out, "claims: not taken"),
+        Some(Unseen { unread: 0, hidden: None, unsettled: false }) => {
+            writeln!(out, "claims: taken, all processes seen")
+        }
+        Some(Unseen { unread: 0, .. }) => writeln!(out, "claims: taken, not all processes seen"),
+        Some(Unseen { unread, .. }) => {
+            writeln!(out, "claims: taken, processes that could not be looked at: {unread}")
+        }
+    }
+}
+
+fn described(item: Item<'_>) -> String {
+    match item {
+        Item::Directory => "directory".into(),
+        Item::File(1) => "file, 1 byte".into(),
+        Item::File(size) => format!("file, {size} bytes"),
+        Item::Link(target) => format!("-> {}", excerpt(&target.to_string_lossy(), SHOWN)),
+        Item::CharDevice(number, mode, (uid, gid)) => {
+            format!("character device {number}, mode {mode:04o}, owner {uid}:{gid}")
+        }
+        Item::Other => "neither file, directory, link nor character device".into(),
+    }
+}
+
+fn failed(op: Op, problem: &Problem) -> String {
+    let what = match op {
+        Op::List => "not listed",
+        Op::Link => "not followed",
+        Op::Stat => "not looked at",
+        Op::Read => "not read",
+    };
+    format!("{what}: {}", excerpt(&describe(&problem.into()), SHOWN))
+}

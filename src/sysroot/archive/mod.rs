@@ -1,0 +1,205 @@
+//! A capture: a tar archive of a host's files, held in memory.
+//!
+//! Archives come from strangers. Nothing is extracted, so nothing can be written or made; what is
+//! left to guard against is size, and entries that would lie about where they are.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::error::os_error;
+use super::manifest::{Manifest, Op};
+use super::path::resolve;
+use super::{FileId, FileKind, Stat, not_a_file};
+use crate::device_number::DeviceNumber;
+
+/// The tree of an archive. Nodes refer to each other by index, so that a deep tree is freed
+/// without recursion.
+#[derive(Debug)]
+pub(super) struct Archive {
+    nodes: Vec<Node>,
+    /// How many bytes of files may still come. Not the same as what is read of the stream: a
+    /// sparse file holds zeros that no stream carries.
+    left: u64,
+    /// What it says of itself, if it is one of egm-probe's own.
+    manifest: Option<Manifest>,
+}
+
+#[derive(Debug)]
+struct Node {
+    content: Content,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+#[derive(Debug)]
+enum Content {
+    Directory(BTreeMap<Box<OsStr>, usize>),
+    File(Box<[u8]>),
+    Link(PathBuf),
+    CharDevice(DeviceNumber),
+    Other,
+}
+
+const ROOT: usize = 0;
+
+impl Archive {
+    /// What it says of itself, if it is one of egm-probe's own.
+    pub(super) fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    fn child(&self, directory: usize, name: &OsStr) -> Option<usize> {
+        match &self.nodes.get(directory)?.content {
+            Content::Directory(children) => children.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    /// The node of a path that has no links in it.
+    fn node(&self, path: &Path) -> io::Result<&Node> {
+        let mut at = ROOT;
+        for (index, component) in path.components().enumerate() {
+            let Component::Normal(name) = component else {
+                continue;
+            };
+            at = match self.nodes.get(at).map(|node| &node.content) {
+                Some(Content::Directory(children)) => children.get(name).copied(),
+                _ => return Err(os_error(Errno::ENOTDIR)),
+            }
+            .ok_or_else(|| self.missing(path, index, name))?;
+        }
+        self.nodes.get(at).ok_or_else(|| os_error(Errno::ENOENT))
+    }
+
+    /// Why a path has nothing by the name that is its component of this index.
+    fn missing(&self, path: &Path, index: usize, name: &OsStr) -> io::Error {
+        let is_listed = |manifest: &Manifest| {
+            let directory: PathBuf = path.components().take(index).collect();
+            name.to_str().is_some_and(|name| manifest.lists(&directory, name))
+        };
+        if self.manifest.as_ref().is_some_and(is_listed) {
+            io::Error::other("was not recorded")
+        } else {
+            os_error(Errno::ENOENT)
+        }
+    }
+
+    /// The node that a path leads to, and its own path.
+    fn follow(&self, path: &Path, follow_last: bool) -> io::Result<(PathBuf, &Node)> {
+        let path = resolve(path, follow_last, |at| match &self.node(at)?.content {
+            Content::Link(target) => Ok(Some(target.clone())),
+            _ => Ok(None),
+        })?;
+        let node = self.node(&path)?;
+        Ok((path, node))
+    }
+
+    /// The error with which a path was recorded.
+    fn check(&self, path: &Path, op: Op) -> io::Result<()> {
+        let problem = self.manifest.as_ref().and_then(|manifest| manifest.problem(path, op));
+        problem.map_or(Ok(()), |problem| Err(problem.into()))
+    }
+
+    pub(super) fn entries(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.check(path, Op::List)?;
+        let (place, node) = self.follow(path, true)?;
+        match &node.content {
+            Content::Directory(children) => {
+                let place = place.to_string_lossy();
+                if let Some(names) = self.manifest.as_ref().and_then(|it| it.names.get(&*place)) {
+                    return Ok(names.iter().cloned().collect());
+                }
+                Ok(children.keys().filter_map(|name| name.to_str()).map(str::to_owned).collect())
+            }
+            _ => Err(os_error(Errno::ENOTDIR)),
+        }
+    }
+
+    pub(super) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.check(path, Op::Link)?;
+        match &self.follow(path, false)?.1.content {
+            Content::Link(target) => Ok(target.clone()),
+            _ => Err(os_error(Errno::EINVAL)),
+        }
+    }
+
+    pub(super) fn read_file(&self, path: &Path) -> io::Result<&[u8]> {
+        self.check(path, Op::Read)?;
+        match &self.follow(path, true)?.1.content {
+            Content::File(bytes) => Ok(bytes),
+            Content::Directory(_) => Err(os_error(Errno::EISDIR)),
+            _ => Err(not_a_file()),
+        }
+    }
+
+    pub(super) fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.check(path, Op::Stat)?;
+        let (place, node) = self.follow(path, true)?;
+        let kind = match &node.content {
+            Content::Directory(_) => FileKind::Directory,
+            Content::File(_) => FileKind::Regular,
+            Content::CharDevice(number) => FileKind::CharDevice(*number),
+            // No link is at the end of a path whose links were followed.
+            Content::Link(_) | Content::Other => FileKind::Other,
+        };
+        let inodes = self.manifest.as_ref().map(|manifest| &manifest.inodes);
+        let file = inodes.and_then(|inodes| inodes.get(&*place.to_string_lossy())).map(|file| {
+            let device = DeviceNumber { major: file.major, minor: file.minor };
+            FileId { device, inode: file.inode }
+        });
+        Ok(Stat { kind, mode: node.mode, uid: node.uid, gid: node.gid, file })
+    }
+}
+
+/// What an archive has at a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Item<'a> {
+    Directory,
+    /// So many bytes.
+    File(usize),
+    Link(&'a Path),
+    /// With mode, user id and group id.
+    CharDevice(DeviceNumber, u32, (u32, u32)),
+    Other,
+}
+
+impl Archive {
+    /// Everything that has an entry, by path.
+    pub(super) fn items(&self) -> Vec<(PathBuf, Item<'_>)> {
+        let mut items = Vec::new();
+        let mut todo = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, index)) = todo.pop() {
+            let Some(node) = self.nodes.get(index) else { continue };
+            let item = match &node.content {
+                Content::Directory(children) => {
+                    // The last is the next.
+                    let below = children.iter().rev();
+                    todo.extend(below.map(|(name, child)| (path.join(&**name), *child)));
+                    Item::Directory
+                }
+                Content::File(bytes) => Item::File(bytes.len()),
+                Content::Link(target) => Item::Link(target),
+                Content::CharDevice(number) => {
+                    Item::CharDevice(*number, node.mode, (node.uid, node.gid))
+                }
+                Content::Other => Item::Other,
+            };
+            items.push((path, item));
+        }
+        items
+    }
+}
+
+impl Node {
+    /// A directory that the archive has no entry of its own for.
+    fn directory() -> Self {
+        Self { content: Content::Directory(BTreeMap::new()), mode: 0o755, uid: 0, gid: 0 }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a capture says beside its files: `capture.json` at its top.
+//!
+//! Files alone cannot tell everything that was seen on a host: that reading one failed, which names
+//! a directory has whose files nobody read, whether processes were looked at and how many refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::error::{ReadError, describe};
+
+/// Its name in the archive.
+pub(crate) const NAME: &str = "capture.json";
+
+/// Its kind and version.
+pub(crate) const SCHEMA: &str = "egm-probe.capture/1";
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) schema: String,
+    /// The program and version that took it.
+    pub(crate) program: String,
+    /// Whether the host was running, as opposed to recorded before.
+    pub(crate) live: bool,
+    /// What was seen of its processes; `None` where claims were not taken.
+    pub(crate) claims: Option<Unseen>,
+    /// A moment in seconds since 1970 at which its leases are what they were: its own would make
+    /// two captures of the same host differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moment: Option<u64>,
+    /// The names in directories of which not all were read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) names: BTreeMap<String, BTreeSet<String>>,
+    /// What could not be read, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) errors: BTreeMap<String, BTreeMap<Op, Problem>>,
+    /// The device and inode of nodes, as `/proc/<pid>/maps` has them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) inodes: BTreeMap<String, Inode>,
+    /// Definitions of libvirt's that are none. What is in them is not taken.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) bad_definitions: BTreeMap<String, Flaw>,
+}
+
+/// Which processes were not seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unseen {
+    /// How many could not be looked at.
+    pub(crate) unread: usize,
+    /// Why others may be missing without a trace.
+    pub(crate) hidden: Option<Hidden>,
+    /// Whether they came and went faster than they could be looked at.
+    pub(crate) unsettled: bool,
+}
+
+/// Why `/proc` may leave out processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Hidden {
+    /// It is that of a running kernel below another root.
+    ForeignProc,
+    /// It is mounted with hidepid.
+    Hidepid,
+    /// It is that of a PID namespace of its own.
+    PidNamespace,
+}
+
+/// A way to read a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Op {
+    /// Listing a directory.
+    List,
+    /// Following a link.
+    Link,
+    /// Asking what it is.
+    Stat,
+    /// Reading a file.
+    Read,
+}
+
+/// Why a path could not be read: the kernel's number, or words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Problem {
+    Number(i32),
+    Words(String),
+}
+
+/// A file by the device that holds it, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inode {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) inode: u64,
+}
+
+/// What is wrong with an XML file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Flaw {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) problem: String,
+}
+
+impl Manifest {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if manifest.schema == SCHEMA {
+            Ok(manifest)
+        } else {
+            Err(format!("is of the kind {:?}, and this version reads {SCHEMA}", manifest.schema))
+        }
+    }
+
+    pub(super) fn problem(&self, path: &Path, op: Op) -> Option<&Problem> {
+        self.errors.get(&*path.to_string_lossy())?.get(&op)
+    }
+
+    /// What is wrong with a definition that was left out for that.
+    pub(crate) fn bad_definition(&self, path: &Path) -> Option<Flaw> {
+        self.bad_definitions.get(&*path.to_string_lossy()).cloned()
+    }
+
+    /// Whether a name was listed in a directory.
+    pub(super) fn lists(&self, directory: &Path, name: &str) -> bool {
+        self.names.get(&*directory.to_string_lossy()).is_some_and(|names| names.contains(name))
+    }
+}
+
+impl Problem {
+    pub(crate) fn of(error: &ReadError) -> Self {
+        match error.cause.raw_os_error() {
+            Some(number) => Self::Number(number),
+            None => Self::Words(describe(&error.cause)),
+        }
+    }
+
+    /// Whether it says that nothing is there.
+    pub(crate) fn is_absence(&self) -> bool {
+        const ABSENT: [Errno; 2] = [Errno::ENOENT, Errno::ENOTDIR];
+        matches!(self, Self::Number(number) if ABSENT.contains(&Errno::from_raw(*number)))
+    }
+}
+
+impl From<&Problem> for io::Error {
+    fn from(problem: &Problem) -> Self {
+        match problem {
+            Problem::Number(number) => Self::from_raw_os_error(*number),
+            Problem::Words(words) => Self::other(words.clone()),
+        }
+    }
+}

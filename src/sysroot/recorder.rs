@@ -1,0 +1,173 @@
+//! A host that is read through this is written down: what each path gave, last of all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::manifest::{Op, Problem};
+use super::path::resolve;
+use super::{ReadError, Stat, StatEntry, Sysroot};
+use crate::sysfs::decimal;
+
+/// Reads a host, and keeps what was read.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    pub(super) host: Sysroot,
+    log: Mutex<Log>,
+}
+
+/// What was read. Places are paths without links in them; the errors have the paths as they were
+/// asked for, since those lead nowhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    /// Links and where they point to.
+    pub(crate) links: BTreeMap<PathBuf, PathBuf>,
+    /// The names in directories.
+    pub(crate) listings: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// The contents of files, by the path that was asked for, with their places.
+    pub(crate) files: BTreeMap<PathBuf, (PathBuf, Vec<u8>)>,
+    /// What was only asked for its kind, mode and owner.
+    pub(crate) stats: BTreeMap<PathBuf, Stat>,
+    /// What failed.
+    pub(crate) errors: BTreeMap<(PathBuf, Op), Problem>,
+    /// Whether paths are links, and to where.
+    known: BTreeMap<PathBuf, Option<PathBuf>>,
+}
+
+/// What is written down of a process, where it is read: its mappings and files are not, as they are
+/// most of them no business of anybody's. What they prove is kept by who looks at them.
+const OF_PROCESSES: [&str; 4] = ["cgroup", "cmdline", "comm", "status"];
+
+/// Of `/proc` what is named here, and that it cannot be listed; of everything else all that is read.
+fn is_wanted(path: &Path, op: Op, is_error: bool) -> bool {
+    let Ok(below) = path.strip_prefix("/proc") else { return true };
+    let mut names = below.components().filter_map(|component| match component {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    match (names.next(), names.next(), names.next()) {
+        (None, ..) => op == Op::List && is_error,
+        (Some(process), Some(file), None) => {
+            decimal::<u32>(process).is_some() && OF_PROCESSES.contains(&file)
+        }
+        _ => false,
+    }
+}
+
+impl Recorder {
+    pub(super) fn of(host: &Sysroot) -> Self {
+        Self { host: host.clone(), log: Mutex::default() }
+    }
+
+    pub(super) fn log(&self) -> MutexGuard<'_, Log> {
+        // Whatever a thread was at that panicked: there is no half of an entry.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn entries(&self, path: &Path) -> Result<Vec<String>, ReadError> {
+        self.noted(path, Op::List, self.host.entries(path), |log, place, names| {
+            log.listings.insert(place, names.iter().cloned().collect());
+        })
+    }
+
+    pub(super) fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        self.noted(path, Op::Link, self.host.read_link(path), |log, place, target| {
+            log.links.insert(place, target.clone());
+        })
+    }
+
+    pub(super) fn stat(
+        &self,
+        path: &Path,
+        result: Result<Stat, ReadError>,
+    ) -> Result<Stat, ReadError> {
+        self.noted(path, Op::Stat, result, |log, place, stat| {
+            log.stats.insert(place, *stat);
+        })
+    }
+
+    pub(super) fn stat_entries(&self, path: &Path) -> Result<Vec<StatEntry>, ReadError> {
+        let entries = self.host.stat_entries(path);
+        self.noted(path, Op::List, entries, |log, place, entries| {
+            log.listings.insert(place, entries.iter().map(|(name, _)| name.clone()).collect());
+        })
+    }
+
+    pub(super) fn read(
+        &self,
+        path: &Path,
+        result: Result<(), ReadError>,
+        buffer: &[u8],
+    ) -> Result<(), ReadError> {
+        self.noted(path, Op::Read, result, |log, place, ()| {
+            log.files.insert(path.to_owned(), (place, buffer.to_owned()));
+        })
+    }
+
+    /// Writes down what a path gave. What it gave before does not count any more.
+    fn noted<T>(
+        &self,
+        path: &Path,
+        op: Op,
+        result: Result<T, ReadError>,
+        put: impl FnOnce(&mut Log, PathBuf, &T),
+    ) -> Result<T, ReadError> {
+        if !is_wanted(path, op, result.is_err()) {
+            return result;
+        }
+        let mut log = self.log();
+        let asked = (path.to_owned(), op);
+        match &result {
+            Ok(answer) => {
+                log.errors.remove(&asked);
+                // A path that cannot be followed any more has just changed.
+                if let Ok(place) = self.place(&mut log, path, op != Op::Link) {
+                    put(&mut log, place, answer);
+                }
+            }
+            Err(error) => _ = log.errors.insert(asked, Problem::of(error)),
+        }
+        result
+    }
+
+    /// Where a path leads to; the links on the way are written down.
+    fn place(&self, log: &mut Log, path: &Path, follow_last: bool) -> std::io::Result<PathBuf> {
+        let Log { known, links, .. } = log;
+        resolve(path, follow_last, |at| {
+            let target =
+                known.entry(at.to_owned()).or_insert_with(|| self.host.read_link(at).ok()).clone();
+            if let Some(target) = &target {
+                links.insert(at.to_owned(), target.clone());
+            }
+            Ok(target)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Op, is_wanted};
+    use std::path::Path;
+
+    #[test]
+    fn of_processes_only_what_names_them_is_written_down() {
+        for (path, op, is_error, wanted) in [
+            ("/sys/class/egm", Op::List, false, true),
+            ("/processes", Op::List, false, true),
+            ("/proc", Op::List, false, false),
+            ("/proc", Op::List, true, true),
+            ("/proc", Op::Stat, true, false),
+            ("/proc/42/cmdline", Op::Read, false, true),
+            ("/proc/42/status", Op::Read, true, true),
+            ("/proc/42/maps", Op::Read, false, false),
+            ("/proc/42/fd", Op::List, false, false),
+            ("/proc/42/fd/cmdline", Op::Stat, false, false),
+            ("/proc/42/task/42/cmdline", Op::Read, false, false),
+            ("/proc/self/cmdline", Op::Read, false, false),
+            ("/proc/42/environ", Op::Read, false, false),
+            ("/proc/cmdline", Op::Read, false, false),
+        ] {
+            assert_eq!(is_wanted(Path::new(path), op, is_error), wanted, "{path}");
+        }
+    }
+}

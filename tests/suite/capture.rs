@@ -1,0 +1,432 @@
+//! Captures: what was recorded of a host gives the same answers as the host, and nothing that is
+//! nobody's business is in it.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use flate2::read::GzDecoder;
+
+use crate::golden;
+use crate::holders::holder_program;
+use crate::live::{can, can_overlay, extract};
+use crate::support::tree::{Tree, gzip};
+use crate::support::{archive, fixtures, machines};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+fn egm_probe(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).output().unwrap()
+}
+
+/// Standard output of a run that went well.
+fn printed(args: &[&str]) -> Vec<u8> {
+    let output = egm_probe(args);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    output.stdout
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Records a root into a file.
+fn capture(root: &[&str], file: &Path, options: &[&str]) -> Vec<u8> {
+    let output = egm_probe(&[root, &["capture"], options, &[text(file)]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(!stderr.contains("shows another host"), "{root:?}: {stderr}");
+    fs::read(file).unwrap()
+}
+
+/// The tar within a capture.
+fn unpacked(capture: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    GzDecoder::new(capture).read_to_end(&mut tar).unwrap();
+    tar
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn every_machine_is_shown_from_its_capture_as_it_is_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    symlink(fixtures().join("domains"), folder.path().join("domains")).unwrap();
+    symlink(fixtures().join("rfc"), folder.path().join("rfc")).unwrap();
+    for machine in machines() {
+        let golden = fs::read_to_string(fixtures().join(&machine).join("golden.txt")).unwrap();
+        let folder = folder.path().join(&machine);
+        fs::create_dir(&folder).unwrap();
+        let original = archive(&machine);
+        let file = folder.join("host.tar.gz");
+        let first = capture(&["--from", text(&original)], &file, &["--with-claims"]);
+        assert_eq!(golden::current(&golden, &folder), golden, "{machine}");
+        // Of a capture that has everything of it, and once more.
+        let second = folder.join("second.tar.gz");
+        let second = capture(&["--from", text(&file)], &second, &["--with-claims"]);
+        assert!(first == second, "{machine}: a capture of its capture has other bytes");
+    }
+}
+
+#[test]
+fn without_claims_nothing_is_said_of_holders() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    for machine in machines() {
+        let original = archive(&machine);
+        let capture = capture(&["--from", text(&original)], &file, &[]);
+        let expected = printed(&["--from", text(&original), "list", "--json", "--no-occupancy"]);
+        assert_eq!(
+            String::from_utf8(printed(&["--from", text(&file), "list", "--json"])).unwrap(),
+            String::from_utf8(expected).unwrap(),
+            "{machine}"
+        );
+        let tree = Tree::read(&file);
+        let names = tree.names();
+        for below in ["proc", "etc/libvirt", "run/libvirt", "run/user", "run/egm-probe", "home"] {
+            assert!(!names.iter().any(|name| name.starts_with(below)), "{machine}: {names:?}");
+        }
+        assert!(contains(&unpacked(&capture), "\"claims\": null"), "{machine}");
+    }
+}
+
+/// A machine with a secret in everything that could have one.
+fn indiscreet() -> Tree {
+    let mut tree = Tree::read(&archive("claims-running-seen"));
+    let secret = |tree: &mut Tree, path: &str| {
+        let mut text = tree.content(path);
+        text.push_str("SECRET=hunter2\n");
+        tree.file(path, text);
+    };
+    for path in ["proc/4242/status", "etc/passwd", "etc/group"] {
+        secret(&mut tree, path);
+    }
+    let arguments = "/usr/bin/qemu-system-aarch64\0-object\0secret,id=x,data=SECRET\0-SECRET\0";
+    tree.file("proc/4242/cmdline", arguments);
+    tree.file("proc/4242/environ", "SECRET=hunter2\0");
+    let maps = tree.content("proc/4242/maps");
+    tree.file("proc/4242/maps", format!("{maps}5000-6000 r--p 00000000 fe:00 9 /SECRET/lib.so\n"));
+    tree.raw_link("proc/4242/fd/77", "/SECRET/file");
+    tree.file("proc/77/cmdline", "other\0--password\0SECRET\0");
+    tree.file("proc/77/maps", "5000-6000 r--p 00000000 fe:00 9 /SECRET/lib.so\n");
+    tree.file("proc/77/fd/3", "");
+    tree.file("etc/hostname", "SECRET\n");
+    tree.file("proc/sys/kernel/hostname", "SECRET\n");
+    tree.file("proc/cmdline", "SECRET\n");
+    tree.file("sys/class/dmi/id/product_serial", "SECRET\n");
+    tree.file("sys/devices/pci0008:00/0008:00:00.0/0008:01:00.0/vpd", "SECRET\n");
+    let passwd = tree.content("etc/passwd");
+    tree.file("etc/passwd", format!("{passwd}SECRET:x:4711:4711:Mr SECRET:/home/SECRET:/bin/sh\n"));
+    let xml = tree.content("etc/libvirt/qemu/vm1.xml");
+    let insecure = xml.replace(
+        "<devices>",
+        "<!-- SECRET --><devices>SECRET<disk type='network'><auth username='SECRET'><secret \
+         uuid='SECRET'/></auth></disk><graphics type='vnc' passwd='SECRET'/>",
+    );
+    assert_ne!(xml, insecure);
+    tree.file("etc/libvirt/qemu/vm1.xml", &insecure);
+    tree.file("etc/libvirt/qemu/other.xml", insecure.replace("vm1", "other"));
+    tree.file("etc/libvirt/qemu/broken.xml", "<domain><graphics passwd='SECRET'/>\n");
+    let status = tree.content("run/libvirt/qemu/vm1.xml");
+    let insecure =
+        status.replace("<domain ", "<qemuDriverData><a secret='SECRET'/></qemuDriverData><domain ");
+    assert_ne!(status, insecure);
+    tree.file("run/libvirt/qemu/vm1.xml", insecure);
+    tree.file("etc/libvirt/secrets/x.xml", "<secret>SECRET</secret>");
+    tree.file("run/udev/data/c510:4", "S:grace-egm/by-node/0\nE:ID_SERIAL=SECRET\n");
+    tree
+}
+
+#[test]
+fn what_is_nobodys_business_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (original, file) = (folder.path().join("host.tar.gz"), folder.path().join("x.tar.gz"));
+    let tree = indiscreet();
+    fs::write(&original, gzip(&tree.tar())).unwrap();
+    let taken = unpacked(&capture(&["--from", text(&original)], &file, &["--with-claims"]));
+    for word in ["SECRET", "hunter2"] {
+        assert!(contains(&tree.tar(), word));
+        assert!(!contains(&taken, word), "{}", String::from_utf8_lossy(&taken));
+    }
+    let list = |file: &Path| printed(&["--from", text(file), "list", "--json"]);
+    let list = [&original, &file].map(|file| String::from_utf8(list(file)).unwrap());
+    assert_eq!(list[0], list[1]);
+    assert!(list[0].contains("\"vm1\"") && list[0].contains("broken.xml"), "{}", list[0]);
+    // What has the name of the program, and what tells of nobody's mappings.
+    assert!(contains(&taken, "/qemu-system-aarch64\0"));
+    assert!(!contains(&taken, "proc/77"));
+}
+
+/// The script of a namespace in which a machine is in place of the host, with a real holder of
+/// egm4, and few processes beside it.
+fn in_place(machine: &Path, script: &str) -> Output {
+    let setup = format!(
+        "set -e
+        mount --make-rprivate /
+        mount -t proc proc /proc
+        mount -t overlay o -o lowerdir={0}/sys:/sys /sys
+        mount -t tmpfs tmpfs /dev
+        mount -t tmpfs tmpfs /run
+        mknod -m 0666 /dev/null c 1 3
+        mknod -m 0640 /dev/egm4 c 1 5
+        mknod -m 0600 /dev/egm5 c 1 5
+        chown 0:1 /dev/egm4
+        mkdir -p /run/libvirt
+        [ ! -d {0}/run/libvirt/qemu ] || mount --bind {0}/run/libvirt /run/libvirt
+        if [ -d {0}/etc/libvirt ] && [ -d /etc/libvirt ]; then mount --bind {0}/etc/libvirt /etc/libvirt; fi
+        mkfifo /run/orders
+        {1} <>/run/orders >/run/answers &
+        holder=$!
+        printf 'open /dev/egm4\\nmap 16777216 8388608\\n' >/run/orders
+        while [ \"$(grep -c ok /run/answers)\" -lt 2 ]; do sleep 0.01; done
+        {script}
+        kill $holder",
+        machine.display(),
+        holder_program().display(),
+    );
+    Command::new("unshare").args(["-m", "-p", "-f", "sh", "-c", &setup]).output().unwrap()
+}
+
+#[test]
+fn a_running_host_is_shown_from_its_capture_as_it_was() {
+    let machines = [
+        "gb200-full-gpu-list",
+        "gb200-full-standalone",
+        "gb200-just-made",
+        "gb200-aux-per-gpu",
+        "claims-defined",
+        "claims-running-unseen",
+        "claims-broken-xml",
+        "everything-broken",
+        "gb300-egm-off",
+    ];
+    for machine in machines {
+        let host = extract(machine);
+        let nodes = "mknod /run/x c 1 5";
+        if !can_overlay(host.path())
+            || !can(
+                "nodes and a PID namespace",
+                &["unshare", "-mpf", "sh", "-c", &format!("mount -t tmpfs tmpfs /run && {nodes}")],
+            )
+        {
+            return;
+        }
+        let number = host.path().join("sys/devices/virtual/egm/egm4/dev");
+        if number.exists() {
+            fs::write(&number, "1:5\n").unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!(
+            "cd {}
+            {PROGRAM} list --json >before.json 2>before
+            {PROGRAM} show --json >show.json 2>/dev/null || true
+            {PROGRAM} capture --with-claims x.tar.gz 2>said
+            {PROGRAM} capture --with-claims - >y.tar.gz 2>/dev/null
+            {PROGRAM} capture z.tar.gz 2>/dev/null
+            {PROGRAM} list --json --no-occupancy >without.json 2>/dev/null
+            {PROGRAM} list --json >after.json 2>/dev/null",
+            folder.path().display()
+        );
+        let output = in_place(host.path(), &script);
+        assert!(output.status.success(), "{machine}: {output:?}");
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let replayed = |args: &[&str]| String::from_utf8(egm_probe(args).stdout).unwrap();
+        let live = read("before.json");
+        assert_eq!(live, read("after.json"), "{machine}: the host itself has changed");
+        assert_eq!(replayed(&["--from", &file("x.tar.gz"), "list", "--json"]), live, "{machine}");
+        let show = replayed(&["--from", &file("x.tar.gz"), "show", "--json"]);
+        assert_eq!(show, read("show.json"), "{machine}");
+        let without = replayed(&["--from", &file("z.tar.gz"), "list", "--json"]);
+        assert_eq!(without, read("without.json"), "{machine}");
+        let bytes = |name: &str| fs::read(file(name)).unwrap();
+        assert!(bytes("x.tar.gz") == bytes("y.tar.gz"), "{machine}: not the same bytes twice");
+        assert!(!read("said").contains("another host"), "{machine}: {}", read("said"));
+        if number.exists() && machine != "everything-broken" {
+            assert!(live.contains("\"held\": 8388608"), "{machine}: nobody holds: {live}");
+            assert!(live.contains("PID namespace"), "{machine}: {live}");
+        }
+        assert!(
+            machine != "gb200-just-made" || live.contains("incomplete after 5 reads"),
+            "{live}"
+        );
+        assert!(
+            machine != "claims-defined"
+                || !Path::new("/etc/libvirt").exists()
+                || live.contains("\"vm2\"")
+        );
+    }
+}
+
+#[test]
+fn what_could_not_be_read_cannot_be_read_in_the_capture_either() {
+    let host = extract("gb200-full-standalone");
+    let root = text(host.path());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    for (path, call, error) in [
+        ("sys/devices/virtual/egm/egm4/egm_size", "read", "EIO"),
+        ("sys/devices/virtual/egm/egm4/egm_size", "openat", "EACCES"),
+        ("sys/devices/virtual/egm/egm4/uevent", "openat", "ENODEV"),
+        ("sys/class/egm", "openat", "EACCES"),
+        ("sys/devices/virtual/egm/egm5", "openat", "ESTALE"),
+        ("sys/devices/system/node/online", "openat", "EIO"),
+        ("sys/devices/pci0008:00/0008:00:00.0/0008:01:00.0/numa_node", "read", "EPERM"),
+        ("proc", "openat", "EACCES"),
+        ("sys/devices/virtual/egm/egm4/dev", "stat,newfstatat,statx", "EIO"),
+    ] {
+        let path = host.path().join(path);
+        let inject = ["-qq", "-f", "-o", "/dev/null", "-P", text(&path)];
+        let rule = format!("inject={call}:error={error}");
+        if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+            return;
+        }
+        let strace = |args: &[&str]| {
+            let mut command = Command::new("strace");
+            command.args(inject).args(["-e", &rule, PROGRAM, "--sysroot", root]).args(args);
+            command.output().unwrap()
+        };
+        let live = strace(&["list", "--json"]);
+        let output = strace(&["capture", "--with-claims", text(&file)]);
+        assert!(output.status.success(), "{output:?}");
+        let replayed = egm_probe(&["--from", text(&file), "list", "--json"]);
+        let shown = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+        assert_eq!(shown(&replayed), shown(&live), "{rule} {}", path.display());
+        let healthy = egm_probe(&["--sysroot", root, "list", "--json"]);
+        assert_ne!(shown(&healthy), shown(&live), "{rule} {}: does nothing", path.display());
+    }
+}
+
+#[test]
+fn what_is_reserved_stays_so_in_the_capture() {
+    let host = extract("gb200-full-gpu-list");
+    let root = text(host.path());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    printed(&["--sysroot", root, "reserve", "egm4", "--for", "vm1", "--ttl", "3s"]);
+    printed(&["--sysroot", root, "reserve", "egm5", "--for", "vm2", "--ttl", "1h"]);
+    let list = ["list", "--json"];
+    let live = printed(&[&["--sysroot", root], &list[..]].concat());
+    let first = capture(&["--sysroot", root], &file, &["--with-claims"]);
+    let second = capture(&["--sysroot", root], &file, &["--with-claims"]);
+    assert!(first == second, "the time of day is in it");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_ne!(live, printed(&[&["--sysroot", root], &list[..]].concat()), "it has ended");
+    let replayed = printed(&[&["--from", text(&file)], &list[..]].concat());
+    assert_eq!(String::from_utf8(replayed), String::from_utf8(live));
+}
+
+#[test]
+fn a_capture_is_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = archive("claims-vm");
+    let root = ["--from", text(&original), "capture"];
+    let to = |file: &str| {
+        let path = folder.path().join(file);
+        let output = egm_probe(&[&root[..], &[text(&path)]].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let file = folder.path().join("x.tar.gz");
+    assert_eq!(to("x.tar.gz"), (Some(0), String::new()));
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, "something longer than a capture".repeat(10_000)).unwrap();
+    assert_eq!(to("x.tar.gz").0, Some(0));
+    assert!(fs::read(&file).unwrap() == whole, "what was there is replaced");
+    assert_eq!(printed(&[&root[..], &["-"]].concat()), whole);
+    fs::create_dir(folder.path().join("directory")).unwrap();
+    symlink("nowhere", folder.path().join("dangling")).unwrap();
+    nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (name, said) in [
+        ("directory", "not a regular file"),
+        ("dangling", "a link to nothing"),
+        ("fifo", "not a regular file"),
+        ("missing/x.tar.gz", "No such file or directory"),
+    ] {
+        let (code, stderr) = to(name);
+        assert_eq!(code, Some(4), "{name}: {stderr}");
+        assert!(stderr.contains(said) && stderr.contains(name), "{stderr}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left over");
+    for args in [
+        &["capture"][..],
+        &["capture", "--with-claims", "--no-occupancy", "x"],
+        &["capture", "--list", "--with-claims", "x"],
+        &["--from", "y", "capture", "--list", "x"],
+    ] {
+        assert_eq!(egm_probe(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_in_a_capture_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    capture(&["--from", text(&archive("everything-broken"))], &file, &["--with-claims"]);
+    let list = String::from_utf8(printed(&["capture", "--list", text(&file)])).unwrap();
+    for line in [
+        "claims: taken, all processes seen",
+        "/dev/egm4  character device 510:4, mode 0660, owner 0:36",
+        "/sys/class/egm/egm4  -> ../../devices/virtual/egm/egm4",
+        "/sys/devices/virtual/egm/egm4/egm_size  file, 7 bytes",
+        "/sys/devices/virtual/egm/egm12/uevent  not read: is larger than 65536 bytes",
+    ] {
+        assert!(list.lines().any(|it| it == line), "{line}: {list}");
+    }
+    assert!(list.starts_with("taken by egm-probe "), "{list}");
+    let by_hand = printed(&["capture", "-l", text(&archive("gb200-full-gpu-list"))]);
+    assert!(by_hand.starts_with(b"taken by hand"));
+    assert_eq!(egm_probe(&["capture", "--list", "/nowhere"]).status.code(), Some(4));
+    assert_eq!(egm_probe(&["capture", "--list", "/dev/null"]).status.code(), Some(4));
+}
+
+#[test]
+fn what_a_capture_says_of_itself_may_be_anything() {
+    let refusal = |text: &str| {
+        let mut tree = Tree::read(&archive("claims-vm"));
+        tree.file("capture.json", text);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.tar.gz");
+        fs::write(&file, gzip(&tree.tar())).unwrap();
+        let output = egm_probe(&["--from", text_of(&file), "list", "--json"]);
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    fn text_of(path: &Path) -> &str {
+        path.to_str().unwrap()
+    }
+    let of = |rest: &str| {
+        format!("{{\"schema\":\"egm-probe.capture/1\",\"program\":\"x\",\"live\":false{rest}}}")
+    };
+    for (text, said) in [
+        ("", "has a capture.json that EOF while parsing"),
+        ("[]", "has a capture.json that"),
+        (
+            "{\"schema\":\"egm-probe.capture/2\",\"program\":\"\",\"live\":true,\"claims\":null}",
+            "this version reads egm-probe.capture/1",
+        ),
+        (&of(",\"claims\":{\"unread\":-1}"), "has a capture.json that"),
+        (&"[".repeat(100_000), "has a capture.json that"),
+    ] {
+        let (code, shown) = refusal(text);
+        assert_eq!(code, Some(4), "{shown}");
+        assert!(shown.contains(said), "{shown}");
+    }
+    let (code, shown) = refusal(&of(
+        ",\"claims\":null,\"later\":1,\"errors\":{\"/sys/class/egm\":{\"list\":\"\\u001b[31mred\"}}",
+    ));
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("\"regions\": []") && !shown.contains('\u{1b}'), "{shown}");
+    let unread = "18446744073709551615";
+    let (code, shown) = refusal(&of(&format!(
+        ",\"claims\":{{\"unread\":{unread},\"hidden\":null,\"unsettled\":true}},\"names\":{{\"/proc\":[\"..\",\"1\",\"a/b\"]}},\
+         \"inodes\":{{\"/dev/egm4\":{{\"major\":4294967295,\"minor\":0,\"inode\":0}}}},\"moment\":0"
+    )));
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("\"occupancy\": \"partial\"") && shown.contains(unread), "{shown}");
+}
