@@ -16,6 +16,9 @@ _egm__probe() {
             ",$1")
                 cmd="egm__probe"
                 ;;
+            egm__probe,capture)
+                cmd="egm__probe__subcmd__capture"
+                ;;
             egm__probe,completions)
                 cmd="egm__probe__subcmd__completions"
                 ;;
@@ -57,6 +60,9 @@ _egm__probe() {
                 ;;
             egm__probe,watch)
                 cmd="egm__probe__subcmd__watch"
+                ;;
+            egm__probe__subcmd__help,capture)
+                cmd="egm__probe__subcmd__help__subcmd__capture"
                 ;;
             egm__probe__subcmd__help,completions)
                 cmd="egm__probe__subcmd__help__subcmd__completions"
@@ -164,8 +170,34 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate watch metrics reserve release doctor udev completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate capture watch metrics reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__capture)
+            opts="-l -h -V --with-claims --list --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -254,8 +286,22 @@ _egm__probe() {
             return 0
             ;;
         egm__subcmd__probe__subcmd__help)
-            opts="list show topology stanza validate watch metrics reserve release doctor udev completions help"
+            opts="list show topology stanza validate capture watch metrics reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__subcmd__probe__subcmd__help__subcmd__capture)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

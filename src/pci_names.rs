@@ -80,9 +80,9 @@ fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String>
 /// The lines of a list that name these devices, and their vendors.
 pub(crate) fn lines_of(list: &str, wanted: &BTreeSet<DeviceId>) -> String {
     let mut text = String::new();
-    let mut last = None;
+    let mut current = None;
     for ((vendor, device), name) in search(list, wanted) {
-        if last.replace(vendor) != Some(vendor) {
+        if current.replace(vendor) != Some(vendor) {
             let mut vendors = list.lines().filter_map(entry);
             let name = vendors.find(|(id, _)| *id == vendor).map_or("?", |(_, name)| name);
             let _ = writeln!(text, "{vendor:04x}  {name}");

@@ -23,7 +23,7 @@ use crate::host::{Accounts, Needs, Region};
 use crate::output::{json, topology};
 use crate::report::Report;
 use crate::sysfs::decimal;
-use crate::sysroot::manifest::{Flaw, Inode, Manifest, Op, Problem, SCHEMA};
+use crate::sysroot::manifest::{FileNumbers, Flaw, Manifest, Op, Problem, SCHEMA};
 use crate::sysroot::{FileKind, LIST_LIMIT, Log, ReadError, Stat, Sysroot};
 use crate::udev_links::DATABASE;
 use crate::warning::Warning;
@@ -264,8 +264,10 @@ impl Recording<'_> {
                 errors.insert(path, BTreeMap::from([(Op::Read, problem)]));
                 continue;
             };
-            let below_dev = links.iter().filter_map(|link| link.strip_prefix("/dev").ok());
-            let text: String = below_dev.map(|link| format!("S:{}\n", link.display())).collect();
+            let mut text = String::new();
+            for link in links.iter().filter_map(|link| link.strip_prefix("/dev").ok()) {
+                text.extend(["S:", &link.to_string_lossy(), "\n"]);
+            }
             if !text.is_empty() {
                 self.tree.put(Path::new(&path), Content::File(text.into_bytes()));
             }
@@ -287,13 +289,13 @@ impl Recording<'_> {
         partial.map(entry).collect()
     }
 
-    fn inodes(&self) -> BTreeMap<String, Inode> {
+    fn inodes(&self) -> BTreeMap<String, FileNumbers> {
         let is_device = |stat: &Stat| matches!(stat.kind, FileKind::CharDevice(_));
         let devices = self.log.stats.iter().filter(|(_, stat)| is_device(stat));
         let inode = |(path, stat): (&PathBuf, &Stat)| {
             let file = stat.file?;
             let (major, minor) = (file.device.major, file.device.minor);
-            let inode = Inode { major, minor, inode: file.inode };
+            let inode = FileNumbers { major, minor, inode: file.inode };
             Some((path.to_string_lossy().into_owned(), inode))
         };
         devices.filter_map(inode).collect()

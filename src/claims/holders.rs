@@ -126,6 +126,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
         while let Some(pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
             scanner.look_at(*pid);
         }
+        scanner.found.proofs = scanner.proofs.unwrap_or_default();
         scanner.found
     };
     thread::scope(|scope| {
@@ -164,8 +165,8 @@ struct Scanner<'a> {
     /// Whether its mappings changed while they were read.
     is_changed: bool,
     pid: u32,
-    /// Whether it is kept by what holders are known.
-    keeps_proofs: bool,
+    /// By what holders were known, where that is kept.
+    proofs: Option<Vec<Proof>>,
     found: Found,
 }
 
@@ -177,7 +178,7 @@ impl<'a> Scanner<'a> {
         let (known, buffer, found) = Default::default();
         let unnumbered = targets.without_number();
         let (is_refused, is_empty, is_changed) = (false, false, false);
-        let (pid, keeps_proofs) = (0, root.log().is_some());
+        let (pid, proofs) = (0, root.is_recorded().then(Vec::new));
         Self {
             root,
             targets,
@@ -188,7 +189,7 @@ impl<'a> Scanner<'a> {
             is_empty,
             is_changed,
             pid,
-            keeps_proofs,
+            proofs,
             found,
         }
     }
@@ -272,7 +273,7 @@ impl<'a> Scanner<'a> {
                 if let Some(target) = last.1 {
                     let length = mapping.length().unwrap_or(0);
                     held.entry(target).or_default().push((mapping.offset, length));
-                    if self.keeps_proofs {
+                    if self.proofs.is_some() {
                         let name = mapping.name().filter(|_| is_seen);
                         let number = self.targets.number(target);
                         let line = line.to_owned();
@@ -313,7 +314,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn keep(&mut self, target: usize, trace: Trace) {
-        self.found.proofs.push(Proof { pid: self.pid, target, trace });
+        let proof = Proof { pid: self.pid, target, trace };
+        self.proofs.get_or_insert_default().push(proof);
     }
 
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
@@ -345,7 +347,7 @@ impl<'a> Scanner<'a> {
                 && !process::is_only_a_path(self.root, &format!("{task}/fdinfo/{file}"))
             {
                 held.entry(target).or_default();
-                if self.keeps_proofs {
+                if self.proofs.is_some() {
                     let link = self.root.read_link(format!("{folder}/{file}")).ok();
                     self.keep(target, Trace::File { name: file, number, link });
                 }

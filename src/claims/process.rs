@@ -119,7 +119,7 @@ fn cut_arguments(arguments: &[&str]) -> String {
     let program = first.rfind('/').and_then(|slash| first.get(slash..)).unwrap_or(first);
     let at = arguments.iter().position(|argument| is_name_option(argument));
     let name = at.and_then(|at| arguments.get(at.max(1)..at + 2)).unwrap_or_default();
-    [program].iter().chain(name).map(|argument| format!("{argument}\0")).collect()
+    [program].iter().chain(name).flat_map(|argument| [argument, "\0"]).collect()
 }
 
 fn is_name_option(argument: &str) -> bool {

@@ -1,6 +1,7 @@
 //! The output of `capture --list`: what is in a capture, a line each.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use crate::sysroot::manifest::{Manifest, NAME, Op, Problem, Unseen};
 use crate::sysroot::{Item, Sysroot, describe};
@@ -14,10 +15,14 @@ const SHOWN: usize = 300;
 /// # Errors
 /// Those of the writer.
 pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
+    // Of directories with something in them that tells enough.
+    let is_shown = |(path, item): &(PathBuf, Item<'_>)| {
+        !matches!(item, Item::Directory(names) if *names > 0) && path != &Path::new("/").join(NAME)
+    };
     let mut lines: Vec<(String, String)> = root
         .items()
         .into_iter()
-        .filter(|(path, _)| path.parent().is_some() && !path.ends_with(NAME))
+        .filter(is_shown)
         .map(|(path, item)| (printable(&path.to_string_lossy()), described(item)))
         .collect();
     if let Some(manifest) = root.manifest() {
@@ -65,7 +70,7 @@ fn write_heading(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {
 
 fn described(item: Item<'_>) -> String {
     match item {
-        Item::Directory => "directory".into(),
+        Item::Directory(_) => "directory".into(),
         Item::File(1) => "file, 1 byte".into(),
         Item::File(size) => format!("file, {size} bytes"),
         Item::Link(target) => format!("-> {}", excerpt(&target.to_string_lossy(), SHOWN)),

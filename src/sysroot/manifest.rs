@@ -40,7 +40,7 @@ pub(crate) struct Manifest {
     pub(crate) errors: BTreeMap<String, BTreeMap<Op, Problem>>,
     /// The device and inode of nodes, as `/proc/<pid>/maps` has them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) inodes: BTreeMap<String, Inode>,
+    pub(crate) inodes: BTreeMap<String, FileNumbers>,
     /// Definitions of libvirt's that are none. What is in them is not taken.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) bad_definitions: BTreeMap<String, Flaw>,
@@ -93,7 +93,7 @@ pub(crate) enum Problem {
 
 /// A file by the device that holds it, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Inode {
+pub(crate) struct FileNumbers {
     pub(crate) major: u32,
     pub(crate) minor: u32,
     pub(crate) inode: u64,

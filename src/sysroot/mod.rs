@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod manifest;
 mod path;
 mod recorder;
+mod stat;
 
 use std::fs;
 use std::io::{self, Read};
@@ -23,7 +24,6 @@ use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
-use crate::device_number::DeviceNumber;
 use archive::Archive;
 pub(crate) use archive::Item;
 pub use error::{OpenError, ReadError, describe};
@@ -31,6 +31,7 @@ use manifest::Manifest;
 pub use path::join_link;
 pub(crate) use recorder::Log;
 use recorder::Recorder;
+pub use stat::{FileId, FileKind, Stat, StatEntry};
 
 /// The most that is read of one attribute file. The kernel gives a page at most, 64 KiB on the
 /// kernels that Grace hosts usually run.
@@ -62,47 +63,6 @@ enum Backend {
     Directory(Arc<PathBuf>),
     Archive(Arc<Archive>),
     Recorded(Arc<Recorder>),
-}
-
-/// What stat says of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// What kind of file it is.
-    pub kind: FileKind,
-    /// The twelve permission bits.
-    pub mode: u32,
-    /// The owner's user id.
-    pub uid: u32,
-    /// The owner's group id.
-    pub gid: u32,
-    /// Which file it is on the running host; `None` elsewhere, where nothing compares it.
-    pub file: Option<FileId>,
-}
-
-/// A name in a directory, and what stat says of it.
-pub type StatEntry = (String, Result<Stat, ReadError>);
-
-/// What makes a file of the running host the same as another: the device that holds it (not the
-/// one that it may be) and its inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileId {
-    /// The device that holds it.
-    pub device: DeviceNumber,
-    /// Its inode.
-    pub inode: u64,
-}
-
-/// The kinds of file that make a difference here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// A regular file: the only kind that is ever opened for reading.
-    Regular,
-    /// A directory.
-    Directory,
-    /// A character device of this number.
-    CharDevice(DeviceNumber),
-    /// A block device, FIFO or socket.
-    Other,
 }
 
 impl Sysroot {
@@ -192,6 +152,11 @@ impl Sysroot {
     /// The same host, but what is read of it is written down.
     pub(crate) fn recorded(&self) -> Self {
         Self(Backend::Recorded(Arc::new(Recorder::of(self))))
+    }
+
+    /// Whether what is read of it is written down.
+    pub(crate) fn is_recorded(&self) -> bool {
+        matches!(self.0, Backend::Recorded(_))
     }
 
     /// What was read of a recorded host.

@@ -385,25 +385,22 @@ fn what_is_in_a_capture_is_listed() {
 
 #[test]
 fn what_a_capture_says_of_itself_may_be_anything() {
-    let refusal = |text: &str| {
+    let refusal = |about: &str| {
         let mut tree = Tree::read(&archive("claims-vm"));
-        tree.file("capture.json", text);
+        tree.file("capture.json", about);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.tar.gz");
         fs::write(&file, gzip(&tree.tar())).unwrap();
-        let output = egm_probe(&["--from", text_of(&file), "list", "--json"]);
+        let output = egm_probe(&["--from", text(&file), "list", "--json"]);
         (
             output.status.code(),
             String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap(),
         )
     };
-    fn text_of(path: &Path) -> &str {
-        path.to_str().unwrap()
-    }
     let of = |rest: &str| {
         format!("{{\"schema\":\"egm-probe.capture/1\",\"program\":\"x\",\"live\":false{rest}}}")
     };
-    for (text, said) in [
+    for (about, said) in [
         ("", "has a capture.json that EOF while parsing"),
         ("[]", "has a capture.json that"),
         (
@@ -413,7 +410,7 @@ fn what_a_capture_says_of_itself_may_be_anything() {
         (&of(",\"claims\":{\"unread\":-1}"), "has a capture.json that"),
         (&"[".repeat(100_000), "has a capture.json that"),
     ] {
-        let (code, shown) = refusal(text);
+        let (code, shown) = refusal(about);
         assert_eq!(code, Some(4), "{shown}");
         assert!(shown.contains(said), "{shown}");
     }

@@ -161,7 +161,8 @@ impl Archive {
 /// What an archive has at a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Item<'a> {
-    Directory,
+    /// With so many names in it.
+    Directory(usize),
     /// So many bytes.
     File(usize),
     Link(&'a Path),
@@ -182,7 +183,7 @@ impl Archive {
                     // The last is the next.
                     let below = children.iter().rev();
                     todo.extend(below.map(|(name, child)| (path.join(&**name), *child)));
-                    Item::Directory
+                    Item::Directory(children.len())
                 }
                 Content::File(bytes) => Item::File(bytes.len()),
                 Content::Link(target) => Item::Link(target),
