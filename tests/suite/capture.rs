@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -260,6 +260,66 @@ fn a_running_host_is_shown_from_its_capture_as_it_was() {
                 || live.contains("\"vm2\"")
         );
     }
+}
+
+/// Somebody without rights sees the own process by the inode of its file only, whose name is another.
+#[test]
+fn what_somebody_without_rights_sees_is_what_the_capture_shows() {
+    let host = extract("gb200-full-gpu-list");
+    if !can_overlay(host.path()) || !can("setpriv", &["setpriv", "--version"]) {
+        return;
+    }
+    fs::write(host.path().join("sys/devices/virtual/egm/egm4/dev"), "1:5\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for open in [host.path(), folder.path()] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    fs::copy(PROGRAM, folder.path().join("egm-probe")).unwrap();
+    fs::copy(holder_program(), folder.path().join("holder")).unwrap();
+    let script = format!(
+        "cd {}
+        chmod 0666 /dev/egm4
+        ln /dev/egm4 /dev/other
+        mkfifo -m 0666 orders
+        : >answers; chmod 0666 answers
+        setpriv --reuid=65534 --regid=65534 --clear-groups ./holder <>orders >answers &
+        second=$!
+        printf 'open /dev/other\\nmap 4096 4096\\nclose\\n' >orders
+        while [ \"$(grep -c ok answers)\" -lt 3 ]; do sleep 0.01; done
+        as='setpriv --reuid=65534 --regid=65534 --clear-groups ./egm-probe'
+        $as list --json >live.json 2>/dev/null
+        $as capture --with-claims x.tar.gz
+        kill $second",
+        folder.path().display()
+    );
+    let output = in_place(host.path(), &script);
+    assert!(output.status.success(), "{output:?}");
+    let live = fs::read_to_string(folder.path().join("live.json")).unwrap();
+    let file = folder.path().join("x.tar.gz");
+    let replayed = printed(&["--from", text(&file), "list", "--json"]);
+    assert_eq!(String::from_utf8(replayed).unwrap(), live);
+    for seen in ["\"partial\"", "\"held\": 4096", "could not be looked at: "] {
+        assert!(live.contains(seen), "{seen}: {live}");
+    }
+}
+
+#[test]
+fn the_names_that_udev_gave_are_in_the_capture() {
+    if !can("umockdev", &["umockdev-run", "--version"]) || !cfg!(feature = "udev") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    let mocked = |args: &[&str]| {
+        let mut command = Command::new("umockdev-run");
+        command.arg("--device").arg(fixtures().join("gb200.umockdev")).args(["--", PROGRAM]);
+        command.args(args).output().unwrap()
+    };
+    let live = mocked(&["show", "--json", "--no-occupancy"]);
+    assert!(mocked(&["capture", text(&file)]).status.success());
+    let shown = String::from_utf8(printed(&["--from", text(&file), "show", "--json"])).unwrap();
+    assert_eq!(shown, String::from_utf8(live.stdout).unwrap());
+    assert!(shown.contains("/dev/grace-egm/by-node/0"), "{shown}");
 }
 
 #[test]
