@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use relax_ng::{
     Content, DatatypeRegistry, Element, ExpandedName, ResolveError, Schema, SchemaResolver,
@@ -10,6 +11,7 @@ use relax_ng::{
 };
 use roxmltree::{Node, NodeId};
 
+use super::datatypes::{self, BadPattern};
 use super::rules::{GRAMMAR, OBSOLETE};
 use super::{Finding, Severity};
 use crate::domain::BadDomain;
@@ -35,6 +37,7 @@ const FINDINGS_LIMIT: usize = 50;
 pub struct Grammar {
     schema: Schema,
     datatypes: DatatypeRegistry,
+    bad_pattern: BadPattern,
 }
 
 /// A grammar that cannot be used.
@@ -61,8 +64,8 @@ impl Grammar {
         let [(name, text), _] = EGM;
         let source = SchemaSource::new(text, name, SchemaSyntax::Xml);
         let schema = Schema::compile(&source, &files).map_err(|error| bad(error.to_string()))?;
-        let datatypes = DatatypeRegistry::new();
-        let grammar = Self { schema, datatypes };
+        let (datatypes, bad_pattern) = datatypes::registry();
+        let grammar = Self { schema, datatypes, bad_pattern };
         // Whether it is one is told by whether it can be used.
         grammar.check("<domain/>").map_err(|error| bad(error.to_string()))?;
         Ok(grammar)
@@ -107,6 +110,11 @@ impl Grammar {
         }
         let errors = self.schema.validate(&self.datatypes, &InGrammar(domain));
         let errors = errors.map_err(|error| BadDomain::at(text, 0, &error.to_string()))?;
+        let bad_pattern = self.bad_pattern.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pattern) = &*bad_pattern {
+            let problem = format!("libvirt's grammar has a bad pattern, `{pattern}`");
+            return Err(BadDomain::at(text, 0, &excerpt(&problem, SHOWN)));
+        }
         let others: BTreeSet<_> = errors
             .iter()
             .filter(|error| *error.kind() != ValidationErrorKind::MissingContent)

@@ -1,6 +1,8 @@
 //! A domain held against the rules: libvirt's, QEMU's, and what this host has.
 
 mod cells;
+#[cfg(feature = "cli")]
+mod datatypes;
 mod devices;
 #[cfg(feature = "cli")]
 pub mod grammar;
