@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
 use crate::own_directory::bare;
@@ -65,12 +66,22 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let problem = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    let link = fs::symlink_metadata(path).ok();
+    // As fs.protected_symlinks would have it in /tmp: else somebody chooses what is overwritten.
+    let is_others = |link: &Metadata| ![0, geteuid().as_raw()].contains(&link.uid());
+    if link.as_ref().is_some_and(|link| link.is_symlink() && is_others(link)) {
+        return problem("a link of somebody else's");
+    }
     let real = match fs::canonicalize(path) {
         Ok(real) if real.is_file() => real,
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        Ok(_) => return problem("not a regular file"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(path).is_ok() {
-                return Err(io::Error::other("a link to nothing"));
+            if fs::metadata(path).is_ok() {
+                return problem("not a regular file");
+            }
+            if link.is_some() {
+                return problem("a link to nothing");
             }
             path.to_owned()
         }
@@ -78,15 +89,23 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     let directory = real.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
-    let mode = fs::metadata(&real).map_or(0o644, |old| old.mode() & 0o777);
-    let builder = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory);
+    // Before anything is changed: what cannot be synced is not begun.
+    let synced = File::open(directory)?;
+    let mode = fs::metadata(&real).ok().map(|old| old.mode() & 0o777);
+    // A new file gets what the umask leaves.
+    let builder = tempfile::Builder::new()
+        .prefix(".egm-probe-")
+        .permissions(fs::Permissions::from_mode(mode.unwrap_or(0o666)))
+        .tempfile_in(directory);
     let mut new = builder.map_err(bare)?;
     let file = new.as_file_mut();
     file.write_all(bytes)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    if let Some(mode) = mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
     file.sync_all()?;
     new.persist(&real).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    synced.sync_all()
 }
 
 fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {

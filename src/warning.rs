@@ -7,7 +7,6 @@ use serde::{Serialize, Serializer};
 
 use crate::claims::Moment;
 use crate::device_number::DeviceNumber;
-use crate::domain::BadDomain;
 use crate::host::{NodeId, RegionName};
 use crate::pci::PciAddress;
 use crate::sysroot::{ReadError, describe};
@@ -176,12 +175,17 @@ pub enum Warning {
     #[error("this is a PID namespace of its own; processes outside of it may hold a region")]
     PidNamespace,
     /// A file of libvirt's is no domain definition.
-    #[error("{}:{error}", shown(path))]
+    #[error(
+        "{}:{line}:{column}: no definition of a domain from here on; `egm-probe validate` tells why",
+        shown(path)
+    )]
     BadDefinition {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and where.
-        error: BadDomain,
+        /// The line, from 1.
+        line: u32,
+        /// The column, from 1.
+        column: u32,
     },
     /// The region did not become complete while it was looked at again.
     #[error("incomplete after {reads} reads: it is being made or removed, or is broken")]

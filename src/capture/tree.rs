@@ -68,6 +68,11 @@ impl Tree {
         children
     }
 
+    /// Whether there is anything at a path or below it.
+    pub(super) fn has_below(&self, path: &Path) -> bool {
+        self.0.range(path.to_owned()..).next().is_some_and(|(next, _)| next.starts_with(path))
+    }
+
     /// The directories right below one.
     pub(super) fn below(&self, directory: &Path) -> BTreeSet<PathBuf> {
         let below = self.0.keys().filter_map(|path| path.strip_prefix(directory).ok());

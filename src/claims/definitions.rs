@@ -8,12 +8,16 @@ use crate::domain::{BadDomain, Domain};
 use crate::host::Accounts;
 use crate::sysfs::decimal;
 use crate::sysroot::Sysroot;
+use crate::sysroot::manifest::Flaw;
 use crate::warning::Warning;
 
 /// Where the system's libvirt keeps what runs, and what is defined (`virQEMUDriverConfigNew`,
 /// `src/qemu/qemu_conf.c`).
 const RUNNING: &str = "/run/libvirt/qemu";
 const DEFINED: &str = "/etc/libvirt/qemu";
+
+/// A directory for each user who is logged in.
+pub(crate) const USERS: &str = "/run/user";
 
 /// No domain's XML is larger than that.
 const FILE_LIMIT: usize = 1024 * 1024;
@@ -38,10 +42,10 @@ pub(super) fn read(
 ) -> Vec<Definition> {
     let system = (Path::new(RUNNING), Path::new(DEFINED));
     let mut definitions = read_pair(root, system, None, warnings);
-    for user in root.entries("/run/user").unwrap_or_default() {
+    for user in root.entries(USERS).unwrap_or_default() {
         let Some(uid) = decimal(&user) else { continue };
         let Some(home) = accounts.home(uid) else { continue };
-        let running = format!("/run/user/{uid}/libvirt/qemu/run");
+        let running = format!("{USERS}/{uid}/libvirt/qemu/run");
         let defined = home.join(".config/libvirt/qemu");
         let session = (Path::new(&running), defined.as_path());
         let mut of_user = read_pair(root, session, Some(uid), warnings);
@@ -88,15 +92,18 @@ fn read_directory(
     let mut definitions = Vec::new();
     for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref())) {
         let file = directory.join(name);
-        if let Some(flaw) = root.manifest().and_then(|it| it.bad_definition(&file)) {
-            let error = BadDomain { line: flaw.line, column: flaw.column, problem: flaw.problem };
-            warnings.push(Warning::BadDefinition { path: file, error });
+        if let Some(Flaw { line, column }) = root.manifest().and_then(|it| it.bad_definition(&file))
+        {
+            warnings.push(Warning::BadDefinition { path: file, line, column });
             continue;
         }
         match root.read_no_link(&file, FILE_LIMIT) {
             Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(domain) => definitions.push(Definition { file, domain, user }),
-                Err(error) => warnings.push(Warning::BadDefinition { path: file, error }),
+                // Not in the parser's words: they may quote a password.
+                Err(BadDomain { line, column, .. }) => {
+                    warnings.push(Warning::BadDefinition { path: file, line, column });
+                }
             },
             // Undefined meanwhile, or stopped.
             Err(error) if error.is_absent() => {}

@@ -11,14 +11,14 @@ mod ranges;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::host::{Accounts, Region, RegionName};
 use crate::sysroot::Sysroot;
-use crate::sysroot::manifest::{Hidden, Unseen};
+use crate::sysroot::manifest::{Flaw, Hidden, Unseen};
 use crate::units::Bytes;
 use crate::warning::Warning;
-pub(crate) use definitions::Definition;
+pub(crate) use definitions::{Definition, USERS};
 use leases::Leases;
 pub use leases::{DIRECTORY as LEASES, LeaseClaim, Moment};
 use process::Users;
@@ -164,8 +164,7 @@ impl Claims {
 
     pub(crate) fn read_with(root: &Sysroot, regions: &[Region], accounts: &Accounts<'_>) -> Self {
         let mut claims = Self::default();
-        if root.manifest().is_some_and(|manifest| manifest.claims.is_none()) {
-            // Recorded without them.
+        if root.has_no_claims() {
             return claims;
         }
         if regions.is_empty() {
@@ -185,6 +184,16 @@ impl Claims {
     #[must_use]
     pub fn of(&self, region: &RegionName) -> &[Claim] {
         self.by_region.get(region).map_or(&[], Vec::as_slice)
+    }
+
+    /// The files of libvirt's that are no definitions, and where they cease to be.
+    pub(crate) fn bad_definitions(&self) -> impl Iterator<Item = (&Path, Flaw)> {
+        self.warnings.iter().filter_map(|warning| match warning {
+            Warning::BadDefinition { path, line, column } => {
+                Some((path.as_path(), Flaw { line: *line, column: *column }))
+            }
+            _ => None,
+        })
     }
 
     fn add(&mut self, region: &RegionName, claim: Claim) {

@@ -8,14 +8,15 @@ use crate::sysroot::{ATTRIBUTE_LIMIT, Sysroot};
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// The name of the program that a process runs: the last part of its first argument, else the
-/// short name that the kernel keeps.
+/// short name that the kernel keeps. A process that writes there what it does has blanks in it.
 pub(super) fn command(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
     let first = arguments.first().map(|first| first.rsplit('/').next().unwrap_or(first));
-    if let Some(name) = first.filter(|name| !name.is_empty()) {
+    if let Some(name) = first.filter(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+    {
         return Some(name.to_owned());
     }
-    let comm = read(root, pid, "comm")?;
-    Some(comm.trim_end_matches('\n').to_owned())
+    let comm = read(root, pid, "comm").map(|comm| comm.trim_end_matches('\n').to_owned());
+    comm.or_else(|| first?.split_whitespace().next().map(str::to_owned))
 }
 
 /// The arguments of a process; none where they cannot be read.
@@ -105,21 +106,32 @@ pub(crate) fn cut(file: &str, bytes: &[u8]) -> Vec<u8> {
     };
     let kept = match file {
         "status" => line(&|line| line.starts_with("Uid:")),
-        "cgroup" => line(&|line| machine_scope(line).is_some()),
-        "cmdline" => cut_arguments(&text.split_terminator('\0').collect::<Vec<_>>()),
+        "cgroup" => {
+            let scope = text.lines().flat_map(|line| line.split('/'));
+            let mut scope = scope.filter(|part| machine_scope(part).is_some());
+            scope.next().map_or(String::new(), |scope| format!("0::/{scope}\n"))
+        }
+        "cmdline" => {
+            cut_arguments(&text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>())
+        }
         "comm" => text.into_owned(),
         _ => String::new(),
     };
     kept.into_bytes()
 }
 
-fn cut_arguments(arguments: &[&str]) -> String {
+fn cut_arguments(arguments: &[String]) -> String {
     let Some(first) = arguments.first() else { return String::new() };
     // With a slash where it had one: then it is no option.
     let program = first.rfind('/').and_then(|slash| first.get(slash..)).unwrap_or(first);
-    let at = arguments.iter().position(|argument| is_name_option(argument));
-    let name = at.and_then(|at| arguments.get(at.max(1)..at + 2)).unwrap_or_default();
-    [program].iter().chain(name).flat_map(|argument| [argument, "\0"]).collect()
+    // With a blank where it had one: then it is no program's name.
+    let end = program.char_indices().find(|(_, c)| c.is_whitespace());
+    let end = end.map_or(program.len(), |(at, blank)| at + blank.len_utf8());
+    let program = program.get(..end).unwrap_or(program);
+    let name = name_argument(arguments).map(|name| format!("guest={}", name.replace(',', ",,")));
+    let option = name.as_ref().filter(|_| !is_name_option(program)).map(|_| "-name");
+    let kept = [program].into_iter().chain(option).chain(name.as_deref());
+    kept.flat_map(|argument| [argument, "\0"]).collect()
 }
 
 fn is_name_option(argument: &str) -> bool {
@@ -195,20 +207,23 @@ mod tests {
         for (arguments, kept) in [
             ("", ""),
             (
-                "/usr/bin/qemu\0-object\0secret,data=x\0-name\0guest=vm1\0-S\0",
-                "/qemu\0-name\0guest=vm1\0",
+                "/usr/bin/qemu\0-object\0secret,data=x\0-name\0process=x,guest=v,,m\0-S\0",
+                "/qemu\0-name\0guest=v,,m\0",
             ),
             ("qemu\0x\0-name\0", "qemu\0"),
-            ("-name\0vm1\0-name\0vm2\0", "-name\0vm1\0"),
-            ("/bin/-name\0vm1\0-name\0vm2\0", "/-name\0-name\0vm2\0"),
+            ("-name\0vm1\0-name\0vm2\0", "-name\0guest=vm1\0"),
+            ("/bin/-name\0vm1\0-name\0vm2\0", "/-name\0-name\0guest=vm2\0"),
             ("\0secret\0", "\0"),
             ("secret", "secret\0"),
+            ("/a/worker: of secret\0", "/worker: \0"),
         ] {
             let cut = cut("cmdline", arguments.as_bytes());
             assert_eq!(String::from_utf8(cut).unwrap(), kept, "{arguments:?}");
         }
         assert_eq!(cut("status", b"Name:\tx\nUid:\t1\t2\t3\t4\n"), b"Uid:\t1\t2\t3\t4\n");
         assert_eq!(cut("environ", b"SECRET=x"), b"");
+        let cgroup = b"1:cpu:/secret\n0::/secret/machine-qemu\\x2d1\\x2dvm1.scope/secret\n";
+        assert_eq!(cut("cgroup", cgroup), b"0::/machine-qemu\\x2d1\\x2dvm1.scope\n");
     }
 
     #[test]

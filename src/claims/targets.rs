@@ -76,8 +76,10 @@ impl Targets {
         // As paths, for which `/dev//egm4` is the same.
         let by_path = self.0.iter().position(|target| target.path == *path);
         by_path.or_else(|| {
-            // Relative paths and other things that no definition should have are nobody's.
-            let stat = path.is_absolute().then(|| root.stat_cached(path).ok()).flatten()?;
+            // Relative paths and other things that no definition should have are nobody's, and what
+            // is in /proc is another thing to every process.
+            let is_ones = path.is_absolute() && !path.starts_with("/proc");
+            let stat = is_ones.then(|| root.stat_cached(path).ok()).flatten()?;
             self.by_stat(&stat)
         })
     }

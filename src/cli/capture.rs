@@ -1,12 +1,12 @@
 //! `egm-probe capture`
 
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use super::args::{CaptureArgs, Global};
 use super::domain_file::is_stdin as is_dash;
 use super::error::Error;
-use super::{Exit, Terminal, write_warnings};
+use super::{Exit, write_warnings};
 use crate::capture::Capture;
 use crate::output::capture::write;
 use crate::sysroot::Sysroot;
@@ -15,7 +15,6 @@ use crate::user_file;
 pub(super) fn run(
     args: &CaptureArgs,
     global: &Global,
-    terminal: Terminal,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
@@ -29,18 +28,25 @@ pub(super) fn run(
     if args.list {
         return list(&args.file, out);
     }
-    if is_dash(&args.file) && terminal.width.is_some() {
+    if is_dash(&args.file) && io::stdout().is_terminal() {
         return Err(Error::Usage("a capture is not for a terminal; name a file, or redirect"));
     }
-    let capture = Capture::take(&global.root()?, args.with_claims)
+    let root = global.root()?;
+    let capture = Capture::take(&root, args.with_claims)
         .map_err(|cause| Error::Doing { problem: "this host cannot be captured".into(), cause })?;
     if is_dash(&args.file) {
-        out.write_all(&capture.bytes)?;
-        out.flush()?;
+        // Not as elsewhere: a capture of which somebody has had enough is none.
+        out.write_all(&capture.bytes).and_then(|()| out.flush()).map_err(|cause| Error::Doing {
+            problem: "the capture was not written whole".into(),
+            cause,
+        })?;
     } else {
         user_file::write(&args.file, &capture.bytes)?;
     }
     write_warnings(err, &capture.report, &capture.report.host.regions);
+    if args.with_claims && root.has_no_claims() {
+        let _ = writeln!(err, "egm-probe: warning: what was captured has no claims to record");
+    }
     if let Some(difference) = &capture.difference {
         let _ = writeln!(err, "egm-probe: warning: the capture shows another host: {difference}");
     }
@@ -49,7 +55,7 @@ pub(super) fn run(
 
 fn list(file: &Path, out: &mut dyn Write) -> Result<Exit, Error> {
     let root = if is_dash(file) {
-        Sysroot::from_tar(std::io::stdin().lock())?
+        Sysroot::from_tar(io::stdin().lock())?
     } else {
         Sysroot::archive(file)?
     };

@@ -127,7 +127,7 @@ fn execute(
         Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
         Command::Topology(args) => topology::run(args, &cli.global, terminal, out, err),
         Command::Watch(args) => watch::run(args, &cli.global, out, err),
-        Command::Capture(args) => capture::run(args, &cli.global, terminal, out, err),
+        Command::Capture(args) => capture::run(args, &cli.global, out, err),
         Command::Metrics(args) => metrics::run(args, &cli.global, out),
         Command::Reserve(args) => reserve::reserve(args, &cli.global, out, err),
         Command::Release(args) => reserve::release(args, &cli.global, out),

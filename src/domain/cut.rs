@@ -2,7 +2,9 @@
 //! has passwords of consoles, keys of disks, names of hosts and more; so what is kept is named, and
 //! everything else is left out.
 
-use roxmltree::Node;
+use std::fmt::Write;
+
+use roxmltree::{Namespace, Node};
 
 use super::BadDomain;
 use super::file_memory::{QEMU, is_memory_argument};
@@ -18,6 +20,9 @@ enum Keep {
 }
 
 use Keep::{Some as Of, Whole};
+
+/// The attributes that are kept of an element that is not kept whole.
+const ATTRIBUTES: [&str; 8] = ["type", "id", "state", "pid", "mode", "managed", "model", "index"];
 
 const DOMAIN: &[(&str, Keep)] = &[
     ("name", Whole),
@@ -79,15 +84,16 @@ impl Writer<'_> {
                     None => {}
                 }
             }
+            let mut previous = "";
             for child in element.children().filter(is_command_line) {
-                writer.element(child, |writer| writer.arguments(child));
+                writer.element(child, |writer| previous = writer.arguments(child, previous));
             }
         });
     }
 
-    /// Of QEMU's own arguments those that take memory from a file, or give it to a GPU.
-    fn arguments(&mut self, command_line: Node<'_, '_>) {
-        let mut previous = "";
+    /// Of QEMU's own arguments those that take memory from a file, or give it to a GPU. Gives the
+    /// last of them all.
+    fn arguments<'b>(&mut self, command_line: Node<'b, '_>, mut previous: &'b str) -> &'b str {
         for child in command_line.children().filter(|child| child.has_tag_name((QEMU, "arg"))) {
             let Some(value) = child.attribute("value") else { continue };
             if is_memory_argument(previous, value) {
@@ -95,22 +101,39 @@ impl Writer<'_> {
             }
             previous = value;
         }
+        previous
     }
 
-    /// The tags of an element, and in it what is written between them.
+    /// The tags of an element, with the attributes and namespaces that matter, and in it what is
+    /// written between them.
     fn element(&mut self, element: Node<'_, '_>, write_inner: impl FnOnce(&mut Self)) {
-        let range = element.range();
-        let start = start_tag(self.text.get(range.clone()).unwrap_or_default());
-        self.line(start);
-        if start.ends_with("/>") {
-            return;
+        let start = self.text.get(element.range()).unwrap_or_default().trim_start_matches('<');
+        let is_end = |c: char| c.is_whitespace() || matches!(c, '>' | '/');
+        let name = start.split(is_end).next().unwrap_or_default();
+        let mut tag = format!("<{name}");
+        let above = |space: &Namespace<'_>| {
+            let parent = element.parent();
+            parent.is_some_and(|parent| {
+                parent.lookup_namespace_uri(space.name()) == Some(space.uri())
+            })
+        };
+        for space in
+            element.namespaces().filter(|space| space.name() != Some("xml") && !above(space))
+        {
+            let prefix = space.name().map_or(String::new(), |prefix| format!(":{prefix}"));
+            let _ = write!(tag, " xmlns{prefix}='{}'", escaped(space.uri()));
         }
+        let is_kept = |name: &str| ATTRIBUTES.contains(&name);
+        for attribute in
+            element.attributes().filter(|it| it.namespace().is_none() && is_kept(it.name()))
+        {
+            let _ = write!(tag, " {}='{}'", attribute.name(), escaped(attribute.value()));
+        }
+        self.line(&format!("{tag}>"));
         self.depth += 1;
         write_inner(self);
         self.depth -= 1;
-        let name = start.trim_start_matches('<');
-        let end = name.find(|c: char| c.is_whitespace() || c == '>').unwrap_or(name.len());
-        self.line(&format!("</{}>", name.get(..end).unwrap_or_default()));
+        self.line(&format!("</{name}>"));
     }
 
     /// An element as it is, but for comments.
@@ -138,18 +161,10 @@ fn is_command_line(child: &Node<'_, '_>) -> bool {
     child.has_tag_name((QEMU, "commandline")) && child.parent().is_some_and(is_domains)
 }
 
-/// The start tag at the start of an element's text.
-fn start_tag(text: &str) -> &str {
-    let mut quote = None;
-    for (at, byte) in text.bytes().enumerate() {
-        match (quote, byte) {
-            (None, b'>') => return text.get(..=at).unwrap_or_default(),
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (Some(open), _) if open == byte => quote = None,
-            _ => {}
-        }
-    }
-    text
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&#39;");
+    // Else they are read as blanks.
+    text.replace('\t', "&#9;").replace('\n', "&#10;").replace('\r', "&#13;")
 }
 
 #[cfg(test)]
@@ -169,7 +184,7 @@ mod tests {
     <memory unit='KiB'>8388608<!-- SECRET --></memory>
     <x:memory xmlns:x='urn:x'>SECRET</x:memory><![CDATA[SECRET]]>
     <os firmware='efi'><type arch='aarch64'>hvm</type><nvram>SECRET</nvram></os>
-    <devices>
+    <devices x='>SECRET'>
       <disk type='network'><auth><secret uuid='SECRET'/></auth><source><host name='SECRET'/></source></disk>
       <graphics type='vnc' passwd='SECRET'/>
       <hostdev type='pci'>

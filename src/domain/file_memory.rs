@@ -48,13 +48,12 @@ fn memory_devices<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> 
 /// whatever is an absolute path in it counts.
 fn memory_backing<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
     children(Some(domain), "memoryBacking")
-        .flat_map(|backing| backing.descendants())
+        .flat_map(|backing| backing.descendants().filter(Node::is_element))
         .flat_map(|node| {
-            let attributes = node.attributes().map(|attribute| attribute.value());
-            let text = node.text().filter(|_| node.is_text());
-            attributes.chain(text).collect::<Vec<_>>()
+            let attributes = node.attributes().map(|attribute| attribute.value().to_owned());
+            attributes.chain([text_of(node).0]).collect::<Vec<_>>()
         })
-        .map(str::trim)
+        .map(|text| text.trim().to_owned())
         .filter(|text| text.starts_with('/'))
         .map(|path| FileMemory { path: path.into(), size: None })
 }

@@ -26,7 +26,7 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
         .map(|(path, item)| (printable(&path.to_string_lossy()), described(item)))
         .collect();
     if let Some(manifest) = root.manifest() {
-        write_heading(out, manifest)?;
+        write_heading(out, manifest, root.stat("/proc").is_ok())?;
         for (directory, names) in &manifest.names {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let names = excerpt(&names.join(" "), SHOWN);
@@ -39,9 +39,8 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
             }
         }
         for (path, flaw) in &manifest.bad_definitions {
-            let place = format!("{}:{}", flaw.line, flaw.column);
-            let problem = excerpt(&flaw.problem, SHOWN);
-            lines.push((printable(path), format!("no definition, not taken: {place}: {problem}")));
+            let what = format!("not taken: no definition from {}:{} on", flaw.line, flaw.column);
+            lines.push((printable(path), what));
         }
     } else {
         writeln!(out, "taken by hand or by another program; claims are read as they stand")?;
@@ -53,11 +52,12 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
     Ok(())
 }
 
-fn write_heading(out: &mut dyn Write, manifest: &Manifest) -> io::Result<()> {
+fn write_heading(out: &mut dyn Write, manifest: &Manifest, has_proc: bool) -> io::Result<()> {
     let host = if manifest.live { "a running host" } else { "a host that was recorded before" };
     writeln!(out, "taken by {} from {host}", excerpt(&manifest.program, SHOWN))?;
     match &manifest.claims {
         None => writeln!(out, "claims: not taken"),
+        Some(_) if !has_proc => writeln!(out, "claims: taken, no processes looked at"),
         Some(Unseen { unread: 0, hidden: None, unsettled: false }) => {
             writeln!(out, "claims: taken, all processes seen")
         }

@@ -18,6 +18,10 @@ pub(crate) const NAME: &str = "capture.json";
 /// Its kind and version.
 pub(crate) const SCHEMA: &str = "egm-probe.capture/1";
 
+/// The most that it may take, and the most names in it.
+const SIZE_LIMIT: usize = 64 << 20;
+const NAMES_LIMIT: usize = 1 << 20;
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -99,22 +103,28 @@ pub(crate) struct FileNumbers {
     pub(crate) inode: u64,
 }
 
-/// What is wrong with an XML file, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where an XML file ceases to be a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Flaw {
     pub(crate) line: u32,
     pub(crate) column: u32,
-    pub(crate) problem: String,
 }
 
 impl Manifest {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if manifest.schema == SCHEMA {
-            Ok(manifest)
-        } else {
-            Err(format!("is of the kind {:?}, and this version reads {SCHEMA}", manifest.schema))
+        if bytes.len() > SIZE_LIMIT {
+            return Err(format!("it is larger than {} MiB", SIZE_LIMIT >> 20));
         }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if manifest.schema != SCHEMA {
+            let found = &manifest.schema;
+            return Err(format!("it is of the kind {found:?}, and this version reads {SCHEMA}"));
+        }
+        let names: usize = manifest.names.values().map(BTreeSet::len).sum();
+        if names.saturating_add(manifest.errors.len()) > NAMES_LIMIT {
+            return Err(format!("it has more than {NAMES_LIMIT} names"));
+        }
+        Ok(manifest)
     }
 
     pub(super) fn problem(&self, path: &Path, op: Op) -> Option<&Problem> {
@@ -123,7 +133,7 @@ impl Manifest {
 
     /// What is wrong with a definition that was left out for that.
     pub(crate) fn bad_definition(&self, path: &Path) -> Option<Flaw> {
-        self.bad_definitions.get(&*path.to_string_lossy()).cloned()
+        self.bad_definitions.get(&*path.to_string_lossy()).copied()
     }
 
     /// Whether a name was listed in a directory.
@@ -150,7 +160,9 @@ impl Problem {
 impl From<&Problem> for io::Error {
     fn from(problem: &Problem) -> Self {
         match problem {
-            Problem::Number(number) => Self::from_raw_os_error(*number),
+            // Those of the kernel (`MAX_ERRNO`, include/linux/err.h).
+            Problem::Number(number @ 1..=4095) => Self::from_raw_os_error(*number),
+            Problem::Number(number) => Self::other(format!("error {number}, which there is not")),
             Problem::Words(words) => Self::other(words.clone()),
         }
     }

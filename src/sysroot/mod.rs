@@ -132,6 +132,11 @@ impl Sysroot {
         self.is_host() || self.manifest().is_some_and(|manifest| manifest.live)
     }
 
+    /// Whether this is a capture without claims.
+    pub(crate) fn has_no_claims(&self) -> bool {
+        self.manifest().is_some_and(|manifest| manifest.claims.is_none())
+    }
+
     /// What a capture says beside its files, where this is one.
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
         match &self.0 {

@@ -22,12 +22,14 @@ pub(super) struct Recorder {
 pub(crate) struct Log {
     /// Links and where they point to.
     pub(crate) links: BTreeMap<PathBuf, PathBuf>,
-    /// The names in directories.
-    pub(crate) listings: BTreeMap<PathBuf, BTreeSet<String>>,
-    /// The contents of files, by the path that was asked for, with their places.
+    /// The names in directories, by the path that was asked for, with their places.
+    pub(crate) listings: BTreeMap<PathBuf, (PathBuf, BTreeSet<String>)>,
+    /// The contents of files, in the same way.
     pub(crate) files: BTreeMap<PathBuf, (PathBuf, Vec<u8>)>,
     /// What was only asked for its kind, mode and owner.
     pub(crate) stats: BTreeMap<PathBuf, Stat>,
+    /// Directories that a path led into and, by `..`, out of again.
+    pub(crate) passed: BTreeSet<PathBuf>,
     /// What failed.
     pub(crate) errors: BTreeMap<(PathBuf, Op), Problem>,
     /// Whether paths are links, and to where.
@@ -66,7 +68,7 @@ impl Recorder {
 
     pub(super) fn entries(&self, path: &Path) -> Result<Vec<String>, ReadError> {
         self.noted(path, Op::List, self.host.entries(path), |log, place, names| {
-            log.listings.insert(place, names.iter().cloned().collect());
+            log.listings.insert(path.to_owned(), (place, names.iter().cloned().collect()));
         })
     }
 
@@ -89,7 +91,8 @@ impl Recorder {
     pub(super) fn stat_entries(&self, path: &Path) -> Result<Vec<StatEntry>, ReadError> {
         let entries = self.host.stat_entries(path);
         self.noted(path, Op::List, entries, |log, place, entries| {
-            log.listings.insert(place, entries.iter().map(|(name, _)| name.clone()).collect());
+            let names = entries.iter().map(|(name, _)| name.clone()).collect();
+            log.listings.insert(path.to_owned(), (place, names));
         })
     }
 
@@ -130,14 +133,24 @@ impl Recorder {
         result
     }
 
-    /// Where a path leads to; the links on the way are written down.
+    /// Where a path leads to; what is on the way is written down. Processes are where they are asked
+    /// for, whatever is a link there.
     fn place(&self, log: &mut Log, path: &Path, follow_last: bool) -> std::io::Result<PathBuf> {
-        let Log { known, links, .. } = log;
+        if path.starts_with("/proc") {
+            return Ok(path.to_owned());
+        }
+        let Log { known, links, passed, .. } = log;
+        let mut before = PathBuf::from("/");
         resolve(path, follow_last, |at| {
+            if !at.starts_with(&before) {
+                passed.insert(before.clone());
+            }
             let target =
                 known.entry(at.to_owned()).or_insert_with(|| self.host.read_link(at).ok()).clone();
             if let Some(target) = &target {
                 links.insert(at.to_owned(), target.clone());
+            } else {
+                at.clone_into(&mut before);
             }
             Ok(target)
         })

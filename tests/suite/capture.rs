@@ -136,6 +136,14 @@ fn indiscreet() -> Tree {
         status.replace("<domain ", "<qemuDriverData><a secret='SECRET'/></qemuDriverData><domain ");
     assert_ne!(status, insecure);
     tree.file("run/libvirt/qemu/vm1.xml", insecure);
+    // Virtual machines that are none of EGM's, and people who only are logged in.
+    let other = "<domain><name>SECRET</name><devices><memory model='nvdimm'><source>\
+                 <path>/SECRET</path></source></memory></devices></domain>";
+    tree.file("etc/libvirt/qemu/SECRET.xml", other);
+    tree.file("run/libvirt/qemu/SECRET.xml", format!("<domstatus pid='1'>{other}</domstatus>"));
+    tree.file("home/SECRET/.config/libvirt/qemu/SECRET.xml", other);
+    tree.directory("run/user/4711");
+    tree.file("etc/libvirt/qemu/entity.xml", "<domain><graphics passwd='&SECRET;'/></domain>");
     tree.file("etc/libvirt/secrets/x.xml", "<secret>SECRET</secret>");
     tree.file("run/udev/data/c510:4", "S:grace-egm/by-node/0\nE:ID_SERIAL=SECRET\n");
     tree
@@ -150,15 +158,113 @@ fn what_is_nobodys_business_is_not_taken() {
     let taken = unpacked(&capture(&["--from", text(&original)], &file, &["--with-claims"]));
     for word in ["SECRET", "hunter2"] {
         assert!(contains(&tree.tar(), word));
-        assert!(!contains(&taken, word), "{}", String::from_utf8_lossy(&taken));
+        let taken = String::from_utf8_lossy(&taken).replace('\0', "");
+        let lines: Vec<_> = taken.lines().filter(|line| line.contains(word)).collect();
+        assert!(lines.is_empty(), "{lines:#?}");
     }
     let list = |file: &Path| printed(&["--from", text(file), "list", "--json"]);
     let list = [&original, &file].map(|file| String::from_utf8(list(file)).unwrap());
     assert_eq!(list[0], list[1]);
+    assert!(!list[0].contains("SECRET"), "nor does the list quote it: {}", list[0]);
     assert!(list[0].contains("\"vm1\"") && list[0].contains("broken.xml"), "{}", list[0]);
     // What has the name of the program, and what tells of nobody's mappings.
     assert!(contains(&taken, "/qemu-system-aarch64\0"));
     assert!(!contains(&taken, "proc/77"));
+}
+
+/// A machine that was changed, from a directory and from its capture.
+fn is_same_as_its_capture(what: &str, change: impl Fn(&mut Tree)) {
+    let mut tree = Tree::read(&archive("claims-running-seen"));
+    change(&mut tree);
+    let folder = tempfile::tempdir().unwrap();
+    let [original, first, second] =
+        ["host.tar.gz", "first.tar.gz", "second.tar.gz"].map(|name| folder.path().join(name));
+    fs::write(&original, gzip(&tree.tar())).unwrap();
+    let once = capture(&["--from", text(&original)], &first, &["--with-claims"]);
+    let twice = capture(&["--from", text(&first)], &second, &["--with-claims"]);
+    let list = |file: &Path| {
+        String::from_utf8(printed(&["--from", text(file), "list", "--json"])).unwrap()
+    };
+    let plain = list(&archive("claims-running-seen"));
+    assert_ne!(list(&original), plain, "{what}: changes nothing");
+    assert_eq!(list(&first), list(&original), "{what}");
+    assert!(once == twice, "{what}: a capture of its capture has other bytes");
+}
+
+fn definition(tree: &mut Tree, path: &str, inner: &str) {
+    let xml = format!(
+        "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>other</name>{inner}</domain>"
+    );
+    tree.file(path, xml);
+}
+
+#[test]
+fn odd_ways_to_hold_and_to_define_come_out_the_same() {
+    let defined = "etc/libvirt/qemu/other.xml";
+    is_same_as_its_capture("addresses of several lengths", |tree| {
+        tree.file(
+            "proc/4242/maps",
+            "80000000-80200000 rw-s 00000000 00:55 77 /dev/other\n\
+             7f0000000000-7f0000200000 rw-s 10000000 00:55 77 /dev/other\n",
+        );
+        tree.device("proc/4242/map_files/80000000-80200000", (510, 4), 0o600, (0, 0));
+    });
+    is_same_as_its_capture("a path through a directory and out again", |tree| {
+        tree.directory("dev/shm");
+        let path = "/dev/shm/../egm5";
+        definition(
+            tree,
+            defined,
+            &format!("<memoryBacking><source>{path}</source></memoryBacking>"),
+        );
+    });
+    is_same_as_its_capture("a link through a directory and out again", |tree| {
+        let passwd = tree.content("etc/passwd").replace("root", "toor");
+        tree.file("etc/other", passwd);
+        tree.directory("usr/share");
+        tree.raw_link("etc/passwd", "../usr/share/../../etc/other");
+    });
+    is_same_as_its_capture("a home through a directory and out again", |tree| {
+        tree.file("etc/passwd", "u:x:1000:1000::/home/x/../u:/bin/sh\n");
+        tree.directory("home/x");
+        tree.directory("run/user/1000");
+        let file = "home/u/.config/libvirt/qemu/other.xml";
+        definition(tree, file, "<memoryBacking><source>/dev/egm5</source></memoryBacking>");
+    });
+    is_same_as_its_capture("a comment in a path", |tree| {
+        let source = "<source>/dev/<!-- c -->egm5<?x y?></source>";
+        definition(tree, defined, &format!("<memoryBacking>{source}</memoryBacking>"));
+    });
+    is_same_as_its_capture("an option and its value apart", |tree| {
+        let inner = "<q:commandline><q:arg value='-mem-path'/></q:commandline>\
+                     <q:commandline><q:arg value='/dev/egm5'/></q:commandline>";
+        definition(tree, defined, inner);
+    });
+    is_same_as_its_capture("one that runs without EGM, and is defined with it", |tree| {
+        definition(tree, defined, "<memoryBacking><source>/dev/egm5</source></memoryBacking>");
+        definition(
+            tree,
+            "etc/libvirt/qemu/third.xml",
+            "<memoryBacking><source>/dev/egm5</source></memoryBacking>",
+        );
+        let status = "<domstatus pid='7'><domain><name>other</name></domain></domstatus>";
+        tree.file("run/libvirt/qemu/other.xml", status);
+        let third = tree.content("etc/libvirt/qemu/third.xml").replace("other", "third");
+        tree.file("etc/libvirt/qemu/third.xml", third);
+    });
+    is_same_as_its_capture("leases that have all ended", |tree| {
+        for (region, expires) in [("egm4", 1_000_000_000), ("egm5", 1_500_000_000)] {
+            tree.file(
+                &format!("run/egm-probe/{region}.lease"),
+                format!("{{\"schema\":\"egm-probe.lease/1\",\"domain\":\"x\",\"expires\":{expires},\"regions\":[\"{region}\"]}}\n"),
+            );
+        }
+    });
+    is_same_as_its_capture("a process that writes what it does", |tree| {
+        tree.file("proc/4242/cmdline", "qemu: of SECRET\0");
+        tree.file("proc/4242/comm", "qemu\n");
+        tree.remove("run/libvirt/qemu/vm1.xml");
+    });
 }
 
 /// The script of a namespace in which a machine is in place of the host, with a real holder of
@@ -378,6 +484,16 @@ fn what_is_reserved_stays_so_in_the_capture() {
     assert_ne!(live, printed(&[&["--sysroot", root], &list[..]].concat()), "it has ended");
     let replayed = printed(&[&["--from", text(&file)], &list[..]].concat());
     assert_eq!(String::from_utf8(replayed), String::from_utf8(live));
+
+    // Of those that have ended the end of the last one is the moment: not that of the reader's clock.
+    let ended =
+        "{\"schema\":\"egm-probe.lease/1\",\"domain\":\"x\",\"expires\":17,\"regions\":[\"egm4\"]}";
+    let leases = host.path().join("run/egm-probe");
+    for lease in ["egm4.lease", "egm5.lease"] {
+        fs::write(leases.join(lease), ended.replace("egm4", &lease[..4])).unwrap();
+    }
+    let taken = unpacked(&capture(&["--sysroot", root], &file, &["--with-claims"]));
+    assert!(contains(&taken, "\"moment\": 17,"), "{}", String::from_utf8_lossy(&taken));
 }
 
 #[test]
@@ -411,6 +527,28 @@ fn a_capture_is_written_whole_or_not_at_all() {
         assert!(stderr.contains(said) && stderr.contains(name), "{stderr}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left over");
+    // What nobody takes to the end, and what is for a person, is no capture.
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-c", script]).env("P", PROGRAM).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let from = format!("\"$P\" --from {}", original.display());
+    let said = shell(&format!("{{ {from} capture -; echo $? >&2; }} | true"));
+    assert!(said.contains("not written whole") && said.ends_with("4\n"), "{said}");
+    let said = shell(&format!("script -qec '{from} capture -' /dev/null </dev/null; echo $?"));
+    assert!(said.contains("not for a terminal") && said.ends_with("2\n"), "{said:?}");
+    // As the umask has it.
+    shell(&format!("umask 077; {from} capture {}", folder.path().join("private").display()));
+    let mode = fs::metadata(folder.path().join("private")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    if nix::unistd::geteuid().is_root() {
+        let (victim, trap) = (folder.path().join("victim"), folder.path().join("trap"));
+        fs::write(&victim, "mine").unwrap();
+        symlink("victim", &trap).unwrap();
+        std::os::unix::fs::lchown(&trap, Some(65534), None).unwrap();
+        assert!(to("trap").1.contains("a link of somebody else's"));
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+    }
     for args in [
         &["capture"][..],
         &["capture", "--with-claims", "--no-occupancy", "x"],
@@ -461,19 +599,26 @@ fn what_a_capture_says_of_itself_may_be_anything() {
         format!("{{\"schema\":\"egm-probe.capture/1\",\"program\":\"x\",\"live\":false{rest}}}")
     };
     for (about, said) in [
-        ("", "has a capture.json that EOF while parsing"),
-        ("[]", "has a capture.json that"),
+        ("", "has a bad capture.json: EOF while parsing"),
+        ("[]", "has a bad capture.json:"),
         (
             "{\"schema\":\"egm-probe.capture/2\",\"program\":\"\",\"live\":true,\"claims\":null}",
             "this version reads egm-probe.capture/1",
         ),
-        (&of(",\"claims\":{\"unread\":-1}"), "has a capture.json that"),
-        (&"[".repeat(100_000), "has a capture.json that"),
+        (&of(",\"claims\":{\"unread\":-1}"), "has a bad capture.json:"),
+        (&"[".repeat(100_000), "has a bad capture.json:"),
     ] {
         let (code, shown) = refusal(about);
         assert_eq!(code, Some(4), "{shown}");
         assert!(shown.contains(said), "{shown}");
     }
+    let names: Vec<String> = (0..1_100_000).map(|number| format!("\"{number:x}\"")).collect();
+    let many = of(&format!(",\"claims\":null,\"names\":{{\"/x\":[{}]}}", names.join(",")));
+    let (code, shown) = refusal(&many);
+    assert!(code == Some(4) && shown.contains("more than 1048576 names"), "{shown}");
+    let (code, shown) =
+        refusal(&of(",\"claims\":null,\"errors\":{\"/sys/class/egm\":{\"list\":0}}"));
+    assert!(code == Some(0) && shown.contains("error 0, which there is not"), "{shown}");
     let (code, shown) = refusal(&of(
         ",\"claims\":null,\"later\":1,\"errors\":{\"/sys/class/egm\":{\"list\":\"\\u001b[31mred\"}}",
     ));

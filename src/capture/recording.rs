@@ -1,0 +1,284 @@
+//! What goes into a capture of what was read of a host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::cut;
+use super::tree::{Content, Tree};
+use crate::claims::leases::LeaseFile;
+use crate::claims::{LEASES, Moment, Sight, Trace, USERS};
+use crate::domain::Domain;
+use crate::host::{Accounts, Region};
+use crate::report::Report;
+use crate::sysfs::decimal;
+use crate::sysroot::manifest::{FileNumbers, Flaw, Op, Problem};
+use crate::sysroot::{FileKind, Log, Stat, Sysroot};
+use crate::udev_links::DATABASE;
+
+/// The definitions that do not concern EGM, and those that are none: nothing tells what in one of
+/// these is a secret.
+pub(super) fn left_out(root: &Sysroot, report: &Report, log: &Log) -> BTreeSet<PathBuf> {
+    let numbers = report.host.regions.iter().filter_map(|region| region.device.number);
+    let numbers: Vec<_> = numbers.map(FileKind::CharDevice).collect();
+    let is_region = |path: &Path| {
+        report.host.regions.iter().any(|region| region.device.path == path)
+            || (path.is_absolute() && !path.starts_with("/proc"))
+                && root.stat_cached(path).is_ok_and(|stat| numbers.contains(&stat.kind))
+    };
+    let is_xml = |path: &Path| path.extension().is_some_and(|extension| extension == "xml");
+    let files = log.files.iter().filter(|(path, _)| !path.starts_with("/sys") && is_xml(path));
+    let parse = |(path, (_, bytes)): (_, &(_, Vec<u8>))| {
+        (path, Domain::parse(&String::from_utf8_lossy(bytes)).ok())
+    };
+    let definitions: BTreeMap<&PathBuf, Option<Domain>> = files.map(parse).collect();
+    let concerns = |domain: &&Domain| {
+        !domain.egm.is_empty() || domain.file_memory.iter().any(|memory| is_region(&memory.path))
+    };
+    // One that runs counts instead of a definition of the same name, whatever is in it.
+    let names = definitions.values().flatten().filter(concerns);
+    let names: BTreeSet<_> = names.map(|domain| domain.name.as_str()).collect();
+    let is_left_out = |domain: &Option<Domain>| {
+        domain.as_ref().is_none_or(|domain| !names.contains(domain.name.as_str()))
+    };
+    let bad = report.claims.bad_definitions().map(|(path, _)| path.to_owned());
+    let left_out = definitions.iter().filter(|(_, domain)| is_left_out(domain));
+    left_out.map(|(path, _)| (*path).clone()).chain(bad).collect()
+}
+
+/// A capture that is being made.
+pub(super) struct Recording<'a> {
+    pub(super) root: &'a Sysroot,
+    pub(super) report: &'a Report,
+    pub(super) log: Log,
+    /// Files that are not taken.
+    pub(super) left_out: BTreeSet<PathBuf>,
+    pub(super) tree: Tree,
+}
+
+impl Recording<'_> {
+    pub(super) fn put_files(&mut self, accounts: &Accounts<'_>) {
+        for (link, target) in &self.log.links {
+            self.tree.put(link, Content::Link(target.clone()));
+        }
+        // Of the others those that have something: one that is empty says as little as none.
+        let places = self.log.listings.values().map(|(place, _)| place);
+        for directory in places.filter(|place| place.starts_with("/sys")) {
+            self.tree.put(directory, Content::Directory);
+        }
+        for (path, stat) in &self.log.stats {
+            self.tree.put_as(path, content_of(stat), stat);
+        }
+        let devices =
+            self.report.host.gpus().filter_map(|(gpu, _)| gpu.vendor_id.zip(gpu.device_id));
+        let devices: BTreeSet<_> = devices.collect();
+        for (path, (place, bytes)) in &self.log.files {
+            if self.left_out.contains(path) {
+                continue;
+            }
+            if let Some(bytes) = cut::cut(path, bytes, &devices) {
+                self.tree.put(place, Content::File(bytes));
+            }
+        }
+        let mut users = self.session_users(accounts);
+        let place = self.log.listings.get(Path::new(USERS)).map(|(place, _)| place);
+        for user in &users {
+            let place = place.map_or(Path::new(USERS), PathBuf::as_path);
+            self.tree.put(&place.join(user.to_string()), Content::Directory);
+        }
+        let [named_users, groups] = accounts.named();
+        users.extend(named_users.keys());
+        let line = |uid| {
+            let home = accounts.home(uid).unwrap_or_default();
+            format!("{}:x:{uid}:::{}:\n", accounts.user(uid), home.display())
+        };
+        let is_known = |uid: &u32| named_users.contains_key(uid) || accounts.home(*uid).is_some();
+        self.put_list("/etc/passwd", users.into_iter().filter(is_known).map(line).collect());
+        let line = |(gid, name)| format!("{name}:x:{gid}:\n");
+        self.put_list("/etc/group", groups.into_iter().map(line).collect());
+    }
+
+    /// The users whose own libvirt has something to tell.
+    fn session_users(&self, accounts: &Accounts<'_>) -> BTreeSet<u32> {
+        let told = |directory: &Path| {
+            let files = self.log.files.keys().filter(|path| !self.left_out.contains(*path));
+            let failed =
+                self.failed().chain(self.report.claims.bad_definitions().map(|(path, _)| path));
+            files.map(PathBuf::as_path).chain(failed).any(|path| path.starts_with(directory))
+        };
+        let names = self.log.listings.get(Path::new(USERS)).map(|(_, names)| names);
+        let users = names.into_iter().flatten().filter_map(|name| decimal(name));
+        let has_something = |user: &u32| {
+            let home = accounts.home(*user).map(|home| home.join(".config/libvirt/qemu"));
+            told(&Path::new(USERS).join(user.to_string())) || home.is_some_and(|home| told(&home))
+        };
+        users.filter(has_something).collect()
+    }
+
+    /// What is there, and could not be read.
+    fn failed(&self) -> impl Iterator<Item = &Path> {
+        let failed = self.log.errors.iter().filter(|(_, problem)| !problem.is_absence());
+        let failed = failed.map(|((path, _), _)| path);
+        failed.filter(|path| !self.left_out.contains(*path)).map(PathBuf::as_path)
+    }
+
+    /// A list of which not all was used.
+    fn put_list(&mut self, path: &str, text: String) {
+        if !text.is_empty() {
+            let place = self.log.files.get(Path::new(path)).map(|(place, _)| place.clone());
+            let place = place.unwrap_or_else(|| path.into());
+            self.tree.put(&place, Content::File(text.into_bytes()));
+        }
+    }
+
+    /// The holders, with what shows that they are.
+    pub(super) fn put_processes(&mut self) {
+        let claims = &self.report.claims;
+        let proc = Path::new("/proc");
+        let is_unlisted = self.log.errors.contains_key(&(proc.to_owned(), Op::List));
+        if claims.sight != Sight::Skipped && !self.report.host.regions.is_empty() && !is_unlisted {
+            self.tree.put(proc, Content::Directory);
+        }
+        // In their order: of several mappings of a file the first one tells what it is. Those that
+        // were read again are there once.
+        let mut maps: BTreeMap<u32, (Vec<u8>, BTreeSet<&[u8]>)> = BTreeMap::new();
+        for proof in &claims.proofs {
+            let process = proc.join(proof.pid.to_string());
+            match &proof.trace {
+                Trace::Mapping { line, node } => {
+                    let (text, lines) = maps.entry(proof.pid).or_default();
+                    if lines.insert(line) {
+                        text.extend_from_slice(line);
+                        text.push(b'\n');
+                    }
+                    if let Some((name, number)) = node {
+                        let node = process.join("map_files").join(name);
+                        self.tree.put(&node, Content::CharDevice(*number));
+                    }
+                }
+                Trace::File { name, number, link } => {
+                    let file = process.join("fd").join(name);
+                    match (number, link) {
+                        (Some(number), _) => self.tree.put(&file, Content::CharDevice(*number)),
+                        (None, Some(link)) => self.tree.put(&file, Content::Link(link.clone())),
+                        (None, None) => {}
+                    }
+                }
+            }
+        }
+        for (pid, (text, _)) in maps {
+            self.tree.put(&proc.join(pid.to_string()).join("maps"), Content::File(text));
+        }
+        // One whose files cannot be listed at all would be one that could not be looked at.
+        for process in self.tree.below(proc) {
+            self.tree.put(&process.join("fd"), Content::Directory);
+        }
+    }
+
+    /// What udev calls the devices: its library was asked on the running host, and its database is
+    /// read in a capture. Gives what to say of the devices that it did not know.
+    pub(super) fn put_links(&mut self) -> BTreeMap<String, BTreeMap<Op, Problem>> {
+        let mut errors = BTreeMap::new();
+        let links = |region: &Region| region.device.number.zip(Some(region.device.links.clone()));
+        let links: Vec<_> = self.report.host.regions.iter().filter_map(links).collect();
+        if !self.root.is_host() || links.iter().all(|(_, links)| links.is_none()) {
+            return errors;
+        }
+        self.tree.put(Path::new(DATABASE), Content::Directory);
+        for (number, links) in links {
+            let path = format!("{DATABASE}/c{number}");
+            let Some(links) = links else {
+                let problem = Problem::Number(Errno::ENODATA as i32);
+                errors.insert(path, BTreeMap::from([(Op::Read, problem)]));
+                continue;
+            };
+            let mut text = String::new();
+            for link in links.iter().filter_map(|link| link.strip_prefix("/dev").ok()) {
+                text.extend(["S:", &link.to_string_lossy(), "\n"]);
+            }
+            if !text.is_empty() {
+                self.tree.put(Path::new(&path), Content::File(text.into_bytes()));
+            }
+        }
+        errors
+    }
+
+    /// The names in directories that are not all in the tree.
+    ///
+    /// Of those that are not the kernel's only what could not be read: other names are of virtual
+    /// machines and people that this is not about.
+    pub(super) fn names(&mut self) -> BTreeMap<String, BTreeSet<String>> {
+        let children = self.tree.children();
+        let bad = self.report.claims.bad_definitions().map(|(path, _)| path);
+        let failed: BTreeSet<_> = self.failed().chain(bad).filter_map(Path::file_name).collect();
+        let none = BTreeSet::new();
+        let mut partial = BTreeMap::new();
+        for (directory, names) in self.log.listings.values() {
+            let children = children.get(directory.as_path()).unwrap_or(&none);
+            let is_told = |name: &&String| {
+                directory.starts_with("/sys")
+                    || children.contains(*name)
+                    || failed.contains(OsStr::new(name.as_str()))
+            };
+            let names: BTreeSet<_> = names.iter().filter(is_told).cloned().collect();
+            if names != *children {
+                partial.insert(directory.clone(), names);
+            }
+        }
+        for directory in partial.keys() {
+            self.tree.put(directory, Content::Directory);
+        }
+        let key = |directory: PathBuf| directory.to_string_lossy().into_owned();
+        partial.into_iter().map(|(directory, names)| (key(directory), names)).collect()
+    }
+
+    pub(super) fn inodes(&self) -> BTreeMap<String, FileNumbers> {
+        let is_device = |stat: &Stat| matches!(stat.kind, FileKind::CharDevice(_));
+        let devices = self.log.stats.iter().filter(|(_, stat)| is_device(stat));
+        let inode = |(path, stat): (&PathBuf, &Stat)| {
+            let file = stat.file?;
+            let (major, minor) = (file.device.major, file.device.minor);
+            let inode = FileNumbers { major, minor, inode: file.inode };
+            Some((path.to_string_lossy().into_owned(), inode))
+        };
+        devices.filter_map(inode).collect()
+    }
+
+    /// A second before the first of the leases ends that had not ended yet, or when the last one
+    /// ended: at that moment, too, they are what they were.
+    pub(super) fn moment(&self) -> Option<u64> {
+        let recorded = self.root.manifest().and_then(|manifest| manifest.moment);
+        let now = recorded.unwrap_or_else(|| Moment::now().0);
+        let leases = self.log.files.iter().filter(|(path, _)| path.starts_with(LEASES));
+        let leases = leases.filter_map(|(_, (_, bytes))| serde_json::from_slice(bytes).ok());
+        let ends: Vec<_> = leases.map(|lease: LeaseFile| lease.expires).collect();
+        let next = ends.iter().filter(|end| **end > now).min().map(|end| end - 1);
+        next.or_else(|| ends.into_iter().max())
+    }
+
+    pub(super) fn bad_definitions(&self) -> BTreeMap<String, Flaw> {
+        let bad = self.report.claims.bad_definitions();
+        bad.map(|(path, flaw)| (path.to_string_lossy().into_owned(), flaw)).collect()
+    }
+
+    /// Directories that paths with `..` in them lead through.
+    pub(super) fn put_passed(&mut self) {
+        for directory in &self.log.passed {
+            if !self.tree.has_below(directory) {
+                self.tree.put(directory, Content::Directory);
+            }
+        }
+    }
+}
+
+/// What only its kind is known of.
+fn content_of(stat: &Stat) -> Content {
+    match stat.kind {
+        FileKind::Regular => Content::File(Vec::new()),
+        FileKind::Directory => Content::Directory,
+        FileKind::CharDevice(number) => Content::CharDevice(number),
+        FileKind::Other => Content::Fifo,
+    }
+}
