@@ -47,7 +47,7 @@ bench:
 	./tools/install-deps bench
 	$(RUN) build --release --locked
 	./benches/holders.sh $(PROGRAM)
-	$(RUN) bench --locked --quiet --bench claims
+	$(RUN) bench --locked --quiet --bench scaling
 
 # Writes anew what the tests hold the program against; read the difference.
 golden:
