@@ -101,7 +101,10 @@ pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
         if !unknown.is_empty() {
             lacking.push(format!("{} has no known {}", region.name, unknown.join(", ")));
         }
-        let warnings = region.all_warnings().filter(|warning| is_of_region(warning));
+        let mut warnings: Vec<_> = region.all_warnings().filter(|it| is_of_region(it)).collect();
+        // What it lacks says more than that it lacks something.
+        warnings.sort_by_key(|warning| matches!(warning, Warning::Incomplete { .. }));
+        let warnings = warnings.into_iter();
         odd.extend(warnings.map(|warning| format!("{}: {warning}", region.name)));
     }
     odd.extend(facts.report.host.warnings.iter().map(ToString::to_string));
