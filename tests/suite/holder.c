@@ -1,5 +1,5 @@
 /* Holds a file as a virtual machine holds a region. For each line on standard input it does one
- * thing and answers "ok": open PATH; map OFFSET LENGTH; close; many COUNT; files COUNT; path PATH;
+ * thing and answers "ok": open PATH; map OFFSET LENGTH; share OFFSET LENGTH; close; many COUNT; files COUNT; path PATH;
  * relay USEC (hands itself to a child again and again); toggle (changes what it has mapped without
  * end); leader (its first thread ends). */
 #define _GNU_SOURCE
@@ -68,6 +68,10 @@ int main(void)
 			void *map = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, (off_t)offset);
 			check(map != MAP_FAILED, "mmap");
 			last = map;
+		} else if (sscanf(line, "share %llu %llu", &offset, &length) == 2) {
+			/* As a virtual machine does with a real device. */
+			check(mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+				   (off_t)offset) != MAP_FAILED, "mmap");
 		} else if (sscanf(line, "path %4095s", path) == 1) {
 			check(open(path, O_PATH) >= 0, "open");
 		} else if (sscanf(line, "relay %llu", &length) == 1) {

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A stand-in for the driver of NVIDIA Grace's EGM regions, for tests in a virtual machine: class
+ * "egm" with a character device a region, for PCI functions that are named by a parameter. It
+ * counts who opens them, in debugfs: a tool that only looks must leave the counters at 0.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/cdev.h>
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/device.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+#include <linux/version.h>
+#include <linux/vmalloc.h>
+
+#define MINORS		256
+#define REGIONS_MAX	4
+#define GPUS_MAX	4
+/* What there really is of a region: the same pages again and again. A power of two. */
+#define BACKED		(4UL << 20)
+
+static char *shape = "D";
+module_param(shape, charp, 0444);
+MODULE_PARM_DESC(shape, "D: a text file gpu_devices; E: links to the GPUs");
+
+static int number[REGIONS_MAX];
+static unsigned int region_count;
+module_param_array(number, int, &region_count, 0444);
+MODULE_PARM_DESC(number, "the number of each region, which is its minor");
+
+static unsigned long long size[REGIONS_MAX];
+module_param_array(size, ullong, NULL, 0444);
+MODULE_PARM_DESC(size, "the size of each region in bytes; 64 MiB where nothing is said");
+
+static char *gpus[REGIONS_MAX];
+/* Taken apart when it is used: not to be read again. */
+module_param_array(gpus, charp, NULL, 0);
+MODULE_PARM_DESC(gpus, "the GPUs of each region, as 0000:20:01.0+0000:20:02.0");
+
+static bool exclusive;
+module_param(exclusive, bool, 0444);
+MODULE_PARM_DESC(exclusive, "a region that is open cannot be opened");
+
+static unsigned int attr_delay_us;
+module_param(attr_delay_us, uint, 0444);
+MODULE_PARM_DESC(attr_delay_us, "how long a region has no attributes after it was announced");
+
+static unsigned int gpu_delay_us;
+module_param(gpu_delay_us, uint, 0444);
+MODULE_PARM_DESC(gpu_delay_us, "how long each GPU after a region's first is late");
+
+struct region {
+	int number;
+	u64 size;
+	struct device *dev;
+	void *memory;
+	/* Every attempt to open it, and those that are open. */
+	atomic_t opens;
+	atomic_t users;
+	/* Guards the list below. */
+	struct mutex lock;
+	struct pci_dev *gpus[GPUS_MAX];
+	unsigned int gpu_count;
+};
+
+static struct region regions[REGIONS_MAX];
+static struct class *egm_class;
+static struct cdev egm_cdev;
+static dev_t first_number;
+static struct dentry *debug_dir;
+/* One change of the regions at a time. */
+static DEFINE_MUTEX(control_lock);
+
+static bool has_list(void)
+{
+	return shape[0] == 'D';
+}
+
+static struct region *region_of(int minor)
+{
+	for (unsigned int i = 0; i < region_count; i++)
+		if (regions[i].number == minor)
+			return &regions[i];
+	return NULL;
+}
+
+/* The character device */
+
+static int egm_open(struct inode *inode, struct file *file)
+{
+	struct region *region = region_of(iminor(inode));
+
+	if (!region)
+		return -ENODEV;
+	atomic_inc(&region->opens);
+	pr_info("egm%d opened by %s[%d]\n", region->number, current->comm,
+		task_tgid_nr(current));
+	if (!READ_ONCE(region->dev))
+		return -ENODEV;
+	if (atomic_inc_return(&region->users) > 1 && exclusive) {
+		atomic_dec(&region->users);
+		return -EBUSY;
+	}
+	/* The real one clears all of it. */
+	memset(region->memory, 0, BACKED);
+	file->private_data = region;
+	return 0;
+}
+
+/* Called when the last mapping has gone, too. */
+static int egm_release(struct inode *inode, struct file *file)
+{
+	struct region *region = file->private_data;
+
+	atomic_dec(&region->users);
+	return 0;
+}
+
+static int egm_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct region *region = file->private_data;
+	u64 start = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	u64 length = vma->vm_end - vma->vm_start;
+
+	if (start > region->size || length > region->size - start)
+		return -EINVAL;
+	for (u64 at = 0; at < length; at += PAGE_SIZE) {
+		void *page = region->memory + ((start + at) & (BACKED - 1));
+		int err = remap_pfn_range(vma, vma->vm_start + at, vmalloc_to_pfn(page),
+					  PAGE_SIZE, vma->vm_page_prot);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static const struct file_operations egm_fops = {
+	.owner = THIS_MODULE,
+	.open = egm_open,
+	.release = egm_release,
+	.mmap = egm_mmap,
+};
+
+/* Attributes */
+
+static ssize_t egm_size_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct region *region = dev_get_drvdata(dev);
+
+	return sysfs_emit(buf, "0x%llx\n", region->size);
+}
+static DEVICE_ATTR_RO(egm_size);
+
+static ssize_t gpu_devices_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct region *region = dev_get_drvdata(dev);
+	int length = 0;
+
+	mutex_lock(&region->lock);
+	for (unsigned int i = 0; i < region->gpu_count; i++)
+		length += sysfs_emit_at(buf, length, "%s\n", pci_name(region->gpus[i]));
+	mutex_unlock(&region->lock);
+	return length;
+}
+static DEVICE_ATTR_RO(gpu_devices);
+
+/* GPUs */
+
+static int join_gpu(struct region *region, const char *name)
+{
+	unsigned int domain, bus, slot, function;
+	struct pci_dev *gpu;
+	int err = 0;
+
+	if (sscanf(name, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+		return -EINVAL;
+	gpu = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
+	if (!gpu) {
+		pr_err("there is no PCI function %s\n", name);
+		return -ENODEV;
+	}
+	if (region->gpu_count == GPUS_MAX)
+		err = -ENOSPC;
+	else if (!has_list())
+		err = sysfs_create_link(&region->dev->kobj, &gpu->dev.kobj, pci_name(gpu));
+	if (err) {
+		pci_dev_put(gpu);
+		return err;
+	}
+	mutex_lock(&region->lock);
+	region->gpus[region->gpu_count++] = gpu;
+	mutex_unlock(&region->lock);
+	return 0;
+}
+
+static int leave_gpu(struct region *region, const char *name)
+{
+	struct pci_dev *gpu = NULL;
+
+	mutex_lock(&region->lock);
+	for (unsigned int i = 0; i < region->gpu_count; i++) {
+		if (!gpu && !strcmp(pci_name(region->gpus[i]), name))
+			gpu = region->gpus[i];
+		if (gpu && i + 1 < region->gpu_count)
+			region->gpus[i] = region->gpus[i + 1];
+	}
+	if (gpu)
+		region->gpu_count--;
+	mutex_unlock(&region->lock);
+	if (!gpu)
+		return -ENODEV;
+	if (!has_list())
+		sysfs_remove_link(&region->dev->kobj, pci_name(gpu));
+	pci_dev_put(gpu);
+	return 0;
+}
+
+/* Regions */
+
+static void remove_region(struct region *region)
+{
+	if (!region->dev)
+		return;
+	/* File by file, the attributes before the device, as the real one. */
+	if (has_list())
+		device_remove_file(region->dev, &dev_attr_gpu_devices);
+	while (region->gpu_count)
+		leave_gpu(region, pci_name(region->gpus[0]));
+	device_remove_file(region->dev, &dev_attr_egm_size);
+	WRITE_ONCE(region->dev, NULL);
+	device_destroy(egm_class, MKDEV(MAJOR(first_number), region->number));
+}
+
+static int add_region(struct region *region, char *names)
+{
+	struct device *dev;
+	char *name;
+	int err;
+
+	dev = device_create(egm_class, NULL, MKDEV(MAJOR(first_number), region->number), region,
+			    "egm%d", region->number);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	WRITE_ONCE(region->dev, dev);
+	/* The real one announces a region before there is anything in it. */
+	fsleep(attr_delay_us);
+	err = device_create_file(dev, &dev_attr_egm_size);
+	if (!err && has_list())
+		err = device_create_file(dev, &dev_attr_gpu_devices);
+	while (!err && (name = strsep(&names, "+"))) {
+		if (region->gpu_count)
+			fsleep(gpu_delay_us);
+		err = join_gpu(region, name);
+	}
+	if (err)
+		remove_region(region);
+	return err;
+}
+
+/* debugfs: join NUMBER GPU, leave NUMBER GPU, remove NUMBER */
+
+static ssize_t control_write(struct file *file, const char __user *from, size_t length,
+			     loff_t *at)
+{
+	char line[64], what[8], name[16] = "";
+	struct region *region;
+	int minor, err = -EINVAL;
+
+	if (length >= sizeof(line))
+		return -EINVAL;
+	if (copy_from_user(line, from, length))
+		return -EFAULT;
+	line[length] = 0;
+	if (sscanf(line, "%7s %d %15s", what, &minor, name) < 2)
+		return -EINVAL;
+	region = region_of(minor);
+	mutex_lock(&control_lock);
+	if (!region || !region->dev) {
+		err = -ENODEV;
+	} else if (!strcmp(what, "join")) {
+		err = join_gpu(region, name);
+	} else if (!strcmp(what, "leave")) {
+		err = leave_gpu(region, name);
+	} else if (!strcmp(what, "remove")) {
+		remove_region(region);
+		err = 0;
+	}
+	mutex_unlock(&control_lock);
+	return err ? err : length;
+}
+
+static const struct file_operations control_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = control_write,
+};
+
+/* The module */
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+static char *egm_devnode(const struct device *dev, umode_t *mode)
+#else
+static char *egm_devnode(struct device *dev, umode_t *mode)
+#endif
+{
+	if (mode)
+		*mode = 0600;
+	return NULL;
+}
+
+static struct class *create_class(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	return class_create("egm");
+#else
+	return class_create(THIS_MODULE, "egm");
+#endif
+}
+
+static void remove_all(void)
+{
+	debugfs_remove_recursive(debug_dir);
+	for (unsigned int i = 0; i < region_count; i++)
+		remove_region(&regions[i]);
+	cdev_del(&egm_cdev);
+	for (unsigned int i = 0; i < region_count; i++)
+		vfree(regions[i].memory);
+	class_destroy(egm_class);
+	unregister_chrdev_region(first_number, MINORS);
+}
+
+static int prepare_region(struct region *region, unsigned int index)
+{
+	char name[16];
+	struct dentry *dir;
+
+	region->number = number[index];
+	region->size = size[index] ? size[index] : 64ULL << 20;
+	mutex_init(&region->lock);
+	region->memory = vzalloc(BACKED);
+	if (!region->memory)
+		return -ENOMEM;
+	snprintf(name, sizeof(name), "egm%d", region->number);
+	dir = debugfs_create_dir(name, debug_dir);
+	debugfs_create_atomic_t("opens", 0444, dir, &region->opens);
+	return 0;
+}
+
+static int __init egm_init(void)
+{
+	int err;
+
+	if (strcmp(shape, "D") && strcmp(shape, "E"))
+		return -EINVAL;
+	for (unsigned int i = 0; i < region_count; i++)
+		if (number[i] < 0 || number[i] >= MINORS || !gpus[i])
+			return -EINVAL;
+	err = alloc_chrdev_region(&first_number, 0, MINORS, "egm");
+	if (err)
+		return err;
+	egm_class = create_class();
+	if (IS_ERR(egm_class)) {
+		err = PTR_ERR(egm_class);
+		goto no_class;
+	}
+	egm_class->devnode = egm_devnode;
+	cdev_init(&egm_cdev, &egm_fops);
+	egm_cdev.owner = THIS_MODULE;
+	err = cdev_add(&egm_cdev, first_number, MINORS);
+	if (err)
+		goto no_cdev;
+	debug_dir = debugfs_create_dir("egm-stand-in", NULL);
+	for (unsigned int i = 0; i < region_count && !err; i++)
+		err = prepare_region(&regions[i], i);
+	for (unsigned int i = 0; i < region_count && !err; i++)
+		err = add_region(&regions[i], gpus[i]);
+	if (err) {
+		remove_all();
+		return err;
+	}
+	debugfs_create_file("control", 0200, debug_dir, NULL, &control_fops);
+	return 0;
+
+no_cdev:
+	class_destroy(egm_class);
+no_class:
+	unregister_chrdev_region(first_number, MINORS);
+	return err;
+}
+module_init(egm_init);
+
+static void __exit egm_exit(void)
+{
+	remove_all();
+}
+module_exit(egm_exit);
+
+MODULE_DESCRIPTION("Stand-in for the driver of NVIDIA Grace EGM regions");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,10 @@
+# Runs the groups of checks, all or those that the kernel's command line names, and prints a line for each check (TAP).
+set -u
+cd /vm
+. ./lib.sh
+only=$(sed -n 's/.*checks=\([^ ]*\).*/\1/p' /proc/cmdline)
+for group in checks/*"$only"*.sh; do
+    echo "# $(basename "$group" .sh), at $(cut -d ' ' -f 1 /proc/uptime) s"
+    . "./$group"
+done
+echo "1..$count"

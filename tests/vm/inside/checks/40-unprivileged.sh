@@ -1,0 +1,34 @@
+# Who is not root sees a part, and is told so: what is not known is never called free.
+# By its path: busybox has one of this name, too.
+NOBODY="/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups"
+as_nobody() {
+    $NOBODY timeout 60 egm-probe "$@"
+}
+STATES='[.occupancy, [.regions[].state]]'
+
+load D
+same "not root, nothing open: the driver's module says so" '["partial",["free","free"]]' \
+    "$(as_nobody list --json | jq -c "$STATES")"
+same "not root: everything but that is the same" "$(list)" \
+    "$(as_nobody list --json | jq -c '.regions[] | [.name, .shape, .size, .numa_node, .numa_node_from,
+        ([.gpus[].address] | join("+")), .warnings]')"
+
+hold "open /dev/egm4" "share 0 $MIB"
+same "not root, root holds one: nothing is free" '["partial",["unknown","unknown"]]' "$(as_nobody list --json | jq -c "$STATES")"
+same "not root: neither is it in the table" "unknown unknown" \
+    "$(as_nobody list -n -o STATE 2>/dev/null | xargs)"
+as_nobody list >/dev/null 2>/tmp/warnings
+check "not root: that it is a part is said" grep "could not be looked at" /tmp/warnings
+cat /tmp/warnings
+hold "close"
+same "not root, root only maps one: nothing is free" '["partial",["unknown","unknown"]]' \
+    "$(as_nobody list --json | jq -c "$STATES")"
+let_go
+
+chown nobody /dev/egm5
+AS=$NOBODY hold "open /dev/egm5" "share $MIB $MIB"
+same "not root, and a holder of the same user: its own is seen, the other unknown" \
+    "[[\"unknown\",[]],[\"in-use\",[{\"offset\":$MIB,\"length\":$MIB}]]]" \
+    "$(as_nobody list --json | jq -c '[.regions[] | [.state, [.claims[].ranges[]]]]')"
+let_go
+unload "not root" "1 1"
