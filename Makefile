@@ -2,6 +2,7 @@
 #
 #   make demo      build, and show a recorded GB200
 #   make check     every test and check
+#   make vm-test   the program beside a kernel, a udevd and a driver, in a virtual machine
 #   make bench     how fast it is, beside other tools
 #   make           build
 #   make install   as root; PREFIX and DESTDIR as usual
@@ -18,7 +19,7 @@ RUN     := ./tools/cargo
 GB200   := tests/fixtures/claims-vm/host.tar.gz
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
 
-.PHONY: all build demo check bench golden install uninstall clean
+.PHONY: all build demo check vm-test vm-test-arm64 bench golden install uninstall clean
 
 all: build
 
@@ -42,6 +43,18 @@ check:
 	$(RUN) check --locked --quiet --no-default-features --features cli
 	$(RUN) test --locked --quiet --doc
 	$(RUN) test --locked --lib --bins --tests
+
+# Needs no KVM; tests/vm/README.md says more.
+vm-test:
+	./tools/install-deps vm
+	$(RUN) build --release --locked
+	./tests/vm/run amd64 $(PROGRAM)
+
+vm-test-arm64:
+	./tools/install-deps vm-arm64
+	$(RUN) build --release --locked
+	./tests/vm/build-arm64
+	./tests/vm/run arm64
 
 bench:
 	./tools/install-deps bench

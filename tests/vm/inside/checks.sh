@@ -1,9 +1,10 @@
+# shellcheck shell=dash disable=SC1090,SC1091,SC2154,SC2231
 # Runs the groups of checks, all or those that the kernel's command line names, and prints a line for each check (TAP).
 set -u
-cd /vm
+cd /vm || exit
 . ./lib.sh
 only=$(sed -n 's/.*checks=\([^ ]*\).*/\1/p' /proc/cmdline)
-for group in checks/*"$only"*.sh; do
+for group in checks/*$only*.sh; do
     echo "# $(basename "$group" .sh), at $(cut -d ' ' -f 1 /proc/uptime) s"
     . "./$group"
 done

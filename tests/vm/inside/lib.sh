@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # What the checks are written with.
 
 # What run starts the machine with: two sockets, and two GPUs at the first; at the second one that is on its

@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # What is found is what the driver was told.
 same "without the driver there is nothing" "" "$(probe list 2>/dev/null)"
 same "without the driver nothing is an answer" 0 "$(code probe list)"
@@ -29,11 +30,9 @@ for shape in D E; do
         jq -c '[.regions[].gpus[] | [.address, .numa_node]]')" = \
         '[["0000:21:00.0",0],["0000:22:00.0",0],["0000:41:00.0",1],["0000:61:00.0",2]]'
     for columns in "-O" "-o DEVICE,SIZE" "--no-occupancy"; do
-        # shellcheck disable=SC2086 # Some are two words.
         check "shape $shape: list $columns" probe list $columns
     done
     for command in "topology" "metrics" "show egm4" "stanza --all --size 1GiB --force"; do
-        # shellcheck disable=SC2086 # Some are several words.
         check "shape $shape: $command" probe $command
     done
     unload "shape $shape" "0 0"

@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # The devices' permissions and names, with a real udevd and real nodes.
 load D
 same "a device has its driver's permission first" "600 root:root 600 root:root" "$(modes /dev/egm4 /dev/egm5)"

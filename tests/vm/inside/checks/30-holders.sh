@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # Who holds a region, and what of it: by a mapping that a real kernel has.
 AT=$((300 * 1024 * MIB))
 LENGTH=$((8 * MIB))
@@ -20,7 +21,6 @@ for shape in D E; do
         "[{\"offset\":$MIB,\"length\":$MIB},{\"offset\":$AT,\"length\":$LENGTH}]" \
         "$(hold "share $MIB $MIB" && region egm4 '.claims[0].ranges')"
     for command in list show "list -O" "udev status" doctor topology metrics "stanza --all --size 1GiB --force"; do
-        # shellcheck disable=SC2086 # Some are several words.
         probe $command >/dev/null 2>&1
     done
     same "shape $shape: beside a holder nothing is opened" "1 0" "$(opens)"
@@ -33,11 +33,9 @@ for shape in D E; do
     same "shape $shape: and when the node is deleted" "$MINE" "$(region egm4 "$HELD")"
     let_go
     numbers=$(tr : ' ' </sys/class/egm/egm4/dev)
-    # shellcheck disable=SC2086 # Major and minor.
     mknod -m 0600 /dev/egm4 c $numbers
 
     # A node of its own, as in a container; its name is another region's.
-    # shellcheck disable=SC2086 # Major and minor.
     mknod /tmp/egm5 c $numbers
     hold "open /tmp/egm5" "share $AT $LENGTH"
     same "shape $shape: a mapping is found by a second node" "$MINE" "$(region egm4 "$HELD")"

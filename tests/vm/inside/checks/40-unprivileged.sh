@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # Who is not root sees a part, and is told so: what is not known is never called free.
 # By its path: busybox has one of this name, too.
 NOBODY="/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups"

@@ -1,6 +1,6 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # What happens is told: what udev tells of, at once; the rest at the next look.
 said() { # EVENT..: these, in this order, among others
-    # shellcheck disable=SC2016 # jq's.
     jq -r '[.event, .region // .gpu] | join(" ")' /tmp/events 2>/dev/null | xargs | grep -q "$(echo "$*" | sed 's/ /.*/g')"
 }
 

@@ -1,9 +1,9 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # What doctor says of the driver and its devices.
 verdict() { # CODE..: with what it says of them
     local code
     probe doctor --json >/tmp/doctor
     for code; do
-        # shellcheck disable=SC2016 # jq's.
         jq -r --arg code "$code" '.checks[] | select(.code == $code) | .code + " " + .verdict + ": " + (.message // "")' \
             /tmp/doctor
     done

@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # Two hundred times the driver comes and goes while somebody looks: an answer may lack what was not there yet, and
 # then says so; none may be wrong.
 LOADS=200
@@ -37,7 +38,6 @@ touch /tmp/race/stop
 wait $one $two
 udevadm settle
 answers=$(cat /tmp/race/*.codes | wc -l)
-# shellcheck disable=SC2016 # jq's.
 jq -r --argjson one $EGM4_SIZE --argjson two $EGM5_SIZE --arg first $EGM4_GPUS --arg second $EGM5_GPUS '
     {egm4: {size: $one, node: 0, gpus: ($first | split("+"))},
      egm5: {size: $two, node: 1, gpus: ($second | split("+"))}} as $told |
