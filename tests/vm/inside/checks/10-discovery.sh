@@ -52,12 +52,22 @@ udevadm settle
 same "GPUs that disagree are told, and no node is made up" '[null,1]' "$(region egm255 '[.numa_node, (.warnings | length)]')"
 unload "GPUs that disagree" "0"
 
-# Attributes that come after the region was announced.
-load E attr_delay_us=30000 &
+# Attributes that come after the region was announced: so late that nobody waits, or as late as the real ones.
+GPUS='[.gpus[].address] | join("+")'
+insmod nvgrace_egm.ko number=4 gpus=$EGM4_GPUS attr_delay_us=3000000 gpu_delay_us=3000000 &
+until_so test -e /sys/class/egm/egm4
+same "a region that is being made has no size, and it is told why" '[null,"",true]' \
+    "$(region egm4 "[.size, ($GPUS), (.warnings | tostring | contains(\"incomplete\"))]")"
+until_so test -e /sys/class/egm/egm4/gpu_devices
+same "a GPU that is late is not there yet" 0000:21:00.0 "$(region egm4 "$GPUS" | jq -r .)"
+wait $!
+same "when it is made, it is whole" "[67108864,\"$EGM4_GPUS\",[]]" "$(region egm4 "[.size, ($GPUS), .warnings]")"
+unload "attributes that come very late" "0"
+
+load E attr_delay_us=15000 &
 until_so test -e /sys/class/egm/egm4
 list >/tmp/early
 wait $!
-check "a region that is being made is waited for, or told as incomplete" \
-    jq -e -s "length == 2 and all(.[]; (.[2] != null and .[5] == \"$EGM4_GPUS\") or (.[2] != null and .[5] == \"$EGM5_GPUS\")
-        or (.[6] | tostring | contains(\"incomplete\")))" /tmp/early
+check "a region is waited for, or told as incomplete" jq -e -s "length > 0 and all(.[];
+    .[5] == \"$EGM4_GPUS\" or .[5] == \"$EGM5_GPUS\" or (.[6] | tostring | contains(\"incomplete\")))" /tmp/early
 unload "attributes that come late" "0 0"
