@@ -115,8 +115,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, number: u32, size: Size, ne
 }
 
 fn scaling(criterion: &mut Criterion) {
-    let list =
-        Needs::all() - Needs::NUMA_NODES - Needs::OTHER_GPUS | Needs::GPU_NAMES | Needs::NUMA;
+    let list = Needs::GPU_NAMES | Needs::NUMA | Needs::DEVICE_NODE | Needs::CLAIMS;
     let dimension = |name: &str,
                      criterion: &mut Criterion,
                      numbers: &[u32],

@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::ops::ControlFlow;
+
+use memchr::memmem;
 
 use crate::sysroot::{LIST_LIMIT, Sysroot};
 
@@ -35,8 +38,12 @@ pub(crate) fn read(root: &Sysroot, mut wanted: BTreeSet<DeviceId>) -> BTreeMap<D
     if wanted.is_empty() {
         return BTreeMap::new();
     }
-    let list = LISTS.iter().find_map(|path| root.read(path, LIST_LIMIT).ok()).unwrap_or_default();
-    let mut names = search(&String::from_utf8_lossy(&list), &wanted);
+    let read_list = |path| {
+        let mut search = Search::of(&wanted);
+        root.read_parts(path, LIST_LIMIT, &mut |part| search.look_at(part)).ok()?;
+        Some(search.end())
+    };
+    let mut names = LISTS.iter().find_map(read_list).unwrap_or_default();
     for (id, name) in GRACE_GPUS {
         if wanted.contains(&id) {
             names.entry(id).or_insert_with(|| name.to_owned());
@@ -44,66 +51,161 @@ pub(crate) fn read(root: &Sysroot, mut wanted: BTreeSet<DeviceId>) -> BTreeMap<D
     }
     wanted.retain(|id| !names.contains_key(id));
     if !wanted.is_empty() {
-        names.append(&mut search(CRATE_LIST, &wanted));
+        names.append(&mut search(CRATE_LIST.as_bytes(), &wanted));
     }
     names
 }
 
-/// Looks devices up in a `pci.ids`: vendors at the start of a line, their devices after one tab,
-/// subsystems after two; classes, which start with `C`, at the end.
-fn search(list: &str, wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
-    let mut names = BTreeMap::new();
-    let mut vendor = None;
-    for line in list.lines() {
-        if names.len() == wanted.len() || line.starts_with("C ") {
+/// Looks devices up in a whole `pci.ids`.
+fn search(list: &[u8], wanted: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
+    let mut search = Search::of(wanted);
+    // In parts, which are copied, and not whole.
+    for part in list.chunks(32 * 1024) {
+        if search.look_at(part).is_break() {
             break;
         }
-        match line.strip_prefix('\t') {
-            None => {
-                if let Some((id, _)) = entry(line) {
-                    vendor = wanted.iter().any(|(wanted, _)| *wanted == id).then_some(id);
-                }
+    }
+    search.end()
+}
+
+/// Looks devices up in a `pci.ids` that comes in parts: vendors at the start of a line, their devices
+/// after one tab, subsystems after two; classes, which start with `C`, at the end. A list has more
+/// than 30,000 lines, so only those below the vendors are looked at.
+struct Search<'a> {
+    wanted: &'a BTreeSet<DeviceId>,
+    /// The vendors that were not seen to the end.
+    vendors: Vec<Vendor>,
+    names: BTreeMap<DeviceId, String>,
+    /// The begin of a line whose end is to come.
+    rest: Vec<u8>,
+}
+
+struct Vendor {
+    id: u16,
+    /// What its line begins with, and the end of the line before.
+    start: [u8; 7],
+    is_inside: bool,
+}
+
+impl<'a> Search<'a> {
+    fn of(wanted: &'a BTreeSet<DeviceId>) -> Self {
+        let ids: BTreeSet<u16> = wanted.iter().map(|(vendor, _)| *vendor).collect();
+        let vendor = |id: u16| {
+            let mut start = *b"\n0000  ";
+            for (digit, place) in start.iter_mut().skip(1).take(4).zip([12, 8, 4, 0]) {
+                let value = u32::from(id >> place & 0xf);
+                *digit = char::from_digit(value, 16).map_or(b'0', |digit| digit as u8);
             }
-            Some(device) => {
-                if let Some(vendor) = vendor
-                    && let Some((device, name)) = entry(device)
-                    && wanted.contains(&(vendor, device))
-                {
-                    names.entry((vendor, device)).or_insert_with(|| name.to_owned());
-                }
-            }
+            Vendor { id, start, is_inside: false }
+        };
+        // As if a line had ended before the first one.
+        let rest = vec![b'\n'];
+        Self {
+            wanted,
+            vendors: ids.into_iter().map(vendor).collect(),
+            names: BTreeMap::new(),
+            rest,
         }
     }
-    names
+
+    /// Looks at the next part; breaks when no more is wanted.
+    fn look_at(&mut self, part: &[u8]) -> ControlFlow<()> {
+        let Some(end) = memchr::memrchr(b'\n', part) else {
+            self.rest.extend_from_slice(part);
+            return ControlFlow::Continue(());
+        };
+        let (lines, rest) = part.split_at(end);
+        let mut text = std::mem::take(&mut self.rest);
+        text.extend_from_slice(lines);
+        rest.clone_into(&mut self.rest);
+        let Self { wanted, vendors, names, .. } = self;
+        vendors.retain_mut(|vendor| vendor.look_at(&text, wanted, names));
+        if vendors.is_empty() || names.len() == wanted.len() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// With the last line, which may have no end.
+    fn end(mut self) -> BTreeMap<DeviceId, String> {
+        if self.rest.len() > 1 {
+            let _ = self.look_at(b"\n");
+        }
+        self.names
+    }
+}
+
+impl Vendor {
+    /// Looks at whole lines, each behind the end of the one before. Gives whether more are wanted.
+    fn look_at(
+        &mut self,
+        text: &[u8],
+        wanted: &BTreeSet<DeviceId>,
+        names: &mut BTreeMap<DeviceId, String>,
+    ) -> bool {
+        let mut lines = text;
+        if !self.is_inside {
+            let Some(at) = memmem::find(text, &self.start) else { return true };
+            self.is_inside = true;
+            // From the end of its line on.
+            let after = text.get(at + 1..).unwrap_or_default();
+            let end = memchr::memchr(b'\n', after).unwrap_or(after.len());
+            lines = after.get(end..).unwrap_or_default();
+        }
+        for line in lines.split(|byte| *byte == b'\n').skip(1) {
+            match line.strip_prefix(b"\t") {
+                Some(device) => {
+                    if let Some((device, name)) = entry(device)
+                        && wanted.contains(&(self.id, device))
+                    {
+                        names.entry((self.id, device)).or_insert_with(|| shown(name));
+                    }
+                }
+                None if line.first().is_none_or(|first| *first == b'#') => {}
+                None => return false,
+            }
+        }
+        true
+    }
 }
 
 /// The lines of a list that name these devices, and their vendors.
-pub(crate) fn lines_of(list: &str, wanted: &BTreeSet<DeviceId>) -> String {
-    let mut text = String::new();
+pub(crate) fn lines_of(list: &[u8], wanted: &BTreeSet<DeviceId>) -> String {
+    let mut lines = String::new();
     let mut current = None;
     for ((vendor, device), name) in search(list, wanted) {
         if current.replace(vendor) != Some(vendor) {
-            let mut vendors = list.lines().filter_map(entry);
-            let name = vendors.find(|(id, _)| *id == vendor).map_or("?", |(_, name)| name);
-            let _ = writeln!(text, "{vendor:04x}  {name}");
+            let mut vendors = list.split(|byte| *byte == b'\n').filter_map(entry);
+            let name = vendors.find(|(id, _)| *id == vendor).map(|(_, name)| shown(name));
+            let name = name.unwrap_or_default();
+            let _ = writeln!(lines, "{vendor:04x}  {name}");
         }
-        let _ = writeln!(text, "\t{device:04x}  {name}");
+        let _ = writeln!(lines, "\t{device:04x}  {name}");
     }
-    text
+    lines
 }
 
-/// `2941  GB100 [GB200]`
-fn entry(line: &str) -> Option<(u16, &str)> {
-    let (id, name) = line.split_once("  ")?;
-    let is_id = id.len() == 4 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let id = is_id.then(|| u16::from_str_radix(id, 16).ok()).flatten()?;
-    let name = name.trim();
+/// `2941  GB100 [GB200]`; the name as it is written, since few of those that are passed are wanted.
+fn entry(line: &[u8]) -> Option<(u16, &[u8])> {
+    let (id, name) = line.split_at_checked(4)?;
+    let name = name.strip_prefix(b"  ")?.trim_ascii();
+    let id = id.iter().try_fold(0, |id, digit| {
+        Some(
+            id << 4
+                | char::from(*digit).to_digit(16).and_then(|digit| u16::try_from(digit).ok())?,
+        )
+    })?;
     (!name.is_empty()).then_some((id, name))
+}
+
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CRATE_LIST, lines_of, read, search};
+    use super::{CRATE_LIST, Search, lines_of, read, search};
     use crate::sysroot::Sysroot;
 
     const LIST: &str = "# a comment\n\
@@ -115,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_device_is_found_below_its_vendor_only() {
-        let names = search(LIST, &[(0x10de, 0x2941), (0x10de, 0xffff)].into());
+        let names = search(LIST.as_bytes(), &[(0x10de, 0x2941), (0x10de, 0xffff)].into());
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
             [((0x10de, 0x2941), "GB100 [GB200]".to_owned())]
@@ -125,18 +227,32 @@ mod tests {
     #[test]
     fn the_lines_that_were_used_give_the_same_names() {
         let wanted = [(0x10de, 0x2941), (0x10de, 0xffff), (0x0e11, 0x2941)].into();
-        let lines = lines_of(LIST, &wanted);
+        let lines = lines_of(LIST.as_bytes(), &wanted);
         assert_eq!(
             lines,
             "0e11  Other\n\t2941  Wrong vendor\n10de  NVIDIA Corporation\n\t2941  GB100 [GB200]\n"
         );
-        assert_eq!(search(&lines, &wanted), search(LIST, &wanted));
+        assert_eq!(search(lines.as_bytes(), &wanted), search(LIST.as_bytes(), &wanted));
+    }
+
+    #[test]
+    fn in_whatever_parts_a_list_comes_it_names_the_same() {
+        let wanted = [(0x10de, 0x2941), (0x10de, 0x2330), (0x0e11, 0x2941), (0x10df, 1)].into();
+        let whole = search(LIST.as_bytes(), &wanted);
+        assert_eq!(whole.len(), 3);
+        for size in 1..LIST.len() {
+            let mut search = Search::of(&wanted);
+            for part in LIST.as_bytes().chunks(size) {
+                let _ = search.look_at(part);
+            }
+            assert_eq!(search.end(), whole, "{size}");
+        }
     }
 
     #[test]
     fn a_list_that_is_none_names_nothing() {
         for list in ["", "\0\0", "10de", "\t2941  Orphan", "zzzz  Vendor\n\t2941  Device"] {
-            assert!(search(list, &[(0x10de, 0x2941)].into()).is_empty(), "{list:?}");
+            assert!(search(list.as_bytes(), &[(0x10de, 0x2941)].into()).is_empty(), "{list:?}");
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn cut(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Op
         return Some(lines(&text(), |line| line.starts_with("S:")));
     }
     if pci_names::LISTS.iter().any(|list| path == Path::new(list)) {
-        return Some(pci_names::lines_of(&text(), devices).into_bytes());
+        return Some(pci_names::lines_of(bytes, devices).into_bytes());
     }
     if path.extension().is_some_and(|extension| extension == "xml") {
         return cut_domain(&text()).ok().map(String::into_bytes);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use rustix::path::Arg;
 use crate::device_number::DeviceNumber;
 
 use super::{FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
+
+/// How much of a large file is read at a time.
+const PART: usize = 32 * 1024;
 
 /// The real path of a host path below `base`, all links followed within `base`.
 pub(super) fn locate(base: &Path, path: &Path) -> io::Result<PathBuf> {
@@ -121,10 +125,45 @@ pub(super) fn read(
             _ => return Err(not_a_file()),
         }
     }
+    let file = open_regular(path, follow_last)?;
+    file.take(limit as u64 + 1).read_to_end(buffer)?;
+    if buffer.len() > limit { Err(too_large(limit)) } else { Ok(()) }
+}
+
+/// Reads a regular file part by part, as long as more is wanted: a large one takes no memory then.
+pub(super) fn read_parts(
+    path: &Path,
+    follow_last: bool,
+    limit: usize,
+    part: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<()> {
+    if stat(path)?.kind != FileKind::Regular {
+        return Err(not_a_file());
+    }
+    let mut file = open_regular(path, follow_last)?;
+    let mut buffer = vec![0; PART];
+    let mut total = 0;
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        total += count;
+        if total > limit {
+            return Err(too_large(limit));
+        }
+        if part(buffer.get(..count).unwrap_or_default()).is_break() {
+            return Ok(());
+        }
+    }
+}
+
+/// Only after stat has said that it is one.
+fn open_regular(path: &Path, follow_last: bool) -> io::Result<fs::File> {
     // No link at the end: below another root all were followed, and a new one could lead out.
     let last = if follow_last { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | last;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-    file.take(limit as u64 + 1).read_to_end(buffer)?;
-    if buffer.len() > limit { Err(too_large(limit)) } else { Ok(()) }
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }

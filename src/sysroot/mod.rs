@@ -16,6 +16,7 @@ mod stat;
 
 use std::fs;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -343,6 +344,26 @@ impl Sysroot {
             Backend::Recorded(recorder) => {
                 let result = recorder.host.read_into(path, limit, buffer);
                 return recorder.read(path, result, buffer);
+            }
+        };
+        result.map_err(|cause| ReadError::new(path, cause))
+    }
+
+    /// The bytes of a regular file, part by part, as long as more is wanted.
+    pub(crate) fn read_parts(
+        &self,
+        path: impl AsRef<Path>,
+        limit: usize,
+        part: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let path = path.as_ref();
+        let result = match &self.0 {
+            Backend::Host => directory::read_parts(path, true, limit, part),
+            Backend::Directory(base) => directory::locate(base, path)
+                .and_then(|at| directory::read_parts(&at, false, limit, part)),
+            Backend::Archive(_) | Backend::Recorded(_) => {
+                let _ = part(&self.read(path, limit)?);
+                return Ok(());
             }
         };
         result.map_err(|cause| ReadError::new(path, cause))
