@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::cut;
 use super::tree::{Content, Tree};
 use crate::claims::leases::LeaseFile;
-use crate::claims::{LEASES, Moment, Sight, Trace, USERS};
+use crate::claims::{LEASES, Moment, Sight, Trace, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::{Accounts, Region};
 use crate::report::Report;
@@ -31,7 +31,7 @@ pub(super) fn left_out(root: &Sysroot, report: &Report, log: &Log) -> BTreeSet<P
     let is_xml = |path: &Path| path.extension().is_some_and(|extension| extension == "xml");
     let files = log.files.iter().filter(|(path, _)| !path.starts_with("/sys") && is_xml(path));
     let parse = |(path, (_, bytes)): (_, &(_, Vec<u8>))| {
-        (path, Domain::parse(&String::from_utf8_lossy(bytes)).ok())
+        (path, parse_definition(&String::from_utf8_lossy(bytes)).ok())
     };
     let definitions: BTreeMap<&PathBuf, Option<Domain>> = files.map(parse).collect();
     let concerns = |domain: &&Domain| {

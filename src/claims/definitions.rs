@@ -22,6 +22,9 @@ pub(crate) const USERS: &str = "/run/user";
 /// No domain's XML is larger than that.
 const FILE_LIMIT: usize = 1024 * 1024;
 
+/// More tags than this no domain has; a large one has some thousands.
+const TAGS_LIMIT: usize = 65_536;
+
 /// A domain and the file that defines it.
 #[derive(Clone, Debug)]
 pub(crate) struct Definition {
@@ -113,8 +116,12 @@ fn read_directory(
     definitions
 }
 
-/// A domain without a name is none that libvirt would have written.
-fn parse(text: &str) -> Result<Domain, BadDomain> {
+/// A domain without a name is none that libvirt would have written, nor one of so many elements,
+/// which would take much memory.
+pub(crate) fn parse(text: &str) -> Result<Domain, BadDomain> {
+    if let Some(at) = memchr::memchr_iter(b'<', text.as_bytes()).nth(TAGS_LIMIT) {
+        return Err(BadDomain::at(text, at, "more elements than a domain has"));
+    }
     let domain = Domain::parse(text)?;
     if domain.name.is_empty() {
         return Err(BadDomain::at(text, domain.span.start, "a domain without <name>"));

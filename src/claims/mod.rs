@@ -18,7 +18,7 @@ use crate::sysroot::Sysroot;
 use crate::sysroot::manifest::{Flaw, Hidden, Unseen};
 use crate::units::Bytes;
 use crate::warning::Warning;
-pub(crate) use definitions::{Definition, USERS};
+pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
 use leases::Leases;
 pub use leases::{DIRECTORY as LEASES, LeaseClaim, Moment};
 use process::Users;
