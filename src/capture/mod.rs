@@ -77,12 +77,11 @@ impl Capture {
         let accounts = Accounts::of(&recorded);
         let report = Report::read_with(&recorded, needs, &accounts);
         let log = recorded.log().unwrap_or_default();
-        let left_out = left_out(root, &report, &log);
+        let left_out = left_out(&report, &log);
         let tree = Tree::default();
         let mut recording = Recording { root, report: &report, log, left_out, tree };
         recording.put_files(&accounts);
         recording.put_processes();
-        recording.put_passed();
         let has_claims = with_claims && !root.has_no_claims();
         let claims = has_claims.then(|| report.claims.unseen.clone());
         let mut manifest = Manifest {
@@ -98,12 +97,12 @@ impl Capture {
         };
         manifest.names = recording.names();
         // What the files alone answer otherwise than the host did.
-        let Recording { tree, log, left_out, .. } = recording;
+        let errors = std::mem::take(&mut recording.log.errors);
+        let errors: Vec<_> =
+            errors.into_iter().filter(|((path, op), _)| recording.is_told(path, *op)).collect();
+        let tree = recording.tree;
         let files = Sysroot::from_tar(&tree.tar(&manifest)?[..]).map_err(io::Error::other)?;
-        for ((path, op), problem) in log.errors {
-            if left_out.contains(&path) {
-                continue;
-            }
+        for ((path, op), problem) in errors {
             let answer = ask(&files, &path, op).err().map(|error| Problem::of(&error));
             let is_same =
                 |found: &Problem| *found == problem || (found.is_absence() && problem.is_absence());

@@ -20,13 +20,10 @@ use crate::udev_links::DATABASE;
 
 /// The definitions that do not concern EGM, and those that are none: nothing tells what in one of
 /// these is a secret.
-pub(super) fn left_out(root: &Sysroot, report: &Report, log: &Log) -> BTreeSet<PathBuf> {
-    let numbers = report.host.regions.iter().filter_map(|region| region.device.number);
-    let numbers: Vec<_> = numbers.map(FileKind::CharDevice).collect();
+pub(super) fn left_out(report: &Report, log: &Log) -> BTreeSet<PathBuf> {
     let is_region = |path: &Path| {
-        report.host.regions.iter().any(|region| region.device.path == path)
-            || (path.is_absolute() && !path.starts_with("/proc"))
-                && root.stat_cached(path).is_ok_and(|stat| numbers.contains(&stat.kind))
+        let is_its = |(_, stat): &(_, Stat)| is_device(report, stat);
+        is_path(report, path) || log.stats.get(path).is_some_and(is_its)
     };
     let is_xml = |path: &Path| path.extension().is_some_and(|extension| extension == "xml");
     let files = log.files.iter().filter(|(path, _)| !path.starts_with("/sys") && is_xml(path));
@@ -48,6 +45,17 @@ pub(super) fn left_out(root: &Sysroot, report: &Report, log: &Log) -> BTreeSet<P
     left_out.map(|(path, _)| (*path).clone()).chain(bad).collect()
 }
 
+/// Whether it is the path of a region's device.
+fn is_path(report: &Report, path: &Path) -> bool {
+    report.host.regions.iter().any(|region| region.device.path == path)
+}
+
+/// Whether it is a region's device, by its number.
+fn is_device(report: &Report, stat: &Stat) -> bool {
+    let number = |region: &Region| region.device.number.map(FileKind::CharDevice);
+    report.host.regions.iter().any(|region| number(region) == Some(stat.kind))
+}
+
 /// A capture that is being made.
 pub(super) struct Recording<'a> {
     pub(super) root: &'a Sysroot,
@@ -60,16 +68,22 @@ pub(super) struct Recording<'a> {
 
 impl Recording<'_> {
     pub(super) fn put_files(&mut self, accounts: &Accounts<'_>) {
-        for (link, target) in &self.log.links {
+        // Those of the kernel; of the others those that lead to something that is taken.
+        for (link, target) in self.log.links.iter().filter(|(link, _)| link.starts_with("/sys")) {
             self.tree.put(link, Content::Link(target.clone()));
         }
+        let mut ways = Vec::new();
         // Of the others those that have something: one that is empty says as little as none.
         let places = self.log.listings.values().map(|(place, _)| place);
         for directory in places.filter(|place| place.starts_with("/sys")) {
             self.tree.put(directory, Content::Directory);
         }
-        for (path, stat) in &self.log.stats {
-            self.tree.put_as(path, content_of(stat), stat);
+        for (path, (place, stat)) in &self.log.stats {
+            // Memory of virtual machines that is no region's is nobody's business.
+            if self.is_known(path) || is_device(self.report, stat) {
+                self.tree.put_as(place, content_of(stat), stat);
+                ways.push(path.clone());
+            }
         }
         let devices =
             self.report.host.gpus().filter_map(|(gpu, _)| gpu.vendor_id.zip(gpu.device_id));
@@ -80,6 +94,7 @@ impl Recording<'_> {
             }
             if let Some(bytes) = cut::cut(path, bytes, &devices) {
                 self.tree.put(place, Content::File(bytes));
+                ways.push(path.clone());
             }
         }
         let mut users = self.session_users(accounts);
@@ -87,6 +102,7 @@ impl Recording<'_> {
         for user in &users {
             let place = place.map_or(Path::new(USERS), PathBuf::as_path);
             self.tree.put(&place.join(user.to_string()), Content::Directory);
+            ways.push(Path::new(USERS).join(user.to_string()));
         }
         let [named_users, groups] = accounts.named();
         users.extend(named_users.keys());
@@ -98,6 +114,31 @@ impl Recording<'_> {
         self.put_list("/etc/passwd", users.into_iter().filter(is_known).map(line).collect());
         let line = |(gid, name)| format!("{name}:x:{gid}:\n");
         self.put_list("/etc/group", groups.into_iter().map(line).collect());
+        ways.extend(["/etc/passwd", "/etc/group"].map(PathBuf::from));
+        for path in ways {
+            self.put_way(&path);
+        }
+    }
+
+    /// Whether a path is one that is looked at on every host.
+    fn is_known(&self, path: &Path) -> bool {
+        ["/sys", LEASES, DATABASE].iter().any(|known| path.starts_with(known))
+            || path == Path::new("/dev")
+            || is_path(self.report, path)
+    }
+
+    /// What a path leads over; directories that it leads out of again only where there is nothing in
+    /// them.
+    fn put_way(&mut self, path: &Path) {
+        let (links, passed) = self.log.way(path);
+        for (link, target) in links {
+            self.tree.put(link, Content::Link(target.to_owned()));
+        }
+        for directory in passed {
+            if !self.tree.has_below(&directory) {
+                self.tree.put(&directory, Content::Directory);
+            }
+        }
     }
 
     /// The users whose own libvirt has something to tell.
@@ -235,9 +276,9 @@ impl Recording<'_> {
     }
 
     pub(super) fn inodes(&self) -> BTreeMap<String, FileNumbers> {
-        let is_device = |stat: &Stat| matches!(stat.kind, FileKind::CharDevice(_));
-        let devices = self.log.stats.iter().filter(|(_, stat)| is_device(stat));
-        let inode = |(path, stat): (&PathBuf, &Stat)| {
+        let is_device = |stat: &Stat| is_device(self.report, stat);
+        let devices = self.log.stats.values().filter(|(_, stat)| is_device(stat));
+        let inode = |(path, stat): &(PathBuf, Stat)| {
             let file = stat.file?;
             let (major, minor) = (file.device.major, file.device.minor);
             let inode = FileNumbers { major, minor, inode: file.inode };
@@ -263,13 +304,9 @@ impl Recording<'_> {
         bad.map(|(path, flaw)| (path.to_string_lossy().into_owned(), flaw)).collect()
     }
 
-    /// Directories that paths with `..` in them lead through.
-    pub(super) fn put_passed(&mut self) {
-        for directory in &self.log.passed {
-            if !self.tree.has_below(directory) {
-                self.tree.put(directory, Content::Directory);
-            }
-        }
+    /// What could not be read and is to be told: not that of memory that is no region's.
+    pub(super) fn is_told(&self, path: &Path, op: Op) -> bool {
+        !self.left_out.contains(path) && (op != Op::Stat || self.is_known(path))
     }
 }
 

@@ -26,10 +26,8 @@ pub(crate) struct Log {
     pub(crate) listings: BTreeMap<PathBuf, (PathBuf, BTreeSet<String>)>,
     /// The contents of files, in the same way.
     pub(crate) files: BTreeMap<PathBuf, (PathBuf, Vec<u8>)>,
-    /// What was only asked for its kind, mode and owner.
-    pub(crate) stats: BTreeMap<PathBuf, Stat>,
-    /// Directories that a path led into and, by `..`, out of again.
-    pub(crate) passed: BTreeSet<PathBuf>,
+    /// What was only asked for its kind, mode and owner, in the same way.
+    pub(crate) stats: BTreeMap<PathBuf, (PathBuf, Stat)>,
     /// What failed.
     pub(crate) errors: BTreeMap<(PathBuf, Op), Problem>,
     /// Whether paths are links, and to where.
@@ -84,7 +82,7 @@ impl Recorder {
         result: Result<Stat, ReadError>,
     ) -> Result<Stat, ReadError> {
         self.noted(path, Op::Stat, result, |log, place, stat| {
-            log.stats.insert(place, *stat);
+            log.stats.insert(path.to_owned(), (place, *stat));
         })
     }
 
@@ -139,21 +137,36 @@ impl Recorder {
         if path.starts_with("/proc") {
             return Ok(path.to_owned());
         }
-        let Log { known, links, passed, .. } = log;
-        let mut before = PathBuf::from("/");
+        let Log { known, links, .. } = log;
         resolve(path, follow_last, |at| {
-            if !at.starts_with(&before) {
-                passed.insert(before.clone());
-            }
             let target =
                 known.entry(at.to_owned()).or_insert_with(|| self.host.read_link(at).ok()).clone();
             if let Some(target) = &target {
                 links.insert(at.to_owned(), target.clone());
-            } else {
-                at.clone_into(&mut before);
             }
             Ok(target)
         })
+    }
+}
+
+impl Log {
+    /// What a path leads over: links, and directories that it leads into and, by `..`, out of again.
+    pub(crate) fn way(&self, path: &Path) -> (Vec<(&Path, &Path)>, BTreeSet<PathBuf>) {
+        let (mut links, mut passed) = (Vec::new(), BTreeSet::new());
+        let mut before = PathBuf::from("/");
+        // One that leads nowhere was not followed then, either.
+        let _ = resolve(path, true, |at| {
+            if !at.starts_with(&before) {
+                passed.insert(before.clone());
+            }
+            let link = self.links.get_key_value(at);
+            match link {
+                Some((link, target)) => links.push((link.as_path(), target.as_path())),
+                None => at.clone_into(&mut before),
+            }
+            Ok(link.map(|(_, target)| target.clone()))
+        });
+        (links, passed)
     }
 }
 

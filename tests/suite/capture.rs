@@ -140,6 +140,8 @@ fn indiscreet() -> Tree {
     let other = "<domain><name>SECRET</name><devices><memory model='nvdimm'><source>\
                  <path>/SECRET</path></source></memory></devices></domain>";
     tree.file("etc/libvirt/qemu/SECRET.xml", other);
+    tree.raw_link("SECRET", "srv/SECRET");
+    tree.file("srv/SECRET", "");
     tree.file("run/libvirt/qemu/SECRET.xml", format!("<domstatus pid='1'>{other}</domstatus>"));
     tree.file("home/SECRET/.config/libvirt/qemu/SECRET.xml", other);
     tree.directory("run/user/4711");
