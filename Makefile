@@ -72,6 +72,7 @@ install:
 	@test -x $(PROGRAM) || { echo 'nothing is built yet: run make first' >&2; exit 1; }
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(BINDIR)/egm-probe
 	install -D -m 0644 man/egm-probe.1 $(DESTDIR)$(MANDIR)/man1/egm-probe.1
+	install -D -m 0644 man/egm.7 $(DESTDIR)$(MANDIR)/man7/egm.7
 ifneq ($(UDEVDIR),)
 	install -D -m 0644 udev-rules/60-egm.rules $(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules
 	ln -sf $(BINDIR)/egm-probe $(DESTDIR)$(UDEVDIR)/egm-probe
@@ -87,7 +88,7 @@ endif
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/egm-probe \
-		$(DESTDIR)$(MANDIR)/man1/egm-probe.1 \
+		$(DESTDIR)$(MANDIR)/man1/egm-probe.1 $(DESTDIR)$(MANDIR)/man7/egm.7 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egm-probe \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish

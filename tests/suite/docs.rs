@@ -1,5 +1,6 @@
 //! What is written about the program is what the program does.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -36,6 +37,23 @@ fn the_readme_shows_what_the_program_prints() {
         shown += 1;
     }
     assert_eq!(shown, 9);
+}
+
+#[test]
+fn the_page_on_egm_tells_of_every_shape() {
+    let page = read("man/egm.7").replace("\\-", "-");
+    let shapes = support::machines().into_iter().map(|machine| {
+        let args = ["--from", "host.tar.gz", "list", "-n", "-r", "-o", "SHAPE"];
+        golden::run(args.into_iter(), &support::fixtures().join(machine))
+    });
+    let shapes: BTreeSet<String> =
+        shapes.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let shapes: Vec<_> =
+        shapes.iter().filter(|line| line.len() > 1 && !line.contains(' ')).collect();
+    assert_eq!(shapes.len(), 5, "{shapes:?}");
+    for shape in shapes {
+        assert!(page.contains(&format!("\n.B {shape}\n")), "{shape}");
+    }
 }
 
 #[test]
