@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::claims::{self, LEASES};
 use crate::domain::cut::cut as cut_domain;
+use crate::host::parse_meminfo;
 use crate::pci_names::{self, DeviceId};
 use crate::udev_links::DATABASE;
 
@@ -14,12 +15,11 @@ pub(super) fn cut(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Op
     let name = path.file_name()?.to_str()?;
     let text = || String::from_utf8_lossy(bytes);
     if path.starts_with("/sys") {
-        // The rest of it is never twice the same.
-        let is_memory = name == "meminfo";
-        return Some(if is_memory {
-            lines(&text(), |line| line.contains("MemTotal:"))
-        } else {
-            bytes.to_owned()
+        // The rest of it is never twice the same. Where it is none, it is quoted as it is.
+        let text = str::from_utf8(bytes).ok().filter(|text| parse_meminfo(text).is_some());
+        return Some(match text {
+            Some(text) if name == "meminfo" => lines(text, |line| line.contains("MemTotal:")),
+            _ => bytes.to_owned(),
         });
     }
     if path.starts_with("/proc") {

@@ -23,6 +23,7 @@ pub(crate) use lookup::instead;
 pub use lookup::{NotFound, no_egm};
 pub use needs::Needs;
 pub use numa::{NodeId, NodeKind, NumaNode, Topology};
+pub(crate) use numa_reader::parse_meminfo;
 pub use placement::NodeSource;
 pub use region::Region;
 pub use region_name::{BadRegionName, RegionName};

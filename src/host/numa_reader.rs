@@ -129,7 +129,7 @@ fn parse_distances(text: &str, online: &IdList) -> Option<BTreeMap<NodeId, u32>>
 }
 
 /// `Node 0 MemTotal:  706764 kB` (`node_read_meminfo`, drivers/base/node.c).
-fn parse_meminfo(text: &str) -> Option<Bytes> {
+pub(crate) fn parse_meminfo(text: &str) -> Option<Bytes> {
     let value = text.lines().find_map(|line| line.split_once("MemTotal:"))?.1;
     let kibibytes: u64 = decimal(value.trim().strip_suffix(" kB")?.trim_end())?;
     kibibytes.checked_mul(1024).map(Bytes)
