@@ -49,11 +49,11 @@ fn memory_devices<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> 
 fn memory_backing<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
     children(Some(domain), "memoryBacking")
         .flat_map(|backing| backing.descendants().filter(Node::is_element))
-        .flat_map(|element| {
-            let attributes = element.attributes().map(|attribute| attribute.value().to_owned());
-            // Of one that has others in it the text is theirs.
-            let text = element.first_element_child().is_none().then(|| text_of(element).0);
-            attributes.chain(text).collect::<Vec<_>>()
+        .flat_map(|node| {
+            let attributes = node.attributes().map(|attribute| attribute.value().to_owned());
+            // Its own, and not that of what is in it, which comes by itself.
+            let text = node.children().filter(Node::is_text).filter_map(|text| text.text());
+            attributes.chain([text.collect()]).collect::<Vec<_>>()
         })
         .map(|text| text.trim().to_owned())
         .filter(|text| text.starts_with('/'))
