@@ -65,6 +65,7 @@ pub struct Readme;
 mod leasing;
 #[cfg(feature = "cli")]
 mod own_directory;
+mod pause;
 mod pci_names;
 #[cfg(feature = "cli")]
 mod program;

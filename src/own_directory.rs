@@ -5,12 +5,12 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::sysroot::describe;
+use crate::pause::pause;
+use crate::sysroot::{describe, names};
 use crate::text::excerpt;
 use crate::user_file;
 
@@ -148,7 +148,7 @@ impl OwnDirectory {
                 Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() >= wait => {
                     return Err(DirectoryProblem::Busy { path: self.path.clone() });
                 }
-                Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(2)),
+                Err(rustix::io::Errno::WOULDBLOCK) => pause(Duration::from_millis(2)),
                 Err(error) => return Err(failed(error.into())),
             }
         }
@@ -160,11 +160,12 @@ impl OwnDirectory {
             return Err(DirectoryProblem::Busy { path: self.path.clone() });
         }
         let handle = File::open(&self.path).map_err(failed)?;
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let is_left = entry.file_name().to_string_lossy().starts_with(self.unfinished);
-            if is_left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                // What cannot be removed does no harm: nobody reads it.
-                let _ = fs::remove_file(entry.path());
+        // What cannot be listed or removed does no harm: nobody reads it.
+        for name in names(&self.path).unwrap_or_default() {
+            let path = self.path.join(&name);
+            let is_file = || fs::symlink_metadata(&path).is_ok_and(|it| it.is_file());
+            if name.starts_with(self.unfinished) && is_file() {
+                let _ = fs::remove_file(path);
             }
         }
         Ok(Locked { directory: self, handle, _lock: lock })

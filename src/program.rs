@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::pause::pause;
 use crate::sysroot::describe;
 use crate::text::excerpt;
 
@@ -70,13 +71,15 @@ pub(crate) fn run(
         .process_group(0)
         .spawn()
         .map_err(not_run)?;
-    let outputs = (child.stdout.take().map(Output::read), child.stderr.take().map(Output::read));
-    let status = wait(&mut child, limit).map_err(not_run)?;
+    let ended = Output::of(&mut child)
+        .and_then(|outputs| wait(&mut child, limit).map(|status| (outputs, status)))
+        .inspect_err(|_| end(&mut child));
+    let (outputs, status) = ended.map_err(not_run)?;
     let Some(status) = status else {
         return Err(ProgramError::TooSlow { program: program.to_owned(), limit });
     };
-    let text = |output: Option<Output>| output.map(Output::text).unwrap_or_default();
-    let printed = Printed { stdout: text(outputs.0), stderr: text(outputs.1) };
+    let [stdout, stderr] = outputs.map(|output| output.map(Output::text).unwrap_or_default());
+    let printed = Printed { stdout, stderr };
     if status.success() {
         return Ok(printed);
     }
@@ -90,11 +93,17 @@ struct Output {
 }
 
 impl Output {
-    fn read(mut stream: impl Read + Send + 'static) -> Self {
+    /// Those of a child.
+    fn of(child: &mut Child) -> io::Result<[Option<Self>; 2]> {
+        let stdout = child.stdout.take().map(Self::read).transpose()?;
+        Ok([stdout, child.stderr.take().map(Self::read).transpose()?])
+    }
+
+    fn read(mut stream: impl Read + Send + 'static) -> io::Result<Self> {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let (at_end, end) = channel();
         let read = Arc::clone(&bytes);
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             let mut part = [0; 4096];
             // An error is an end, too.
             while let Some(part) = stream.read(&mut part).ok().and_then(|count| part.get(..count)) {
@@ -108,8 +117,8 @@ impl Output {
             }
             // Nobody may be left to hear of it.
             let _ = at_end.send(());
-        });
-        Self { bytes, end }
+        })?;
+        Ok(Self { bytes, end })
     }
 
     /// What there is of it by now, or soon.
@@ -122,20 +131,25 @@ impl Output {
 /// `None` where it took too long.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
+    let mut delay = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         if started.elapsed() >= limit {
-            // It may have ended by now.
-            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-            child.wait()?;
+            end(child);
             return Ok(None);
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
+        pause(delay);
+        delay = (delay * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Ends a child with all that it has started.
+fn end(child: &mut Child) {
+    // It may have ended by now.
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = child.wait();
 }
 
 fn shown(path: &Path) -> String {

@@ -17,6 +17,7 @@ use crate::capacity::State;
 use crate::claims::Moment;
 use crate::host::{Needs, RegionName};
 use crate::output::watch as output;
+use crate::pause::pause;
 use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::watch::Snapshot;
@@ -136,7 +137,7 @@ impl Waiting {
         match self.poll(limit) {
             Ok((true, _)) => return Ok(Woken::ToStop),
             Ok((false, true)) => {
-                std::thread::sleep(SETTLE);
+                pause(SETTLE);
                 // All that has come by now is seen at the next look.
                 let _ = self.events.read(&mut [0; 4096]);
             }
@@ -182,7 +183,7 @@ impl Waiting {
 #[cfg(feature = "udev")]
 fn listen(mut told: PipeWriter) {
     let (ready, heard) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let listening = std::thread::Builder::new().spawn(move || {
         let subsystems = |builder: udev::MonitorBuilder| {
             builder.match_subsystem("egm")?.match_subsystem("pci")?.listen()
         };
@@ -203,7 +204,8 @@ fn listen(mut told: PipeWriter) {
             }
         }
     });
-    // An error is that there is no udev.
+    // An error is that there is no udev, or no thread to listen on.
+    let _ = listening.map(drop);
     let _ = heard.recv_timeout(Duration::from_secs(1));
 }
 

@@ -1,7 +1,6 @@
 //! The reading of a whole host, in the one order that reads every file once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 use std::time::Duration;
 
 use super::accounts::Accounts;
@@ -15,6 +14,7 @@ use super::placement::{place_gpu, place_region};
 use super::region::{self, CLASS, Reading, Region};
 use super::region_name::RegionName;
 use super::shape::Shape;
+use crate::pause::pause;
 use crate::pci::PciAddress;
 use crate::pci_names::{self, DeviceId};
 use crate::sysroot::Sysroot;
@@ -150,7 +150,7 @@ impl Host {
             if read == most || known.values().all(|reading| !reading.incomplete) {
                 break bus;
             }
-            thread::sleep(PAUSE);
+            pause(PAUSE);
         };
         self.warnings.append(&mut warnings);
         for mut reading in known.into_values() {

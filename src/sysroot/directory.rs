@@ -1,9 +1,10 @@
 //! Reading real files: those of the running host, and those below another directory.
 
+use std::ffi::CStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,11 +12,12 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, open, statx};
+use rustix::io::retry_on_intr;
 use rustix::path::Arg;
 
 use crate::device_number::DeviceNumber;
 
-use super::{FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
+use super::{DIRECTORY_LIMIT, FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
 
 /// How much of a large file is read at a time.
 const PART: usize = 32 * 1024;
@@ -61,21 +63,37 @@ pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
     stat_at(CWD, path)
 }
 
-pub(super) fn stat_entries(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
+/// The names in a directory, those that are text, and what is asked of each. Not by way of the
+/// standard library, which panics where a directory cannot be closed.
+fn each_entry<T>(
+    path: &Path,
+    ask: impl Fn(BorrowedFd<'_>, &CStr) -> T,
+) -> io::Result<Vec<(String, T)>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut directory = Dir::new(open(path, flags, Mode::empty())?)?;
+    let mut directory = Dir::new(retry_on_intr(|| open(path, flags, Mode::empty()))?)?;
     let mut entries = Vec::new();
     while let Some(entry) = directory.read() {
         let entry = entry?;
         let name = entry.file_name();
-        if let Ok(text) = name.to_str()
-            && text != "."
-            && text != ".."
-        {
-            entries.push((text.to_owned(), stat_at(directory.fd()?, name)));
+        let Ok(text) = name.to_str() else { continue };
+        if matches!(text, "." | "..") {
+            continue;
         }
+        if entries.len() == DIRECTORY_LIMIT {
+            return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
+        }
+        entries.push((text.to_owned(), ask(directory.fd()?, name)));
     }
     Ok(entries)
+}
+
+/// The names in a directory, in no order.
+pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
+    Ok(each_entry(path, |_, _| ())?.into_iter().map(|(name, ())| name).collect())
+}
+
+pub(super) fn stat_entries(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
+    each_entry(path, |directory, name| stat_at(directory, name))
 }
 
 /// As stat, but for what a server would have to be asked for. It is the one call that nix does not

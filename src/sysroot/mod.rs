@@ -27,6 +27,8 @@ use nix::unistd::{AccessFlags, access};
 
 use archive::Archive;
 pub(crate) use archive::Item;
+#[cfg(feature = "cli")]
+pub(crate) use directory::names;
 pub use error::{OpenError, ReadError, describe};
 use manifest::Manifest;
 pub use path::join_link;
@@ -181,8 +183,10 @@ impl Sysroot {
     pub fn entries(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
         let path = path.as_ref();
         let names = match &self.0 {
-            Backend::Host => list(path),
-            Backend::Directory(base) => directory::locate(base, path).and_then(|at| list(&at)),
+            Backend::Host => directory::names(path),
+            Backend::Directory(base) => {
+                directory::locate(base, path).and_then(|at| directory::names(&at))
+            }
             Backend::Archive(archive) => archive.entries(path),
             Backend::Recorded(recorder) => return recorder.entries(path),
         };
@@ -379,20 +383,6 @@ impl Sysroot {
             ReadError::new(path, io::Error::new(io::ErrorKind::InvalidData, "is not text"))
         })
     }
-}
-
-/// The names in a real directory.
-fn list(path: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        if names.len() == DIRECTORY_LIMIT {
-            return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
-        }
-        if let Ok(name) = entry?.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 fn too_large(limit: usize) -> io::Error {

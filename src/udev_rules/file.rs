@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::effective::FILE_NAME;
 use crate::own_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
+use crate::sysroot::names;
 use crate::text::excerpt;
 
 const DIRECTORY: [&str; 3] = ["etc", "udev", "rules.d"];
@@ -158,7 +159,7 @@ impl RulesFile {
             Some(backup) => self.keep(&locked, before.bytes(), backup)?,
             None => false,
         };
-        self.put(&locked, &bytes)?;
+        self.put(&locked, &bytes, before == Current::Absent)?;
         Ok(Done { changed: true, missing: None, kept_now, backup, before })
     }
 
@@ -209,7 +210,7 @@ impl RulesFile {
                 // One that was kept before is like it.
                 copy(&locked, before.bytes(), backup, &self.path, true)?;
             }
-            (before, None) => self.put(&locked, before.bytes())?,
+            (before, None) => self.put(&locked, before.bytes(), false)?,
         }
         locked.sync().map_err(|cause| self.failed(cause))
     }
@@ -249,28 +250,29 @@ impl RulesFile {
         Ok(true)
     }
 
-    fn put(&self, locked: &Locked<'_>, bytes: &[u8]) -> Result<(), FileProblem> {
-        let put = locked.write(bytes, 0o644).and_then(|new| locked.put(new, &self.path));
+    /// Where nothing is to be there, what is there all the same stays.
+    fn put(&self, locked: &Locked<'_>, bytes: &[u8], is_new: bool) -> Result<(), FileProblem> {
+        let put = locked.write(bytes, 0o644).and_then(|new| {
+            if is_new { locked.put_new(new, &self.path) } else { locked.put(new, &self.path) }
+        });
         put.map_err(|cause| self.failed(cause))
     }
 
     /// The name under which these bytes are kept: the last one if it has them, else the next.
     fn backup_for(&self, bytes: &[u8]) -> Result<String, FileProblem> {
-        let names: Vec<_> = match fs::read_dir(self.directory.path()) {
-            Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+        let names: Vec<_> = match names(self.directory.path()) {
+            Ok(names) => names,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(cause) => return Err(self.failed(cause)),
         };
-        let numbers = names.iter().filter_map(|name| backup_number(name.to_str()?));
+        let numbers = names.iter().filter_map(|name| backup_number(name));
         let Some(last) = numbers.max() else { return Ok(backup_name(1)) };
         let name = backup_name(last);
         let is_same = read_regular(&self.directory.path().join(&name), LIMIT)
             .is_ok_and(|(kept, _)| kept == bytes);
         // Another than the last where there is no next.
-        let free = || {
-            (1..=u32::MAX)
-                .find(|number| !names.iter().any(|it| it.to_str() == Some(&backup_name(*number))))
-        };
+        let free =
+            || (1..=u32::MAX).find(|number| !names.iter().any(|it| *it == backup_name(*number)));
         let next = last.checked_add(1).or_else(free).unwrap_or(last);
         Ok(if is_same { name } else { backup_name(next) })
     }
