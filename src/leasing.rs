@@ -183,15 +183,8 @@ impl OpenDesk<'_> {
 
     /// Removes what does not count, before anything that is written can make it count again.
     fn clean(&self) -> Result<(), DirectoryProblem> {
-        let files = self.root.entries(LEASES).unwrap_or_default();
-        let regions = files.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok());
-        for region in regions {
-            let Leases { valid, broken, .. } = &self.leases;
-            if !valid.contains_key(&region) && !broken.contains_key(&region) {
-                self.remove(&region)?;
-            }
-        }
-        Ok(())
+        // What was not read is not known to be none.
+        self.leases.stale.iter().try_for_each(|(region, _)| self.remove(region))
     }
 
     fn write(&self, lease: &LeaseFile) -> Result<tempfile::NamedTempFile, DirectoryProblem> {

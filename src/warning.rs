@@ -203,6 +203,10 @@ impl Warning {
     pub(crate) fn unreadable(error: &ReadError) -> Self {
         Self::Unreadable { path: error.path.clone(), cause: describe(&error.cause) }
     }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
 }
 
 impl Serialize for Warning {

@@ -42,10 +42,20 @@ pub(super) fn read(
     accounts: &Accounts<'_>,
     users: &mut Users<'_>,
     warnings: &mut Vec<Warning>,
+    is_unread: &mut bool,
 ) -> Vec<Definition> {
     let system = (Path::new(RUNNING), Path::new(DEFINED));
+    let before = warnings.len();
     let mut definitions = read_pair(root, system, None, warnings);
-    for user in root.entries(USERS).unwrap_or_default() {
+    let users_there = root.entries(USERS).unwrap_or_else(|error| {
+        if !error.is_absent() {
+            warnings.push(Warning::unreadable(&error));
+        }
+        Vec::new()
+    });
+    // Not those of users: they may put there what they like.
+    *is_unread = warnings.iter().skip(before).any(Warning::is_unreadable);
+    for user in users_there {
         let Some(uid) = decimal(&user) else { continue };
         let Some(home) = accounts.home(uid) else { continue };
         let running = format!("{USERS}/{uid}/libvirt/qemu/run");

@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::host::RegionName;
-use crate::sysroot::Sysroot;
+use crate::pause::pause;
+use crate::sysroot::{ReadError, Sysroot};
 use crate::text::is_plain;
 use crate::warning::Warning;
 
@@ -26,6 +27,9 @@ pub(crate) const SUFFIX: &str = ".lease";
 
 /// The longest name of a virtual machine that is taken; libvirt's own limit is that of a file name.
 const NAME_LIMIT: usize = 200;
+
+/// More leases than that are an error: of hosts that have any regions most have two.
+const LEASES_LIMIT: usize = 1024;
 
 /// How often leases are read that somebody is writing, and the pause between.
 const READS: u32 = 20;
@@ -98,7 +102,7 @@ pub(crate) struct Leases {
     /// Regions of which it is not known whether they are leased.
     pub(crate) broken: BTreeMap<RegionName, Warning>,
     /// Files that do not count any more, or never came to count.
-    pub(crate) stale: Vec<Warning>,
+    pub(crate) stale: Vec<(RegionName, Warning)>,
     /// Why nothing is known of any region's lease.
     pub(crate) unread: Option<Warning>,
 }
@@ -114,7 +118,7 @@ impl Leases {
                 return leases;
             }
             reads += 1;
-            std::thread::sleep(PAUSE);
+            pause(PAUSE);
         }
     }
 
@@ -127,7 +131,7 @@ impl Leases {
             Vec::new()
         });
         for (region, path) in files {
-            match root.read_text(&path) {
+            match read_listed(root, &path) {
                 Ok(text) => match parse(&text, &region) {
                     Ok(file) => _ = read.insert(region, (path, file)),
                     Err(expected) => {
@@ -151,11 +155,9 @@ impl Leases {
             let with_broken = with().find_map(|name| leases.broken.get(&name).cloned());
             if file.expires <= now.0 {
                 let (path, domain) = (path.clone(), file.domain.clone());
-                leases.stale.push(Warning::LeaseExpired {
-                    path,
-                    domain,
-                    expired: Moment(file.expires),
-                });
+                let expired = Moment(file.expires);
+                let warning = Warning::LeaseExpired { path, domain, expired };
+                leases.stale.push((region.clone(), warning));
             } else if is_whole {
                 leases.valid.insert(region.clone(), file.clone());
             } else if let Some(problem) = with_broken {
@@ -164,12 +166,22 @@ impl Leases {
             } else {
                 is_unsettled = true;
                 let (path, domain) = (path.clone(), file.domain.clone());
-                leases.stale.push(Warning::LeaseHalf { path, domain });
+                leases.stale.push((region.clone(), Warning::LeaseHalf { path, domain }));
             }
         }
         leases.broken.extend(broken_with);
         (leases, is_unsettled)
     }
+}
+
+/// Reads a file that was listed. It is gone only where that is said twice: whoever takes a lease
+/// that is there for none takes what somebody else has.
+fn read_listed(root: &Sysroot, path: &Path) -> Result<String, ReadError> {
+    root.read_text(path).or_else(
+        |error| {
+            if error.is_absent() { root.read_text(path) } else { Err(error) }
+        },
+    )
 }
 
 /// The files of leases, by region.
@@ -182,7 +194,12 @@ fn files(root: &Sysroot) -> Result<Vec<(RegionName, PathBuf)>, Warning> {
     };
     let region = |name: &String| name.strip_suffix(SUFFIX)?.parse::<RegionName>().ok();
     let file = |name: String| Some((region(&name)?, PathBuf::from(format!("{DIRECTORY}/{name}"))));
-    Ok(names.into_iter().filter_map(file).collect())
+    let files: Vec<_> = names.into_iter().filter_map(file).collect();
+    if files.len() > LEASES_LIMIT {
+        let cause = format!("more than {LEASES_LIMIT} leases");
+        return Err(Warning::Unreadable { path: DIRECTORY.into(), cause });
+    }
+    Ok(files)
 }
 
 /// Reads a file; what would be right where it is wrong.

@@ -268,7 +268,14 @@ impl Claims {
         accounts: &Accounts<'_>,
         users: &mut Users<'_>,
     ) {
-        for definition in definitions::read(root, accounts, users, &mut self.warnings) {
+        let mut is_unread = false;
+        let definitions =
+            definitions::read(root, accounts, users, &mut self.warnings, &mut is_unread);
+        if is_unread && self.sight == Sight::Complete {
+            // What the region is defined with is as little known as who would hold it unseen.
+            self.sight = Sight::Partial;
+        }
+        for definition in definitions {
             let mut sizes: BTreeMap<usize, Option<Bytes>> = BTreeMap::new();
             for memory in &definition.domain.file_memory {
                 if let Some(target) = targets.by_definition(root, &memory.path) {
@@ -307,7 +314,7 @@ impl Claims {
         let recorded = root.manifest().and_then(|manifest| manifest.moment);
         let now = recorded.map_or_else(Moment::now, Moment);
         let Leases { valid, broken, stale, unread } = Leases::read(root, now);
-        self.warnings.extend(stale);
+        self.warnings.extend(stale.into_iter().map(|(_, warning)| warning));
         if let Some(unread) = unread {
             self.warnings.push(unread);
             self.leases_unread.extend(regions.iter().map(|region| region.name.clone()));
