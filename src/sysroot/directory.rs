@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,6 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, open, statx};
-use rustix::io::retry_on_intr;
 use rustix::path::Arg;
 
 use crate::device_number::DeviceNumber;
@@ -63,37 +62,44 @@ pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
     stat_at(CWD, path)
 }
 
-/// The names in a directory, those that are text, and what is asked of each. Not by way of the
-/// standard library, which panics where a directory cannot be closed.
-fn each_entry<T>(
-    path: &Path,
-    ask: impl Fn(BorrowedFd<'_>, &CStr) -> T,
-) -> io::Result<Vec<(String, T)>> {
+/// The names in a directory that are text, in no order. Not by way of the standard library, which
+/// panics where a directory cannot be closed.
+pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = nix::dir::Dir::open(path, flags, nix::sys::stat::Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in directory.iter() {
+        add_name(&mut names, entry?.file_name(), |_| ())?;
+    }
+    Ok(names.into_iter().map(|(name, ())| name).collect())
+}
+
+pub(super) fn stat_entries(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut directory = Dir::new(retry_on_intr(|| open(path, flags, Mode::empty()))?)?;
+    let mut directory = Dir::new(open(path, flags, Mode::empty())?)?;
     let mut entries = Vec::new();
     while let Some(entry) = directory.read() {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Ok(text) = name.to_str() else { continue };
-        if matches!(text, "." | "..") {
-            continue;
-        }
-        if entries.len() == DIRECTORY_LIMIT {
-            return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
-        }
-        entries.push((text.to_owned(), ask(directory.fd()?, name)));
+        let (entry, fd) = (entry?, directory.fd()?);
+        add_name(&mut entries, entry.file_name(), |name| stat_at(fd, name))?;
     }
     Ok(entries)
 }
 
-/// The names in a directory, in no order.
-pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
-    Ok(each_entry(path, |_, _| ())?.into_iter().map(|(name, ())| name).collect())
-}
-
-pub(super) fn stat_entries(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
-    each_entry(path, |directory, name| stat_at(directory, name))
+/// Adds a name that is text to those of a directory, with what is asked of it.
+fn add_name<T>(
+    names: &mut Vec<(String, T)>,
+    name: &CStr,
+    ask: impl FnOnce(&CStr) -> T,
+) -> io::Result<()> {
+    let Ok(text) = name.to_str() else { return Ok(()) };
+    if matches!(text, "." | "..") {
+        return Ok(());
+    }
+    if names.len() == DIRECTORY_LIMIT {
+        return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
+    }
+    names.push((text.to_owned(), ask(name)));
+    Ok(())
 }
 
 /// As stat, but for what a server would have to be asked for. It is the one call that nix does not
