@@ -1,0 +1,115 @@
+//! The fuzz targets in short: their seeds, what once was a finding, and variations of both. What
+//! coverage leads to is found by `fuzz/run`; this needs neither a C++ compiler nor the minutes that it
+//! takes to build everything for coverage, so it is what runs with all the other tests.
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::inputs::{TARGETS, target};
+
+/// Inputs are varied for so long, each target: always the same ones, but more on a faster machine.
+const LIMIT: Duration = Duration::from_secs(1);
+
+fn regressions(name: &str) -> Vec<Vec<u8>> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/inputs/regressions");
+    let files = fs::read_dir(here.join(name)).into_iter().flatten();
+    files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
+/// Numbers without any order to them, and always the same (xorshift64).
+struct Numbers(u64);
+
+impl Numbers {
+    /// One that is less than another, or 0.
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % end.max(1)
+    }
+
+    fn varied(&mut self, seeds: &[Vec<u8>], longest: usize) -> Vec<u8> {
+        const WORDS: [&[u8]; 10] = [
+            b"\n",
+            b"\0",
+            b"-1",
+            b"18446744073709551615",
+            b"0x",
+            b"'",
+            b"<",
+            b"\xff",
+            b"\x1b[31m",
+            "\u{202e}".as_bytes(),
+        ];
+        let mut input = seeds[self.below(seeds.len())].clone();
+        for _ in 0..=self.below(3) {
+            let at = self.below(input.len());
+            let end = (at + self.below(16)).min(input.len());
+            match self.below(5) {
+                0 if !input.is_empty() => input[at] ^= 1 << self.below(8),
+                1 => drop(input.drain(at..end)),
+                2 => drop(input.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
+                3 => drop(input.splice(at..end, input[at..end].repeat(2))),
+                _ => {
+                    let other = &seeds[self.below(seeds.len())];
+                    let from = self.below(other.len());
+                    drop(input.splice(at.., other[from..].iter().copied()));
+                }
+            }
+        }
+        input.truncate(longest);
+        input
+    }
+}
+
+fn run(name: &str) {
+    let target = target(name);
+    let mut seeds = (target.seeds)();
+    assert!(!seeds.is_empty(), "{name} has nothing to start from");
+    seeds.extend(regressions(name));
+    let check = |input: &[u8]| {
+        let shown = || String::from_utf8_lossy(input).into_owned();
+        assert!(catch_unwind(|| (target.run)(input)).is_ok(), "{name} fails with {:?}", shown());
+    };
+    for seed in &seeds {
+        check(seed);
+    }
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        check(&numbers.varied(&seeds, target.longest));
+    }
+}
+
+/// One test for each target, so that they run side by side.
+macro_rules! targets {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(#[test] fn $name() { run(stringify!($name)); })*
+    };
+}
+
+targets! {
+    pci_address id_list size attributes distances maps leases manifest setup domain stanza
+    definition archive
+}
+
+#[test]
+fn every_target_is_run_here_and_by_the_fuzzer() {
+    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(names, NAMES);
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    // It is no part of the published crate.
+    let Ok(manifest) = fs::read_to_string(fuzz.join("Cargo.toml")) else { return };
+    for name in names {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is no target of fuzz/");
+        let program = fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(program.contains(&format!("run(\"{name}\", data)")), "{program}");
+    }
+    for entry in fs::read_dir(Path::new(file!()).with_file_name("inputs/regressions")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(NAMES.contains(&name.as_str()), "regressions of {name}, which is no target");
+    }
+}

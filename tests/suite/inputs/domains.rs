@@ -1,0 +1,117 @@
+//! Definitions of virtual machines.
+
+use std::sync::OnceLock;
+
+use egm_probe::check::check;
+use egm_probe::domain::{Domain, line_and_column};
+use egm_probe::host::Needs;
+use egm_probe::plan::{GuestNode, Plan, Request};
+use egm_probe::report::Report;
+use egm_probe::stanza::{Parts, Stanza};
+use egm_probe::units::Bytes;
+use roxmltree::Document;
+
+use super::host::{holds, with};
+
+fn report() -> &'static Report {
+    static REPORT: OnceLock<Report> = OnceLock::new();
+    REPORT.get_or_init(|| Report::read(&with(&[]), Needs::all()))
+}
+
+/// The reader and the check.
+pub fn domain(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Domain::parse(text) {
+        Ok(domain) => {
+            for findings in [check(&domain, None), check(&domain, Some(report()))] {
+                for finding in findings {
+                    assert!(text.get(finding.span.clone()).is_some(), "{finding:?}");
+                    let message = &finding.message;
+                    assert!(!message.chars().any(char::is_control), "{message:?}");
+                }
+            }
+        }
+        Err(error) => {
+            let (last, _) = line_and_column(text, text.len());
+            assert!((1..=last).contains(&error.line) && error.column > 0, "{error}");
+            assert!(!error.problem.chars().any(char::is_control), "{error:?}");
+        }
+    }
+}
+
+/// The options are what the first byte says; the rest is the domain.
+pub fn stanza(data: &[u8]) {
+    let Some((options, text)) = data.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(domain) = Domain::parse(text) else { return };
+    let has = |bit: u8| options & (1 << bit) != 0;
+    let report = report();
+    let mut request = Request { all: has(0), force: has(1), peers: has(2), ..Request::default() };
+    if !request.all {
+        request.gpus = report.host.gpus().map(|(gpu, _)| gpu.address).skip(1).take(1).collect();
+    }
+    request.size = has(3).then_some(Bytes(8 << 30));
+    request.gpu_cells = if has(4) { 2 } else { 0 };
+    request.vcpus = has(5).then_some(3);
+    if has(6) {
+        request.guest_nodes.push(GuestNode { region: None, cell: 1 });
+    }
+    let parts = Parts { hostdev: !has(7), numa: !has(7) };
+    let Ok(plan) = Plan::new(report, &request, Some(&domain)) else { return };
+    let Ok(stanza) = Stanza::within(report, plan.clone(), parts, text, (None, false)) else {
+        return;
+    };
+    let _ = stanza.qemu_arguments();
+
+    // What was planned is what is read, and nobody else's part has changed.
+    let again = Domain::parse(&stanza.xml).expect("what was written is no domain");
+    for placement in &plan.placements {
+        let devices: Vec<_> = again
+            .egm
+            .iter()
+            .filter(|device| device.pci_dev.as_ref().is_some_and(|it| it.text == placement.alias))
+            .collect();
+        let [device] = devices[..] else { panic!("{} devices of {placement:?}", devices.len()) };
+        assert_eq!(device.size.as_ref().and_then(|size| size.value), Some(placement.size));
+        assert_eq!(device.cell.as_ref().and_then(|cell| cell.value), Some(placement.cell));
+        assert_eq!(device.path.as_ref().map(|path| path.text.as_str()), Some(&*placement.path));
+    }
+    keeps(text, &stanza.xml);
+
+    // And once more, nothing changes.
+    let plan = Plan::new(report, &request, Some(&again)).expect("the same is refused");
+    let twice = Stanza::within(report, plan, parts, &stanza.xml, (None, false));
+    assert_eq!(twice.expect("the same is not written").xml, stanza.xml);
+}
+
+/// What a stanza has nothing to do with stays byte for byte, and in its order.
+fn keeps(before: &str, after: &str) {
+    const ITS_OWN: [&str; 8] = [
+        "memory",
+        "currentMemory",
+        "maxMemory",
+        "vcpu",
+        "cpu",
+        "memoryBacking",
+        "devices",
+        "hostdev",
+    ];
+    let document = Document::parse(before).unwrap();
+    let root = document.root_element();
+    let devices = root.children().filter(|child| child.has_tag_name("devices"));
+    let parts = root.children().chain(devices.flat_map(|devices| devices.children()));
+    let others = parts.filter(|node| {
+        let name = node.tag_name();
+        node.is_element() && (name.namespace().is_some() || !ITS_OWN.contains(&name.name()))
+    });
+    for other in others {
+        let text = &before[other.range()];
+        assert!(after.contains(text), "{text:?} is gone");
+    }
+}
+
+/// A definition of libvirt's: of it a capture has what concerns EGM.
+pub fn definition(data: &[u8]) {
+    holds(&with(&[("etc/libvirt/qemu/vm1.xml", data)]), data);
+    holds(&with(&[("run/libvirt/qemu/vm1.xml", data)]), data);
+}

@@ -1,0 +1,114 @@
+//! Files of a host, one at a time on a host that is right otherwise.
+
+use egm_probe::capacity::State;
+use egm_probe::doctor::{Installed, examine};
+use egm_probe::report::Report;
+use egm_probe::sysroot::Sysroot;
+
+use super::host::{holds, with};
+
+/// Parts of an input, between lines of `--`: one is the same for all that have fewer.
+fn parts<'a>(data: &'a [u8], paths: &[&'static str]) -> Vec<(&'static str, &'a [u8])> {
+    let mut rest = Some(data);
+    let mut parts = Vec::new();
+    for path in paths {
+        let Some(text) = rest else { break };
+        let end = text.windows(4).position(|bytes| bytes == b"\n--\n");
+        let (part, after) = match end {
+            Some(end) => (&text[..=end], Some(&text[end + 4..])),
+            None => (text, None),
+        };
+        parts.push((*path, part));
+        rest = after;
+    }
+    parts
+}
+
+fn state(report: &Report, region: &str) -> Option<State> {
+    report.rows().find(|row| row.region.name.as_str() == region).map(|row| row.capacity.state)
+}
+
+/// The attributes of the region that is not held, and of one of its GPUs.
+pub fn attributes(data: &[u8]) {
+    const GPU: [&str; 5] = [
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/numa_node",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/local_cpulist",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/vendor",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/device",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/class",
+    ];
+    const REGION: [&str; 4] = [
+        "sys/devices/virtual/egm/egm5/gpu_devices",
+        "sys/devices/virtual/egm/egm5/egm_size",
+        "sys/devices/virtual/egm/egm5/dev",
+        "sys/devices/virtual/egm/egm5/uevent",
+    ];
+    let report = holds(&with(&parts(data, &[&REGION[..], &GPU[..]].concat())), data);
+    // Whatever is wrong with one region, the other is there and held.
+    assert_eq!(state(&report, "egm4"), Some(State::InUse));
+    assert!(state(&report, "egm5").is_some());
+}
+
+/// What the NUMA nodes say of themselves.
+pub fn distances(data: &[u8]) {
+    const FILES: [&str; 6] = [
+        "sys/devices/system/node/node0/distance",
+        "sys/devices/system/node/node1/distance",
+        "sys/devices/system/node/online",
+        "sys/devices/system/node/has_cpu",
+        "sys/devices/system/node/node0/cpulist",
+        "sys/devices/system/node/node0/meminfo",
+    ];
+    let report = holds(&with(&parts(data, &FILES)), data);
+    assert_eq!(state(&report, "egm4"), Some(State::InUse));
+    assert_eq!(state(&report, "egm5"), Some(State::Free));
+}
+
+/// What a process has mapped that has the other region open.
+pub fn maps(data: &[u8]) {
+    let report = holds(&with(&[("proc/4242/maps", data)]), data);
+    assert_eq!(state(&report, "egm4"), Some(State::InUse));
+    let report = holds(&with(&[("proc/1/maps", data)]), data);
+    assert_eq!(state(&report, "egm4"), Some(State::InUse));
+}
+
+/// The leases of both regions.
+pub fn leases(data: &[u8]) {
+    const FILES: [&str; 2] = ["run/egm-probe/egm5.lease", "run/egm-probe/egm4.lease"];
+    let report = holds(&with(&parts(data, &FILES)), data);
+    assert_eq!(state(&report, "egm4"), Some(State::InUse));
+    assert!(matches!(state(&report, "egm5"), Some(State::Free | State::Reserved | State::Unknown)));
+    // What is no lease at all is none that has ended.
+    let is_json = parts(data, &FILES)
+        .first()
+        .is_some_and(|(_, text)| serde_json::from_slice::<serde_json::Value>(text).is_ok());
+    assert!(is_json || state(&report, "egm5") != Some(State::Free));
+}
+
+/// What a capture says of itself.
+pub fn manifest(data: &[u8]) {
+    let archive = super::host::archive(&[("capture.json", data)]);
+    if let Ok(root) = Sysroot::from_tar(&archive[..]) {
+        holds(&root, data);
+    }
+}
+
+/// What doctor reads of the way to QEMU.
+pub fn setup(data: &[u8]) {
+    const FILES: [&str; 6] = [
+        "etc/udev/rules.d/60-egm.rules",
+        "etc/libvirt/qemu.conf",
+        "etc/apparmor.d/libvirt/TEMPLATE.qemu",
+        "etc/apparmor.d/abstractions/libvirt-qemu",
+        "etc/passwd",
+        "etc/group",
+    ];
+    let root = with(&parts(data, &FILES));
+    for examined in examine(&root, Installed::default(), true) {
+        let outcome = &examined.outcome;
+        let texts = outcome.message.iter().chain(outcome.hints.iter().map(|hint| &hint.text));
+        for text in texts {
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+        }
+    }
+}

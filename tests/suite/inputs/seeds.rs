@@ -1,0 +1,212 @@
+//! Where the fuzzers start from: the fixtures, and the words of the tests.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+
+fn fixtures() -> PathBuf {
+    // That of this crate, or of the fuzzers' below it.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.ancestors().find(|it| it.join("tests/fixtures").exists());
+    root.expect("the fixtures are not where they should be").join("tests/fixtures")
+}
+
+fn of(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Files below the fixtures, by the end of their names.
+fn files(end: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut todo = vec![fixtures()];
+    while let Some(directory) = todo.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.to_str().unwrap().ends_with(end) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn unpacked(archive: &Path) -> Vec<u8> {
+    let mut tar = Vec::new();
+    GzDecoder::new(fs::File::open(archive).unwrap()).read_to_end(&mut tar).unwrap();
+    tar
+}
+
+/// The contents of the files of all hosts that a path ends with.
+fn contents(end: &str) -> Vec<Vec<u8>> {
+    let mut found = std::collections::BTreeSet::new();
+    for archive in files("host.tar.gz") {
+        for entry in tar::Archive::new(&unpacked(&archive)[..]).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            if entry.path().unwrap().to_str().unwrap().ends_with(end) && entry.size() < 4096 {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                found.insert(content);
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Several files in one input.
+fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    parts.join(&b"\n--\n"[..])
+}
+
+pub fn addresses() -> Vec<Vec<u8>> {
+    of(&[
+        "0009:01:00.0",
+        "00000009:01:00.0",
+        "pci_0009_01_00_0",
+        "C1:1f.7",
+        "10000:e1:00.0",
+        "0000:09:01.0",
+        "ffffffff:ff:1f.7",
+    ])
+}
+
+pub fn lists() -> Vec<Vec<u8>> {
+    of(&["0-71,144\n0-3", "0-4294967295\n4294967294", "4,0-1,2\n", "3-80,90\n0-71", "\n0"])
+}
+
+pub fn sizes() -> Vec<Vec<u8>> {
+    of(&[
+        "8GiB",
+        " 8 GiB ",
+        "234356736KiB",
+        "8388608\nKiB",
+        "16\nEiB",
+        "18446744073709551615",
+        "1\nEB",
+        "15EiB",
+        "1023KiB",
+        "+1\nb",
+    ])
+}
+
+pub fn attributes() -> Vec<Vec<u8>> {
+    let gpu: &[&[u8]] = &[b"1\n", b"72-143\n", b"0x10de\n", b"0x2941\n", b"0x030200\n"];
+    let mut seeds = Vec::new();
+    for list in contents("/gpu_devices") {
+        let region: &[&[u8]] =
+            &[&list, b"0x6fc0000000\n", b"510:5\n", b"MAJOR=510\nDEVNAME=egm5\n"];
+        seeds.push(joined(&[region, gpu].concat()));
+    }
+    for size in contents("/egm_size") {
+        seeds.push(joined(&[b"0018:01:00.0", &size]));
+    }
+    for uevent in contents("/uevent") {
+        seeds.push(joined(&[b"0018:01:00.0", b"0", b"510:5", &uevent]));
+    }
+    seeds
+}
+
+pub fn distances() -> Vec<Vec<u8>> {
+    let mut seeds = vec![joined(&[
+        b"10 40\n",
+        b"40 10\n",
+        b"0-1\n",
+        b"0-1\n",
+        b"0-71\n",
+        b"Node 0 MemTotal:       23068672 kB\n",
+    ])];
+    seeds.extend(contents("/distance"));
+    seeds.extend(contents("/meminfo").iter().map(|text| joined(&[b"", b"", b"", b"", b"", text])));
+    seeds
+}
+
+pub fn maps() -> Vec<Vec<u8>> {
+    contents("/maps")
+}
+
+pub fn leases() -> Vec<Vec<u8>> {
+    let leases = contents(".lease");
+    let mut seeds: Vec<_> = leases.iter().map(|lease| joined(&[lease, &leases[0]])).collect();
+    seeds.extend(leases);
+    seeds.push(
+        br#"{"schema":"egm-probe.lease/1","domain":"vm1","expires":18446744073709551615,"regions":["egm5"]}"#
+            .to_vec(),
+    );
+    seeds
+}
+
+pub fn manifests() -> Vec<Vec<u8>> {
+    of(&[
+        r#"{"schema":"egm-probe.capture/1","program":"x","live":true,"claims":null}"#,
+        r#"{"schema":"egm-probe.capture/1","program":"x","live":true,
+"claims":{"unread":1,"hidden":"hidepid","unsettled":true},"moment":1795444200,
+"names":{"/sys/class/egm":["egm4","egm5","egm6"],"/proc":["1"]},
+"errors":{"/sys/class/egm/egm6":{"list":13,"link":2,"stat":5,"read":"words"},
+"/proc":{"list":13},"/dev/egm4":{"stat":2},"/run/egm-probe":{"list":40}},
+"inodes":{"/dev/egm4":{"major":0,"minor":9,"inode":210}},
+"bad_definitions":{"/etc/libvirt/qemu/x.xml":{"line":1,"column":4294967295}}}"#,
+    ])
+}
+
+pub fn setups() -> Vec<Vec<u8>> {
+    let rules = fs::read(fixtures().join("../../udev-rules/60-egm.rules")).unwrap();
+    let mut seeds = vec![joined(&[
+        &rules,
+        b"user = \"+107\"\ngroup = 'kvm'\ncgroup_device_acl = [\n  \"/dev/null\", # x\n]\n",
+        b"profile x { /dev/egm[0-9]* rw, deny /dev/** w, }\n",
+        b"  /dev/kvm rw,\n  include if exists <x>\n",
+        b"root:x:0:0:root:/root:/bin/bash\nqemu:x:107:36:::\n",
+        b"kvm:x:36:qemu\n",
+    ])];
+    let doctor: Vec<_> = files(".tar.gz")
+        .into_iter()
+        .filter(|it| it.parent().unwrap().ends_with("doctor"))
+        .collect();
+    for archive in doctor {
+        let mut parts = [const { Vec::new() }; 2];
+        for entry in tar::Archive::new(&unpacked(&archive)[..]).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            let part = if path.contains("rules.d/") {
+                0
+            } else if path.ends_with("qemu.conf") {
+                1
+            } else {
+                continue;
+            };
+            entry.read_to_end(&mut parts[part]).unwrap();
+        }
+        let seed = joined(&[&parts[0], &parts[1]]);
+        if seed.len() > 8 && seed.len() < 4096 {
+            seeds.push(seed);
+        }
+    }
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
+
+pub fn domains() -> Vec<Vec<u8>> {
+    let texts = files(".xml").into_iter().map(|path| fs::read(path).unwrap());
+    texts.filter(|text| text.len() < 8192).collect()
+}
+
+pub fn stanzas() -> Vec<Vec<u8>> {
+    let options = [0b0000_0011, 0b0011_1110, 0b0101_0011, 0b1000_0011_u8];
+    let seed = |(text, options): (Vec<u8>, &u8)| [&[*options], &text[..]].concat();
+    domains().into_iter().zip(options.iter().cycle()).map(seed).collect()
+}
+
+pub fn archives() -> Vec<Vec<u8>> {
+    let mut seeds =
+        vec![super::host::archive(&[]), super::host::archive(&[("capture.json", &manifests()[1])])];
+    let short = |tar: &Vec<u8>| tar.len() <= 65536;
+    seeds.extend(files("host.tar.gz").iter().map(|path| unpacked(path)).filter(short));
+    let packed = files("host.tar.gz").into_iter().map(|path| fs::read(path).unwrap());
+    seeds.extend(packed.filter(|gzip| gzip.len() < 2048));
+    seeds
+}
