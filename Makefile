@@ -4,6 +4,8 @@
 #   make check     every test and check
 #   make vm-test   the program beside a kernel, a udevd and a driver, in a virtual machine
 #   make bench     how fast it is, beside other tools
+#   make fuzz      every fuzz target for ten minutes; needs a C++ compiler
+#   make faults    every system call of every command fails; takes an hour or two, as root
 #   make           build
 #   make install   as root; PREFIX and DESTDIR as usual
 
@@ -19,7 +21,7 @@ RUN     := ./tools/cargo
 GB200   := tests/fixtures/claims-vm/host.tar.gz
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
 
-.PHONY: all build demo check vm-test vm-test-arm64 bench golden install uninstall clean
+.PHONY: all build demo check vm-test vm-test-arm64 bench fuzz faults golden install uninstall clean
 
 all: build
 
@@ -61,6 +63,15 @@ bench:
 	$(RUN) build --release --locked
 	./benches/holders.sh $(PROGRAM)
 	$(RUN) bench --locked --quiet --bench scaling
+
+# Both are part of the tests, in short.
+fuzz:
+	./tools/install-deps build
+	./fuzz/run
+
+faults:
+	./tools/install-deps test
+	./tests/faults
 
 # Writes anew what the tests hold the program against; read the difference.
 golden:

@@ -19,20 +19,24 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 const MIB: u64 = 1 << 20;
 
 /// A process that does as it is told.
-struct Holder {
+pub(crate) struct Holder {
     child: Child,
     answers: BufReader<ChildStdout>,
 }
 
 impl Holder {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut command = Command::new(holder_program());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
         Self { child, answers }
     }
 
-    fn tell(&mut self, order: &str) {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn tell(&mut self, order: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{order}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
@@ -65,7 +69,7 @@ pub(crate) fn holder_program() -> &'static Path {
 }
 
 /// A GB200 whose egm4 has the number of `/dev/zero`, and a folder with nodes of that number.
-struct Host {
+pub(crate) struct Host {
     tree: TempDir,
     nodes: TempDir,
     /// Held as long as the host is.
@@ -78,7 +82,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 impl Host {
     /// `None` where it cannot be had.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let tree = extract("gb200-full-gpu-list");
         let nodes = tempfile::tempdir().unwrap();
         if !can_overlay(tree.path()) {
@@ -90,7 +94,7 @@ impl Host {
         host.make_node("egm4").then_some(host)
     }
 
-    fn node(&self, name: &str) -> String {
+    pub(crate) fn node(&self, name: &str) -> String {
         self.nodes.path().join(name).to_str().unwrap().to_owned()
     }
 

@@ -1,0 +1,156 @@
+//! Capacity and plans with numbers near those where arithmetic ends.
+
+use std::collections::BTreeMap;
+
+use egm_probe::capacity::{Capacity, State};
+use egm_probe::check::check;
+use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
+use egm_probe::domain::Domain;
+use egm_probe::plan::{Plan, Request};
+use egm_probe::report::Report;
+use egm_probe::stanza::{Parts, Stanza};
+use egm_probe::sysroot::Sysroot;
+use egm_probe::units::Bytes;
+use proptest::prelude::*;
+
+use crate::support::machines::host_of;
+
+const MIB: u64 = 1 << 20;
+
+/// Numbers near those where arithmetic ends, and near those of real hosts.
+fn extreme() -> impl Strategy<Value = u64> {
+    let near = |number: u64| (0_u64..4).prop_map(move |less| number.wrapping_sub(less));
+    prop_oneof![
+        near(0),
+        near(u64::MAX),
+        near(1 << 63),
+        near(u64::MAX - (u64::MAX % MIB)),
+        near(479_962_595_328),
+        (0_u64..1 << 44).prop_map(|mib| mib * MIB),
+        any::<u64>(),
+    ]
+}
+
+fn process(parts: &[(u64, u64)]) -> Claim {
+    Claim::Process(ProcessClaim {
+        pid: 1,
+        uid: None,
+        command: None,
+        user: None,
+        domain: None,
+        ranges: parts.iter().copied().collect(),
+    })
+}
+
+fn definition(is_running: bool, size: Option<u64>) -> Claim {
+    let (domain, file) = ("vm".into(), "/x".into());
+    Claim::Libvirt(LibvirtClaim { domain, is_running, size: size.map(Bytes), file })
+}
+
+/// How much of the first so many bytes some pieces cover, by another way than the one that is tested:
+/// piece after piece, in numbers that cannot overflow.
+fn covered(parts: &[(u64, u64)], size: u64) -> u128 {
+    let mut parts: Vec<(u128, u128)> = parts
+        .iter()
+        .map(|(start, length)| (u128::from(*start), u128::from(*start) + u128::from(*length)))
+        .collect();
+    parts.sort_unstable();
+    let (mut end, mut sum) = (0, 0);
+    for (start, stop) in parts {
+        sum += stop.saturating_sub(start.max(end));
+        end = end.max(stop);
+    }
+    sum.min(size.into())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_free_held_and_stranded_adds_up_near_the_end_of_numbers(
+        size in prop::option::of(extreme()),
+        processes in prop::collection::vec(prop::collection::vec((extreme(), extreme()), 0..4), 0..4),
+        definitions in prop::collection::vec((any::<bool>(), prop::option::of(extreme())), 0..4),
+        sight in prop::sample::select(vec![
+            Sight::Skipped, Sight::Partial, Sight::PartialNothingOpen, Sight::Complete,
+        ]),
+    ) {
+        let claims: Vec<_> = processes
+            .iter()
+            .map(|parts| process(parts))
+            .chain(definitions.iter().map(|(runs, size)| definition(*runs, *size)))
+            .collect();
+        let Capacity { state, free, held, stranded } =
+            Capacity::of(size.map(Bytes), &claims, sight);
+        let is_held = !processes.is_empty() || definitions.iter().any(|(runs, _)| *runs);
+        prop_assert_eq!(state == State::InUse, is_held);
+        let is_seen = matches!(sight, Sight::Complete | Sight::PartialNothingOpen);
+        prop_assert_eq!(state == State::Unknown, !is_held && !is_seen);
+        prop_assert!(!is_held || free == Some(Bytes(0)));
+        prop_assert!(state != State::Free || free == size.map(Bytes));
+        if let (Some(size), Some(held), Some(stranded)) = (size, held, stranded) {
+            if is_held {
+                prop_assert_eq!(u128::from(held.0) + u128::from(stranded.0), u128::from(size));
+            }
+            if !processes.is_empty() && sight != Sight::Skipped {
+                let parts = processes.concat();
+                // A piece that would end beyond 2^64 is none that there can be.
+                let can_be = |(start, length): &&(u64, u64)| start.checked_add(*length).is_some();
+                if parts.iter().all(|part| can_be(&part)) {
+                    prop_assert_eq!(u128::from(held.0), covered(&parts, size));
+                }
+            }
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_of_any_sizes_is_right_or_refused(
+        regions in prop::collection::vec((extreme(), 1_u8..5), 1..4),
+        size in prop::option::of(extreme()),
+        (force, gpu_cells) in (any::<bool>(), prop::sample::select(vec![0, 1, 8, u32::MAX / 2])),
+        (cell, memory, dimm) in (extreme(), extreme(), extreme()),
+    ) {
+        let numbered: Vec<_> =
+            regions.iter().zip(0..).map(|((_, gpus), number)| (number, 1, *gpus)).collect();
+        let mut tree = host_of(&numbered);
+        for ((size, _), number) in regions.iter().zip(0..) {
+            let path = format!("sys/devices/virtual/egm/egm{number}/egm_size");
+            tree.file(&path, format!("{size:#x}\n"));
+        }
+        let root = Sysroot::from_tar(&tree.tar()[..]).unwrap();
+        let report = Report::read(&root, Plan::NEEDS);
+        let text = format!(
+            "<domain><name>x</name><memory unit='b'>{memory}</memory><cpu><numa>\
+             <cell id='0' memory='{cell}' unit='b'/></numa></cpu><devices><memory model='dimm'>\
+             <target><size unit='b'>{dimm}</size></target></memory></devices></domain>"
+        );
+        let domain = Domain::parse(&text).unwrap();
+        let _ = check(&domain, Some(&report));
+        let size = size.map(Bytes);
+        let request = Request { all: true, size, force, gpu_cells, ..Request::default() };
+        for domain in [None, Some(&domain)] {
+            let Ok(plan) = Plan::new(&report, &request, domain) else { continue };
+            let mut sums: BTreeMap<_, u128> = BTreeMap::new();
+            for placement in &plan.placements {
+                prop_assert!(placement.size.0 > 0 && placement.size.0.is_multiple_of(MIB));
+                *sums.entry(&placement.region).or_default() += u128::from(placement.size.0);
+            }
+            for (region, sum) in sums {
+                let Some(size) = report.host.region(region).unwrap().size else { continue };
+                prop_assert!(sum <= u128::from(size.0), "{region} has {size:?}, {sum} is taken");
+            }
+            let parts = Parts { hostdev: true, numa: true };
+            if let Some(domain) = domain {
+                let _ = Stanza::within(&report, plan, parts, &text, (None, false));
+                let _ = check(domain, None);
+            } else {
+                let _ = Stanza::new(&report, plan, parts, 2);
+            }
+        }
+    }
+}

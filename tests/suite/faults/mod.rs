@@ -1,0 +1,177 @@
+//! Every system call of every command fails once, in each of several ways: the program ends with an
+//! exit code and a word, leaves no half of a file, and calls nothing free for it.
+//!
+//! By default so many runs as take less than a minute, spread evenly over all of them;
+//! `EGM_PROBE_FAULTS=all` makes them all, and `tests/faults` does that with a table.
+//!
+//! The calls of the loader and of the runtime before `main` are left out: what begins counts from
+//! where the runtime has set up its last signal handler.
+
+mod commands;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use crate::holders::{Holder, Host};
+use crate::live::can;
+use commands::{CASES, Case};
+use stage::{Run, Stage};
+
+const ERRORS: [&str; 5] =
+    ["error=EIO", "error=ENOMEM", "error=EACCES", "error=EINTR", "error=ENOENT"];
+
+/// How many runs are made where nothing is said.
+const SHORT: usize = 400;
+
+/// One thing that fails: the n-th call of a name.
+struct Fault {
+    case: &'static Case,
+    call: String,
+    nth: usize,
+    error: &'static str,
+}
+
+/// The calls that a command makes, each by its name and how many of that name came before.
+fn calls(stage: &Stage, case: &Case) -> Vec<(String, usize)> {
+    stage.reset(case.files);
+    let run = stage.run(&[], case.args);
+    assert!(matches!(run.code, Some(0 | 1)), "{:?}: {}", case.args, run.stderr);
+    let sound = sound(case, stage, &run);
+    assert_eq!(sound, Ok(()), "{:?} without any fault", case.args);
+    let log = stage.log();
+    let mut is_main = false;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut calls = Vec::new();
+    // Those of the program: of the programs that it starts the same call fails.
+    let program = log.split_whitespace().next().unwrap_or_default().to_owned();
+    for line in log.lines() {
+        let Some((pid, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        let Some((name, _)) = rest.split_once('(') else { continue };
+        if pid != program || name.starts_with('<') || name.starts_with('-') || name.starts_with('+')
+        {
+            continue;
+        }
+        let count = counts.entry(name).or_default();
+        *count += 1;
+        // What ends the program cannot fail, nor can what threads wait for each other with: the C
+        // library ends the program where it is told otherwise.
+        if is_main && !["exit_group", "futex"].contains(&name) {
+            calls.push((name.to_owned(), *count));
+        }
+        is_main |= rest.starts_with("rt_sigaction(SIGBUS, {sa_handler=0x");
+    }
+    assert!(calls.len() > 10, "{:?} makes no calls: {log}", case.args);
+    calls
+}
+
+/// What holds of every run.
+fn sound(case: &Case, stage: &Stage, run: &Run) -> Result<(), String> {
+    match run.code {
+        Some(0..=4) => {}
+        Some(124 | 137) => return Err("it never ends".into()),
+        code => return Err(format!("ends with {code:?}: {}", run.stderr)),
+    }
+    if run.stderr.contains("panicked") {
+        return Err(run.stderr.clone());
+    }
+    commands::is_right(case, run)?;
+    (case.judge)(stage, run)
+}
+
+/// Makes one run; what is wrong with it, and whether the fault came to pass.
+fn with_fault(stage: &Stage, fault: &Fault) -> (Result<(), String>, bool) {
+    let Fault { case, call, nth, error } = fault;
+    stage.reset(case.files);
+    let inject = format!("inject={call}:{error}:when={nth}");
+    let trace = format!("trace={call}");
+    let run = stage.run(&["--seccomp-bpf", "-e", &trace, "-e", &inject], case.args);
+    let came = stage.log().contains("(INJECTED)");
+    (sound(case, stage, &run), came)
+}
+
+#[test]
+fn whatever_call_fails_the_answer_is_right_or_none() {
+    if !can("nsenter", &["nsenter", "--version"]) || !can("strace", &["strace", "-V"]) {
+        return;
+    }
+    let Some(host) = Host::new() else { return };
+    let mut holder = Holder::start();
+    holder.tell(&format!("open {}", host.node("egm4")));
+    holder.tell("map 0 1048576");
+    if env::var_os("EGM_PROBE_FAULTS_OPEN").is_none() {
+        // Mapped and closed: there is one thing alone by which it is known.
+        holder.tell("close");
+    }
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let stages: Option<Vec<_>> = (0..workers).map(|_| Stage::new(holder.pid())).collect();
+    let Some(stages) = stages else { return };
+
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for case in CASES {
+        for (call, nth) in calls(&stages[0], case) {
+            count += 1;
+            // It has a way of its own to fail: with an end that is not what was asked for.
+            let errors = if call == "brk" { &["retval=0"][..] } else { &ERRORS };
+            for error in errors {
+                faults.push(Fault { case, call: call.clone(), nth, error });
+            }
+        }
+    }
+    let all = faults.len();
+    let most = match env::var("EGM_PROBE_FAULTS") {
+        Ok(text) if text == "all" => all,
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => SHORT,
+    };
+    // No multiple of the number of errors, so that each of them comes up.
+    let mut step = (all / most.max(1)).max(1);
+    if step > 1 {
+        step += usize::from(step.is_multiple_of(ERRORS.len()));
+    }
+    let chosen: Vec<_> = faults.iter().step_by(step).collect();
+    let start = Instant::now();
+    let (next, came) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let findings = Mutex::new(BTreeSet::new());
+    thread::scope(|scope| {
+        for stage in &stages {
+            let (chosen, next, came, findings) = (&chosen, &next, &came, &findings);
+            scope.spawn(move || {
+                while let Some(fault) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (result, has_come) = with_fault(stage, fault);
+                    came.fetch_add(usize::from(has_come), Ordering::Relaxed);
+                    if let Err(problem) = result {
+                        let Fault { case, call, nth, error } = fault;
+                        let (args, egm5) = (case.args.join(" "), case.egm5);
+                        let finding =
+                            format!("{args} ({egm5}), {call} {nth} {error}: {}", problem.trim());
+                        if most == all {
+                            eprintln!("{finding}");
+                        }
+                        findings.lock().unwrap().insert(finding);
+                    }
+                }
+            });
+        }
+    });
+    let came = came.into_inner();
+    let findings = findings.into_inner().unwrap();
+    if most != SHORT {
+        eprintln!(
+            "{} commands, {} calls, {} runs of {all}, {came} with the fault, {:.0?}, {} findings",
+            CASES.len(),
+            count,
+            chosen.len(),
+            start.elapsed(),
+            findings.len()
+        );
+    }
+    assert!(findings.is_empty(), "{findings:#?}");
+    // A fault that never comes finds nothing.
+    assert!(came * 10 > chosen.len() * 9, "only {came} of {} faults came", chosen.len());
+}
