@@ -95,19 +95,85 @@ fn with_fault(stage: &Stage, fault: &Fault) -> (Result<(), String>, bool) {
     (sound(case, stage, &run), came)
 }
 
-#[test]
-fn whatever_call_fails_the_answer_is_right_or_none() {
+/// A host, and a process that holds its egm4; `None` where they cannot be had.
+fn held() -> Option<(Host, Holder)> {
     if !can("nsenter", &["nsenter", "--version"]) || !can("strace", &["strace", "-V"]) {
-        return;
+        return None;
     }
-    let Some(host) = Host::new() else { return };
+    let host = Host::new()?;
     let mut holder = Holder::start();
     holder.tell(&format!("open {}", host.node("egm4")));
     holder.tell("map 0 1048576");
-    if env::var_os("EGM_PROBE_FAULTS_OPEN").is_none() {
-        // Mapped and closed: there is one thing alone by which it is known.
-        holder.tell("close");
+    // Mapped and closed: there is one thing alone by which it is known.
+    holder.tell("close");
+    Some((host, holder))
+}
+
+/// What was found: commands, what egm5 is, and what fails, with paths to one file (`WORK` is the
+/// user's directory), or of all since `MAIN` has begun.
+const FOUND: &[(&str, &str, &str, &str)] = &[
+    // The standard library panics where a directory cannot be closed, ..
+    ("list --json", "free", "", "close:error=EIO:when=MAIN+"),
+    ("stanza --all", "free", "", "close:error=EIO:when=MAIN+"),
+    ("reserve egm5 --for vm1", "free", "", "close:error=EIO:when=MAIN+"),
+    ("udev install --root root --force", "free", "", "close:error=EIO:when=MAIN+"),
+    // .. where there is no thread, and where it cannot wait.
+    ("doctor", "free", "", "clone,clone3:error=EAGAIN"),
+    ("watch --initial --timeout 50ms", "free", "", "clone,clone3:error=EAGAIN"),
+    ("doctor", "free", "", "nanosleep,clock_nanosleep:error=EACCES"),
+    // A lease that was not there for a moment did not count, and was even taken away.
+    ("list --json", "reserved", "/run/egm-probe/egm5.lease", "openat:error=ENOENT:when=1"),
+    (
+        "list --json",
+        "reserved",
+        "/run/egm-probe/egm5.lease",
+        "newfstatat,statx:error=ENOENT:when=1",
+    ),
+    (
+        "release --all --for other",
+        "reserved",
+        "/run/egm-probe/egm5.lease",
+        "openat:error=ENOENT:when=1",
+    ),
+    // Of a definition that could not be read it was said, and the region was free.
+    ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "newfstatat,statx:error=EINTR"),
+    ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "openat:error=EIO"),
+    ("list --json", "defined", "/etc/libvirt/qemu", "openat:error=EACCES"),
+    // Rules that were not there for a moment were overwritten.
+    (
+        "udev install --root root --force",
+        "free",
+        "WORK/root/etc/udev/rules.d/60-egm.rules",
+        "openat:error=ENOENT",
+    ),
+];
+
+#[test]
+fn what_was_found_is_not_found_again() {
+    let Some((_host, holder)) = held() else { return };
+    let Some(stage) = Stage::new(holder.pid()) else { return };
+    for (args, egm5, path, inject) in FOUND {
+        let is_it = |case: &&Case| case.args.join(" ") == *args && case.egm5 == *egm5;
+        let case = CASES.iter().find(is_it).expect("no such case");
+        let call = inject.split([',', ':']).next().unwrap();
+        let of_main = calls(&stage, case).into_iter().find(|(name, _)| name == call);
+        let first = of_main.map_or(1, |(_, nth)| nth);
+        stage.reset(case.files);
+        let path = path.replace("WORK", stage.work().to_str().unwrap());
+        let inject = format!("inject={}", inject.replace("MAIN", &first.to_string()));
+        let mut options = vec!["-e", &inject];
+        if !path.is_empty() {
+            options.extend(["-P", &path]);
+        }
+        let run = stage.run(&options, case.args);
+        assert!(stage.log().contains("(INJECTED)"), "{args}, {inject} of {path}: nothing fails");
+        assert_eq!(sound(case, &stage, &run), Ok(()), "{args}, {inject} of {path}");
     }
+}
+
+#[test]
+fn whatever_call_fails_the_answer_is_right_or_none() {
+    let Some((_host, holder)) = held() else { return };
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let stages: Option<Vec<_>> = (0..workers).map(|_| Stage::new(holder.pid())).collect();
     let Some(stages) = stages else { return };
