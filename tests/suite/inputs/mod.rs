@@ -39,7 +39,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "setup", run: files::setup, seeds: seeds::setups, longest: 4096 },
     Target { name: "domain", run: domains::domain, seeds: seeds::domains, longest: 8192 },
     Target { name: "stanza", run: domains::stanza, seeds: seeds::stanzas, longest: 8192 },
-    Target { name: "definition", run: domains::definition, seeds: seeds::domains, longest: 8192 },
+    Target {
+        name: "definition",
+        run: domains::definition,
+        seeds: seeds::definitions,
+        longest: 8192,
+    },
     Target { name: "archive", run: archives::archive, seeds: seeds::archives, longest: 65536 },
 ];
 

@@ -1,8 +1,10 @@
 //! Where the fuzzers start from: the fixtures, and the words of the tests.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use flate2::read::GzDecoder;
 
@@ -41,19 +43,30 @@ fn unpacked(archive: &Path) -> Vec<u8> {
     tar
 }
 
-/// The contents of the files of all hosts that a path ends with.
-fn contents(end: &str) -> Vec<Vec<u8>> {
-    let mut found = std::collections::BTreeSet::new();
-    for archive in files("host.tar.gz") {
-        for entry in tar::Archive::new(&unpacked(&archive)[..]).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            if entry.path().unwrap().to_str().unwrap().ends_with(end) && entry.size() < 4096 {
+/// The short files of all hosts, by their paths; unpacked once.
+fn hosts() -> &'static [(String, Vec<u8>)] {
+    static HOSTS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    HOSTS.get_or_init(|| {
+        let mut found = Vec::new();
+        for archive in files("host.tar.gz") {
+            for entry in tar::Archive::new(&unpacked(&archive)[..]).entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let path = entry.path().unwrap().to_str().unwrap().to_owned();
                 let mut content = Vec::new();
-                entry.read_to_end(&mut content).unwrap();
-                found.insert(content);
+                entry.by_ref().take(4096).read_to_end(&mut content).unwrap();
+                if content.len() < 4096 {
+                    found.push((path, content));
+                }
             }
         }
-    }
+        found
+    })
+}
+
+/// The contents of the files of all hosts that a path ends with, each once.
+fn contents(end: &str) -> Vec<Vec<u8>> {
+    let found = hosts().iter().filter(|(path, _)| path.ends_with(end));
+    let found: BTreeSet<_> = found.map(|(_, content)| content.clone()).collect();
     found.into_iter().collect()
 }
 
@@ -193,6 +206,11 @@ pub fn setups() -> Vec<Vec<u8>> {
 pub fn domains() -> Vec<Vec<u8>> {
     let texts = files(".xml").into_iter().map(|path| fs::read(path).unwrap());
     texts.filter(|text| text.len() < 8192).collect()
+}
+
+/// Some of them: each takes two captures.
+pub fn definitions() -> Vec<Vec<u8>> {
+    domains().into_iter().step_by(5).collect()
 }
 
 pub fn stanzas() -> Vec<Vec<u8>> {
