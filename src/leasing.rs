@@ -49,6 +49,10 @@ impl LeaseObjection {
     }
 }
 
+fn is_absence(cause: &std::io::Error) -> bool {
+    cause.kind() == std::io::ErrorKind::NotFound
+}
+
 /// The leases of one root, for somebody who changes them.
 pub(crate) struct Desk {
     directory: OwnDirectory,
@@ -208,7 +212,8 @@ impl OpenDesk<'_> {
     fn remove(&self, region: &RegionName) -> Result<(), DirectoryProblem> {
         let path = self.directory.join(format!("{region}{SUFFIX}"));
         match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            // Somebody else may have removed it: then it is not there any more.
+            Err(cause) if fs::symlink_metadata(&path).is_ok() || !is_absence(&cause) => {
                 Err(DirectoryProblem::io(&path, cause))
             }
             _ => Ok(()),

@@ -4,7 +4,7 @@
 //! value that it holds against one: that is most of the time that it takes. So patterns are
 //! compiled here, when the first value comes, and kept; everything else is left to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,9 +35,9 @@ pub(super) fn registry() -> (DatatypeRegistry, BadPattern) {
 #[derive(Default)]
 struct Xsd {
     bad_pattern: BadPattern,
-    patterns: Mutex<HashMap<String, Option<Regex>>>,
+    patterns: Mutex<BTreeMap<String, Option<Regex>>>,
     /// Grammars of one value each, by their text; `None` for those that are none.
-    values: Mutex<HashMap<String, Option<Schema>>>,
+    values: Mutex<BTreeMap<String, Option<Schema>>>,
 }
 
 impl DatatypeLibrary for Xsd {

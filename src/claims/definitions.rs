@@ -7,8 +7,8 @@ use super::process::Users;
 use crate::domain::{BadDomain, Domain};
 use crate::host::Accounts;
 use crate::sysfs::decimal;
-use crate::sysroot::Sysroot;
 use crate::sysroot::manifest::Flaw;
+use crate::sysroot::{Sysroot, unless_gone};
 use crate::warning::Warning;
 
 /// Where the system's libvirt keeps what runs, and what is defined (`virQEMUDriverConfigNew`,
@@ -110,7 +110,7 @@ fn read_directory(
             warnings.push(Warning::BadDefinition { path: file, line, column });
             continue;
         }
-        match root.read_no_link(&file, FILE_LIMIT) {
+        match unless_gone(|| root.read_no_link(&file, FILE_LIMIT)) {
             Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(domain) => definitions.push(Definition { file, domain, user }),
                 // Not in the parser's words: they may quote a password.

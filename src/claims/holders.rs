@@ -4,7 +4,7 @@
 //! number: a container's own node, a renamed one and a deleted one have it, too. A mapping
 //! outlives the file descriptor, so both are looked at.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -155,8 +155,9 @@ struct Scanner<'a> {
     targets: &'a Targets,
     /// The targets that have nothing but a name to be known by, if there are any.
     unnumbered: Option<Targets>,
-    /// Which files are regions: most mappings of most processes are of the same few libraries.
-    known: HashMap<Box<[u8]>, Option<usize>>,
+    /// Which files are regions: most mappings of most processes are of the same few libraries. In
+    /// order, as without random numbers there is no table of the standard library's.
+    known: BTreeMap<Box<[u8]>, Option<usize>>,
     buffer: Vec<u8>,
     /// Whether something of the process at hand could not be looked at.
     is_refused: bool,

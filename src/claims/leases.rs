@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::host::RegionName;
 use crate::pause::pause;
-use crate::sysroot::{ReadError, Sysroot};
+use crate::sysroot::{Sysroot, unless_gone};
 use crate::text::is_plain;
 use crate::warning::Warning;
 
@@ -131,7 +131,8 @@ impl Leases {
             Vec::new()
         });
         for (region, path) in files {
-            match read_listed(root, &path) {
+            // Whoever takes a lease that is there for none takes what somebody else has.
+            match unless_gone(|| root.read_text(&path)) {
                 Ok(text) => match parse(&text, &region) {
                     Ok(file) => _ = read.insert(region, (path, file)),
                     Err(expected) => {
@@ -172,16 +173,6 @@ impl Leases {
         leases.broken.extend(broken_with);
         (leases, is_unsettled)
     }
-}
-
-/// Reads a file that was listed. It is gone only where that is said twice: whoever takes a lease
-/// that is there for none takes what somebody else has.
-fn read_listed(root: &Sysroot, path: &Path) -> Result<String, ReadError> {
-    root.read_text(path).or_else(
-        |error| {
-            if error.is_absent() { root.read_text(path) } else { Err(error) }
-        },
-    )
 }
 
 /// The files of leases, by region.

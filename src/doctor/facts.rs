@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::Installed;
 use super::apparmor::Apparmor;
 use super::qemu_conf::QemuConf;
@@ -159,7 +161,8 @@ impl Kernel {
 /// with 4 KiB on arm64, 1 GiB with 4 KiB elsewhere (`Documentation/arch/arm64/hugetlbpage.rst`).
 fn page_size(root: &Sysroot, huge_pages: &[String]) -> Option<u64> {
     if root.is_host() {
-        return u64::try_from(rustix::param::page_size()).ok();
+        let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+        return size.and_then(|size| u64::try_from(size).ok());
     }
     let has = |kib: u64| huge_pages.contains(&format!("hugepages-{kib}kB"));
     if has(512 << 10) {

@@ -80,6 +80,13 @@ pub(super) fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
+/// Reads what was listed: it is gone only where that is said twice.
+pub(crate) fn unless_gone<T>(
+    mut read: impl FnMut() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    read().or_else(|error| if error.is_absent() { read() } else { Err(error) })
+}
+
 /// A root or archive that cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

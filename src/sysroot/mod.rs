@@ -29,6 +29,7 @@ use archive::Archive;
 pub(crate) use archive::Item;
 #[cfg(feature = "cli")]
 pub(crate) use directory::names;
+pub(crate) use error::unless_gone;
 pub use error::{OpenError, ReadError, describe};
 use manifest::Manifest;
 pub use path::join_link;

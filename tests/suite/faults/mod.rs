@@ -135,9 +135,12 @@ const FOUND: &[(&str, &str, &str, &str)] = &[
         "/run/egm-probe/egm5.lease",
         "openat:error=ENOENT:when=1",
     ),
+    // One that could not be removed was said to be.
+    ("release egm5 --for vm1", "reserved", "/run/egm-probe/egm5.lease", "unlink:error=ENOENT"),
     // Of a definition that could not be read it was said, and the region was free.
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "newfstatat,statx:error=EINTR"),
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "openat:error=EIO"),
+    ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "openat:error=ENOENT:when=1"),
     ("list --json", "defined", "/etc/libvirt/qemu", "openat:error=EACCES"),
     // Rules that were not there for a moment were overwritten.
     (
