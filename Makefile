@@ -61,6 +61,7 @@ vm-test-arm64:
 bench:
 	./tools/install-deps bench
 	$(RUN) build --release --locked
+	./benches/run $(PROGRAM)
 	./benches/holders.sh $(PROGRAM)
 	$(RUN) bench --locked --quiet --bench scaling
 
