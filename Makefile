@@ -5,7 +5,7 @@
 #   make vm-test   the program beside a kernel, a udevd and a driver, in a virtual machine
 #   make bench     how fast it is, beside other tools
 #   make fuzz      every fuzz target for ten minutes; needs a C++ compiler
-#   make faults    every system call of every command fails; takes an hour or two, as root
+#   make faults    every system call of every command fails; takes half an hour or more, as root
 #   make           build
 #   make install   as root; PREFIX and DESTDIR as usual
 

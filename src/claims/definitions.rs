@@ -95,7 +95,7 @@ fn read_directory(
     user: Option<u32>,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Definition> {
-    let names = root.entries(directory).unwrap_or_else(|error| {
+    let names = unless_gone(|| root.entries(directory)).unwrap_or_else(|error| {
         // Nothing is defined where there is no directory.
         if !error.is_absent() {
             warnings.push(Warning::unreadable(&error));

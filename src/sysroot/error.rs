@@ -80,7 +80,7 @@ pub(super) fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
-/// Reads what was listed: it is gone only where that is said twice.
+/// Reads what there should be, such as what was listed: it is gone only where that is said twice.
 pub(crate) fn unless_gone<T>(
     mut read: impl FnMut() -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {
