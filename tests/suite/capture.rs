@@ -254,6 +254,15 @@ fn odd_ways_to_hold_and_to_define_come_out_the_same() {
         let third = tree.content("etc/libvirt/qemu/third.xml").replace("other", "third");
         tree.file("etc/libvirt/qemu/third.xml", third);
     });
+    is_same_as_its_capture("a user's machine that runs, and holds nothing yet", |tree| {
+        tree.file("etc/passwd", "u:x:1000:1000::/home/u:/bin/sh\n");
+        tree.file("proc/77/status", "Uid:\t1000\t1000\t1000\t1000\n");
+        tree.file("proc/77/maps", "");
+        tree.directory("proc/77/fd");
+        let domain = "<domain><name>own</name><memoryBacking><source>/dev/egm5</source></memoryBacking></domain>";
+        let status = format!("<domstatus pid='77'>{domain}</domstatus>");
+        tree.file("run/user/1000/libvirt/qemu/run/own.xml", status);
+    });
     is_same_as_its_capture("leases that have all ended", |tree| {
         for (region, expires) in [("egm4", 1_000_000_000), ("egm5", 1_500_000_000)] {
             tree.file(
