@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use memchr::memmem;
 
-use crate::sysroot::{LIST_LIMIT, Sysroot};
+use crate::sysroot::{LIST_LIMIT, Next, Sysroot};
 
 /// Vendor and device id.
 pub(crate) type DeviceId = (u16, u16);
@@ -40,7 +40,7 @@ pub(crate) fn read(root: &Sysroot, mut wanted: BTreeSet<DeviceId>) -> BTreeMap<D
     }
     let read_list = |path| {
         let mut search = Search::of(&wanted);
-        root.read_parts(path, LIST_LIMIT, &mut |part| search.look_at(part)).ok()?;
+        root.read_parts(path, LIST_LIMIT, &mut |part, size| search.take(part, size)).ok()?;
         Some(search.end())
     };
     let mut names = LISTS.iter().find_map(read_list).unwrap_or_default();
@@ -78,7 +78,25 @@ struct Search<'a> {
     names: BTreeMap<DeviceId, String>,
     /// The begin of a line whose end is to come.
     rest: Vec<u8>,
+    way: Way,
 }
+
+/// How a list is read. The vendors are sorted, so most of it can be left out; but nobody promised
+/// that, so one that is not found in this way is looked for from the beginning.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// The first part.
+    Begin,
+    /// The vendor is between these places; the part that is to come is from between them, too.
+    Between { low: u64, at: u64, high: u64 },
+    /// From a place before the vendor.
+    On,
+    /// All that is there.
+    Whole,
+}
+
+/// What is read in any case where a vendor is between two places: two parts.
+const NEAR: u64 = 64 * 1024;
 
 struct Vendor {
     id: u16,
@@ -105,21 +123,73 @@ impl<'a> Search<'a> {
             vendors: ids.into_iter().map(vendor).collect(),
             names: BTreeMap::new(),
             rest,
+            way: Way::Begin,
         }
+    }
+
+    /// Takes a part of a file of this size, which it is for the first time, or the one it asked for.
+    fn take(&mut self, part: &[u8], size: u64) -> Next {
+        let (low, high) = match self.way {
+            Way::Between { low, at, high } => match first_vendor(part) {
+                // Within a vendor's devices: their number is nowhere near.
+                None => (low, at),
+                Some(vendor) if self.vendors.iter().any(|it| it.id <= vendor) => (low, at),
+                Some(_) => (at, high),
+            },
+            Way::On if part.is_empty() && self.vendors.iter().any(|it| !it.is_inside) => {
+                self.way = Way::Whole;
+                self.rest = vec![b'\n'];
+                return Next::At(0);
+            }
+            Way::Begin | Way::On | Way::Whole => {
+                if self.look_at(part).is_break() {
+                    return Next::Nothing;
+                }
+                match self.way {
+                    // More than one would each be somewhere else.
+                    Way::Begin if self.vendors.len() == 1 && !self.is_inside() => {
+                        (part.len() as u64, size)
+                    }
+                    Way::Begin | Way::Between { .. } => (0, 0),
+                    Way::On | Way::Whole => return Next::Part,
+                }
+            }
+        };
+        if high <= low.saturating_add(NEAR) {
+            let was_begin = matches!(self.way, Way::Begin);
+            self.way = Way::On;
+            if was_begin {
+                return Next::Part;
+            }
+            // What is left of a line there is none: no end of a line is before it.
+            self.rest.clear();
+            return Next::At(low);
+        }
+        let at = low.midpoint(high);
+        self.way = Way::Between { low, at, high };
+        Next::At(at)
+    }
+
+    fn is_inside(&self) -> bool {
+        self.vendors.iter().any(|vendor| vendor.is_inside)
     }
 
     /// Looks at the next part; breaks when no more is wanted.
     fn look_at(&mut self, part: &[u8]) -> ControlFlow<()> {
-        let Some(end) = memchr::memrchr(b'\n', part) else {
+        let Some((first, last)) = memchr::memchr(b'\n', part).zip(memchr::memrchr(b'\n', part))
+        else {
             self.rest.extend_from_slice(part);
             return ControlFlow::Continue(());
         };
-        let (lines, rest) = part.split_at(end);
-        let mut text = std::mem::take(&mut self.rest);
-        text.extend_from_slice(lines);
-        rest.clone_into(&mut self.rest);
+        // Only the line that two parts share is copied.
+        let mut shared = std::mem::take(&mut self.rest);
+        shared.extend_from_slice(part.get(..first).unwrap_or_default());
+        let lines = part.get(first..last).unwrap_or_default();
+        part.get(last..).unwrap_or_default().clone_into(&mut self.rest);
         let Self { wanted, vendors, names, .. } = self;
-        vendors.retain_mut(|vendor| vendor.look_at(&text, wanted, names));
+        vendors.retain_mut(|vendor| {
+            [&shared, lines].into_iter().all(|lines| vendor.look_at(lines, wanted, names))
+        });
         if vendors.is_empty() || names.len() == wanted.len() {
             ControlFlow::Break(())
         } else {
@@ -153,21 +223,30 @@ impl Vendor {
             let end = memchr::memchr(b'\n', after).unwrap_or(after.len());
             lines = after.get(end..).unwrap_or_default();
         }
-        for line in lines.split(|byte| *byte == b'\n').skip(1) {
-            match line.strip_prefix(b"\t") {
-                Some(device) => {
+        let mut ends = memchr::memchr_iter(b'\n', lines).peekable();
+        while let Some(before) = ends.next() {
+            let end = ends.peek().copied().unwrap_or(lines.len());
+            let line = lines.get(before + 1..end).unwrap_or_default();
+            match line {
+                [b'\t', b'\t', ..] | [b'#', ..] | [] => {}
+                [b'\t', device @ ..] => {
                     if let Some((device, name)) = entry(device)
                         && wanted.contains(&(self.id, device))
                     {
                         names.entry((self.id, device)).or_insert_with(|| shown(name));
                     }
                 }
-                None if line.first().is_none_or(|first| *first == b'#') => {}
-                None => return false,
+                _ => return false,
             }
         }
         true
     }
+}
+
+/// The first vendor whose line starts in a part.
+fn first_vendor(part: &[u8]) -> Option<u16> {
+    let lines = memchr::memchr_iter(b'\n', part).filter_map(|end| part.get(end + 1..));
+    lines.filter_map(|line| entry(line.get(..8)?)).map(|(id, _)| id).next()
 }
 
 /// The lines of a list that name these devices, and their vendors.
@@ -205,8 +284,9 @@ fn shown(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{CRATE_LIST, Search, lines_of, read, search};
-    use crate::sysroot::Sysroot;
+    use super::{CRATE_LIST, DeviceId, Search, lines_of, read, search};
+    use crate::sysroot::{Next, Sysroot};
+    use std::collections::{BTreeMap, BTreeSet};
 
     const LIST: &str = "# a comment\n\
         0e11  Other\n\t2941  Wrong vendor\n\
@@ -246,6 +326,53 @@ mod tests {
                 let _ = search.look_at(part);
             }
             assert_eq!(search.end(), whole, "{size}");
+        }
+    }
+
+    /// What is found in a file of these bytes, and how many of them are read.
+    fn found_in(list: &[u8], wanted: &BTreeSet<DeviceId>) -> (BTreeMap<DeviceId, String>, usize) {
+        let mut search = Search::of(wanted);
+        let (mut at, mut read) = (0, 0);
+        loop {
+            let part = list.get(at..).unwrap_or_default();
+            let part = &part[..part.len().min(32 * 1024)];
+            read += part.len();
+            at = match search.take(part, list.len() as u64) {
+                Next::Part if !part.is_empty() => at + part.len(),
+                Next::At(place) => usize::try_from(place).unwrap(),
+                Next::Part | Next::Nothing => return (search.end(), read),
+            };
+        }
+    }
+
+    #[test]
+    fn in_a_long_list_a_vendor_is_found_wherever_it_is() {
+        // Some vendors have more devices than a part holds.
+        let block = |vendor: u16| {
+            let count = if vendor.is_multiple_of(500) { 3000 } else { 20 };
+            let devices = (0..count).map(|device| format!("\t{device:04x}  Device {device}\n"));
+            format!("{vendor:04x}  Vendor {vendor}\n") + &devices.collect::<String>()
+        };
+        let mut blocks: Vec<_> = (0..4000).map(block).collect();
+        let sorted = blocks.concat();
+        let names = |name: &str, vendor| [((vendor, 7), name.to_owned())].into();
+        let mut reads = Vec::new();
+        for vendor in (0..4000).step_by(50).chain([1, 1999, 2001, 3999]) {
+            let (found, read) =
+                found_in(sorted.as_bytes(), &[(vendor, 7), (vendor, 0xffff)].into());
+            assert_eq!(found, names("Device 7", vendor), "{vendor}");
+            reads.push(read);
+        }
+        reads.sort_unstable();
+        assert!(reads[reads.len() / 2] < sorted.len() / 4, "{reads:?} of {}", sorted.len());
+        assert_eq!(found_in(sorted.as_bytes(), &[(5000, 7)].into()).0, BTreeMap::new());
+        let two = [(10, 7), (3990, 7)].into();
+        assert_eq!(found_in(sorted.as_bytes(), &two).0, search(sorted.as_bytes(), &two));
+        blocks.reverse();
+        let reversed = blocks.concat();
+        for vendor in (0..4000).step_by(250) {
+            let found = found_in(reversed.as_bytes(), &[(vendor, 7)].into()).0;
+            assert_eq!(found, names("Device 7", vendor), "{vendor}");
         }
     }
 

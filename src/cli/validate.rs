@@ -39,16 +39,14 @@ pub(super) fn run(
     if stdins.filter(|path| is_stdin(path)).count() > 1 {
         return Err(Error::Usage("standard input can be read only once"));
     }
-    let mut notes = Vec::new();
-    // Taking it apart at the end would take as long as a tenth of everything.
+    let (mut notes, mut more) = (Vec::new(), Vec::new());
+    let (files, report) = check_all(args, global, &mut more)?;
+    // A capture has been dropped by now: both at once would take the memory of both. The grammar is
+    // not taken apart at the end, which would take as long as a tenth of everything.
     let grammar = grammar(args, &mut notes)?.map(ManuallyDrop::new);
-    let mut host = host(args, global, &mut notes)?;
-    let mut files = Vec::new();
-    for path in &args.files {
-        let host = host.as_mut().map(|(root, report)| (&*root, report));
-        files.push(check_file(path, grammar.as_deref(), host, args.severity, &mut notes));
-    }
-    let report = host.map(|(_, report)| report);
+    notes.append(&mut more);
+    let add = |file| add_grammar(file, grammar.as_deref(), args.severity, &mut notes);
+    let files: Vec<_> = files.into_iter().map(add).collect();
     if args.json {
         findings::write_json(out, &files, report.as_ref(), &notes)?;
     } else {
@@ -122,29 +120,37 @@ fn host(
     Ok(Some((root, report)))
 }
 
-fn check_file(
-    path: &Path,
-    grammar: Option<&Grammar>,
-    host: Option<(&Sysroot, &mut Report)>,
-    least: Least,
+/// A file that was held against the rules, and is to be held against the grammar.
+struct ByRules {
+    file: String,
+    text: String,
+    /// What was found; whether it is a status file; how many EGM devices it has.
+    result: Result<(Vec<Finding>, bool, usize), String>,
+}
+
+/// Holds all files against the rules.
+fn check_all(
+    args: &ValidateArgs,
+    global: &Global,
     notes: &mut Vec<String>,
-) -> Checked {
+) -> Result<(Vec<ByRules>, Option<Report>), Error> {
+    let mut host = host(args, global, notes)?;
+    let mut files = Vec::new();
+    for path in &args.files {
+        let host = host.as_mut().map(|(root, report)| (&*root, report));
+        files.push(check_file(path, host));
+    }
+    Ok((files, host.map(|(_, report)| report)))
+}
+
+fn check_file(path: &Path, host: Option<(&Sysroot, &mut Report)>) -> ByRules {
     let file = name_of(path);
     let result = DomainFile::read(path).and_then(|file| Ok((file.domain()?, file)));
     let (domain, read) = match result {
         Ok(read) => read,
-        Err(error) => {
-            return Checked {
-                file,
-                text: String::new(),
-                result: Err(error.to_string()),
-                devices: None,
-                hidden: 0,
-            };
-        }
+        Err(error) => return ByRules { file, text: String::new(), result: Err(error.to_string()) },
     };
-    let text = read.source.text().to_owned();
-    let mut found = match host {
+    let found = match host {
         None => check(&domain, None),
         Some((root, report)) => {
             for path in domain.egm.iter().filter_map(|device| device.path.as_ref()) {
@@ -153,21 +159,38 @@ fn check_file(
             check(&domain, Some(report))
         }
     };
+    let result = Ok((found, domain.is_status, domain.egm.len()));
+    ByRules { file, text: read.source.text().to_owned(), result }
+}
+
+/// Holds a file against the grammar, too, and leaves out what is not to be shown.
+fn add_grammar(
+    file: ByRules,
+    grammar: Option<&Grammar>,
+    least: Least,
+    notes: &mut Vec<String>,
+) -> Checked {
+    let ByRules { file, text, result } = file;
+    let failed =
+        |file, text, error| Checked { file, text, result: Err(error), devices: None, hidden: 0 };
+    let (mut found, is_status, devices) = match result {
+        Ok(result) => result,
+        Err(error) => return failed(file, text, error),
+    };
     let is_small = text.len() <= GRAMMAR_LIMIT;
-    if grammar.is_some() && (domain.is_status || !is_small) {
+    if grammar.is_some() && (is_status || !is_small) {
         let why = if is_small { "a status file, which it does not describe" } else { "too large" };
         notes.push(format!("{file}: not held against libvirt's grammar: {why}"));
     }
     let grammar = grammar.filter(|_| is_small);
     if let Some(Err(error)) = grammar.map(|grammar| grammar.add_to(&mut found, &text)) {
         let error = format!("{file}:{error}");
-        return Checked { file, text, result: Err(error), devices: None, hidden: 0 };
+        return failed(file, text, error);
     }
     let least = least.severity();
     let hidden = found.iter().filter(|finding| finding.rule.severity < least).count();
     found.retain(|finding| finding.rule.severity >= least);
-    let devices = Some(domain.egm.len());
-    Checked { file, text, result: Ok(found), devices, hidden }
+    Checked { file, text, result: Ok(found), devices: Some(devices), hidden }
 }
 
 fn write_text(

@@ -85,26 +85,26 @@ impl<'a> PciBus<'a> {
 
     fn find_links(&self) -> BTreeMap<RegionName, LinksBack> {
         let mut found: BTreeMap<RegionName, LinksBack> = BTreeMap::new();
+        let mut pairs = Vec::new();
         for address in self.functions() {
-            let directory = Self::path_of(*address);
-            let listed: BTreeSet<RegionName>;
-            let names = if self.regions.len() <= FEW_REGIONS {
-                &self.regions
+            if self.regions.len() <= FEW_REGIONS {
+                pairs.extend(self.regions.iter().map(|region| (*address, region.clone())));
             } else {
-                let entries = self.root.entries(&directory).unwrap_or_default();
-                listed = entries.iter().filter_map(|entry| entry.parse().ok()).collect();
-                &listed
-            };
-            for name in names {
-                match self.root.read_link(directory.join(name.as_str())) {
-                    Ok(target) => {
-                        found.entry(name.clone()).or_default().targets.push((*address, target));
-                    }
-                    Err(error) if error.is_absent() => {}
-                    Err(error) => {
-                        let links = found.entry(name.clone()).or_default();
-                        links.warnings.push(Warning::unreadable(&error));
-                    }
+                let entries = self.root.entries(Self::path_of(*address)).unwrap_or_default();
+                let listed = entries.iter().filter_map(|entry| entry.parse().ok());
+                pairs.extend(listed.map(|region| (*address, region)));
+            }
+        }
+        let path = |(address, region): &(PciAddress, RegionName)| {
+            Path::new(&address.to_string()).join(region.as_str())
+        };
+        let targets = self.root.read_links(Path::new(DEVICES), pairs.iter().map(path));
+        for ((address, region), target) in pairs.into_iter().zip(targets) {
+            match target {
+                Ok(target) => found.entry(region).or_default().targets.push((address, target)),
+                Err(error) if error.is_absent() => {}
+                Err(error) => {
+                    found.entry(region).or_default().warnings.push(Warning::unreadable(&error));
                 }
             }
         }

@@ -3,9 +3,8 @@
 use std::ffi::CStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::ops::ControlFlow;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -16,7 +15,7 @@ use rustix::path::Arg;
 
 use crate::device_number::DeviceNumber;
 
-use super::{DIRECTORY_LIMIT, FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
+use super::{DIRECTORY_LIMIT, FileId, FileKind, Next, Stat, not_a_file, path::resolve, too_large};
 
 /// How much of a large file is read at a time.
 const PART: usize = 32 * 1024;
@@ -60,6 +59,18 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
 
 pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
     stat_at(CWD, path)
+}
+
+/// A directory, for paths that start there.
+pub(super) fn walk_to(path: &Path) -> io::Result<OwnedFd> {
+    // By the C library, which tests replace to have another `/sys`.
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?)
+}
+
+/// Where a link points to whose path starts at a directory.
+pub(super) fn link_in(directory: &OwnedFd, path: &Path) -> io::Result<PathBuf> {
+    Ok(nix::fcntl::readlinkat(directory, path)?.into())
 }
 
 /// The names in a directory that are text, in no order. Not by way of the standard library, which
@@ -149,27 +160,33 @@ pub(super) fn read(
             _ => return Err(not_a_file()),
         }
     }
-    let file = open_regular(path, follow_last)?;
+    read_file(open_regular(path, follow_last)?, limit, buffer)
+}
+
+/// Reads an open file, which is known to be a regular one.
+pub(super) fn read_file(file: fs::File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     file.take(limit as u64 + 1).read_to_end(buffer)?;
     if buffer.len() > limit { Err(too_large(limit)) } else { Ok(()) }
 }
 
 /// Reads a regular file part by part, as long as more is wanted: a large one takes no memory then.
+/// An empty part is its end.
 pub(super) fn read_parts(
     path: &Path,
     follow_last: bool,
     limit: usize,
-    part: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    part: &mut dyn FnMut(&[u8], u64) -> Next,
 ) -> io::Result<()> {
     if stat(path)?.kind != FileKind::Regular {
         return Err(not_a_file());
     }
-    let mut file = open_regular(path, follow_last)?;
+    let file = open_regular(path, follow_last)?;
+    let size = rustix::fs::fstat(&file)?.st_size;
+    let size = u64::try_from(size).unwrap_or(0);
     let mut buffer = vec![0; PART];
-    let mut total = 0;
+    let (mut at, mut total) = (0, 0);
     loop {
-        let count = match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+        let count = match file.read_at(&mut buffer, at) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -178,9 +195,11 @@ pub(super) fn read_parts(
         if total > limit {
             return Err(too_large(limit));
         }
-        if part(buffer.get(..count).unwrap_or_default()).is_break() {
-            return Ok(());
-        }
+        at = match part(buffer.get(..count).unwrap_or_default(), size) {
+            Next::Part if count > 0 => at + count as u64,
+            Next::At(at) => at,
+            Next::Part | Next::Nothing => return Ok(()),
+        };
     }
 }
 

@@ -10,16 +10,16 @@ mod archive;
 mod directory;
 mod error;
 pub(crate) mod manifest;
+mod mount;
 mod path;
 mod recorder;
 mod stat;
 
 use std::fs;
 use std::io::{self, Read};
-use std::ops::ControlFlow;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
@@ -32,6 +32,7 @@ pub(crate) use directory::names;
 pub(crate) use error::unless_gone;
 pub use error::{OpenError, ReadError, describe};
 use manifest::Manifest;
+use mount::Sys;
 pub use path::join_link;
 pub(crate) use recorder::Log;
 use recorder::Recorder;
@@ -48,6 +49,17 @@ pub const LIST_LIMIT: usize = 16 * 1024 * 1024;
 /// kernel allows 4,194,304 processes.
 const DIRECTORY_LIMIT: usize = 1 << 20;
 
+/// What is wanted after a part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The part after it.
+    Part,
+    /// The part that starts here.
+    At(u64),
+    /// Nothing.
+    Nothing,
+}
+
 /// A host to read from. Cheap to clone.
 ///
 /// ```
@@ -63,7 +75,8 @@ pub struct Sysroot(Backend);
 
 #[derive(Clone, Debug)]
 enum Backend {
-    Host,
+    /// With its `/sys`, once that was looked at.
+    Host(Arc<OnceLock<Option<Sys>>>),
     Directory(Arc<PathBuf>),
     Archive(Arc<Archive>),
     Recorded(Arc<Recorder>),
@@ -73,7 +86,7 @@ impl Sysroot {
     /// The running host.
     #[must_use]
     pub fn host() -> Self {
-        Self(Backend::Host)
+        Self(Backend::Host(Arc::default()))
     }
 
     /// The host whose `sys`, `proc`, .. lie below a directory. Symbolic links are followed as
@@ -90,9 +103,10 @@ impl Sysroot {
         // What may not be searched would look like a host that has nothing.
         access(&base, AccessFlags::X_OK).map_err(|errno| unreadable(errno.into()))?;
         // The same files, whatever they are called: the root of the running host is the host.
-        let backend =
-            if base == Path::new("/") { Backend::Host } else { Backend::Directory(Arc::new(base)) };
-        Ok(Self(backend))
+        if base == Path::new("/") {
+            return Ok(Self::host());
+        }
+        Ok(Self(Backend::Directory(Arc::new(base))))
     }
 
     /// The host that a capture file holds: a tar archive, gzip-compressed or not, of `sys/`,
@@ -125,7 +139,7 @@ impl Sysroot {
     #[must_use]
     pub fn is_host(&self) -> bool {
         match &self.0 {
-            Backend::Host => true,
+            Backend::Host(_) => true,
             Backend::Recorded(recorder) => recorder.host.is_host(),
             Backend::Directory(_) | Backend::Archive(_) => false,
         }
@@ -146,7 +160,7 @@ impl Sysroot {
         match &self.0 {
             Backend::Archive(archive) => archive.manifest(),
             Backend::Recorded(recorder) => recorder.host.manifest(),
-            Backend::Host | Backend::Directory(_) => None,
+            Backend::Host(_) | Backend::Directory(_) => None,
         }
     }
 
@@ -184,7 +198,7 @@ impl Sysroot {
     pub fn entries(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
         let path = path.as_ref();
         let names = match &self.0 {
-            Backend::Host => directory::names(path),
+            Backend::Host(_) => directory::names(path),
             Backend::Directory(base) => {
                 directory::locate(base, path).and_then(|at| directory::names(&at))
             }
@@ -203,7 +217,7 @@ impl Sysroot {
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
         let target = match &self.0 {
-            Backend::Host => fs::read_link(path),
+            Backend::Host(_) => fs::read_link(path),
             Backend::Directory(base) => directory::locate_link(base, path).and_then(fs::read_link),
             Backend::Archive(archive) => archive.read_link(path),
             Backend::Recorded(recorder) => return recorder.read_link(path),
@@ -216,6 +230,32 @@ impl Sysroot {
         })
     }
 
+    /// Where several links below a directory point to, on the running host without walking the
+    /// path to the directory anew for each. What is no link is an error, as for
+    /// [`Sysroot::read_link`].
+    pub(crate) fn read_links(
+        &self,
+        directory: &Path,
+        names: impl Iterator<Item = PathBuf>,
+    ) -> Vec<Result<PathBuf, ReadError>> {
+        let walked = match &self.0 {
+            Backend::Host(_) => directory::walk_to(directory).ok(),
+            _ => None,
+        };
+        let read = |name: PathBuf| match &walked {
+            // Whatever it is, the slow way says it as it says it elsewhere.
+            Some(walked) => match directory::link_in(walked, &name) {
+                Ok(target) => Ok(target),
+                Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
+                    Err(ReadError::new(directory.join(name), error))
+                }
+                Err(_) => self.read_link(directory.join(name)),
+            },
+            None => self.read_link(directory.join(name)),
+        };
+        names.map(read).collect()
+    }
+
     /// Kind, mode and owner of what a path leads to. Never opens it.
     ///
     /// # Errors
@@ -223,7 +263,7 @@ impl Sysroot {
     pub fn stat(&self, path: impl AsRef<Path>) -> Result<Stat, ReadError> {
         let path = path.as_ref();
         let stat = match &self.0 {
-            Backend::Host => directory::stat(path),
+            Backend::Host(_) => directory::stat(path),
             Backend::Directory(base) => {
                 directory::locate(base, path).and_then(|at| directory::stat(&at))
             }
@@ -241,7 +281,7 @@ impl Sysroot {
     pub fn stat_cached(&self, path: impl AsRef<Path>) -> Result<Stat, ReadError> {
         let path = path.as_ref();
         match &self.0 {
-            Backend::Host => {
+            Backend::Host(_) => {
                 directory::stat_cached(path).map_err(|cause| ReadError::new(path, cause))
             }
             Backend::Directory(_) | Backend::Archive(_) => self.stat(path),
@@ -315,7 +355,7 @@ impl Sysroot {
     /// root: there a process's links lead to where a name is not the one that is written.
     pub(crate) fn has_foreign_proc(&self) -> bool {
         match &self.0 {
-            Backend::Host | Backend::Archive(_) => false,
+            Backend::Host(_) | Backend::Archive(_) => false,
             Backend::Recorded(recorder) => recorder.host.has_foreign_proc(),
             Backend::Directory(base) => {
                 statfs(&base.join("proc")).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
@@ -336,7 +376,12 @@ impl Sysroot {
         let path = path.as_ref();
         buffer.clear();
         let result = match &self.0 {
-            Backend::Host => directory::read(path, true, limit, buffer),
+            Backend::Host(sys) => {
+                match sys.get_or_init(Sys::look).as_ref().and_then(|sys| sys.open(path)) {
+                    Some(file) => file.and_then(|file| directory::read_file(file, limit, buffer)),
+                    None => directory::read(path, true, limit, buffer),
+                }
+            }
             Backend::Directory(base) => directory::locate(base, path)
                 .and_then(|at| directory::read(&at, false, limit, buffer)),
             Backend::Archive(archive) => archive.read_file(path).and_then(|bytes| {
@@ -354,20 +399,21 @@ impl Sysroot {
         result.map_err(|cause| ReadError::new(path, cause))
     }
 
-    /// The bytes of a regular file, part by part, as long as more is wanted.
+    /// The bytes of a regular file, part by part, as long as more is wanted. What takes them is told
+    /// the file's size, where there is a choice, and says what it wants next.
     pub(crate) fn read_parts(
         &self,
         path: impl AsRef<Path>,
         limit: usize,
-        part: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+        part: &mut dyn FnMut(&[u8], u64) -> Next,
     ) -> Result<(), ReadError> {
         let path = path.as_ref();
         let result = match &self.0 {
-            Backend::Host => directory::read_parts(path, true, limit, part),
+            Backend::Host(_) => directory::read_parts(path, true, limit, part),
             Backend::Directory(base) => directory::locate(base, path)
                 .and_then(|at| directory::read_parts(&at, false, limit, part)),
             Backend::Archive(_) | Backend::Recorded(_) => {
-                let _ = part(&self.read(path, limit)?);
+                let _ = part(&self.read(path, limit)?, 0);
                 return Ok(());
             }
         };
