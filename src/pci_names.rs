@@ -349,7 +349,7 @@ mod tests {
     fn in_a_long_list_a_vendor_is_found_wherever_it_is() {
         // Some vendors have more devices than a part holds.
         let block = |vendor: u16| {
-            let count = if vendor.is_multiple_of(500) { 3000 } else { 20 };
+            let count = if vendor.is_multiple_of(1500) { 3000 } else { 20 };
             let devices = (0..count).map(|device| format!("\t{device:04x}  Device {device}\n"));
             format!("{vendor:04x}  Vendor {vendor}\n") + &devices.collect::<String>()
         };
