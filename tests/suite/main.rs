@@ -15,6 +15,7 @@ mod inputs;
 mod libvirt;
 mod live;
 mod machines;
+mod manual;
 mod merging;
 mod pictures;
 mod properties;
