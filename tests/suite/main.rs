@@ -22,6 +22,7 @@ mod properties;
 mod reserve;
 mod roots;
 mod schema;
+mod shells;
 mod stanza;
 mod support;
 mod udev;
