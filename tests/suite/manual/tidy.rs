@@ -38,6 +38,18 @@ fn the_pages_are_clean() {
     }
 }
 
+/// A bare minus is a hyphen to roff: it breaks lines there, and what is copied is no option.
+#[test]
+fn what_is_to_be_typed_can_be_copied() {
+    for page in Page::all() {
+        let is_text = |line: &&str| !line.starts_with(".\\\"") && !line.starts_with(".TH ");
+        for line in page.source.lines().filter(is_text) {
+            let is_bare = line.contains("--") || line.contains("egm-probe");
+            assert!(!is_bare, "{}: a minus without its backslash: {line}", page.name);
+        }
+    }
+}
+
 #[test]
 fn the_pages_fit_into_a_terminal() {
     if !has("groff") {
