@@ -13,8 +13,8 @@ pub(super) fn run(args: &CompletionsArgs, out: &mut dyn Write) -> Result<Exit, E
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "egm-probe", &mut script);
     if args.shell == Shell::Bash {
-        // Of a program with a hyphen in its name it looks for commands by another name than it gives
-        // them (https://github.com/clap-rs/clap/issues/6421).
+        // clap_complete 4.6 gives the commands of a program with a hyphen in its name other names than
+        // it looks for.
         let text = String::from_utf8_lossy(&script);
         script = text.replace("egm__subcmd__probe__", "egm__probe__").into_bytes();
     }

@@ -75,6 +75,8 @@ fn printed(example: &str) -> Option<String> {
     fs::copy(support::fixtures().join(bad), folder.path().join("vm1.xml")).unwrap();
     let script = format!("cd '{}' && {{ {command}; }} 2>&1", folder.path().display());
     let output = bin.run("sh", &["-c", &script]);
+    // What the command itself says there is shown.
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = example.split_inclusive('\n');
     let mut continued = true;
     let mut text: String = lines

@@ -38,7 +38,14 @@ fn usages(command: &Command) -> String {
         arguments.to_owned()
     };
     let arguments = arguments.replace("<OPTIONS>", "[OPTIONS]");
-    let mut usages = vec![marked(arguments.trim())];
+    let mut usage = marked(arguments.trim());
+    for positional in command.get_positionals() {
+        // clap leaves the dots out where it stands among what is to be chosen from.
+        let dots = values(positional).trim().to_owned();
+        let name = dots.trim_end_matches('.');
+        usage = usage.replace(&format!("{name} |"), &format!("{dots} |"));
+    }
+    let mut usages = vec![usage];
     for alone in command.get_arguments().filter(|arg| arg.is_exclusive_set()) {
         usages.push(format!("{}{}", bold(&long(alone)), values(alone)));
     }
@@ -206,6 +213,8 @@ fn text(command: &Command, arg: &Arg) -> String {
     let names: Vec<_> =
         arg.get_value_names().unwrap_or_default().iter().map(AsRef::as_ref).collect();
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    // Which of the two helps it is changes with how much there is to say.
+    let help = help.split(" (see ").next().unwrap().to_owned();
     let (help, default) = match help.split_once(" [default: ") {
         Some((help, default)) => (help.to_owned(), Some(default.trim_end_matches(']').to_owned())),
         None => (help, None),
