@@ -83,8 +83,9 @@ golden:
 install:
 	@test -x $(PROGRAM) || { echo 'nothing is built yet: run make first' >&2; exit 1; }
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(BINDIR)/egm-probe
-	install -D -m 0644 man/egm-probe.1 $(DESTDIR)$(MANDIR)/man1/egm-probe.1
-	install -D -m 0644 man/egm.7 $(DESTDIR)$(MANDIR)/man7/egm.7
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7
+	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 0644 man/*.7 $(DESTDIR)$(MANDIR)/man7
 ifneq ($(UDEVDIR),)
 	install -D -m 0644 udev-rules/60-egm.rules $(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules
 	ln -sf $(BINDIR)/egm-probe $(DESTDIR)$(UDEVDIR)/egm-probe
@@ -100,7 +101,8 @@ endif
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/egm-probe \
-		$(DESTDIR)$(MANDIR)/man1/egm-probe.1 $(DESTDIR)$(MANDIR)/man7/egm.7 \
+		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
+		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man7/%,$(wildcard man/*.7)) \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egm-probe \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish

@@ -3,6 +3,7 @@
 
 mod args;
 mod capture;
+mod completions;
 mod difference;
 mod doctor;
 mod domain_file;
@@ -137,13 +138,7 @@ fn execute(
         Command::Doctor(args) => doctor::run(args, &cli.global, terminal, out),
         Command::Udev(command) => udev::run(command, &cli.global, out, err),
         Command::Stanza(args) => stanza::run(args, &cli.global, out, err),
-        Command::Completions(args) => {
-            // The generator panics where it cannot write.
-            let mut script = Vec::new();
-            clap_complete::generate(args.shell, &mut command(), "egm-probe", &mut script);
-            out.write_all(&script)?;
-            Ok(Exit::Done)
-        }
+        Command::Completions(args) => completions::run(args, out),
     }
 }
 

@@ -15,10 +15,10 @@ fn examples() -> PathBuf {
 
 /// A folder to be first in PATH: egm-probe on a recorded host, and a virsh that keeps what it is
 /// to define.
-struct Bin(tempfile::TempDir);
+pub(crate) struct Bin(tempfile::TempDir);
 
 impl Bin {
-    fn of(machine: &str) -> Self {
+    pub(crate) fn of(machine: &str) -> Self {
         let bin = Self(tempfile::tempdir().unwrap());
         bin.script(
             "egm-probe",
@@ -42,7 +42,7 @@ impl Bin {
         self.0.path().join("defined.xml")
     }
 
-    fn run(&self, program: impl Into<OsString>, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: impl Into<OsString>, args: &[&str]) -> Output {
         let path = std::env::var("PATH").unwrap();
         Command::new(program.into())
             .args(args)
@@ -54,7 +54,7 @@ impl Bin {
     }
 }
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let found = found.unwrap().status.success();
     if !found {

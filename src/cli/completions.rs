@@ -1,0 +1,23 @@
+//! `egm-probe completions`
+
+use std::io::Write;
+
+use clap_complete::Shell;
+
+use super::args::CompletionsArgs;
+use super::error::Error;
+use super::{Exit, command};
+
+pub(super) fn run(args: &CompletionsArgs, out: &mut dyn Write) -> Result<Exit, Error> {
+    // The generator panics where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command(), "egm-probe", &mut script);
+    if args.shell == Shell::Bash {
+        // clap_complete 4.6 gives the commands of a program with a hyphen in its name other names than
+        // it looks for.
+        let text = String::from_utf8_lossy(&script);
+        script = text.replace("egm__subcmd__probe__", "egm__probe__").into_bytes();
+    }
+    out.write_all(&script)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,188 @@
+//! The manual pages: one for the program, one for each command, one for the JSON. What the program
+//! can say itself is made from it, between comments; `UPDATE_GOLDEN=1` writes it anew.
+
+mod examples;
+mod keys;
+mod options;
+mod page;
+mod roff;
+mod tables;
+mod tidy;
+
+use std::collections::BTreeSet;
+
+use options::{below, program};
+use page::{Page, Text, by_hand, entries, settle};
+use roff::plain;
+
+const JSON: &str = "egm-probe-json.7";
+
+/// A page's first line has its name, its section and the program's version.
+#[test]
+fn pages_have_their_names_on_top() {
+    for page in Page::all() {
+        let (title, section) = page.name.rsplit_once('.').unwrap();
+        let top = page.source.lines().next().unwrap();
+        assert!(top.starts_with(&format!(".TH {} {section} 2", title.to_uppercase())), "{top}");
+        let version = format!("\"egm-probe {}\"", env!("CARGO_PKG_VERSION"));
+        assert!(top.contains(&version), "{}: {top}", page.name);
+    }
+}
+
+/// One block of a page.
+fn made(page: &Page, what: &str, now: &str) -> String {
+    let program = program();
+    let list = |made: Vec<page::Entry>| entries(now, Text::Both, &made);
+    let command = page.command().map(|name| program.find_subcommand(name).unwrap());
+    match (what, command) {
+        ("synopsis", Some(command)) => options::synopsis(command),
+        ("options", Some(command)) => list(options::options(command)),
+        ("global options", None) => list(options::global(&program)),
+        ("names of the global options", Some(_)) => tables::global_names(&program),
+        ("commands", None) => list(tables::commands(&program)),
+        ("columns", Some(_)) => list(tables::columns()),
+        ("rules", Some(_)) => list(tables::rules()),
+        ("checks", Some(_)) => list(tables::checks()),
+        ("metrics", Some(_)) => list(tables::metrics()),
+        (keys, None) if keys.starts_with("keys of ") => {
+            let keys = keys::keys(&keys["keys of ".len()..]);
+            entries(now, Text::ByHand, &keys::entries(&keys))
+        }
+        _ => panic!("{}: there is no table of {what}", page.name),
+    }
+}
+
+#[test]
+fn pages_are_what_the_program_says() {
+    let mut shown = 0;
+    for page in Page::all() {
+        let made = page.made_anew(|what, now| made(&page, what, now));
+        let anew = Page { name: page.name.clone(), source: made };
+        let (expected, examples) = examples::run_anew(&anew);
+        settle(&page, &expected);
+        shown += examples;
+    }
+    assert!(shown > 15, "only {shown} examples");
+}
+
+#[test]
+fn every_command_has_its_page() {
+    let program = program();
+    let mut missing: BTreeSet<String> = Page::all().into_iter().map(|page| page.name).collect();
+    let mut has = |name: &str, blocks: &[&str]| {
+        assert!(missing.remove(name), "there is no page {name}");
+        let page = Page::all().into_iter().find(|page| page.name == name).unwrap();
+        for block in blocks {
+            assert!(page.blocks().contains(block), "{name} has no {block} made from the program");
+        }
+        page
+    };
+    for command in below(&program) {
+        let name = command.get_name();
+        let blocks: &[&str] = match name {
+            "list" => &["columns"],
+            "validate" => &["rules"],
+            "doctor" => &["checks"],
+            "metrics" => &["metrics"],
+            _ => &[],
+        };
+        let common = ["synopsis", "options", "names of the global options"];
+        let page = has(&format!("egm-probe-{name}.1"), &[&common, blocks].concat());
+        let mut sections = page.source.lines().filter_map(|line| line.strip_prefix(".SH "));
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "EXAMPLES",
+            "\"EXIT STATUS\"",
+            "\"SEE ALSO\"",
+        ] {
+            assert!(
+                sections.any(|is| is == section),
+                "{}: no {section} where it belongs",
+                page.name
+            );
+        }
+    }
+    has("egm-probe.1", &["commands", "global options"]);
+    let json = has(JSON, &[]);
+    has("egm.7", &[]);
+    for schema in keys::schemas() {
+        let block = format!("keys of {schema}");
+        assert!(json.blocks().contains(&&*block), "{JSON} has no {block}");
+    }
+    assert!(missing.is_empty(), "pages of nothing: {missing:?}");
+}
+
+#[test]
+fn every_key_of_the_json_is_described() {
+    let page = Page::all().into_iter().find(|page| page.name == JSON).unwrap();
+    let mut described = 0;
+    for name in keys::schemas() {
+        let document = keys::document(&name);
+        assert!(plain(&page.source).contains(&format!("\n.SH {document}\n")), "{document}");
+        let begin = format!(".\\\" Made from the keys of {name}: make golden.\n");
+        let end = format!(".\\\" End of the keys of {name}.\n");
+        let block = page.source.split_once(&begin).unwrap().1.split_once(&end).unwrap().0;
+        let texts = by_hand(block, Text::ByHand);
+        for key in keys::keys(&name) {
+            let text = texts.get(&(String::new(), key.path.clone()));
+            let text = plain(
+                text.unwrap_or_else(|| panic!("{document}: nothing says what {} is", key.path)),
+            );
+            let of = format!("{document}: {}", key.path);
+            if let Some(other) = key.from {
+                assert!(text.contains(&other), "{of} is in {other}, and nothing says so");
+                continue;
+            }
+            assert!(!key.can_be_null() || text.contains("null"), "{of}: when is it null?");
+            for word in key.words {
+                assert!(has_word(&text, &word), "{of}: nothing says what {word} is");
+            }
+            described += 1;
+        }
+    }
+    assert!(described > 100, "only {described} keys");
+}
+
+/// Whether a text has a word that is no part of a longer one.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |letter: Option<char>| {
+        letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '-')
+    };
+    text.match_indices(word).any(|(at, _)| {
+        !is_part(text[..at].chars().last()) && !is_part(text[at + word.len()..].chars().next())
+    })
+}
+
+#[test]
+fn examples_are_command_lines_that_the_program_takes() {
+    let mut called = 0;
+    for page in Page::all() {
+        for example in examples::examples(&page) {
+            called += examples::check_usage(&page.name, example);
+        }
+    }
+    assert!(called > 40, "only {called} command lines");
+}
+
+/// A page that names another one of ours names one that there is, by its section.
+#[test]
+fn pages_name_pages_that_there_are() {
+    let pages = Page::all();
+    let mut named = 0;
+    for page in &pages {
+        for line in page.source.lines().filter_map(|line| line.strip_prefix(".BR egm")) {
+            let line = plain(&format!("egm{line}"));
+            let Some((name, section)) = line.split_once(" (") else { continue };
+            let Some(section) = section.chars().next().filter(char::is_ascii_digit) else {
+                continue;
+            };
+            let name = format!("{name}.{section}");
+            assert!(pages.iter().any(|page| page.name == name), "{}: no {name}", page.name);
+            named += 1;
+        }
+    }
+    assert!(named > 40, "only {named}");
+}

@@ -1,0 +1,156 @@
+//! A manual page: what is made of the program stands between two comments.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const BEGIN: &str = ".\\\" Made from the ";
+const BEGUN: &str = ": make golden.\n";
+
+/// What is below it in an entry is not made from the program.
+const BY_HAND: &str = ".\\\" By hand:\n";
+
+pub(super) struct Page {
+    /// As `egm-probe-list.1`.
+    pub name: String,
+    pub source: String,
+}
+
+/// One `.TP` of a list.
+pub(super) struct Entry {
+    pub head: String,
+    /// What the program says; lines.
+    pub text: String,
+}
+
+/// Whose text of an entry is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text {
+    /// The program's, and below it what is written by hand.
+    Both,
+    /// By hand alone.
+    ByHand,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("man")
+}
+
+impl Page {
+    /// Every page there is, by name.
+    pub(super) fn all() -> Vec<Self> {
+        let mut pages: Vec<_> = fs::read_dir(folder())
+            .unwrap()
+            .map(|entry| {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let source = fs::read_to_string(folder().join(&name)).unwrap();
+                Self { name, source }
+            })
+            .collect();
+        pages.sort_by(|one, other| one.name.cmp(&other.name));
+        pages
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        folder().join(&self.name)
+    }
+
+    /// `list` of the page `egm-probe-list.1`.
+    pub(super) fn command(&self) -> Option<&str> {
+        self.name.strip_prefix("egm-probe-")?.strip_suffix(".1")
+    }
+
+    /// What the page has made from the program.
+    pub(super) fn blocks(&self) -> Vec<&str> {
+        let blocks = self.source.split(BEGIN).skip(1);
+        blocks.map(|block| block.split_once(BEGUN).unwrap().0).collect()
+    }
+
+    /// The page with each of its blocks made anew, from its name and what it is now.
+    pub(super) fn made_anew(&self, make: impl Fn(&str, &str) -> String) -> String {
+        let mut page = String::new();
+        let mut rest = &*self.source;
+        while let Some((before, after)) = rest.split_once(BEGIN) {
+            let (what, after) = after.split_once(BEGUN).unwrap();
+            let end = format!(".\\\" End of the {what}.\n");
+            let (now, after) = after
+                .split_once(&end)
+                .unwrap_or_else(|| panic!("{}: the {what} do not end", self.name));
+            page.extend([before, BEGIN, what, BEGUN, &make(what, now), &end]);
+            rest = after;
+        }
+        page + rest
+    }
+}
+
+/// Writes a page anew where that is wanted; otherwise it must be as it is.
+pub(super) fn settle(page: &Page, expected: &str) {
+    if page.source == expected {
+        return;
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(page.path(), expected).unwrap();
+        return;
+    }
+    let mut lines = page.source.lines().zip(expected.lines());
+    let (is, should) = lines.find(|(is, should)| is != should).unwrap_or(("(end)", "(end)"));
+    panic!("{}: run `make golden`\n  is:     {is}\n  should: {should}", page.name);
+}
+
+/// Entries, each with what the block says of it by hand by now.
+pub(super) fn entries(now: &str, whose: Text, entries: &[Entry]) -> String {
+    let mut texts = by_hand(now, whose);
+    let mut section = String::new();
+    let mut lines = String::new();
+    for Entry { head, text } in entries {
+        if head.starts_with(".SS ") {
+            section.clone_from(head);
+            lines.extend([head, "\n"]);
+            continue;
+        }
+        lines.extend([".TP\n", head, "\n", text]);
+        if let Some(more) = texts.remove(&(section.clone(), key(head))) {
+            lines.extend([if whose == Text::Both { BY_HAND } else { "" }, &more]);
+        }
+    }
+    let lost: Vec<_> = texts.keys().map(|(section, key)| format!("{section} {key}")).collect();
+    assert!(lost.is_empty(), "there is no such thing, and text about it: {lost:?}");
+    lines
+}
+
+/// What is written by hand, by the section and the key of its entry.
+pub(super) fn by_hand(now: &str, whose: Text) -> HashMap<(String, String), String> {
+    let mut texts: HashMap<_, String> = HashMap::new();
+    let mut section = String::new();
+    let mut entry = None;
+    let mut is_by_hand = false;
+    // Of lists within an entry.
+    let mut depth = 0;
+    let mut lines = now.split_inclusive('\n');
+    while let Some(line) = lines.next() {
+        if depth == 0 && line.starts_with(".SS ") {
+            line.trim_end().clone_into(&mut section);
+            entry = None;
+        } else if depth == 0 && line == ".TP\n" {
+            entry = lines.next().map(|head| (section.clone(), key(head)));
+            is_by_hand = whose == Text::ByHand;
+        } else if line == BY_HAND {
+            is_by_hand = true;
+        } else if is_by_hand && let Some(entry) = &entry {
+            texts.entry(entry.clone()).or_default().push_str(line);
+        }
+        match line.get(..3) {
+            Some(".RS") => depth += 1,
+            Some(".RE") => depth -= 1,
+            _ => {}
+        }
+    }
+    texts
+}
+
+/// The word by which an entry is known: its long option, or what it begins with.
+pub(super) fn key(head: &str) -> String {
+    let mut words = head.split_whitespace();
+    let option = words.clone().find(|word| word.starts_with("\\-\\-"));
+    option.or(words.nth(1)).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,95 @@
+//! The tables of the program, as lists of a page.
+
+use clap::Command;
+use egm_probe::check::{RULES, Severity};
+use egm_probe::doctor::CHECKS;
+use egm_probe::output::columns::COLUMNS;
+
+use super::options::below;
+use super::page::Entry;
+use super::roff::{literal, prose, wrap};
+use crate::{golden, support};
+
+/// The commands that people call, each with its page.
+pub(super) fn commands(program: &Command) -> Vec<Entry> {
+    let of = |command: &Command| Entry {
+        head: format!(".BR egm\\-probe\\-{} (1)", command.get_name()),
+        text: prose(&format!("{}.", command.get_about().unwrap()), &[]),
+    };
+    below(program).map(of).collect()
+}
+
+/// The options of all commands, in a line.
+pub(super) fn global_names(program: &Command) -> String {
+    let name = |arg: &clap::Arg| {
+        arg.get_long().map(|long| format!("\\fB{}\\fP", literal(&format!("--{long}"))))
+    };
+    let global = program.get_arguments().filter(|arg| arg.is_global_set());
+    let names: Vec<_> = global.filter_map(name).collect();
+    wrap(&format!("{}, \\fB\\-\\-help\\fP and \\fB\\-\\-version\\fP:", names.join(", ")))
+}
+
+pub(super) fn columns() -> Vec<Entry> {
+    let of = |column: &egm_probe::output::columns::Column| {
+        let default = if column.default { ", by default" } else { "" };
+        let mut help = column.help.to_owned();
+        help[..1].make_ascii_uppercase();
+        Entry {
+            head: format!(".BR {} \" ({}{default})\"", column.name, column.kind),
+            text: prose(&format!("{help}."), &[]),
+        }
+    };
+    COLUMNS.iter().map(of).collect()
+}
+
+pub(super) fn rules() -> Vec<Entry> {
+    let of = |rule: &egm_probe::check::Rule| {
+        let severity = if rule.severity == Severity::Error { "error" } else { "warning" };
+        Entry {
+            head: format!(".BR {} \" ({severity})\"", rule.code),
+            text: prose(&format!("{}.", rule.title), &[]),
+        }
+    };
+    RULES.iter().map(of).collect()
+}
+
+pub(super) fn checks() -> Vec<Entry> {
+    let of = |check: &egm_probe::doctor::Check| {
+        let after =
+            check.parent.map(|parent| format!(" \" (after {parent})\"")).unwrap_or_default();
+        let font = if after.is_empty() { 'B' } else { ' ' };
+        let font = if font == 'B' { ".B" } else { ".BR" };
+        Entry {
+            head: format!("{font} {}{after}", check.code),
+            text: prose(&format!("Checking {}.", check.title), &[]),
+        }
+    };
+    CHECKS.iter().map(of).collect()
+}
+
+/// The metrics that a host has, by what the program says of each.
+pub(super) fn metrics() -> Vec<Entry> {
+    let folder = support::fixtures().join("leases");
+    let text = golden::run(["--from", "host.tar.gz", "metrics"].into_iter(), &folder);
+    let mut entries = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').unwrap();
+        let sample = text.lines().find_map(|line| line.strip_prefix(&format!("{name}{{")));
+        let labels =
+            sample.and_then(|sample| sample.split_once('}')).map_or("", |(labels, _)| labels);
+        let labels: Vec<_> = labels
+            .split("\",")
+            .filter_map(|label| label.split_once('='))
+            .map(|(name, _)| format!("\\fI{name}\\fP"))
+            .collect();
+        let of = if labels.is_empty() {
+            String::new()
+        } else {
+            format!(" \"{{{}}}\"", labels.join(", "))
+        };
+        let font = if of.is_empty() { ".B" } else { ".BR" };
+        entries.push(Entry { head: format!("{font} {name}{of}"), text: prose(help, &[]) });
+    }
+    assert!(entries.len() > 10);
+    entries
+}

@@ -1,0 +1,67 @@
+//! What reads manual pages has nothing against them.
+
+use std::process::{Command, Output};
+
+use super::page::Page;
+use crate::examples::has;
+
+fn run(program: &str, args: &[&str], page: &Page) -> Output {
+    Command::new(program)
+        .args(args)
+        .arg(page.path())
+        .env("LC_ALL", "C.UTF-8")
+        .env("MANPAGER", "cat")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_pages_are_clean() {
+    for (program, args) in [
+        ("mandoc", &["-T", "lint"][..]),
+        ("groff", &["-man", "-ww", "-z", "-t", "-K", "utf8", "-T", "utf8"]),
+        ("man", &["--warnings", "-E", "UTF-8", "-Z", "-l"]),
+    ] {
+        if !has(program) {
+            continue;
+        }
+        for page in Page::all() {
+            let output = run(program, args, &page);
+            let said = if program == "man" { &output.stderr } else { &output.stdout };
+            let said = String::from_utf8_lossy(said) + String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.success() && said.is_empty(),
+                "{program}: {}:\n{said}",
+                page.name
+            );
+        }
+    }
+}
+
+/// A bare minus is a hyphen to roff: it breaks lines there, and what is copied is no option.
+#[test]
+fn what_is_to_be_typed_can_be_copied() {
+    for page in Page::all() {
+        let is_text = |line: &&str| !line.starts_with(".\\\"") && !line.starts_with(".TH ");
+        for line in page.source.lines().filter(is_text) {
+            let is_bare = line.contains("--") || line.contains("egm-probe");
+            assert!(!is_bare, "{}: a minus without its backslash: {line}", page.name);
+        }
+    }
+}
+
+#[test]
+fn the_pages_fit_into_a_terminal() {
+    if !has("groff") {
+        return;
+    }
+    for page in Page::all() {
+        let args = ["-man", "-K", "utf8", "-T", "utf8", "-P-cbou", "-rLL=80n", "-rLT=80n"];
+        let output = run("groff", &args, &page);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.lines().count() > 20, "{}", page.name);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{}: too wide: {line}", page.name);
+        }
+    }
+}

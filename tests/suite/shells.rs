@@ -1,0 +1,122 @@
+//! The completions, in the shells that they are for.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::examples::has;
+
+fn completions(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("completions").join(file)
+}
+
+/// What a shell's script prints; `$1` is a file of completions, the rest follows.
+fn printed(shell: &str, options: &[&str], script: &str, args: &[&str]) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(shell)
+        .args(options)
+        .args(["-c", script])
+        .args((shell != "fish").then_some(shell))
+        .args(args)
+        .env("HOME", home.path())
+        .env("XDG_CONFIG_HOME", home.path())
+        .env("XDG_DATA_HOME", home.path())
+        .env("TERM", "dumb")
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{shell}: {}{stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands that people see.
+fn commands() -> Vec<String> {
+    let command = egm_probe::cli::command();
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let commands: Vec<_> = shown.map(|command| command.get_name().to_owned()).collect();
+    assert!(commands.len() > 10);
+    commands
+}
+
+/// What is offered behind a command line, by a shell that prints each offer on a line.
+fn check(shell: &str, offers: impl Fn(&str) -> Vec<String>) {
+    let offered = offers("egm-probe ");
+    for command in commands() {
+        assert!(offered.contains(&command), "{shell} does not offer {command}: {offered:?}");
+    }
+    for (line, expected) in [
+        ("egm-probe li", &["list"][..]),
+        ("egm-probe stanza --gu", &["--guest-node"]),
+        ("egm-probe udev un", &["uninstall"]),
+        ("egm-probe list --color al", &["always"]),
+        ("egm-probe nothing-of-ours --gu", &[]),
+    ] {
+        assert_eq!(offers(line), expected, "{shell}: {line}");
+    }
+}
+
+#[test]
+fn bash_completes() {
+    const SCRIPT: &str = "source \"$1\" && shift
+        how=$(complete -p egm-probe) && how=${how#*-F } && how=${how%% *} || exit 1
+        COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))
+        $how egm-probe \"${@: -1}\" \"${@: -2:1}\"
+        ((${#COMPREPLY[@]} == 0)) || printf '%s\\n' \"${COMPREPLY[@]}\"";
+    if !has("bash") {
+        return;
+    }
+    let file = completions("egm-probe.bash");
+    check("bash", |line| {
+        let args: Vec<_> = std::iter::once(file.to_str().unwrap()).chain(line.split(' ')).collect();
+        let text = printed("bash", &["--norc", "--noprofile"], SCRIPT, &args);
+        text.lines().map(str::to_owned).collect()
+    });
+}
+
+#[test]
+fn fish_completes() {
+    if !has("fish") {
+        return;
+    }
+    let file = completions("egm-probe.fish");
+    check("fish", |line| {
+        let script = "source $argv[1]; and complete -C $argv[2]";
+        let text = printed("fish", &["--no-config"], script, &[file.to_str().unwrap(), line]);
+        text.lines().map(|offer| offer.split('\t').next().unwrap().to_owned()).collect()
+    });
+}
+
+/// Of zsh only a terminal tells: one in which the program is a function that prints its arguments,
+/// and a key is pressed behind what is to be completed.
+#[test]
+fn zsh_completes() {
+    const SCRIPT: &str = r#"
+        zmodload zsh/zpty
+        zpty shell "zsh -f -i"
+        zpty -w shell "unsetopt zle_bracketed_paste prompt_cr prompt_sp; unset zle_bracketed_paste"
+        zpty -w shell "PS1= PS2= RPS1=; fpath=(${(q)1:h} \$fpath)"
+        zpty -w shell "autoload -Uz compinit; compinit -u -D; stty -echo"
+        zpty -w shell "egm-probe() { print -r - \"got<\$*>\"; exit }"
+        zpty -w -n shell "$2"$'\t\n'
+        while zpty -r shell line; do
+            text+=$line
+        done
+        print -r - "$text"
+    "#;
+    if !has("zsh") {
+        return;
+    }
+    let file = completions("_egm-probe");
+    let file = file.to_str().unwrap();
+    for (line, expected) in [
+        ("egm-probe li", "list"),
+        ("egm-probe stanza --gu", "stanza --guest-node"),
+        ("egm-probe udev un", "udev uninstall"),
+        ("egm-probe list --color al", "list --color always"),
+        ("egm-probe nothing-of-ours --gu", "nothing-of-ours --gu"),
+    ] {
+        let text = printed("zsh", &["-f"], SCRIPT, &[file, line]);
+        let got = text.rsplit_once("got<").and_then(|(_, got)| got.split_once('>'));
+        assert_eq!(got.map(|(got, _)| got), Some(expected), "{line}: {text}");
+    }
+}
