@@ -14,6 +14,7 @@ mod region_name;
 mod scan;
 mod shape;
 
+pub use crate::device_number::{BadDeviceNumber, DeviceNumber};
 pub(crate) use accounts::Accounts;
 pub(crate) use device_node::dev_path;
 pub use device_node::{Device, Owner};

@@ -22,6 +22,7 @@ use crate::text::printable;
 /// # Ok::<(), egm_probe::sysroot::OpenError>(())
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReadError {
     /// The host path.
     pub path: PathBuf,
