@@ -12,6 +12,7 @@ mod golden;
 mod holders;
 mod hostile;
 mod inputs;
+mod library;
 mod libvirt;
 mod live;
 mod machines;

@@ -64,9 +64,10 @@ proptest! {
     ) {
         let report = report(&regions);
         let gpus: Vec<_> = report.host.gpus().map(|(gpu, _)| gpu.address).collect();
-        let mut request = match all {
-            true => Request::everything(),
-            false => Request::of_gpus(chosen.iter().map(|index| *index.get(&gpus))),
+        let mut request = if all {
+            Request::everything()
+        } else {
+            Request::of_gpus(chosen.iter().map(|index| *index.get(&gpus)))
         };
         request.peers = peers;
         request.size = size.map(|size| Bytes(size * MIB));
