@@ -19,6 +19,7 @@ mod machines;
 mod merging;
 mod pictures;
 mod properties;
+mod readme;
 mod reserve;
 mod roots;
 mod schema;
