@@ -31,7 +31,7 @@ pub(super) const DEPTH_LIMIT: usize = 64;
 /// assert_eq!(join_link(Path::new("/sys/x"), Path::new("../../../etc")), Path::new("/etc"));
 /// ```
 #[must_use]
-pub fn join_link(link: &Path, target: &Path) -> PathBuf {
+pub(crate) fn join_link(link: &Path, target: &Path) -> PathBuf {
     let mut joined = PathBuf::from("/");
     let start = link.parent().unwrap_or(Path::new("/"));
     for component in start.components().chain(target.components()) {

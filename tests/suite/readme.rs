@@ -111,7 +111,7 @@ fn it_shows_what_the_program_prints() {
         let (block, after) = after.split_once("```\n").unwrap();
         let (root, unpacked) = host_of(before);
         let option = if unpacked.is_some() { "--sysroot" } else { "--from" };
-        write!(expected, "{before}```console\n").unwrap();
+        writeln!(expected, "{before}```console").unwrap();
         for line in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
             let printed = stage.run(line, &format!("{option} {}", root.display()));
             write!(expected, "$ {line}\n{printed}").unwrap();
