@@ -149,8 +149,10 @@ impl Stanza {
         Ok(Self { plan, xml, warnings: Vec::new(), domain, parts })
     }
 
-    /// Puts a plan into the text of a domain, in which everything else stays byte for byte; where
-    /// the rules are kept strictly, only if nothing at all is wrong with the domain then.
+    /// Puts a plan into the text of a domain, in which everything else stays byte for byte.
+    ///
+    /// What is new has `indent` blanks a level, or as many as the text around it has. With
+    /// `strict` the domain must not even give rise to a warning then.
     ///
     /// # Errors
     /// The text is no definition of a domain, or the result would break a rule.

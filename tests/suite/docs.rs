@@ -17,7 +17,8 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_page_on_egm_tells_of_every_shape() {
+fn the_page_on_egm_and_the_readme_tell_of_every_shape() {
+    let readme = read("README.md");
     let page = read("man/egm.7").replace("\\-", "-");
     let shapes = support::machines().into_iter().map(|machine| {
         let args = ["--from", "host.tar.gz", "list", "-n", "-r", "-o", "SHAPE"];
@@ -30,6 +31,7 @@ fn the_page_on_egm_tells_of_every_shape() {
     assert_eq!(shapes.len(), 5, "{shapes:?}");
     for shape in shapes {
         assert!(page.contains(&format!("\n.B {shape}\n")), "{shape}");
+        assert!(readme.contains(&format!("\n| `{shape}` |")), "{shape} in the README");
     }
 }
 
