@@ -103,7 +103,7 @@ impl Domain {
 /// assert!(!is_lasting_alias("hostdev0"));
 /// ```
 #[must_use]
-pub(crate) fn is_lasting_alias(alias: &str) -> bool {
+pub fn is_lasting_alias(alias: &str) -> bool {
     alias.strip_prefix("ua-").is_some_and(|rest| {
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         !rest.is_empty() && rest.bytes().all(is_good)
