@@ -53,6 +53,7 @@ impl State {
 /// assert_eq!((unseen.state, unseen.free), (State::Unknown, None));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Capacity {
     /// Whether it can be given away.
     pub state: State,

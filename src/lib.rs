@@ -11,17 +11,120 @@
 //! * [`claims`]: who holds a region, and whose it may become;
 //! * [`capacity`]: what of each region is free;
 //! * [`report`]: all of that together;
-//! * [`sockets`]: what of it belongs together;
+//! * [`sockets`]: what of it belongs together, and [`watch`]: what changes between two looks;
 //! * [`plan`]: which GPUs of a virtual machine get which memory;
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
+//! * [`domain`] and [`check`]: the XML of a virtual machine, and the rules that it must keep;
 //! * [`output`]: what a person or a script reads.
 //!
-//! [`capture`] records a host into a file that replays it.
+//! [`capture`] records a host into a file that replays it, and [`doctor`] checks the way from the
+//! firmware to QEMU.
 //!
-//! [`udev_rules`] give QEMU the right to open the devices, and [`doctor`] checks the whole way.
+//! # Scan
+//! Reading a host never fails: what cannot be read is unknown, and a [`warning`] says why. What is
+//! not asked for by [`Needs`](host::Needs) is not read. Only a capture or another root can be
+//! missing or damaged, which is an [`OpenError`](sysroot::OpenError).
 //!
-//! [`domain`] reads the XML of virtual machines and knows no host; [`check`] holds one against the
-//! other.
+//! ```
+//! use egm_probe::report::Report;
+//! use egm_probe::plan::Plan;
+//! use egm_probe::sysroot::Sysroot;
+//!
+//! // Sysroot::host() is the running one.
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let root = Sysroot::archive("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! let report = Report::read(&root, Plan::NEEDS);
+//! let egm4 = &report.host.regions[0];
+//! assert_eq!(egm4.name.as_str(), "egm4");
+//! assert_eq!(egm4.device.path.to_str(), Some("/dev/egm4"));
+//! assert_eq!(egm4.gpus[1].address.to_string(), "0009:01:00.0");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Capacity
+//! A region is one virtual machine's as a whole or nobody's. Sizes are [bytes](units::Bytes), and
+//! `None` where they are not known: never 0, and never free.
+//!
+//! ```
+//! # use egm_probe::plan::Plan;
+//! # use egm_probe::report::Report;
+//! # use egm_probe::sysroot::Sysroot;
+//! use egm_probe::capacity::State;
+//! use egm_probe::units::Bytes;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = Sysroot::archive("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! # let report = Report::read(&root, Plan::NEEDS);
+//! let found: Vec<_> = report.rows().map(|row| (row.capacity.state, row.capacity.free)).collect();
+//! assert_eq!(found[0], (State::InUse, Some(Bytes(0))));
+//! assert_eq!(found[1], (State::Free, Some(Bytes(479_962_595_328))));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Plan
+//! A request becomes a plan, or a list of all that speaks against it.
+//!
+//! ```
+//! # use egm_probe::report::Report;
+//! # use egm_probe::sysroot::Sysroot;
+//! use egm_probe::plan::{Objection, Plan, Request};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = Sysroot::archive("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! # let report = Report::read(&root, Plan::NEEDS);
+//! let plan = Plan::new(&report, &Request::of_regions(["egm5".parse()?]), None)?;
+//! assert_eq!(plan.placements.len(), 2, "one for each GPU");
+//!
+//! let refused = Plan::new(&report, &Request::of_regions(["egm4".parse()?]), None).unwrap_err();
+//! assert!(matches!(refused.refusals[..], [Objection::InUse { .. }]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Emit
+//! What is written has passed the check: as XML by itself or within a domain, or as QEMU's
+//! arguments.
+//!
+//! ```
+//! # use egm_probe::plan::{Plan, Request};
+//! # use egm_probe::report::Report;
+//! # use egm_probe::sysroot::Sysroot;
+//! use egm_probe::stanza::{Parts, Stanza};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = Sysroot::archive("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! # let report = Report::read(&root, Plan::NEEDS);
+//! # let plan = Plan::new(&report, &Request::of_regions(["egm5".parse()?]), None)?;
+//! let stanza = Stanza::new(&report, plan, Parts::all(), 2)?;
+//! assert!(stanza.xml.contains("<memory model='egm' access='shared'>"));
+//! assert!(stanza.qemu_arguments()?.iter().any(|(option, _)| *option == "-numa"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Check
+//! A domain that somebody else wrote is held against the same rules.
+//!
+//! ```
+//! # use egm_probe::report::Report;
+//! # use egm_probe::sysroot::Sysroot;
+//! use egm_probe::check::{self, Severity, check};
+//! use egm_probe::domain::{Domain, line_and_column};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let root = Sysroot::archive("tests/fixtures/gb200-full-gpu-list/host.tar.gz".as_ref())?;
+//! let report = Report::read(&root, check::NEEDS);
+//! let bad = "tests/fixtures/domains/bad/gb200-full-gpu-list/cell-too-large.xml";
+//! let text = std::fs::read_to_string(bad)?;
+//! let findings = check(&Domain::parse(&text)?, Some(&report));
+//! let finding = &findings[0];
+//! assert_eq!((finding.rule.code, finding.rule.severity), ("EGM011", Severity::Error));
+//! assert_eq!(line_and_column(&text, finding.span.start), (15, 40));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! Nothing here ever opens `/dev/egm<N>`: the driver would clear the whole region.
 //!
@@ -35,7 +138,6 @@ pub mod capacity;
 pub mod capture;
 pub mod check;
 pub mod claims;
-pub mod device_number;
 pub mod doctor;
 pub mod domain;
 pub mod host;
@@ -47,13 +149,15 @@ pub mod report;
 pub mod sockets;
 pub mod stanza;
 pub mod sysroot;
-pub mod text;
-pub mod udev_rules;
 pub mod units;
 pub mod warning;
 pub mod watch;
 
+/// The command line, for `main` alone: no promise is made of what is in it.
 #[cfg(feature = "cli")]
+#[doc(hidden)]
+// What clap prints as help is no HTML.
+#[allow(rustdoc::invalid_html_tags)]
 pub mod cli;
 
 /// The README's examples are tested, too.
@@ -61,6 +165,7 @@ pub mod cli;
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+mod device_number;
 #[cfg(feature = "cli")]
 mod leasing;
 #[cfg(feature = "cli")]
@@ -70,6 +175,10 @@ mod pci_names;
 #[cfg(feature = "cli")]
 mod program;
 mod sysfs;
+mod text;
 mod udev_links;
+// Without the command line nobody writes rules, and the checks need no more than to read them.
+#[cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+mod udev_rules;
 #[cfg(feature = "cli")]
 mod user_file;

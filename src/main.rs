@@ -1,4 +1,5 @@
 //! The program: see the library's `cli` module.
+#![forbid(unsafe_code)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::io::{self, BufWriter};

@@ -81,7 +81,7 @@ impl PciAddress {
     /// What was meant where every part is one place too far to the right: 0009:01:00.0 for
     /// `0000:09:01.0`. `None` where there is something in the place of the domain.
     #[must_use]
-    pub fn shifted(&self) -> Option<Self> {
+    pub(crate) fn shifted(self) -> Option<Self> {
         let shifted =
             Self { domain: self.bus.into(), bus: self.slot, slot: self.function, function: 0 };
         (self.domain == 0).then_some(shifted)

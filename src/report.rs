@@ -23,6 +23,7 @@ pub struct Report {
 
 /// A region, the claims on it, and what of it is free.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Row<'a> {
     /// The region.
     pub region: &'a Region,

@@ -58,6 +58,7 @@ pub struct Place<'a> {
 /// How a GPU's own nodes were learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum NodesFrom {
     /// The GPU's `numa_node` is one of them.
     Gpu,

@@ -19,9 +19,11 @@ pub(crate) struct DeviceDir {
     path: PathBuf,
 }
 
-// `from_path_unchecked` is an unsafe function of the trait, though nothing in it is unsafe here:
-// whatever the path, a wrong one only cannot be read.
-#[allow(unsafe_code)]
+#[expect(
+    unsafe_code,
+    reason = "`from_path_unchecked` is an unsafe function of the trait, though nothing in it is \
+              unsafe here: whatever the path, a wrong one only cannot be read"
+)]
 impl SysClass for DeviceDir {
     /// Never used: what the trait does with it starts at the real `/sys`.
     fn class() -> &'static str {

@@ -4,18 +4,14 @@ use std::fmt::Write;
 
 /// A text in which every control character and every character that redirects text is written
 /// as `\x1b` or `\u{202e}`, so that it can do nothing to a terminal.
-///
-/// ```
-/// assert_eq!(egm_probe::text::printable("a\x1b[31mb\n"), "a\\x1b[31mb\\x0a");
-/// ```
 #[must_use]
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     escape(text, |c| !is_plain(c))
 }
 
 /// A text as [`printable`], in which the characters that `also` picks are written so, too.
 #[must_use]
-pub fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
+pub(crate) fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_plain(c) && !also(c) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::capacity::State;
 use crate::claims::Claim;
-use crate::host::RegionName;
+use crate::host::{Needs, RegionName};
 use crate::pci::PciAddress;
 use crate::report::Report;
 use crate::units::Bytes;
@@ -105,7 +105,10 @@ pub enum Event {
 }
 
 impl Snapshot {
-    /// What a report shows.
+    /// What the changes are of, for [`Report::read`].
+    pub const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
+
+    /// What a report shows, which must have been read with [`Snapshot::NEEDS`].
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let seen = |row: crate::report::Row<'_>| {

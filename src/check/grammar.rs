@@ -46,6 +46,7 @@ pub struct Grammar {
     "{}: libvirt's grammar cannot be used: {problem}",
     excerpt(&directory.to_string_lossy(), 300)
 )]
+#[non_exhaustive]
 pub struct BadGrammar {
     /// Where it was looked for.
     pub directory: PathBuf,

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::domain::{Cell, Domain, EgmDevice, Hostdev};
+use crate::host::Needs;
 use crate::report::Report;
 pub(crate) use rules::{CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
 pub use rules::{RULES, Rule, Severity};
@@ -85,8 +86,12 @@ impl Finding {
 /// More cells than this QEMU does not have (`MAX_NODES`, `include/sysemu/numa.h`).
 pub(crate) const CELLS_LIMIT: usize = 128;
 
-/// Holds a domain against every rule; those of the host where there is one. In the order of the
-/// source.
+/// What the rules of the host look at, for [`Report::read`].
+pub const NEEDS: Needs =
+    Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
+
+/// Holds a domain against every rule; those of the host where there is one, which must have been
+/// read with [`NEEDS`]. In the order of the source.
 ///
 /// ```
 /// use egm_probe::check::check;

@@ -87,11 +87,20 @@ pub(crate) const SCHEMA: &str = "egm-probe.lease/1";
 
 /// A lease that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LeaseClaim {
     /// Whom the region is kept for.
     pub domain: String,
     /// Until when.
     pub expires: Moment,
+}
+
+impl LeaseClaim {
+    /// A region kept for somebody until then.
+    #[must_use]
+    pub fn new(domain: impl Into<String>, expires: Moment) -> Self {
+        Self { domain: domain.into(), expires }
+    }
 }
 
 /// What the leases of a root come to.

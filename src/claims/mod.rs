@@ -51,6 +51,7 @@ pub struct Claims {
 
 /// How much of what may hold a region was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sight {
     /// Nothing, by choice or because there is nothing to look at.
     #[default]
@@ -77,6 +78,7 @@ pub enum Claim {
 
 /// A process that maps a region or has it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessClaim {
     /// The process.
     pub pid: u32,
@@ -92,8 +94,17 @@ pub struct ProcessClaim {
     pub ranges: Ranges,
 }
 
+impl ProcessClaim {
+    /// A process of which no more is known than what it has mapped.
+    #[must_use]
+    pub fn new(pid: u32, ranges: Ranges) -> Self {
+        Self { pid, command: None, uid: None, user: None, domain: None, ranges }
+    }
+}
+
 /// A domain whose definition has a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LibvirtClaim {
     /// The domain.
     pub domain: String,
@@ -103,6 +114,14 @@ pub struct LibvirtClaim {
     pub size: Option<Bytes>,
     /// The file that says so.
     pub file: PathBuf,
+}
+
+impl LibvirtClaim {
+    /// A domain that is off, defined with an amount that is not known.
+    #[must_use]
+    pub fn new(domain: impl Into<String>, file: impl Into<PathBuf>) -> Self {
+        Self { domain: domain.into(), is_running: false, size: None, file: file.into() }
+    }
 }
 
 impl Claim {
@@ -131,6 +150,7 @@ impl Claim {
 
 /// Who a claim belongs to: a virtual machine, or else a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Owner<'a> {
     /// The virtual machine of this name.
     Domain(&'a str),

@@ -56,8 +56,7 @@ pub(super) fn reserve(
     }
     let columns: Vec<&Column> = columns::choose(COLUMNS)?;
     let rows: Vec<_> = report.rows().collect();
-    let style =
-        Style { format: Format::Table, bytes: false, header: true, width: None, color: false };
+    let style = Style::new(Format::Table);
     table::write(out, &rows, &columns, style)?;
     out.flush()?;
     write_warnings(err, &report, &report.host.regions);

@@ -131,7 +131,7 @@ fn write_down(
     let stanza = match base {
         Some(base) => {
             let text = base.source.text();
-            Stanza::within(report, plan, parts, text, (indent, args.strict))
+            Stanza::within(report, plan, parts, text, indent, args.strict)
         }
         None => Stanza::new(report, plan, parts, indent.unwrap_or(INDENT)),
     };

@@ -9,15 +9,11 @@ use super::domain_file::{DomainFile, is_stdin, name_of};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
 use crate::check::grammar::{Grammar, SCHEMAS};
-use crate::check::{Finding, RULES, Severity, check};
-use crate::host::{Class, Needs, no_egm};
+use crate::check::{Finding, NEEDS, RULES, Severity, check};
+use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
-
-/// What the rules of the host look at.
-const NEEDS: Needs =
-    Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
 
 /// A larger file takes seconds to be held against the grammar.
 const GRAMMAR_LIMIT: usize = 1 << 20;

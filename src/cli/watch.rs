@@ -15,15 +15,12 @@ use super::error::Error;
 use super::{Exit, write_warnings};
 use crate::capacity::State;
 use crate::claims::Moment;
-use crate::host::{Needs, RegionName};
+use crate::host::RegionName;
 use crate::output::watch as output;
 use crate::pause::pause;
 use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::watch::Snapshot;
-
-/// What the changes are of.
-const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
 
 /// After an event more are waited for so long: a driver makes a region file by file.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -37,7 +34,7 @@ pub(super) fn run(
     let until = args.until.as_deref().map(awaited).transpose()?;
     let root = global.root()?;
     let is_recorded = global.from.is_some();
-    let needs = global.wanted(NEEDS);
+    let needs = global.wanted(Snapshot::NEEDS);
     // Before the first look: what happens meanwhile is not missed.
     let mut waiting = Waiting::new(&root)?;
     let started = Instant::now();

@@ -27,6 +27,7 @@ use facts::Facts;
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Verdict {
     /// All is as it should be.
     Pass,
@@ -79,6 +80,7 @@ pub struct Hint {
 
 /// A check and what it found.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Examined {
     /// The check.
     pub check: &'static Check,
@@ -89,6 +91,7 @@ pub struct Examined {
 /// What is installed on this machine, as far as it was asked. It is never asked for another host:
 /// neither libvirt nor QEMU come from below its root.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Installed {
     /// QEMU; `None` where it was not asked.
     pub qemu: Option<Qemu>,
@@ -98,6 +101,7 @@ pub struct Installed {
 
 /// The QEMU that is installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Qemu {
     /// None for this architecture.
     Missing,
@@ -114,6 +118,7 @@ pub enum Qemu {
 
 /// The grammar of the libvirt that is installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LibvirtGrammar {
     /// There is none in this directory.
     Missing(PathBuf),

@@ -17,6 +17,7 @@ const MEMORY_LIMIT: usize = 1024;
 
 /// Guest memory that comes from a file of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileMemory {
     /// The file.
     pub path: PathBuf,

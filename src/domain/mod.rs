@@ -23,6 +23,7 @@ pub use xml::{line_and_column, lines_and_columns};
 /// A text that is no domain of libvirt's, and where it ceases to be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {problem}")]
+#[non_exhaustive]
 pub struct BadDomain {
     /// The line, from 1.
     pub line: u32,

@@ -71,6 +71,7 @@ pub struct Domain {
 
 /// A value of the XML: what is written, what it means, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Value<T> {
     /// What is written.
     pub text: String,

@@ -9,6 +9,7 @@ use crate::warning::Warning;
 
 /// The character device of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Device {
     /// The path of its node, `/dev/egm4`.
     pub path: PathBuf,
@@ -22,6 +23,7 @@ pub struct Device {
 
 /// Mode and owner of a device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Owner {
     /// The twelve permission bits.
     pub mode: u32,

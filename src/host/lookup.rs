@@ -43,7 +43,7 @@ pub enum NotFound {
 impl NotFound {
     /// That a host has no EGM, where something of it was asked for.
     #[must_use]
-    pub fn no_egm(host: &Host, asked: impl Into<String>) -> Self {
+    pub(crate) fn no_egm(host: &Host, asked: impl Into<String>) -> Self {
         Self::NoEgm { asked: asked.into(), class: host.class }
     }
 
@@ -88,7 +88,7 @@ pub(crate) fn instead(address: PciAddress, known: &BTreeSet<PciAddress>) -> Stri
 
 /// Why a host has no regions, for people.
 #[must_use]
-pub fn no_egm(class: Class) -> &'static str {
+pub(crate) fn no_egm(class: Class) -> &'static str {
     match class {
         Class::Listed => {
             "no EGM region on this host: /sys/class/egm is empty (EGM is off in the firmware, or \

@@ -14,13 +14,16 @@ mod region_name;
 mod scan;
 mod shape;
 
+pub use crate::device_number::{BadDeviceNumber, DeviceNumber};
 pub(crate) use accounts::Accounts;
 pub(crate) use device_node::dev_path;
 pub use device_node::{Device, Owner};
 pub(crate) use gpu::is_passthrough;
 pub use gpu::{Driver, Gpu, GpuNode};
+pub use lookup::NotFound;
 pub(crate) use lookup::instead;
-pub use lookup::{NotFound, no_egm};
+#[cfg(feature = "cli")]
+pub(crate) use lookup::no_egm;
 pub use needs::Needs;
 pub use numa::{NodeId, NodeKind, NumaNode, Topology};
 pub(crate) use numa_reader::parse_meminfo;

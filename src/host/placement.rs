@@ -15,6 +15,7 @@ use crate::warning::Warning;
 /// How the host NUMA node of a region was learnt. The surest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum NodeSource {
     /// The `numa_node` of its GPUs has CPUs.
     Gpu,

@@ -60,6 +60,7 @@ pub struct Host {
 
 /// The directory in which the driver shows its regions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Class {
     /// It is not there: the driver is not loaded.
     #[default]

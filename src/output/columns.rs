@@ -9,6 +9,7 @@ use crate::report::Row;
 use crate::units::Bytes;
 
 /// One column.
+#[non_exhaustive]
 pub struct Column {
     /// Its name: capital letters only, so that it can be a shell variable's.
     pub name: &'static str,
@@ -25,6 +26,7 @@ pub struct Column {
 
 /// The kind of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// Text.
     Text,
@@ -57,6 +59,7 @@ impl fmt::Display for Kind {
 
 /// What a column says of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Value {
     /// Text; `None` is unknown or none.
     Text(Option<String>),

@@ -14,7 +14,7 @@ use crate::text::printable;
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
     for Examined { check, outcome } in examined {
         let verdict = in_words(outcome.verdict);
         let verdict = if color { painted(outcome.verdict, verdict) } else { verdict.to_owned() };
@@ -59,7 +59,7 @@ fn painted(verdict: Verdict, text: &str) -> String {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
+pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
     writeln!(out, "#!/bin/sh")?;
     writeln!(
         out,
@@ -94,7 +94,7 @@ pub fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> 
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Result<()> {
+pub(crate) fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Result<()> {
     writeln!(out, "{}: checking {}\n\n{}", check.code, check.title, check.explanation)?;
     if let Some(parent) = check.parent {
         writeln!(out, "\nSkipped where {parent} fails.")?;
@@ -106,7 +106,7 @@ pub fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_checks(out: &mut dyn Write, checks: &[Check]) -> io::Result<()> {
+pub(crate) fn write_checks(out: &mut dyn Write, checks: &[Check]) -> io::Result<()> {
     for check in checks {
         writeln!(out, "{}  {:<4} {}", check.code, check.parent.unwrap_or("-"), check.title)?;
     }
@@ -149,7 +149,7 @@ impl<'a> Entry<'a> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_json(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
+pub(crate) fn write_json(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
     let checks = examined.iter().map(Entry::of).collect();
     let healthy = is_healthy(examined);
     json::write(out, &Document { schema: "egm-probe.doctor/1", healthy, checks, warnings: [] })

@@ -15,23 +15,23 @@ use crate::text::printable;
 
 /// A file, and what was found in it.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// Its name.
-    pub file: String,
+    pub(crate) file: String,
     /// Its text; empty where it could not be read.
-    pub text: String,
+    pub(crate) text: String,
     /// What was found; or why nothing could be.
-    pub result: Result<Vec<Finding>, String>,
+    pub(crate) result: Result<Vec<Finding>, String>,
     /// How many EGM devices it has; `None` where it could not be read.
-    pub devices: Option<usize>,
+    pub(crate) devices: Option<usize>,
     /// How many findings are left out, as less than was asked for.
-    pub hidden: usize,
+    pub(crate) hidden: usize,
 }
 
 impl Checked {
     /// The findings, each with its line and column.
     #[must_use]
-    pub fn with_places(&self) -> Vec<(&Finding, (u32, u32))> {
+    pub(crate) fn with_places(&self) -> Vec<(&Finding, (u32, u32))> {
         let findings = self.result.as_deref().unwrap_or_default();
         let places = lines_and_columns(&self.text, findings.iter().map(|it| it.span.start));
         findings.iter().zip(places).collect()
@@ -47,7 +47,7 @@ const AROUND: usize = 120;
 /// # Errors
 /// Those of the writer.
 #[cfg(feature = "cli")]
-pub fn write_text(
+pub(crate) fn write_text(
     out: &mut dyn Write,
     file: &str,
     text: &str,
@@ -128,7 +128,7 @@ impl Excerpt {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
+pub(crate) fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
     let severity = match rule.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -141,7 +141,7 @@ pub fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
+pub(crate) fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
     for rule in rules {
         let severity = match rule.severity {
             Severity::Error => "error  ",
@@ -156,7 +156,7 @@ pub fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_json(
+pub(crate) fn write_json(
     out: &mut dyn Write,
     files: &[Checked],
     report: Option<&Report>,

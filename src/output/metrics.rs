@@ -6,16 +6,20 @@ use std::io::{self, Write};
 
 use crate::capacity::State;
 use crate::claims::{Claim, Sight};
-use crate::host::{Gpu, NodeId, Region};
+use crate::host::{Gpu, Needs, NodeId, Region};
 use crate::report::{Report, Row};
 use crate::text::printable;
 use crate::units::Bytes;
+
+/// What the metrics tell of, for [`Report::read`].
+pub const NEEDS: Needs =
+    Needs::OTHER_GPUS.union(Needs::GPU_NAMES).union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
 
 /// The states that a region can be in, each a label of its own.
 const STATES: [State; 5] =
     [State::Free, State::InUse, State::Reserved, State::Defined, State::Unknown];
 
-/// Writes all metrics of a host.
+/// Writes all metrics of a host, which must have been read with [`NEEDS`].
 ///
 /// # Errors
 /// Those of the writer.

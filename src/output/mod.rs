@@ -3,8 +3,10 @@
 
 pub mod capture;
 pub mod columns;
-pub mod doctor;
-pub mod findings;
+#[cfg(feature = "cli")]
+pub(crate) mod doctor;
+#[cfg(feature = "cli")]
+pub(crate) mod findings;
 pub mod json;
 pub mod metrics;
 pub mod show;
@@ -13,8 +15,10 @@ pub mod svg;
 #[cfg(feature = "cli")]
 pub mod table;
 pub mod topology;
-pub mod udev;
-pub mod watch;
+#[cfg(feature = "cli")]
+pub(crate) mod udev;
+#[cfg(feature = "cli")]
+pub(crate) mod watch;
 
 use std::borrow::Cow;
 use std::path::Path;

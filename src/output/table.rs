@@ -14,6 +14,7 @@ use crate::text::{escape, printable};
 
 /// How `list` writes its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// Columns set under each other.
     Table,
@@ -25,6 +26,7 @@ pub enum Format {
 
 /// What is asked of the rows.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Style {
     /// The format.
     pub format: Format,
@@ -36,6 +38,14 @@ pub struct Style {
     pub width: Option<u16>,
     /// Whether a table has colours.
     pub color: bool,
+}
+
+impl Style {
+    /// A format, with a header, sizes for people, and neither width nor colours.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format, bytes: false, header: true, width: None, color: false }
+    }
 }
 
 /// Writes the rows; nothing at all, not even a header, where there are none.

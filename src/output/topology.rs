@@ -18,6 +18,7 @@ use crate::warning::Warning;
 
 /// How the tree is drawn.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct TreeStyle {
     /// With characters that every terminal has.
     pub ascii: bool,

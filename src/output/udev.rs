@@ -11,38 +11,37 @@ use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
 
 /// What a `udev` command did and found.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct UdevReport {
+pub(crate) struct UdevReport {
     schema: &'static str,
     /// Which command it was.
-    pub action: Action,
+    pub(crate) action: Action,
     /// Whether it was only to be shown what would be done.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Whether the rules file was changed, or would be.
-    pub changed: bool,
+    pub(crate) changed: bool,
     /// The rules file that was looked at.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// Where the file is kept that was there before.
-    pub kept: Option<PathBuf>,
+    pub(crate) kept: Option<PathBuf>,
     /// The kept file that was put back.
-    pub put_back: Option<PathBuf>,
+    pub(crate) put_back: Option<PathBuf>,
     /// Whether udev was told; `None` where there was no reason to.
-    pub udev_told: Option<bool>,
+    pub(crate) udev_told: Option<bool>,
     /// The rules that give the devices something, by file and line.
-    pub rules: Vec<RuleEntry>,
+    pub(crate) rules: Vec<RuleEntry>,
     /// Rules files of the program's name that another one hides.
-    pub shadowed: Vec<Shadowed>,
+    pub(crate) shadowed: Vec<Shadowed>,
     /// The regions' device nodes.
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// What went wrong without ending the command, and what is odd.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A `udev` command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
-pub enum Action {
+pub(crate) enum Action {
     Install,
     Status,
     Uninstall,
@@ -50,23 +49,22 @@ pub enum Action {
 
 /// A rule that gives a device something.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[non_exhaustive]
-pub struct RuleEntry {
+pub(crate) struct RuleEntry {
     /// Where it stands.
     #[serde(flatten)]
-    pub place: Place,
+    pub(crate) place: Place,
     /// What it gives: `user`, `group`, `mode`, `label`; `None` where that depends on its conditions.
-    pub gives: Option<&'static str>,
+    pub(crate) gives: Option<&'static str>,
     /// The value.
-    pub value: Option<String>,
+    pub(crate) value: Option<String>,
     /// Whether it counts: no other rule has the last word. `None` where that depends on conditions.
-    pub counts: Option<bool>,
+    pub(crate) counts: Option<bool>,
 }
 
 impl UdevReport {
     /// A report of a command that has done nothing yet.
     #[must_use]
-    pub fn new(action: Action) -> Self {
+    pub(crate) fn new(action: Action) -> Self {
         Self {
             schema: "egm-probe.udev/1",
             action,
@@ -84,7 +82,7 @@ impl UdevReport {
     }
 
     /// Adds the rules that are about a region's device.
-    pub fn add_rules(&mut self, effective: &Effective) {
+    pub(crate) fn add_rules(&mut self, effective: &Effective) {
         let entry = |place: &Place, gives, value: &str, counts| RuleEntry {
             place: place.clone(),
             gives: Some(gives),
@@ -109,7 +107,7 @@ impl UdevReport {
 
     /// Whether every node has what it is to have.
     #[must_use]
-    pub fn is_right(&self) -> bool {
+    pub(crate) fn is_right(&self) -> bool {
         self.nodes.iter().all(|node| node.right == Some(true))
     }
 }
@@ -118,7 +116,7 @@ impl UdevReport {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_json(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
+pub(crate) fn write_json(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
     json::write(out, report)
 }
 
@@ -126,7 +124,7 @@ pub fn write_json(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
     if let Some(file) = &report.file {
         let state = match (report.action, report.changed) {
             (Action::Install, true) => "written",

@@ -15,7 +15,7 @@ use crate::watch::Event;
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
     let time = time.map_or(String::new(), |time| format!("{time}  "));
     writeln!(out, "{time}{}", printable(&in_words(event)))
 }
@@ -62,7 +62,11 @@ struct Line<'a> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_json(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
+pub(crate) fn write_json(
+    out: &mut dyn Write,
+    event: &Event,
+    time: Option<Moment>,
+) -> io::Result<()> {
     // The formatter of whole documents breaks lines; what a terminal would act on is escaped here, too.
     let line = serde_json::to_string(&Line { schema: "egm-probe.watch/1", time, event })?;
     let escaped = |c: char| c.is_control() || !crate::text::is_plain(c);

@@ -15,9 +15,22 @@ use crate::units::Bytes;
 use cells::Cells;
 pub use objection::{Objection, Weight};
 
-/// What is asked for.
+/// What is asked for: GPUs, regions or everything, and how.
+///
+/// Made by one of its functions; the rest is set in its fields.
+///
+/// ```
+/// use egm_probe::plan::Request;
+/// use egm_probe::units::Bytes;
+///
+/// let mut request = Request::of_gpus(["0009:01:00.0".parse()?]);
+/// request.peers = true;
+/// request.size = Some(Bytes(8 << 30));
+/// # Ok::<(), egm_probe::pci::BadAddress>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)]
+#[non_exhaustive]
 pub struct Request {
     /// These GPUs.
     pub gpus: Vec<PciAddress>,
@@ -27,7 +40,7 @@ pub struct Request {
     pub all: bool,
     /// And the other GPUs of their regions.
     pub peers: bool,
-    /// How much each GPU is to have; its share where nothing is said.
+    /// How much each GPU is to have, in whole MiB; its share where nothing is said.
     pub size: Option<Bytes>,
     /// Which guest NUMA cells the regions are to back.
     pub guest_nodes: Vec<GuestNode>,
@@ -45,6 +58,26 @@ pub struct Request {
     pub force: bool,
     /// Refuse what one would otherwise be warned of.
     pub strict: bool,
+}
+
+impl Request {
+    /// All GPUs of all regions.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    /// These GPUs.
+    #[must_use]
+    pub fn of_gpus(gpus: impl IntoIterator<Item = PciAddress>) -> Self {
+        Self { gpus: gpus.into_iter().collect(), ..Self::default() }
+    }
+
+    /// All GPUs of these regions.
+    #[must_use]
+    pub fn of_regions(regions: impl IntoIterator<Item = RegionName>) -> Self {
+        Self { regions: regions.into_iter().collect(), ..Self::default() }
+    }
 }
 
 /// The cell that a region is to back.
@@ -110,13 +143,19 @@ pub struct PlannedCell {
     pub cpus: Option<IdList>,
 }
 
-/// Why there is no plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why there is no plan. Displayed as a line for each refusal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines(refusals))]
+#[non_exhaustive]
 pub struct Refused {
     /// What speaks against it: at least one.
     pub refusals: Vec<Objection>,
     /// What should be known besides.
     pub warnings: Vec<Objection>,
+}
+
+fn lines(refusals: &[Objection]) -> String {
+    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// A GPU that was chosen, and the region that it is to have memory of.
@@ -141,12 +180,17 @@ impl Plan {
     ///
     /// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-full-gpu-list/host.tar.gz")[..])?;
     /// let report = Report::read(&root, Plan::NEEDS);
-    /// let request = Request { all: true, ..Request::default() };
-    /// let plan = Plan::new(&report, &request, None).unwrap();
+    /// let plan = Plan::new(&report, &Request::everything(), None)?;
     /// assert_eq!(plan.placements.len(), 4);
     /// assert_eq!(plan.memory.0, 959_925_190_656);
     /// assert_eq!(plan.placements[3].alias, "ua-hostdev3");
-    /// # Ok::<(), egm_probe::sysroot::OpenError>(())
+    ///
+    /// // One GPU of two leaves the other without memory of its own: that is advised against.
+    /// let mut one = Request::of_gpus(["0009:01:00.0".parse()?]);
+    /// assert_eq!(Plan::new(&report, &one, None)?.warnings.len(), 1);
+    /// one.strict = true;
+    /// assert!(Plan::new(&report, &one, None).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(
         report: &Report,

@@ -274,6 +274,7 @@ pub enum Objection {
 
 /// How much weight an objection has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Weight {
     /// A warning, unless the rules are to be kept strictly.
     Advice,

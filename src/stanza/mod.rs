@@ -17,11 +17,20 @@ pub use qemu::OtherMemory;
 
 /// What to write besides the EGM devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parts {
     /// The `<hostdev>` of each GPU.
     pub hostdev: bool,
     /// Memory, NUMA cells and virtual CPUs.
     pub numa: bool,
+}
+
+impl Parts {
+    /// All that a domain needs which has nothing of it yet.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { hostdev: true, numa: true }
+    }
 }
 
 /// A plan, written down.
@@ -117,7 +126,7 @@ impl Stanza {
         indent: usize,
     ) -> Result<Self, Unwritable> {
         sayable(&plan)?;
-        let everything = Parts { hostdev: true, numa: true };
+        let everything = Parts::all();
         let mut whole = plan.clone();
         if !parts.numa {
             // The cells before are for the domain to have, into which this is put.
@@ -140,8 +149,10 @@ impl Stanza {
         Ok(Self { plan, xml, warnings: Vec::new(), domain, parts })
     }
 
-    /// Puts a plan into the text of a domain, in which everything else stays byte for byte; where
-    /// the rules are kept strictly, only if nothing at all is wrong with the domain then.
+    /// Puts a plan into the text of a domain, in which everything else stays byte for byte.
+    ///
+    /// What is new has `indent` blanks a level, or as many as the text around it has. With
+    /// `strict` the domain must not even give rise to a warning then.
     ///
     /// # Errors
     /// The text is no definition of a domain, or the result would break a rule.
@@ -150,7 +161,8 @@ impl Stanza {
         plan: Plan,
         parts: Parts,
         text: &str,
-        (indent, is_strict): (Option<usize>, bool),
+        indent: Option<usize>,
+        strict: bool,
     ) -> Result<Self, Unwritable> {
         if Domain::parse(text)?.is_status {
             return Err(Unwritable::Status);
@@ -159,7 +171,7 @@ impl Stanza {
         let step = indent.map(|blanks| " ".repeat(blanks));
         let xml = merge::merge(text, &plan, parts, step)?;
         let (domain, findings) = checked(report, &xml)?;
-        let is_wrong = |finding: &Finding| is_strict || is_error(finding);
+        let is_wrong = |finding: &Finding| strict || is_error(finding);
         if findings.iter().any(is_wrong) {
             let advice = advice(&findings, &domain, &plan, parts);
             let wrong: Vec<_> = findings.into_iter().filter(is_wrong).collect();

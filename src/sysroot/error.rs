@@ -22,6 +22,7 @@ use crate::text::printable;
 /// # Ok::<(), egm_probe::sysroot::OpenError>(())
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReadError {
     /// The host path.
     pub path: PathBuf,
@@ -63,7 +64,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// The words of an I/O error, without the number that the standard library adds.
 #[must_use]
-pub fn describe(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let Some(number) = error.raw_os_error() else {
         return text;

@@ -29,11 +29,12 @@ use archive::Archive;
 pub(crate) use archive::Item;
 #[cfg(feature = "cli")]
 pub(crate) use directory::names;
+pub(crate) use error::describe;
 pub(crate) use error::unless_gone;
-pub use error::{OpenError, ReadError, describe};
+pub use error::{OpenError, ReadError};
 use manifest::Manifest;
 use mount::Sys;
-pub use path::join_link;
+pub(crate) use path::join_link;
 pub(crate) use recorder::Log;
 use recorder::Recorder;
 pub use stat::{FileId, FileKind, Stat, StatEntry};

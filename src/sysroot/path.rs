@@ -19,19 +19,8 @@ pub(super) const DEPTH_LIMIT: usize = 64;
 /// The path that a link leads to: relative targets start at the link's directory, `..` never
 /// leads above the root. Purely by the words of the path, which is right in sysfs, where the
 /// directories that links lead to are real ones.
-///
-/// ```
-/// use std::path::Path;
-/// use egm_probe::sysroot::join_link;
-///
-/// assert_eq!(
-///     join_link(Path::new("/sys/class/egm/egm4"), Path::new("../../devices/virtual/egm/egm4")),
-///     Path::new("/sys/devices/virtual/egm/egm4")
-/// );
-/// assert_eq!(join_link(Path::new("/sys/x"), Path::new("../../../etc")), Path::new("/etc"));
-/// ```
 #[must_use]
-pub fn join_link(link: &Path, target: &Path) -> PathBuf {
+pub(crate) fn join_link(link: &Path, target: &Path) -> PathBuf {
     let mut joined = PathBuf::from("/");
     let start = link.parent().unwrap_or(Path::new("/"));
     for component in start.components().chain(target.components()) {
@@ -97,6 +86,27 @@ fn push_front(todo: &mut VecDeque<OsString>, path: &Path) {
             Component::Normal(name) => todo.push_front(name.to_owned()),
             Component::ParentDir => todo.push_front("..".into()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::join_link;
+    use std::path::Path;
+
+    #[test]
+    fn links_lead_from_where_they_are_and_never_above_the_root() {
+        for (link, target, path) in [
+            (
+                "/sys/class/egm/egm4",
+                "../../devices/virtual/egm/egm4",
+                "/sys/devices/virtual/egm/egm4",
+            ),
+            ("/sys/class/egm/egm4", "/sys/devices/x", "/sys/devices/x"),
+            ("/sys/x", "../../../etc", "/etc"),
+        ] {
+            assert_eq!(join_link(Path::new(link), Path::new(target)), Path::new(path));
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::device_number::DeviceNumber;
 
 /// What stat says of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stat {
     /// What kind of file it is.
     pub kind: FileKind,
@@ -33,6 +34,7 @@ pub struct FileId {
 
 /// The kinds of file that make a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileKind {
     /// A regular file: the only kind that is ever opened for reading.
     Regular,

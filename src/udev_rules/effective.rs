@@ -12,7 +12,7 @@ use crate::warning::Warning;
 
 /// Where udev looks for rules. Of two files of one name that in the earlier directory counts; else
 /// the files of all directories are read in the order of their names (udev(7)).
-pub const DIRECTORIES: [&str; 5] = [
+pub(crate) const DIRECTORIES: [&str; 5] = [
     "/etc/udev/rules.d",
     "/run/udev/rules.d",
     "/usr/local/lib/udev/rules.d",
@@ -21,20 +21,19 @@ pub const DIRECTORIES: [&str; 5] = [
 ];
 
 /// The name of the file that this program ships and installs.
-pub const FILE_NAME: &str = "60-egm.rules";
+pub(crate) const FILE_NAME: &str = "60-egm.rules";
 
 /// The largest file that is read.
 const FILE_LIMIT: usize = 1 << 20;
 
 /// The rules of a host, as far as they concern EGM devices.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct HostRules {
+pub(crate) struct HostRules {
     files: Vec<File>,
     /// Files of the program's name that do not count: another takes their place.
-    pub shadowed: Vec<Shadowed>,
+    pub(crate) shadowed: Vec<Shadowed>,
     /// What could not be read.
-    pub warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,69 +46,65 @@ struct File {
 
 /// A rules file for EGM that another one of the same name hides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Shadowed {
+pub(crate) struct Shadowed {
     /// The file that does not count.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The one that does.
-    pub by: PathBuf,
+    pub(crate) by: PathBuf,
     /// Whether that one has no rules or is a link to `/dev/null`, which is how to switch rules off.
-    pub masked: bool,
+    pub(crate) masked: bool,
 }
 
 /// Where a rule stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub(crate) struct Place {
     /// The file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The line, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// One value that rules give to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Given {
+pub(crate) struct Given {
     /// The value as it is written.
-    pub value: String,
+    pub(crate) value: String,
     /// The rule that has the last word.
-    pub place: Place,
+    pub(crate) place: Place,
     /// Whether no later rule can change it, `:=`.
-    pub is_final: bool,
+    pub(crate) is_final: bool,
     /// Rules that gave something else: earlier ones, and later ones behind a final `:=`.
-    pub others: Vec<Other>,
+    pub(crate) others: Vec<Other>,
 }
 
 /// A value that does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Other {
+pub(crate) struct Other {
     /// The rule.
-    pub place: Place,
+    pub(crate) place: Place,
     /// The value as it is written.
-    pub value: String,
+    pub(crate) value: String,
 }
 
 /// What the rules give to one device. Without a rule it keeps what the kernel gave to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Effective {
+pub(crate) struct Effective {
     /// The owner.
-    pub user: Option<Given>,
+    pub(crate) user: Option<Given>,
     /// The group.
-    pub group: Option<Given>,
+    pub(crate) group: Option<Given>,
     /// The mode.
-    pub mode: Option<Given>,
+    pub(crate) mode: Option<Given>,
     /// The label for `SELinux`.
-    pub label: Option<Given>,
+    pub(crate) label: Option<Given>,
     /// Rules that change one of these under conditions that are not looked at here.
-    pub conditional: Vec<Place>,
+    pub(crate) conditional: Vec<Place>,
 }
 
 impl HostRules {
     /// Reads all rules files of a root.
     #[must_use]
-    pub fn read(root: &Sysroot) -> Self {
+    pub(crate) fn read(root: &Sysroot) -> Self {
         let mut rules = Self::default();
         let mut by_name: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut hidden = Vec::new();
@@ -176,13 +171,13 @@ impl HostRules {
 
     /// Whether there is no rule that names EGM devices.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.files.iter().any(|file| file.names_egm)
     }
 
     /// What they give to one region's device.
     #[must_use]
-    pub fn for_region(&self, name: &RegionName) -> Effective {
+    pub(crate) fn for_region(&self, name: &RegionName) -> Effective {
         let mut effective = Effective::default();
         let mut is_final = BTreeSet::new();
         for file in &self.files {
@@ -288,7 +283,7 @@ impl Effective {
     }
 
     /// What is given, each with its name: user, group, mode, label.
-    pub fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
+    pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
         let all = [
             ("user", &self.user),
             ("group", &self.group),
@@ -296,12 +291,6 @@ impl Effective {
             ("label", &self.label),
         ];
         all.into_iter().filter_map(|(name, given)| Some((name, given.as_ref()?)))
-    }
-
-    /// Whether nothing is given, under any condition.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.given().next().is_none() && self.conditional.is_empty()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::sysroot::Sysroot;
 /// `grace-egm/by-gpu/0009:01:00.0` for each GPU. Made of numbers only, whatever sysfs says: no text
 /// of a device gets into a path. Empty where neither is known.
 #[must_use]
-pub fn links(root: &Sysroot, name: &RegionName) -> Vec<String> {
+pub(crate) fn links(root: &Sysroot, name: &RegionName) -> Vec<String> {
     let host = Host::read(root, Needs::NUMA);
     let Some(region) = host.region(name) else { return Vec::new() };
     let node = region.numa_node.map(|node| format!("grace-egm/by-node/{}", node.0));

@@ -13,11 +13,9 @@ mod settings;
 #[cfg(feature = "cli")]
 pub(crate) mod udevadm;
 
-pub use effective::{DIRECTORIES, Effective, FILE_NAME, Given, HostRules, Other, Place, Shadowed};
-pub use links::links;
+pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, Place, Shadowed};
+pub(crate) use links::links;
 #[cfg(feature = "cli")]
 pub(crate) use nodes::nodes;
-pub use nodes::{Asked, Got, Node};
-pub use settings::{
-    AccountName, BadSetting, Helper, Label, Mode, SHIPPED, SHIPPED_HELPER, Settings,
-};
+pub(crate) use nodes::{Asked, Got, Node};
+pub(crate) use settings::{AccountName, Helper, Label, Mode, Settings};

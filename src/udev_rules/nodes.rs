@@ -10,45 +10,45 @@ use crate::host::{Accounts, Owner, Region, RegionName};
 
 /// What a region's device node is to have; `None` where nothing says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// The owner's name.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The group's name.
-    pub group: Option<String>,
+    pub(crate) group: Option<String>,
     /// The permission bits, `0660`.
-    pub mode: Option<String>,
+    pub(crate) mode: Option<String>,
 }
 
 /// What it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Got {
+pub(crate) struct Got {
     /// The owner's name, or its number.
-    pub user: String,
+    pub(crate) user: String,
     /// The group's name, or its number.
-    pub group: String,
+    pub(crate) group: String,
     /// The permission bits, `0660`.
-    pub mode: String,
+    pub(crate) mode: String,
 }
 
 /// One region's device node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Node {
+pub(crate) struct Node {
     /// The region.
-    pub region: RegionName,
+    pub(crate) region: RegionName,
     /// The node.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What it is to have.
-    pub asked: Asked,
+    pub(crate) asked: Asked,
     /// What it has; `None` where it is missing, or is not the region's.
-    pub got: Option<Got>,
+    pub(crate) got: Option<Got>,
     /// Whether it has what it is to have; `None` where that is not known.
-    pub right: Option<bool>,
+    pub(crate) right: Option<bool>,
 }
 
 impl Asked {
     /// What settings ask for.
     #[must_use]
-    pub fn of_settings(settings: &Settings) -> Self {
+    pub(crate) fn of_settings(settings: &Settings) -> Self {
         Self {
             user: Some(settings.user.to_string()),
             group: Some(settings.group.to_string()),
@@ -58,7 +58,7 @@ impl Asked {
 
     /// What rules ask for.
     #[must_use]
-    pub fn of_rules(effective: &Effective) -> Self {
+    pub(crate) fn of_rules(effective: &Effective) -> Self {
         let value = |given: &Option<super::Given>| given.as_ref().map(|given| given.value.clone());
         let mode = value(&effective.mode);
         Self {

@@ -7,36 +7,28 @@ use std::str::FromStr;
 use crate::text::excerpt;
 
 /// The rules file as it is shipped: what is written is made from it.
-pub const SHIPPED: &str = include_str!("../../udev-rules/60-egm.rules");
+const SHIPPED: &str = include_str!("../../udev-rules/60-egm.rules");
 
 /// The permission of the shipped rules.
 const SHIPPED_PERMISSION: &str =
     "SUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\", GROUP=\"kvm\", MODE=\"0660\"\n";
 
 /// How the shipped rules call the program: udev looks for it in its own directory.
-pub const SHIPPED_HELPER: &str = "egm-probe";
+const SHIPPED_HELPER: &str = "egm-probe";
 
 /// Whom a rule gives the devices to, and how.
-///
-/// ```
-/// use egm_probe::udev_rules::Settings;
-///
-/// let settings = Settings { group: "qemu".parse()?, ..Settings::default() };
-/// assert!(settings.to_string().contains(r#"OWNER="root", GROUP="qemu", MODE="0660""#));
-/// # Ok::<(), egm_probe::udev_rules::BadSetting>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The owner.
-    pub user: AccountName,
+    pub(crate) user: AccountName,
     /// The group.
-    pub group: AccountName,
+    pub(crate) group: AccountName,
     /// The permission bits.
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// A label for `SELinux`, where one is wanted.
-    pub label: Option<Label>,
+    pub(crate) label: Option<Label>,
     /// The program that names the links.
-    pub helper: Helper,
+    pub(crate) helper: Helper,
 }
 
 impl Default for Settings {
@@ -71,19 +63,19 @@ impl fmt::Display for Settings {
 /// A value that cannot stand in a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not {expected}", excerpt(found, 80))]
-pub struct BadSetting {
+pub(crate) struct BadSetting {
     found: String,
     expected: &'static str,
 }
 
 /// The name of a user or group, or its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountName(String);
+pub(crate) struct AccountName(String);
 
 impl AccountName {
     /// The name.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -91,7 +83,7 @@ impl AccountName {
 impl AccountName {
     /// Whether it is a number, which udev takes whether an account has it or not.
     #[must_use]
-    pub fn is_number(&self) -> bool {
+    pub(crate) fn is_number(&self) -> bool {
         self.0.chars().all(|c| c.is_ascii_digit())
     }
 }
@@ -121,24 +113,18 @@ impl FromStr for AccountName {
 
 /// Permission bits, shown as `0660`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode(u32);
+pub(crate) struct Mode(u32);
 
 impl Mode {
-    /// The bits.
-    #[must_use]
-    pub fn bits(self) -> u32 {
-        self.0
-    }
-
     /// Whether everybody on the host may read or write.
     #[must_use]
-    pub fn is_open_to_all(self) -> bool {
+    pub(crate) fn is_open_to_all(self) -> bool {
         self.0 & 0o007 != 0
     }
 
     /// Whether QEMU, which opens the device to read and to write, can be let in by it at all.
     #[must_use]
-    pub fn lets_anybody_in(self) -> bool {
+    pub(crate) fn lets_anybody_in(self) -> bool {
         [0o600, 0o060, 0o006].iter().any(|both| self.0 & both == *both)
     }
 }
@@ -157,7 +143,7 @@ impl FromStr for Mode {
 
 /// A context of `SELinux`, `system_u:object_r:svirt_image_t:s0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Label(String);
+pub(crate) struct Label(String);
 
 impl FromStr for Label {
     type Err = BadSetting;
@@ -178,12 +164,12 @@ impl FromStr for Label {
 
 /// The program that a rule calls to name the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Helper(String);
+pub(crate) struct Helper(String);
 
 impl Helper {
     /// A program by its path; `None` for a path that cannot stand in a rule as it is.
     #[must_use]
-    pub fn at(path: &Path) -> Option<Self> {
+    pub(crate) fn at(path: &Path) -> Option<Self> {
         let text = path.to_str()?;
         // Neither a blank, which ends a word, nor what udev substitutes.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "/_.+-".contains(c);

@@ -11,31 +11,9 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The commands of the README are those of a GB200 with a VM, whose archive is left out there.
 #[test]
-fn the_readme_shows_what_the_program_prints() {
+fn the_page_on_egm_and_the_readme_tell_of_every_shape() {
     let readme = read("README.md");
-    let mut shown = 0;
-    for block in readme.split("```console\n$ egm-probe ").skip(1) {
-        let (block, _) = block.split_once("```").unwrap();
-        let (args, printed) = block.split_once('\n').unwrap();
-        let host = ["--from", "host.tar.gz"];
-        let root = if args.contains("--from") { &[][..] } else { &host };
-        let args = root.iter().copied().chain(args.split_whitespace());
-        let folder = support::fixtures().join("claims-vm");
-        // But for the exit code, and what may be missing on a machine without libvirt.
-        let is_shown =
-            |line: &&str| !line.starts_with("? ") && !line.starts_with("! egm-probe: note");
-        let run = golden::run(args, &folder);
-        let lines: String = run.split_inclusive('\n').filter(is_shown).collect();
-        assert_eq!(lines, printed);
-        shown += 1;
-    }
-    assert_eq!(shown, 9);
-}
-
-#[test]
-fn the_page_on_egm_tells_of_every_shape() {
     let page = read("man/egm.7").replace("\\-", "-");
     let shapes = support::machines().into_iter().map(|machine| {
         let args = ["--from", "host.tar.gz", "list", "-n", "-r", "-o", "SHAPE"];
@@ -48,6 +26,7 @@ fn the_page_on_egm_tells_of_every_shape() {
     assert_eq!(shapes.len(), 5, "{shapes:?}");
     for shape in shapes {
         assert!(page.contains(&format!("\n.B {shape}\n")), "{shape}");
+        assert!(readme.contains(&format!("\n| `{shape}` |")), "{shape} in the README");
     }
 }
 

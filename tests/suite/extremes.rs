@@ -32,19 +32,13 @@ fn extreme() -> impl Strategy<Value = u64> {
 }
 
 fn process(parts: &[(u64, u64)]) -> Claim {
-    Claim::Process(ProcessClaim {
-        pid: 1,
-        uid: None,
-        command: None,
-        user: None,
-        domain: None,
-        ranges: parts.iter().copied().collect(),
-    })
+    Claim::Process(ProcessClaim::new(1, parts.iter().copied().collect()))
 }
 
 fn definition(is_running: bool, size: Option<u64>) -> Claim {
-    let (domain, file) = ("vm".into(), "/x".into());
-    Claim::Libvirt(LibvirtClaim { domain, is_running, size: size.map(Bytes), file })
+    let mut claim = LibvirtClaim::new("vm", "/x");
+    (claim.is_running, claim.size) = (is_running, size.map(Bytes));
+    Claim::Libvirt(claim)
 }
 
 /// How much of the first so many bytes some pieces cover, by another way than the one that is tested:
@@ -80,7 +74,7 @@ proptest! {
             .map(|parts| process(parts))
             .chain(definitions.iter().map(|(runs, size)| definition(*runs, *size)))
             .collect();
-        let Capacity { state, free, held, stranded } =
+        let Capacity { state, free, held, stranded, .. } =
             Capacity::of(size.map(Bytes), &claims, sight);
         let is_held = !processes.is_empty() || definitions.iter().any(|(runs, _)| *runs);
         prop_assert_eq!(state == State::InUse, is_held);
@@ -131,8 +125,8 @@ proptest! {
         );
         let domain = Domain::parse(&text).unwrap();
         let _ = check(&domain, Some(&report));
-        let size = size.map(Bytes);
-        let request = Request { all: true, size, force, gpu_cells, ..Request::default() };
+        let mut request = Request::everything();
+        (request.size, request.force, request.gpu_cells) = (size.map(Bytes), force, gpu_cells);
         for domain in [None, Some(&domain)] {
             let Ok(plan) = Plan::new(&report, &request, domain) else { continue };
             let mut sums: BTreeMap<_, u128> = BTreeMap::new();
@@ -144,9 +138,9 @@ proptest! {
                 let Some(size) = report.host.region(region).unwrap().size else { continue };
                 prop_assert!(sum <= u128::from(size.0), "{region} has {size:?}, {sum} is taken");
             }
-            let parts = Parts { hostdev: true, numa: true };
+            let parts = Parts::all();
             if let Some(domain) = domain {
-                let _ = Stanza::within(&report, plan, parts, &text, (None, false));
+                let _ = Stanza::within(&report, plan, parts, &text, None, false);
                 let _ = check(domain, None);
             } else {
                 let _ = Stanza::new(&report, plan, parts, 2);

@@ -64,17 +64,17 @@ proptest! {
     ) {
         let report = report(&regions);
         let gpus: Vec<_> = report.host.gpus().map(|(gpu, _)| gpu.address).collect();
-        let request = Request {
-            gpus: if all { Vec::new() } else { chosen.iter().map(|index| *index.get(&gpus)).collect() },
-            all,
-            peers,
-            size: size.map(|size| Bytes(size * MIB)),
-            vcpus,
-            gpu_cells,
-            force: true,
-            ..Request::default()
+        let mut request = if all {
+            Request::everything()
+        } else {
+            Request::of_gpus(chosen.iter().map(|index| *index.get(&gpus)))
         };
-        let parts = Parts { hostdev: true, numa: true };
+        request.peers = peers;
+        request.size = size.map(|size| Bytes(size * MIB));
+        request.vcpus = vcpus;
+        request.gpu_cells = gpu_cells;
+        request.force = true;
+        let parts = Parts::all();
         let base = BASES.get(base);
         let domain = base.map(|base| Domain::parse(base).unwrap());
         let plan = match Plan::new(&report, &request, domain.as_ref()) {
@@ -90,7 +90,7 @@ proptest! {
         let stanza = match base {
             None => Stanza::new(&report, plan.clone(), parts, 2).unwrap(),
             Some(base) => {
-                let stanza = Stanza::within(&report, plan.clone(), parts, base, (None, false));
+                let stanza = Stanza::within(&report, plan.clone(), parts, base, None, false);
                 // The EGM device that one of them has belongs to no region, unless it is updated.
                 match stanza {
                     Err(error) if base.contains("another-name") => {
@@ -154,7 +154,7 @@ proptest! {
 
         // And once more, nothing changes.
         let again = Plan::new(&report, &request, Some(&read)).unwrap();
-        let again = Stanza::within(&report, again, parts, &text, (None, false)).unwrap();
+        let again = Stanza::within(&report, again, parts, &text, None, false).unwrap();
         prop_assert_eq!(again.xml, text);
     }
 
@@ -164,15 +164,16 @@ proptest! {
             let report = report(&vec![(4, 64, 2)]);
             let _ = check(&domain, Some(&report));
             for (force, all) in [(true, true), (false, false)] {
-                let gpus = report.host.gpus().map(|(gpu, _)| gpu.address).take(1).collect();
-                let request = Request { all, gpus, force, gpu_cells: 2, ..Request::default() };
+                let gpus = report.host.gpus().map(|(gpu, _)| gpu.address).take(1);
+                let mut request = Request::of_gpus(gpus);
+                (request.all, request.force, request.gpu_cells) = (all, force, 2);
                 let Ok(plan) = Plan::new(&report, &request, Some(&domain)) else { continue };
-                let parts = Parts { hostdev: true, numa: true };
-                if let Ok(stanza) = Stanza::within(&report, plan, parts, &text, (None, false)) {
+                let parts = Parts::all();
+                if let Ok(stanza) = Stanza::within(&report, plan, parts, &text, None, false) {
                     let _ = stanza.qemu_arguments();
                     let domain = Domain::parse(&stanza.xml).unwrap();
                     let plan = Plan::new(&report, &request, Some(&domain)).unwrap();
-                    let again = Stanza::within(&report, plan, parts, &stanza.xml, (None, false));
+                    let again = Stanza::within(&report, plan, parts, &stanza.xml, None, false);
                     prop_assert_eq!(again.unwrap().xml, stanza.xml);
                 }
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use crate::support::tree::{Tree, gzip};
-use egm_probe::device_number::DeviceNumber;
+use egm_probe::host::DeviceNumber;
 use egm_probe::host::{Host, Needs};
 use egm_probe::sysroot::{FileKind, Sysroot};
 use tar::{Builder, EntryType, Header};

@@ -46,19 +46,18 @@ pub fn stanza(data: &[u8]) {
     let Ok(domain) = Domain::parse(text) else { return };
     let has = |bit: u8| options & (1 << bit) != 0;
     let report = report();
-    let mut request = Request { all: has(0), force: has(1), peers: has(2), ..Request::default() };
-    if !request.all {
-        request.gpus = report.host.gpus().map(|(gpu, _)| gpu.address).skip(1).take(1).collect();
-    }
+    let second = report.host.gpus().map(|(gpu, _)| gpu.address).skip(1).take(1);
+    let mut request = if has(0) { Request::everything() } else { Request::of_gpus(second) };
+    (request.force, request.peers) = (has(1), has(2));
     request.size = has(3).then_some(Bytes(8 << 30));
     request.gpu_cells = if has(4) { 2 } else { 0 };
     request.vcpus = has(5).then_some(3);
     if has(6) {
         request.guest_nodes.push(GuestNode { region: None, cell: 1 });
     }
-    let parts = Parts { hostdev: !has(7), numa: !has(7) };
+    let parts = if has(7) { Parts::default() } else { Parts::all() };
     let Ok(plan) = Plan::new(report, &request, Some(&domain)) else { return };
-    let Ok(stanza) = Stanza::within(report, plan.clone(), parts, text, (None, false)) else {
+    let Ok(stanza) = Stanza::within(report, plan.clone(), parts, text, None, false) else {
         return;
     };
     let _ = stanza.qemu_arguments();
@@ -80,7 +79,7 @@ pub fn stanza(data: &[u8]) {
 
     // And once more, nothing changes.
     let plan = Plan::new(report, &request, Some(&again)).expect("the same is refused");
-    let twice = Stanza::within(report, plan, parts, &stanza.xml, (None, false));
+    let twice = Stanza::within(report, plan, parts, &stanza.xml, None, false);
     assert_eq!(twice.expect("the same is not written").xml, stanza.xml);
 }
 

@@ -132,7 +132,8 @@ fn shows(report: &Report) {
     let rows: Vec<_> = report.rows().collect();
     let chosen = columns::defaults();
     for format in [table::Format::Table, table::Format::Raw, table::Format::Pairs] {
-        let style = table::Style { format, bytes: false, header: false, width: None, color: false };
+        let mut style = table::Style::new(format);
+        style.header = false;
         let lines = shown(&|out| table::write(out, &rows, &chosen, style));
         // A value that breaks lines, or that has blanks in it where those part columns.
         if format != table::Format::Table {

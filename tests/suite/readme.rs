@@ -1,0 +1,211 @@
+//! The README: what it shows is what the program prints, and what it says to type can be typed.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use clap::error::ErrorKind;
+use egm_probe::doctor::CHECKS;
+use serde_json::Value;
+
+use crate::live::{can, extract};
+use crate::support;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+
+/// Two of the tests may write it anew.
+static README: Mutex<()> = Mutex::new(());
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
+}
+
+/// What is to be in the README is in it, or is put there.
+fn agree(readme: &str, expected: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path(), expected).unwrap();
+        return;
+    }
+    let differs = readme.lines().zip(expected.lines()).find(|(is, should)| is != should);
+    assert!(readme == expected, "run `make golden` and read the difference; first: {differs:#?}");
+}
+
+/// A folder to work in, as whoever reads along has one: a program `egm-probe` that looks at a
+/// recorded host, and files of domains.
+struct Stage(tempfile::TempDir);
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self(tempfile::tempdir().unwrap());
+        let program = stage.0.path().join("egm-probe");
+        // `capture --list` shows a file, not a host.
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *' --list '*) ;; *) set -- $EGM_HOST \"$@\" ;; esac\nexec '{PROGRAM}' \"$@\"\n"
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        for (from, to) in
+            [("minimal.xml", "base.xml"), ("bad/gb200-full-gpu-list/cell-too-large.xml", "vm1.xml")]
+        {
+            fs::copy(support::fixtures().join("domains").join(from), stage.0.path().join(to))
+                .unwrap();
+        }
+        stage
+    }
+
+    fn run(&self, line: &str, host: &str) -> String {
+        let path = std::env::var("PATH").unwrap();
+        let output = Command::new("sh")
+            .args(["-c", line])
+            .current_dir(self.0.path())
+            .env("PATH", format!("{}:{path}", self.0.path().display()))
+            .env("EGM_HOST", host)
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("NO_COLOR")
+            .output()
+            .unwrap();
+        let mut text = String::from_utf8(output.stdout).unwrap();
+        for line in String::from_utf8(output.stderr).unwrap().lines() {
+            // What a machine without libvirt lacks, and what only root can unpack.
+            let is_of_here =
+                line.starts_with("egm-probe: note") || line.contains("no such device node");
+            if !is_of_here {
+                writeln!(text, "{line}").unwrap();
+            }
+        }
+        text
+    }
+}
+
+/// Which host a block is of, by the line before it, `<!-- host: NAME -->`: a folder or archive of
+/// the fixtures, with `, unpacked` for one that can be written to. Else a GB200 with a VM.
+fn host_of(before: &str) -> (PathBuf, Option<tempfile::TempDir>) {
+    let marker = before.lines().next_back().and_then(|line| line.strip_prefix("<!-- host: "));
+    let name = marker.map_or("claims-vm", |marker| marker.strip_suffix(" -->").unwrap());
+    if let Some(name) = name.strip_suffix(", unpacked") {
+        let root = extract(name);
+        return (root.path().to_owned(), Some(root));
+    }
+    if name.ends_with(".tar.gz") {
+        (support::fixtures().join(name), None)
+    } else {
+        (support::archive(name), None)
+    }
+}
+
+#[test]
+fn it_shows_what_the_program_prints() {
+    if !can("jq", &["jq", "--version"]) {
+        return;
+    }
+    let _only_one = README.lock();
+    let readme = fs::read_to_string(path()).unwrap();
+    let stage = Stage::new();
+    let mut expected = String::new();
+    let mut rest = readme.as_str();
+    let mut shown = String::new();
+    while let Some((before, after)) = rest.split_once("```console\n") {
+        let (block, after) = after.split_once("```\n").unwrap();
+        let (root, unpacked) = host_of(before);
+        let option = if unpacked.is_some() { "--sysroot" } else { "--from" };
+        writeln!(expected, "{before}```console").unwrap();
+        for line in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let printed = stage.run(line, &format!("{option} {}", root.display()));
+            write!(expected, "$ {line}\n{printed}").unwrap();
+            writeln!(shown, "{line}").unwrap();
+        }
+        expected.push_str("```\n");
+        rest = after;
+    }
+    expected.push_str(rest);
+    let program = egm_probe::cli::command();
+    for command in program.get_subcommands() {
+        // What it prints is a script of some hundred lines.
+        if !["completions", "help"].contains(&command.get_name()) {
+            let name = format!("egm-probe {}", command.get_name());
+            assert!(shown.contains(&name), "`{name}` is not shown");
+        }
+    }
+    agree(&readme, &expected);
+}
+
+/// The commands of a README's blocks of a kind, one a line; of a list such as `[egm-probe, list]`
+/// those, too.
+fn lines_of<'a>(readme: &'a str, kind: &str) -> Vec<&'a str> {
+    let begin = format!("```{kind}\n");
+    let blocks = readme.split(begin.as_str()).skip(1);
+    blocks.flat_map(|block| block.split_once("```").unwrap().0.lines()).collect()
+}
+
+#[test]
+fn what_it_says_to_type_can_be_typed() {
+    let readme = fs::read_to_string(path()).unwrap();
+    let mut lines = lines_of(&readme, "sh");
+    lines.extend(readme.split('`').skip(1).step_by(2));
+    let lists: Vec<_> = lines_of(&readme, "yaml")
+        .into_iter()
+        .filter_map(|line| line.trim().strip_prefix("- [")?.strip_suffix(']'))
+        .map(|list| list.replace(',', ""))
+        .collect();
+    lines.extend(lists.iter().map(String::as_str));
+    let mut typed = 0;
+    for line in lines {
+        let line = line.trim().strip_prefix("sudo ").unwrap_or(line.trim());
+        let (line, _) = line.split_once(" #").unwrap_or((line, ""));
+        let Some(args) = line.strip_prefix("egm-probe ") else { continue };
+        let args = args.split_whitespace().map(|word| word.trim_matches('"'));
+        let args = std::iter::once("egm-probe").chain(args);
+        match egm_probe::cli::command().try_get_matches_from(args) {
+            Ok(_) => typed += 1,
+            // A command that is named, and not to be typed as it stands.
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
+            Err(error) => panic!("{line}: {error}"),
+        }
+    }
+    assert!(typed > 15, "only {typed} commands");
+}
+
+/// A text as the cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "\\<").replace('*', "\\*")
+}
+
+#[test]
+fn it_has_a_line_for_each_check_of_doctor() {
+    let _only_one = README.lock();
+    let readme = fs::read_to_string(path()).unwrap();
+    let mut table = String::from("| check | says, for example | what to do |\n|---|---|---|\n");
+    for check in CHECKS {
+        let host = support::fixtures().join(format!("doctor/{}.tar.gz", check.code));
+        let output =
+            Command::new(PROGRAM).arg("--from").arg(host).args(["doctor", "--json"]).output();
+        let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        let found = document["checks"].as_array().unwrap().iter();
+        let found = found.clone().find(|found| found["code"] == check.code).unwrap();
+        let (says, does) = match found["verdict"].as_str().unwrap() {
+            // Only known of a running host.
+            "skip" => ("(known of the running host alone)".to_owned(), cell(check.explanation)),
+            "warn" | "fail" => {
+                let hint = &found["hints"][0];
+                let text = hint["text"].as_str().unwrap_or(check.explanation);
+                let commands = hint["commands"].as_array().into_iter().flatten();
+                let commands: Vec<_> = commands.map(|it| it.as_str().unwrap()).collect();
+                let does = match commands[..] {
+                    [] => cell(text),
+                    [command] => format!("{}: `{}`", cell(text), command.replace('|', "\\|")),
+                    _ => format!("{}: `egm-probe doctor --fix-plan` says how", cell(text)),
+                };
+                (cell(found["message"].as_str().unwrap()), does)
+            }
+            verdict => panic!("{}: {verdict}", check.code),
+        };
+        writeln!(table, "| {} | {says} | {does} |", check.code).unwrap();
+    }
+    let (begin, end) = ("<!-- Made from the checks of doctor: make golden. -->\n", "<!-- End. -->");
+    let (before, rest) = readme.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    agree(&readme, &format!("{before}{begin}{table}{end}{after}"));
+}
