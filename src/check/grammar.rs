@@ -38,6 +38,7 @@ pub struct Grammar {
     schema: Schema,
     datatypes: DatatypeRegistry,
     bad_pattern: BadPattern,
+    directory: PathBuf,
 }
 
 /// A grammar that cannot be used.
@@ -54,22 +55,35 @@ pub struct BadGrammar {
     pub problem: String,
 }
 
+fn bad(directory: &Path, problem: String) -> BadGrammar {
+    BadGrammar { directory: directory.to_owned(), problem }
+}
+
 impl Grammar {
     /// Reads libvirt's grammar from its directory.
     ///
     /// # Errors
-    /// It is not there, or is no grammar.
+    /// It is not there, or is no grammar. One of datatypes that are not known here is told by
+    /// [`Grammar::try_out`].
     pub fn read(directory: &Path) -> Result<Self, BadGrammar> {
-        let bad = |problem: String| BadGrammar { directory: directory.to_owned(), problem };
-        let files = Files(directory);
         let [(name, text), _] = EGM;
         let source = SchemaSource::new(text, name, SchemaSyntax::Xml);
-        let schema = Schema::compile(&source, &files).map_err(|error| bad(error.to_string()))?;
+        let compile = |is_squeezed| Schema::compile(&source, &Files { directory, is_squeezed });
+        // Where something is wrong with it, it is told by the places in the file as it is.
+        let schema = compile(true).or_else(|_| compile(false));
+        let schema = schema.map_err(|error| bad(directory, error.to_string()))?;
         let (datatypes, bad_pattern) = datatypes::registry();
-        let grammar = Self { schema, datatypes, bad_pattern };
-        // Whether it is one is told by whether it can be used.
-        grammar.check("<domain/>").map_err(|error| bad(error.to_string()))?;
-        Ok(grammar)
+        Ok(Self { schema, datatypes, bad_pattern, directory: directory.to_owned() })
+    }
+
+    /// Whether it can be used at all: where a domain could not be held against it, this tells
+    /// which of the two it is.
+    ///
+    /// # Errors
+    /// It cannot, whatever the domain.
+    pub fn try_out(&self) -> Result<(), BadGrammar> {
+        self.check("<domain/>").map_err(|error| bad(&self.directory, error.to_string()))?;
+        Ok(())
     }
 
     /// Holds the text of a domain against it.
@@ -216,7 +230,11 @@ fn is_named(attribute: &roxmltree::Attribute<'_, '_>, name: &ExpandedName) -> bo
 }
 
 /// The files of a grammar: ours, and those of one directory.
-struct Files<'a>(&'a Path);
+struct Files<'a> {
+    directory: &'a Path,
+    /// Without the blanks between elements.
+    is_squeezed: bool,
+}
 
 impl SchemaResolver for Files<'_> {
     fn resolve(&self, href: &str, _: &str) -> Result<SchemaSource, ResolveError> {
@@ -229,12 +247,45 @@ impl SchemaResolver for Files<'_> {
         if Path::new(name).extension().is_none_or(|extension| extension != "rng") {
             return Err(ResolveError::new(format!("{href} is no file of a grammar")));
         }
-        let text = crate::user_file::read(&self.0.join(name), FILE_LIMIT)
+        let text = crate::user_file::read(&self.directory.join(name), FILE_LIMIT)
             .map_err(|error| ResolveError::new(error.to_string()))?;
         let text = String::from_utf8(text.bytes)
             .map_err(|_| ResolveError::new(format!("{name} is not UTF-8")))?;
+        let text = if self.is_squeezed { squeezed(text) } else { text };
         Ok(SchemaSource::new(text, name, SchemaSyntax::Xml))
     }
+}
+
+/// A grammar's file without the blanks before elements and between ends of elements, which mean
+/// nothing in RELAX NG: values and parameters have texts, and no elements. They are half of what a
+/// parser makes of libvirt's grammar.
+fn squeezed(text: String) -> String {
+    // What is in CDATA or in an entity may only look like elements.
+    let bytes = text.as_bytes();
+    let is_plain = |at: usize| bytes.get(at..).is_some_and(|rest| rest.starts_with(b"<!--"));
+    if !memchr::memmem::find_iter(bytes, "<!").all(is_plain) {
+        return text;
+    }
+    let (mut result, mut copied) = (String::with_capacity(text.len()), 0);
+    for (at, _) in text.match_indices('>') {
+        let Some((before, after)) = text.get(copied..=at).zip(text.get(at + 1..)) else { continue };
+        let rest = after.trim_ascii_start();
+        let is_after_end = || {
+            let tag = before.rfind('<').and_then(|start| before.get(start..));
+            tag.is_some_and(|tag| tag.starts_with("</") || tag.ends_with("/>"))
+        };
+        let is_blank = match rest.as_bytes() {
+            [b'<', b'/', ..] => is_after_end(),
+            [b'<', next, ..] => next.is_ascii_alphabetic(),
+            _ => false,
+        };
+        if is_blank {
+            result.push_str(before);
+            copied = text.len() - rest.len();
+        }
+    }
+    result.push_str(text.get(copied..).unwrap_or_default());
+    result
 }
 
 /// An element as the grammar sees it.
@@ -279,7 +330,27 @@ impl Element for InGrammar<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Grammar, SCHEMAS};
+    use super::{Grammar, SCHEMAS, squeezed};
+
+    #[test]
+    fn only_blanks_that_mean_nothing_are_left_out() {
+        for (text, expected) in [
+            ("<a>\n  <b/>\n  <c> x </c>\n</a>\n", "<a><b/><c> x </c></a>\n"),
+            ("<value>  </value> <value/>", "<value>  </value><value/>"),
+            ("<value> <!-- c --> </value>", "<value> <!-- c --> </value>"),
+            ("<a> <!-- <b> --> <c/> </a>", "<a> <!-- <b> --><c/></a>"),
+            (
+                "<?xml version='1.0'?>\n<a b='x>y'> é <b/></a >  </c>",
+                "<?xml version='1.0'?><a b='x>y'> é <b/></a ></c>",
+            ),
+            ("<v><![CDATA[> <a]]></v> <b/>", "<v><![CDATA[> <a]]></v> <b/>"),
+            ("> </", "> </"),
+            ("/>  </", "/>  </"),
+            ("", ""),
+        ] {
+            assert_eq!(squeezed(text.to_owned()), expected);
+        }
+    }
 
     #[test]
     fn a_text_that_a_comment_parts_is_one() {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 
-use super::args::{Global, Least, ValidateArgs};
+use super::args::{Global, ValidateArgs};
 use super::domain_file::{DomainFile, is_stdin, name_of};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
@@ -39,10 +39,10 @@ pub(super) fn run(
     let (files, report) = check_all(args, global, &mut more)?;
     // A capture has been dropped by now: both at once would take the memory of both. The grammar is
     // not taken apart at the end, which would take as long as a tenth of everything.
-    let grammar = grammar(args, &mut notes)?.map(ManuallyDrop::new);
+    let mut grammar = grammar(args, &mut notes)?.map(ManuallyDrop::new);
     notes.append(&mut more);
-    let add = |file| add_grammar(file, grammar.as_deref(), args.severity, &mut notes);
-    let files: Vec<_> = files.into_iter().map(add).collect();
+    let add = |file| add_grammar(args, file, &mut grammar, &mut notes);
+    let files: Vec<_> = files.into_iter().map(add).collect::<Result<_, _>>()?;
     if args.json {
         findings::write_json(out, &files, report.as_ref(), &notes)?;
     } else {
@@ -161,32 +161,42 @@ fn check_file(path: &Path, host: Option<(&Sysroot, &mut Report)>) -> ByRules {
 
 /// Holds a file against the grammar, too, and leaves out what is not to be shown.
 fn add_grammar(
+    args: &ValidateArgs,
     file: ByRules,
-    grammar: Option<&Grammar>,
-    least: Least,
+    grammar: &mut Option<ManuallyDrop<Grammar>>,
     notes: &mut Vec<String>,
-) -> Checked {
+) -> Result<Checked, Error> {
     let ByRules { file, text, result } = file;
     let failed =
         |file, text, error| Checked { file, text, result: Err(error), devices: None, hidden: 0 };
     let (mut found, is_status, devices) = match result {
         Ok(result) => result,
-        Err(error) => return failed(file, text, error),
+        Err(error) => return Ok(failed(file, text, error)),
     };
     let is_small = text.len() <= GRAMMAR_LIMIT;
     if grammar.is_some() && (is_status || !is_small) {
         let why = if is_small { "a status file, which it does not describe" } else { "too large" };
         notes.push(format!("{file}: not held against libvirt's grammar: {why}"));
     }
-    let grammar = grammar.filter(|_| is_small);
-    if let Some(Err(error)) = grammar.map(|grammar| grammar.add_to(&mut found, &text)) {
-        let error = format!("{file}:{error}");
-        return failed(file, text, error);
+    if let Some(usable) = grammar.as_ref().filter(|_| is_small)
+        && let Err(error) = usable.add_to(&mut found, &text)
+    {
+        match usable.try_out() {
+            Ok(()) => {
+                let error = format!("{file}:{error}");
+                return Ok(failed(file, text, error));
+            }
+            Err(bad) if args.schema.is_some() => return Err(bad.into()),
+            Err(bad) => {
+                notes.push(format!("not held against libvirt's grammar: {bad}"));
+                *grammar = None;
+            }
+        }
     }
-    let least = least.severity();
+    let least = args.severity.severity();
     let hidden = found.iter().filter(|finding| finding.rule.severity < least).count();
     found.retain(|finding| finding.rule.severity >= least);
-    Checked { file, text, result: Ok(found), devices: Some(devices), hidden }
+    Ok(Checked { file, text, result: Ok(found), devices: Some(devices), hidden })
 }
 
 fn write_text(
