@@ -12,6 +12,7 @@ use relax_ng::{
 use roxmltree::{Node, NodeId};
 
 use super::datatypes::{self, BadPattern};
+use super::prune::{element_names, pruned};
 use super::rules::{GRAMMAR, OBSOLETE};
 use super::{Finding, Severity};
 use crate::domain::BadDomain;
@@ -66,11 +67,28 @@ impl Grammar {
     /// It is not there, or is no grammar. One of datatypes that are not known here is told by
     /// [`Grammar::try_out`].
     pub fn read(directory: &Path) -> Result<Self, BadGrammar> {
+        Self::read_part(directory, Part::Meaning)
+    }
+
+    /// Reads what these documents need of it, which is fast, and finds the same in them.
+    ///
+    /// # Errors
+    /// As [`Grammar::read`].
+    pub fn read_for<'a>(
+        directory: &Path,
+        documents: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, BadGrammar> {
+        let names: Option<Vec<_>> = documents.into_iter().map(element_names).collect();
+        let names: Option<BTreeSet<_>> = names.map(|names| names.into_iter().flatten().collect());
+        Self::read_part(directory, names.as_ref().map_or(Part::Meaning, Part::For))
+    }
+
+    fn read_part(directory: &Path, part: Part<'_>) -> Result<Self, BadGrammar> {
         let [(name, text), _] = EGM;
         let source = SchemaSource::new(text, name, SchemaSyntax::Xml);
-        let compile = |is_squeezed| Schema::compile(&source, &Files { directory, is_squeezed });
-        // Where something is wrong with it, it is told by the places in the file as it is.
-        let schema = compile(true).or_else(|_| compile(false));
+        let compile = |part| Schema::compile(&source, &Files { directory, part });
+        // What is wrong with it is told by its places in the files.
+        let schema = compile(part).or_else(|_| compile(Part::All));
         let schema = schema.map_err(|error| bad(directory, error.to_string()))?;
         let (datatypes, bad_pattern) = datatypes::registry();
         Ok(Self { schema, datatypes, bad_pattern, directory: directory.to_owned() })
@@ -232,8 +250,19 @@ fn is_named(attribute: &roxmltree::Attribute<'_, '_>, name: &ExpandedName) -> bo
 /// The files of a grammar: ours, and those of one directory.
 struct Files<'a> {
     directory: &'a Path,
-    /// Without the blanks between elements.
-    is_squeezed: bool,
+    /// What is needed of it.
+    part: Part<'a>,
+}
+
+/// What is needed of a grammar.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    /// What these elements need.
+    For(&'a BTreeSet<&'a str>),
+    /// What means something.
+    Meaning,
+    /// Every letter, so that places are those of the files.
+    All,
 }
 
 impl SchemaResolver for Files<'_> {
@@ -251,41 +280,14 @@ impl SchemaResolver for Files<'_> {
             .map_err(|error| ResolveError::new(error.to_string()))?;
         let text = String::from_utf8(text.bytes)
             .map_err(|_| ResolveError::new(format!("{name} is not UTF-8")))?;
-        let text = if self.is_squeezed { squeezed(text) } else { text };
+        let part = match self.part {
+            Part::For(names) => pruned(&text, Some(names)),
+            Part::Meaning => pruned(&text, None),
+            Part::All => None,
+        };
+        let text = part.unwrap_or(text);
         Ok(SchemaSource::new(text, name, SchemaSyntax::Xml))
     }
-}
-
-/// A grammar's file without the blanks before elements and between ends of elements, which mean
-/// nothing in RELAX NG: values and parameters have texts, and no elements. They are half of what a
-/// parser makes of libvirt's grammar.
-fn squeezed(text: String) -> String {
-    // What is in CDATA or in an entity may only look like elements.
-    let bytes = text.as_bytes();
-    let is_plain = |at: usize| bytes.get(at..).is_some_and(|rest| rest.starts_with(b"<!--"));
-    if !memchr::memmem::find_iter(bytes, "<!").all(is_plain) {
-        return text;
-    }
-    let (mut result, mut copied) = (String::with_capacity(text.len()), 0);
-    for (at, _) in text.match_indices('>') {
-        let Some((before, after)) = text.get(copied..=at).zip(text.get(at + 1..)) else { continue };
-        let rest = after.trim_ascii_start();
-        let is_after_end = || {
-            let tag = before.rfind('<').and_then(|start| before.get(start..));
-            tag.is_some_and(|tag| tag.starts_with("</") || tag.ends_with("/>"))
-        };
-        let is_blank = match rest.as_bytes() {
-            [b'<', b'/', ..] => is_after_end(),
-            [b'<', next, ..] => next.is_ascii_alphabetic(),
-            _ => false,
-        };
-        if is_blank {
-            result.push_str(before);
-            copied = text.len() - rest.len();
-        }
-    }
-    result.push_str(text.get(copied..).unwrap_or_default());
-    result
 }
 
 /// An element as the grammar sees it.
@@ -330,27 +332,7 @@ impl Element for InGrammar<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Grammar, SCHEMAS, squeezed};
-
-    #[test]
-    fn only_blanks_that_mean_nothing_are_left_out() {
-        for (text, expected) in [
-            ("<a>\n  <b/>\n  <c> x </c>\n</a>\n", "<a><b/><c> x </c></a>\n"),
-            ("<value>  </value> <value/>", "<value>  </value><value/>"),
-            ("<value> <!-- c --> </value>", "<value> <!-- c --> </value>"),
-            ("<a> <!-- <b> --> <c/> </a>", "<a> <!-- <b> --><c/></a>"),
-            (
-                "<?xml version='1.0'?>\n<a b='x>y'> é <b/></a >  </c>",
-                "<?xml version='1.0'?><a b='x>y'> é <b/></a ></c>",
-            ),
-            ("<v><![CDATA[> <a]]></v> <b/>", "<v><![CDATA[> <a]]></v> <b/>"),
-            ("> </", "> </"),
-            ("/>  </", "/>  </"),
-            ("", ""),
-        ] {
-            assert_eq!(squeezed(text.to_owned()), expected);
-        }
-    }
+    use super::{Grammar, SCHEMAS};
 
     #[test]
     fn a_text_that_a_comment_parts_is_one() {

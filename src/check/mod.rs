@@ -8,6 +8,8 @@ mod devices;
 pub mod grammar;
 mod host;
 mod policy;
+#[cfg(feature = "cli")]
+mod prune;
 mod rules;
 
 use std::collections::BTreeMap;

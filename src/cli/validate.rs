@@ -39,7 +39,7 @@ pub(super) fn run(
     let (files, report) = check_all(args, global, &mut more)?;
     // A capture has been dropped by now: both at once would take the memory of both. The grammar is
     // not taken apart at the end, which would take as long as a tenth of everything.
-    let mut grammar = grammar(args, &mut notes)?.map(ManuallyDrop::new);
+    let mut grammar = grammar(args, &files, &mut notes)?.map(ManuallyDrop::new);
     notes.append(&mut more);
     let add = |file| add_grammar(args, file, &mut grammar, &mut notes);
     let files: Vec<_> = files.into_iter().map(add).collect::<Result<_, _>>()?;
@@ -75,14 +75,19 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
 }
 
 /// libvirt's grammar, where it is installed or was named.
-fn grammar(args: &ValidateArgs, notes: &mut Vec<String>) -> Result<Option<Grammar>, Error> {
+fn grammar(
+    args: &ValidateArgs,
+    files: &[ByRules],
+    notes: &mut Vec<String>,
+) -> Result<Option<Grammar>, Error> {
     if args.no_schema {
         return Ok(None);
     }
-    if let Some(directory) = &args.schema {
-        return Ok(Some(Grammar::read(directory)?));
-    }
-    match Grammar::read(SCHEMAS.as_ref()) {
+    let directory = args.schema.as_deref().unwrap_or(SCHEMAS.as_ref());
+    let is_held = |file: &&ByRules| file.result.is_ok() && file.text.len() <= GRAMMAR_LIMIT;
+    let texts = files.iter().filter(is_held).map(|file| file.text.as_str());
+    match Grammar::read_for(directory, texts) {
+        Err(error) if args.schema.is_some() => Err(error.into()),
         Ok(grammar) => Ok(Some(grammar)),
         Err(error) => {
             notes.push(format!("not held against libvirt's grammar: {error}"));
