@@ -285,7 +285,7 @@ fn in_place(machine: &Path, script: &str) -> Output {
         "set -e
         mount --make-rprivate /
         mount -t proc proc /proc
-        mount -t overlay o -o lowerdir={0}/sys:/sys /sys
+        mount -t overlay o -o nodev,lowerdir={0}/sys:/sys /sys
         mount -t tmpfs tmpfs /dev
         mount -t tmpfs tmpfs /run
         mknod -m 0666 /dev/null c 1 3

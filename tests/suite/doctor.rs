@@ -205,7 +205,7 @@ fn on_the_running_host_what_is_installed_is_asked() {
     fs::copy(folder().join("bin/qemu-egm"), bin.join("qemu-system-aarch64")).unwrap();
     let run = |script: &str| {
         let script = format!(
-            "mount --make-rprivate /; mount -t overlay o -o lowerdir={0}/sys:/sys /sys;
+            "mount --make-rprivate /; mount -t overlay o -o nodev,lowerdir={0}/sys:/sys /sys;
             mount -t tmpfs tmpfs /dev; mknod -m 0640 /dev/egm4 c 510 4; mknod -m 0640 /dev/egm5 c 510 5; mknod -m 0666 /dev/null c 1 3
             mkdir -p /usr/share/libvirt/schemas; mount --bind {1} /usr/share/libvirt/schemas
             PATH={0}/bin:$PATH; {script}",

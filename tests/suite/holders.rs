@@ -111,7 +111,7 @@ impl Host {
     fn list(&self, program: &str) -> Value {
         let script = format!(
             "mount --make-rprivate / && \
-             mount -t overlay o -o lowerdir={}/sys:/sys /sys && \
+             mount -t overlay o -o nodev,lowerdir={}/sys:/sys /sys && \
              {{ stat -L /proc/1/exe >/dev/null 2>&1 || mount -t tmpfs tmpfs /proc/1; }} && \
              exec {program} list --json",
             self.tree.path().display()

@@ -42,7 +42,7 @@ pub(crate) fn can(what: &str, probe: &[&str]) -> bool {
 }
 
 pub(crate) fn can_overlay(folder: &Path) -> bool {
-    let mount = format!("mount -t overlay o -o lowerdir={0}/sys:/sys /sys", folder.display());
+    let mount = format!("mount -t overlay o -o nodev,lowerdir={0}/sys:/sys /sys", folder.display());
     can("an overlay on /sys in a mount namespace", &["unshare", "-m", "sh", "-c", &mount])
 }
 
@@ -56,7 +56,7 @@ fn on_host(folder: &Path, script: &str) -> Output {
     let setup = format!(
         "set -e
         mount --make-rprivate /
-        mount -t overlay o -o lowerdir={}/sys:/sys /sys
+        mount -t overlay o -o nodev,lowerdir={}/sys:/sys /sys
         {script}",
         folder.display()
     );
@@ -389,4 +389,43 @@ fn a_region_without_a_size_is_whole_where_its_driver_never_shows_one() {
         assert!(!stderr.contains("incomplete"), "{columns}: {stderr}");
         assert!(stderr.contains("the size is unknown"), "{columns}: {stderr}");
     }
+}
+
+#[test]
+fn below_sys_nothing_is_opened_but_files() {
+    let folder = extract("gb200-full-gpu-list");
+    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) || !can_overlay(folder.path())
+    {
+        return;
+    }
+    let egm4 = folder.path().join("sys/devices/virtual/egm/egm4");
+    // A device in place of an attribute, and a FIFO, from which reading would never end.
+    fs::remove_file(egm4.join("egm_size")).unwrap();
+    fs::remove_file(egm4.join("uevent")).unwrap();
+    let made = format!("cd {} && mknod egm_size c 1 5 && mkfifo uevent", egm4.display());
+    assert!(Command::new("sh").args(["-c", &made]).status().unwrap().success());
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let output = on_host(
+        folder.path(),
+        &format!(
+            "mount --bind /dev/zero /sys/devices/virtual/egm/egm5/egm_size\n\
+             exec strace -f -qq -e trace=openat,open,openat2 -o {} timeout 20 {PROGRAM} list -nbr -o DEVICE,SIZE,GPUS",
+            log.path().display()
+        ),
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "egm4 - 0008:01:00.0,0009:01:00.0\negm5 - 0018:01:00.0,0019:01:00.0\n"
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for region in ["egm4", "egm5"] {
+        let said = format!("/{region}/egm_size: is not a regular file");
+        assert!(stderr.contains(&said), "{stderr}");
+    }
+    let log = fs::read_to_string(log.path()).unwrap();
+    // What it opens of sysfs it opens so that no device can be met.
+    assert!(log.contains("RESOLVE_NO_XDEV"), "{log}");
+    let is_opened = |line: &&str| line.contains("egm_size\"") && !line.contains("= -1");
+    assert_eq!(log.lines().find(is_opened), None);
 }

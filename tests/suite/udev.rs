@@ -24,7 +24,7 @@ set -eu
 exec 2>&1
 work=$1 program=$2
 mount --make-rprivate /
-mount -t overlay o -o "lowerdir=$work/sys:/sys" /sys
+mount -t overlay o -o "nodev,lowerdir=$work/sys:/sys" /sys
 mkdir -p "$work/private" "$work/bin"
 mount -t tmpfs tmpfs "$work/private"
 for number in 4 5; do mknod -m 0600 "$work/private/egm$number" c 510 $number; done
