@@ -2,7 +2,7 @@
 # Packages of any architecture, fetched and unpacked into a folder: nothing is installed, and apt keeps what it
 # knows there, too. Sourced; `fail` and `own` are for whoever does.
 fail() {
-    echo "tests/vm: $*" >&2
+    echo "${0##*/}: $*" >&2
     exit 1
 }
 
@@ -44,7 +44,7 @@ with_apt() { # PROGRAM ARGUMENT..
 }
 
 update_apt() {
-    with_apt apt-get -qq update || echo "tests/vm: not all lists of packages could be had" >&2
+    with_apt apt-get -qq update || echo "${0##*/}: not all lists of packages could be had" >&2
 }
 
 # What packages need, too, as far as its name is like that.
