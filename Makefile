@@ -8,7 +8,7 @@
 #   make faults    every system call of every command fails; takes half an hour or more, as root
 #   make           build
 #   make install   as root; PREFIX and DESTDIR as usual; make uninstall takes it away again
-#   make deb, rpm  a package for Debian and Ubuntu, or for Fedora and its kin, below target/packages; ARCH=arm64 for Grace
+#   make deb, rpm  a package for Debian, or for Fedora and its kin, below target/packages; ARCH=arm64 for Grace
 #   make cross-aarch64, check-aarch64
 #                  build for Grace on another machine; run tests of that program under qemu
 

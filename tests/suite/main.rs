@@ -16,6 +16,7 @@ mod libvirt;
 mod live;
 mod machines;
 mod merging;
+mod packaging;
 mod pictures;
 mod properties;
 mod reserve;
