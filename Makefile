@@ -7,21 +7,30 @@
 #   make fuzz      every fuzz target for ten minutes; needs a C++ compiler
 #   make faults    every system call of every command fails; takes half an hour or more, as root
 #   make           build
-#   make install   as root; PREFIX and DESTDIR as usual
+#   make install   as root; PREFIX and DESTDIR as usual; make uninstall takes it away again
+#   make deb, rpm  a package for Debian, or for Fedora and its kin, below target/packages; ARCH=arm64 for Grace
+#   make cross-aarch64, check-aarch64
+#                  build for Grace on another machine; run tests of that program under qemu
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
 BINDIR  ?= $(PREFIX)/bin
 MANDIR  ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share/egm-probe
-# Where udev looks, whatever the prefix; empty leaves its rules out.
-UDEVDIR ?= /usr/lib/udev
+DOCDIR  ?= $(PREFIX)/share/doc/egm-probe
+LICENSEDIR ?= $(DOCDIR)
+# Where udev and systemd look, whatever the prefix; empty leaves their files out.
+UDEVDIR ?= $(or $(shell pkg-config --variable=udevdir udev 2>/dev/null),/usr/lib/udev)
+SYSUSERSDIR ?= $(or $(shell pkg-config --variable=sysusersdir systemd 2>/dev/null),/usr/lib/sysusers.d)
 # Not CARGO: that one is exported to the script, which would find itself.
 RUN     := ./tools/cargo
 GB200   := tests/fixtures/claims-vm/host.tar.gz
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
+# Of the packages: amd64 or arm64; empty is this machine's.
+ARCH    ?=
 
-.PHONY: all build demo check vm-test vm-test-arm64 bench fuzz faults golden install uninstall clean
+.PHONY: all build demo check vm-test vm-test-arm64 cross-aarch64 check-aarch64 bench fuzz faults golden \
+	install uninstall deb rpm clean
 
 all: build
 
@@ -55,8 +64,20 @@ vm-test:
 vm-test-arm64:
 	./tools/install-deps vm-arm64
 	$(RUN) build --release --locked
-	./tests/vm/build-arm64
+	./tools/cargo-aarch64 build --release --locked
 	./tests/vm/run arm64
+
+cross-aarch64:
+	./tools/install-deps aarch64
+	./tools/cargo-aarch64 build --release --locked
+
+check-aarch64:
+	./tools/install-deps aarch64
+	./tests/aarch64
+
+deb rpm:
+	./tools/install-deps $@ $(ARCH)
+	./packaging/$@ $(ARCH)
 
 bench:
 	./tools/install-deps bench
@@ -79,38 +100,59 @@ golden:
 	UPDATE_FIXTURES=1 UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test suite
 	rsvg-convert --output docs/topology.png docs/topology.svg
 
-# Builds nothing: root need not have a compiler.
+# Builds nothing: root need not have a compiler. What it installs, `uninstall` names again.
+MAN1   := $(wildcard man/*.1)
+MAN7   := $(wildcard man/*.7)
+SCHEMA := $(wildcard schema/*.json schema/*.rng)
+BASH   := $(PREFIX)/share/bash-completion/completions/egm-probe
+ZSH    := $(PREFIX)/share/zsh/site-functions/_egm-probe
+FISH   := $(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish
+
 install:
 	@test -x $(PROGRAM) || { echo 'nothing is built yet: run make first' >&2; exit 1; }
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(BINDIR)/egm-probe
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7
-	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
-	install -m 0644 man/*.7 $(DESTDIR)$(MANDIR)/man7
+	install -m 0644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
+	install -m 0644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
 ifneq ($(UDEVDIR),)
 	install -D -m 0644 udev-rules/60-egm.rules $(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules
 	ln -sf $(BINDIR)/egm-probe $(DESTDIR)$(UDEVDIR)/egm-probe
 endif
+ifneq ($(SYSUSERSDIR),)
+	install -D -m 0644 packaging/egm-probe.sysusers $(DESTDIR)$(SYSUSERSDIR)/egm-probe.conf
+endif
 	install -d $(DESTDIR)$(DATADIR)/schema
-	install -m 0644 schema/*.json schema/*.rng $(DESTDIR)$(DATADIR)/schema
-	install -D -m 0644 completions/egm-probe.bash \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe
-	install -D -m 0644 completions/_egm-probe \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egm-probe
-	install -D -m 0644 completions/egm-probe.fish \
-		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish
+	install -m 0644 $(SCHEMA) $(DESTDIR)$(DATADIR)/schema
+	install -D -m 0644 completions/egm-probe.bash $(DESTDIR)$(BASH)
+	install -D -m 0644 completions/_egm-probe $(DESTDIR)$(ZSH)
+	install -D -m 0644 completions/egm-probe.fish $(DESTDIR)$(FISH)
+	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/ansible $(DESTDIR)$(DOCDIR)/examples/systemd
+	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
+	install -m 0644 docs/topology.png $(DESTDIR)$(DOCDIR)/docs
+	install -m 0755 examples/*.sh $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 examples/ansible/* $(DESTDIR)$(DOCDIR)/examples/ansible
+	install -m 0644 examples/systemd/* $(DESTDIR)$(DOCDIR)/examples/systemd
+	sed -i 's|/usr/local/bin/|$(BINDIR)/|' $(DESTDIR)$(DOCDIR)/examples/systemd/*.service
+	install -d $(DESTDIR)$(LICENSEDIR)
+	install -m 0644 LICENSE-APACHE LICENSE-MIT $(DESTDIR)$(LICENSEDIR)
 
+# Folders that others use, too, stay.
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/egm-probe \
-		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
-		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man7/%,$(wildcard man/*.7)) \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/egm-probe \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egm-probe \
-		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egm-probe.fish
+		$(MAN1:man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:man/%=$(DESTDIR)$(MANDIR)/man7/%) \
+		$(DESTDIR)$(BASH) $(DESTDIR)$(ZSH) $(DESTDIR)$(FISH)
 ifneq ($(UDEVDIR),)
 	rm -f $(DESTDIR)$(UDEVDIR)/rules.d/60-egm.rules $(DESTDIR)$(UDEVDIR)/egm-probe
 endif
-	rm -rf $(DESTDIR)$(DATADIR)/schema
-	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DATADIR)
+ifneq ($(SYSUSERSDIR),)
+	rm -f $(DESTDIR)$(SYSUSERSDIR)/egm-probe.conf
+endif
+	rm -f $(addprefix $(DESTDIR)$(LICENSEDIR)/,LICENSE-APACHE LICENSE-MIT)
+	rm -rf $(DESTDIR)$(DATADIR)/schema $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples
+	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/CHANGELOG.md
+	for folder in $(DATADIR) $(DOCDIR) $(LICENSEDIR); do \
+		if [ -d $(DESTDIR)$$folder ]; then rmdir --ignore-fail-on-non-empty $(DESTDIR)$$folder; fi; \
+	done
 
 clean:
 	$(RUN) clean

@@ -18,6 +18,7 @@ mod live;
 mod machines;
 mod manual;
 mod merging;
+mod packaging;
 mod pictures;
 mod properties;
 mod readme;

@@ -2,20 +2,25 @@
 # Packages of any architecture, fetched and unpacked into a folder: nothing is installed, and apt keeps what it
 # knows there, too. Sourced; `fail` and `own` are for whoever does.
 fail() {
-    echo "tests/vm: $*" >&2
+    echo "${0##*/}: $*" >&2
     exit 1
 }
 
 command -v apt-get >/dev/null || fail "packages of Debian's are needed, and there is no apt here"
 own=$(dpkg --print-architecture)
 
-# Another suite of what this machine takes its packages from, where SUITE names one.
-more_sources() {
+# Where this machine takes its packages from.
+mirror() {
     uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
         awk -v release="$(. /etc/os-release && echo "$VERSION_CODENAME")" '$2 == release { print $1; exit }')
     [ -n "$uri" ] || fail "where this machine has its packages from is not known"
+    echo "$uri"
+}
+
+# Another suite of that, where SUITE names one.
+more_sources() {
     cat /etc/apt/sources.list 2>/dev/null || true
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $SUITE main"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $SUITE main"
 }
 
 set_up_apt() { # ARCH FOLDER
@@ -44,7 +49,7 @@ with_apt() { # PROGRAM ARGUMENT..
 }
 
 update_apt() {
-    with_apt apt-get -qq update || echo "tests/vm: not all lists of packages could be had" >&2
+    with_apt apt-get -qq update || echo "${0##*/}: not all lists of packages could be had" >&2
 }
 
 # What packages need, too, as far as its name is like that.
