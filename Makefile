@@ -71,9 +71,8 @@ cross-aarch64:
 	./tools/install-deps aarch64
 	./tools/cargo-aarch64 build --release --locked
 
-check-aarch64:
-	./tools/install-deps aarch64
-	./tests/aarch64
+check-aarch64: cross-aarch64
+	./tests/aarch64 $(or $(CARGO_TARGET_DIR),target)/aarch64-unknown-linux-gnu/release/egm-probe
 
 deb rpm:
 	./tools/install-deps $@ $(ARCH)
