@@ -129,6 +129,7 @@ endif
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 docs/topology.png $(DESTDIR)$(DOCDIR)/docs
 	install -m 0755 examples/*.sh $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 examples/*.rs $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/ansible/* $(DESTDIR)$(DOCDIR)/examples/ansible
 	install -m 0644 examples/systemd/* $(DESTDIR)$(DOCDIR)/examples/systemd
 	sed -i 's|/usr/local/bin/|$(BINDIR)/|' $(DESTDIR)$(DOCDIR)/examples/systemd/*.service

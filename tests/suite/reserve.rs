@@ -109,9 +109,9 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
 fn a_lease_ends_with_its_time_and_can_be_renewed() {
     let host = extract("gh200-quad");
     let root = host.path();
-    assert!(run(root, &["reserve", "--all", "--for", "vm1", "--ttl", "1s"]).status.success());
+    assert!(run(root, &["reserve", "--all", "--for", "vm1", "--ttl", "4s"]).status.success());
     assert!(run(root, &["reserve", "egm4", "--for", "vm1", "--ttl", "1h"]).status.success());
-    thread::sleep(Duration::from_millis(2100));
+    thread::sleep(Duration::from_millis(5100));
     let owners = owners(root);
     assert_eq!(owners[0], ("reserved".into(), Some("vm1".into())));
     assert!(all(&owners[1..], "free", None), "{owners:?}");
