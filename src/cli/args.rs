@@ -55,7 +55,9 @@ pub(super) enum When {
     Never,
 }
 
+// The arguments of one command alone are made, those that were asked for: the rest would be a good part of a start.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Command {
     /// List the EGM regions, one a line
     #[command(visible_alias = "ls", after_help = columns_help())]

@@ -32,6 +32,7 @@ pub(super) struct DoctorArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum UdevCommand {
     /// Print the rules
     Print(RuleArgs),
