@@ -48,6 +48,24 @@ fn an_entry_that_leads_out_of_the_archive_is_refused() {
 }
 
 #[test]
+fn what_no_file_system_has_is_refused_with_the_entry_it_is_in() {
+    let link = entry(b"sys/class/egm/egm4", EntryType::Symlink, 0);
+    let why = "the entry sys/class/egm/egm4: is a link without a target";
+    assert!(refusal(&link).contains(why), "{}", refusal(&link));
+    for (kind, why) in [
+        (EntryType::GNULongName, "has a NUL byte in its path"),
+        (EntryType::GNULongLink, "has a NUL byte in its target"),
+    ] {
+        let name = b"sys/x\0y\0";
+        let mut tar = entry(b"././@LongLink", kind, name.len() as u64);
+        tar.extend(name);
+        tar.resize(1024, 0);
+        tar.extend(entry(b"sys/z", EntryType::Symlink, 0));
+        assert!(refusal(&tar).contains(why), "{}", refusal(&tar));
+    }
+}
+
+#[test]
 fn paths_from_the_root_or_from_here_are_the_same() {
     for name in ["/sys/class/egm/egm4", "./sys/class/egm/egm4", "sys//class/egm/egm4"] {
         let tar = [entry(name.as_bytes(), EntryType::Regular, 0), vec![0; 1024]].concat();
@@ -367,4 +385,11 @@ fn an_archive_can_come_through_a_pipe() {
         .unwrap();
     child.stdin.take().unwrap().write_all(&archive).unwrap();
     assert_eq!(child.wait_with_output().unwrap().stdout, b"egm4\n");
+}
+
+#[test]
+fn an_unpacked_host_in_the_place_of_a_capture_is_led_to_the_option_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Sysroot::archive(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("is a directory") && error.contains("--sysroot"), "{error}");
 }

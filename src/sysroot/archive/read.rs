@@ -108,9 +108,9 @@ impl Archive {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 Content::File(self.contents(&mut entry)?)
             }
-            EntryType::Symlink => Content::Link(link_name(&entry)?),
+            EntryType::Symlink => Content::Link(link_name(&entry).map_err(in_entry)?),
             EntryType::Link => {
-                let target = link_name(&entry)?;
+                let target = link_name(&entry).map_err(in_entry)?;
                 return self.alias(&names, &target).map_err(in_entry);
             }
             EntryType::Char => device(header)?,
@@ -199,6 +199,9 @@ fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
     if path.as_os_str().len() > PATH_LIMIT {
         return Err(format!("an entry's path is longer than {PATH_LIMIT} bytes"));
     }
+    if has_nul(path) {
+        return Err(format!("the entry {} has a NUL byte in its path", shown(path)));
+    }
     let mut names = Vec::new();
     for component in path.components() {
         match component {
@@ -215,11 +218,22 @@ fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
     Ok(names)
 }
 
+fn has_nul(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().contains(&0)
+}
+
 fn link_name(entry: &Entry<impl Read>) -> Result<PathBuf, String> {
     let target = entry.link_name().map_err(|error| problem(&error))?;
     let target = target.map(std::borrow::Cow::into_owned).unwrap_or_default();
     if target.as_os_str().len() > PATH_LIMIT {
-        return Err(format!("a link's target is longer than {PATH_LIMIT} bytes"));
+        return Err(format!("its target is longer than {PATH_LIMIT} bytes"));
+    }
+    // symlink(2) makes neither, so no capture has them, and none could be written with them.
+    if target.as_os_str().is_empty() {
+        return Err("is a link without a target".into());
+    }
+    if has_nul(&target) {
+        return Err("has a NUL byte in its target".into());
     }
     Ok(target)
 }
