@@ -1,6 +1,6 @@
 # egm-probe: EGM memory regions of NVIDIA Grace hosts.
 #
-#   make demo      build, and show a recorded GB200
+#   make demo      build, show a recorded GB200, and give its memory to a virtual machine
 #   make check     every test and check
 #   make vm-test   the program beside a kernel, a udevd and a driver, in a virtual machine
 #   make bench     how fast it is, beside other tools
@@ -24,8 +24,10 @@ UDEVDIR ?= $(or $(shell pkg-config --variable=udevdir udev 2>/dev/null),/usr/lib
 SYSUSERSDIR ?= $(or $(shell pkg-config --variable=sysusersdir systemd 2>/dev/null),/usr/lib/sysusers.d)
 # Not CARGO: that one is exported to the script, which would find itself.
 RUN     := ./tools/cargo
-GB200   := tests/fixtures/claims-vm/host.tar.gz
+GB200   := tests/fixtures/gb200-full-gpu-list/host.tar.gz
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
+# What the demo makes: a virtual machine with all of that host's EGM memory.
+VM      := $(or $(CARGO_TARGET_DIR),target)/vm1.xml
 # Of the packages: amd64 or arm64; empty is this machine's.
 ARCH    ?=
 
@@ -40,10 +42,13 @@ build:
 demo:
 	./tools/install-deps build
 	$(RUN) build --release --locked
-	@printf '\n$$ egm-probe list\n'
-	@$(PROGRAM) --from $(GB200) list
-	@printf '\n$$ egm-probe show egm4\n'
-	@$(PROGRAM) --from $(GB200) show egm4
+	@demo() { echo; printf '%s' '$$'; printf ' %s' "$$@"; echo; "$$@"; }; \
+	set -e; \
+	demo $(PROGRAM) --from $(GB200) list; \
+	demo $(PROGRAM) --from $(GB200) show --gpu 0009:01:00.0; \
+	demo cp examples/base.xml $(VM); \
+	demo $(PROGRAM) --from $(GB200) stanza --all --with-hostdev --with-numa --domain $(VM) --in-place; \
+	demo $(PROGRAM) --from $(GB200) validate $(VM)
 
 # The tests come last: their own summary is the last line.
 check:
@@ -129,7 +134,7 @@ endif
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 docs/topology.png $(DESTDIR)$(DOCDIR)/docs
 	install -m 0755 examples/*.sh $(DESTDIR)$(DOCDIR)/examples
-	install -m 0644 examples/*.rs $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 examples/*.rs examples/*.xml $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/ansible/* $(DESTDIR)$(DOCDIR)/examples/ansible
 	install -m 0644 examples/systemd/* $(DESTDIR)$(DOCDIR)/examples/systemd
 	sed -i 's|/usr/local/bin/|$(BINDIR)/|' $(DESTDIR)$(DOCDIR)/examples/systemd/*.service

@@ -239,6 +239,8 @@ fn check_tray(report: &Report, uses: &BTreeMap<&RegionName, Use<'_>>, findings: 
     }
     if !others.is_empty() && first.region.gpus.iter().any(is_blackwell) {
         let message = format!("the GPUs of {} are not in this domain", others.join(", "));
-        findings.add(TRAY, &first.path.span, message).help("all GPUs of the host");
+        findings
+            .add(TRAY, &first.path.span, message)
+            .help("give it all GPUs of the host, as `stanza --all` does");
     }
 }

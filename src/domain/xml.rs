@@ -99,15 +99,21 @@ fn not_xml(error: &roxmltree::Error, text: &str) -> BadDomain {
         let problem = format!("more than {NODES_LIMIT} elements and texts, which no domain has");
         return BadDomain::at(text, 0, &problem);
     }
+    // What is cut off there, the parser takes for something that it does not know.
+    let open = text.rfind('<').filter(|at| text.get(*at..).is_some_and(|tag| !tag.contains('>')));
+    let is_at_end = matches!(error, NoRootNode | UnclosedRootNode | UnexpectedEndOfStream);
+    let place = (error.pos().row, error.pos().col);
+    if open.is_some_and(|at| is_at_end || line_and_column(text, at) <= place) {
+        return BadDomain::at(text, text.len(), "it ends within a tag");
+    }
     let problem = error.to_string();
     let problem = problem.strip_suffix(&format!(" at {}", error.pos())).unwrap_or(&problem);
     let problem = excerpt(problem, PROBLEM_SHOWN);
-    match error {
-        NoRootNode | UnclosedRootNode | UnexpectedEndOfStream => {
-            BadDomain::at(text, text.len(), &problem)
-        }
-        _ => BadDomain { line: error.pos().row, column: error.pos().col, problem },
+    if is_at_end {
+        return BadDomain::at(text, text.len(), &problem);
     }
+    let (line, column) = place;
+    BadDomain { line, column, problem }
 }
 
 /// The line and column of a place in a text, both from 1; columns count characters.

@@ -118,7 +118,13 @@ impl Sysroot {
     /// itself, or is larger than a capture may be.
     pub fn archive(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
-        let file = open_named(path).map_err(unreadable)?;
+        let file = open_named(path).map_err(|cause| match cause.kind() {
+            io::ErrorKind::IsADirectory => unreadable(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory; --sysroot reads what is unpacked, --from one file such as host.tar.gz",
+            )),
+            _ => unreadable(cause),
+        })?;
         Self::from_named_tar(file, path)
     }
 

@@ -47,11 +47,10 @@ impl Stage {
         );
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        for (from, to) in
-            [("minimal.xml", "base.xml"), ("bad/gb200-full-gpu-list/cell-too-large.xml", "vm1.xml")]
-        {
-            fs::copy(support::fixtures().join("domains").join(from), stage.0.path().join(to))
-                .unwrap();
+        let wrong = support::fixtures().join("domains/bad/gb200-full-gpu-list/cell-too-large.xml");
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/base.xml");
+        for (from, to) in [(base, "base.xml"), (wrong, "vm1.xml")] {
+            fs::copy(from, stage.0.path().join(to)).unwrap();
         }
         stage
     }

@@ -287,6 +287,33 @@ fn a_mark_and_utf_16_are_read_as_libvirt_reads_them() {
     }
 }
 
+/// What is missing is said where it is missing, and not what begins there of the parser's knowledge.
+#[test]
+fn a_file_that_is_cut_off_is_said_to_end_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cut.xml");
+    let whole = std::fs::read_to_string(support::fixtures().join("domains/minimal.xml")).unwrap();
+    let ends = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
+            .args(["validate", "--no-host", "--no-schema"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(4), "{text}");
+        let stderr = self::text(&output.stderr).replace(file.to_str().unwrap(), "cut.xml");
+        stderr.trim_end().to_owned()
+    };
+    let cut = whole.find("<console").unwrap();
+    assert_eq!(ends(&whole[..cut + 4]), "egm-probe: cut.xml:10:9: it ends within a tag");
+    assert_eq!(ends(&whole[..cut + 14]), "egm-probe: cut.xml:10:19: it ends within a tag");
+    // A tag that is none before the end is no end.
+    assert_eq!(
+        ends(&format!("{}<1></domain>", &whole[..cut])),
+        "egm-probe: cut.xml:10:6: invalid name token"
+    );
+}
+
 #[test]
 fn several_files_are_checked_and_the_worst_is_told() {
     let folder = support::fixtures().join("domains");
