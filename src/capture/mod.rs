@@ -104,9 +104,7 @@ impl Capture {
         let files = Sysroot::from_tar(&tree.tar(&manifest)?[..]).map_err(io::Error::other)?;
         for ((path, op), problem) in errors {
             let answer = ask(&files, &path, op).err().map(|error| Problem::of(&error));
-            let is_same =
-                |found: &Problem| *found == problem || (found.is_absence() && problem.is_absence());
-            if !answer.is_some_and(|found| is_same(&found)) {
+            if answer.as_ref() != Some(&problem) {
                 let path = path.to_string_lossy().into_owned();
                 manifest.errors.entry(path).or_default().insert(op, problem);
             }

@@ -5,10 +5,11 @@ use std::io::Write;
 use super::args::{Global, ListArgs};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
-use crate::host::{Needs, no_egm};
+use crate::host::{Class, Needs, no_egm};
 use crate::output::columns::{COLUMNS, Column, EVERYTHING, choose, defaults};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
+use crate::report::Report;
 
 pub(super) fn run(
     args: &ListArgs,
@@ -23,8 +24,9 @@ pub(super) fn run(
     }
     let columns = columns(args)?;
     if args.json {
-        json::write_list(out, &global.report(EVERYTHING)?)?;
-        return Ok(Exit::Done);
+        let report = global.report(EVERYTHING)?;
+        json::write_list(out, &report)?;
+        return Ok(exit(&report));
     }
     let needs = columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
     let report = global.report(needs)?;
@@ -47,7 +49,12 @@ pub(super) fn run(
     if rows.is_empty() && report.warnings().next().is_none() {
         let _ = writeln!(err, "egm-probe: {}", no_egm(report.host.class));
     }
-    Ok(Exit::Done)
+    Ok(exit(&report))
+}
+
+/// An empty list is an answer only where it is known to be one.
+fn exit(report: &Report) -> Exit {
+    if report.host.class == Class::Unreadable { Exit::Failed } else { Exit::Done }
 }
 
 fn columns(args: &ListArgs) -> Result<Vec<&'static Column>, Error> {

@@ -65,7 +65,7 @@ pub enum Class {
     /// It is not there: the driver is not loaded.
     #[default]
     Absent,
-    /// It is there and cannot be read.
+    /// It cannot be read, or there is not even a `/sys`.
     Unreadable,
     /// It was read, and may be empty.
     Listed,
@@ -176,7 +176,14 @@ impl Host {
                 entries
             }
             Err(error) if error.is_absent() => {
-                self.class = Class::Absent;
+                // Where there is no /sys, it is no host, or one behind a curtain.
+                self.class = match root.stat("/sys") {
+                    Err(error) if error.is_absent() => {
+                        warnings.push(Warning::unreadable(&error));
+                        Class::Unreadable
+                    }
+                    _ => Class::Absent,
+                };
                 Vec::new()
             }
             Err(error) => {

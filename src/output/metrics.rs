@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use crate::capacity::State;
 use crate::claims::{Claim, Sight};
-use crate::host::{Gpu, Needs, NodeId, Region};
+use crate::host::{Class, Gpu, Needs, NodeId, Region};
 use crate::report::{Report, Row};
 use crate::text::printable;
 use crate::units::Bytes;
@@ -38,7 +38,9 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     add_states(out, rows);
     add_descriptions(out, rows, report);
     head(out, "egm_regions", "How many regions the host has.");
-    sample(out, "egm_regions", &[], count(rows.len()));
+    if report.host.class != Class::Unreadable {
+        sample(out, "egm_regions", &[], count(rows.len()));
+    }
     head(out, "egm_scan_complete", "Whether all that may hold a region could be looked at.");
     let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen)
         && report.claims.leases_unread.is_empty();

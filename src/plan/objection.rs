@@ -79,8 +79,11 @@ pub enum Objection {
     },
     /// More than there is.
     #[error(
-        "{region} has {} ({} bytes), and {} bytes are asked for{}",
+        "{region} has {} ({} bytes), and {} bytes are asked for{}{}",
         size, size.0, asked,
+        if kept.0 == 0 { String::new() } else {
+            format!(", with {} bytes that the domain has for other GPUs", kept.0)
+        },
         most.map_or(String::new(), |most| format!("; --size {} would do, or less", in_mib(most)))
     )]
     TooLarge {
@@ -90,6 +93,8 @@ pub enum Objection {
         size: Bytes,
         /// What its GPUs would have, in bytes.
         asked: u128,
+        /// What of that is for GPUs that are not the plan's: the domain has it already.
+        kept: Bytes,
         /// What each of the plan's GPUs can have at most.
         most: Option<Bytes>,
     },

@@ -49,7 +49,8 @@ pub(super) fn share_out(
         if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {
             let most = size.0.saturating_sub(others) / count.max(1);
             let most = Some(Bytes(most - most % MIB)).filter(|most| most.0 > 0);
-            objections.push(Objection::TooLarge { region: name.clone(), size, asked, most });
+            let (region, kept) = (name.clone(), Bytes(others));
+            objections.push(Objection::TooLarge { region, size, asked, kept, most });
         }
     }
 }
