@@ -1,7 +1,8 @@
 //! The files of a capture, and the archive of them: always the same bytes for the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
@@ -112,8 +113,14 @@ fn append(builder: &mut Builder<Vec<u8>>, path: &Path, file: &File) -> io::Resul
             return builder.append_data(&mut header, path, bytes.as_slice());
         }
         Content::Link(target) => {
-            header.set_entry_type(EntryType::Symlink);
-            return builder.append_link(&mut header, path, target);
+            // Not by append_link, which takes `.//x` for `./x`: what a link says is shown.
+            let target = target.as_os_str().as_bytes();
+            let room = header.as_old().linkname.len();
+            if target.len() > room {
+                append_long_target(builder, target)?;
+            }
+            header.set_link_name_literal(target.get(..room).unwrap_or(target))?;
+            EntryType::Symlink
         }
         Content::CharDevice(number) => {
             header.set_device_major(number.major)?;
@@ -125,6 +132,19 @@ fn append(builder: &mut Builder<Vec<u8>>, path: &Path, file: &File) -> io::Resul
     };
     header.set_entry_type(kind);
     builder.append_data(&mut header, path, io::empty())
+}
+
+/// A target that has no room in the header of its link, in the way of GNU: right before the link.
+fn append_long_target(builder: &mut Builder<Vec<u8>>, target: &[u8]) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongLink);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    // With the NUL at its end.
+    header.set_size(target.len() as u64 + 1);
+    builder.append_data(&mut header, "@LongLink", target.chain(&[0_u8][..]))
 }
 
 /// Without a time or a name in it.

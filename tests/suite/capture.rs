@@ -480,6 +480,32 @@ fn what_could_not_be_read_cannot_be_read_in_the_capture_either() {
 }
 
 #[test]
+fn links_and_what_is_no_directory_are_told_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, file) = (folder.path().join("root"), folder.path().join("x.tar.gz"));
+    let devices = root.join("sys/devices/virtual/egm");
+    fs::create_dir_all(devices.join("egm4")).unwrap();
+    fs::create_dir_all(root.join("sys/class/egm")).unwrap();
+    for region in ["egm4", "egm5"] {
+        let target = format!("../../devices/virtual/egm/{region}");
+        symlink(target, root.join("sys/class/egm").join(region)).unwrap();
+    }
+    fs::write(devices.join("egm5"), "").unwrap();
+    let targets = [".//.././x/".to_owned(), "./".repeat(50), "./".repeat(51), "x//".repeat(700)];
+    for (number, target) in targets.iter().enumerate() {
+        symlink(target, devices.join(format!("egm4/000{number}:01:00.0"))).unwrap();
+    }
+    capture(&["--sysroot", text(&root)], &file, &[]);
+    let shown = |option: &str, root: &Path| {
+        let output = egm_probe(&[option, text(root), "show", "egm4", "egm5"]);
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let here = shown("--sysroot", &root);
+    assert_eq!(shown("--from", &file), here);
+    assert!(here.contains("/egm5: Not a directory") && here.contains(".//.././x/"), "{here}");
+}
+
+#[test]
 fn what_is_reserved_stays_so_in_the_capture() {
     let host = extract("gb200-full-gpu-list");
     let root = text(host.path());
