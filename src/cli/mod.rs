@@ -23,13 +23,14 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::host::{Gpu, Needs, Region};
 use crate::report::Report;
-use crate::sysroot::Sysroot;
+use crate::sysroot::{OpenError, Sysroot};
 use crate::warning::Warning;
 use args::{Cli, Command, Global, When};
 use error::Error;
@@ -170,7 +171,7 @@ fn usage(
 impl Global {
     fn root(&self) -> Result<Sysroot, Error> {
         Ok(match (&self.sysroot, &self.from) {
-            (Some(directory), _) => Sysroot::directory(directory)?,
+            (Some(directory), _) => host_below(directory)?,
             (None, Some(archive)) if archive.as_os_str() == "-" => {
                 Sysroot::from_tar(io::stdin().lock())?
             }
@@ -188,6 +189,18 @@ impl Global {
         needs.set(Needs::CLAIMS, needs.contains(Needs::CLAIMS) && !self.no_occupancy);
         needs
     }
+}
+
+/// The host below a directory, which must be there: that nothing was found would be no answer.
+fn host_below(directory: &Path) -> Result<Sysroot, OpenError> {
+    let root = Sysroot::directory(directory)?;
+    let is_absent = |path: &str| root.stat(path).is_err_and(|error| error.is_absent());
+    if is_absent("/sys") && is_absent("/proc") {
+        let problem = "has no sys/ and no proc/ in it; --sysroot reads the host whose they are";
+        let cause = io::Error::new(io::ErrorKind::NotFound, problem);
+        return Err(OpenError::Unreadable { path: directory.to_owned(), cause });
+    }
+    Ok(root)
 }
 
 impl When {

@@ -92,7 +92,9 @@ pub(super) fn release(
 /// Below which directory leases are, and the host that they are of.
 fn place(global: &Global) -> Result<(&Path, Sysroot), Error> {
     if global.from.is_some() {
-        return Err(Error::Usage("a capture cannot be changed; leave --from out"));
+        return Err(Error::Usage(
+            "a capture cannot be changed; --sysroot changes what is unpacked of one",
+        ));
     }
     if global.no_occupancy {
         return Err(Error::Usage("who holds a region must be looked at; leave --no-occupancy out"));

@@ -99,7 +99,10 @@ impl Sysroot {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
         let base = fs::canonicalize(path).map_err(unreadable)?;
         if !fs::metadata(&base).map_err(unreadable)?.is_dir() {
-            return Err(unreadable(error::os_error(Errno::ENOTDIR)));
+            return Err(unreadable(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "is no directory; --from reads a capture",
+            )));
         }
         // What may not be searched would look like a host that has nothing.
         access(&base, AccessFlags::X_OK).map_err(|errno| unreadable(errno.into()))?;

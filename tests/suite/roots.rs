@@ -66,6 +66,28 @@ fn what_no_file_system_has_is_refused_with_the_entry_it_is_in() {
 }
 
 #[test]
+fn what_is_no_host_is_not_taken_for_one_without_regions() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("root/sys/class")).unwrap();
+    let file = support::archive("gb200-gpu-list");
+    for (root, code, why) in [
+        (folder.path().to_owned(), 4, "no sys/ and no proc/ in it"),
+        (folder.path().join("root/sys"), 4, "no sys/ and no proc/ in it"),
+        (folder.path().join("root"), 0, "no EGM region"),
+        (file, 4, "is no directory; --from reads a capture"),
+    ] {
+        for command in [&["list"][..], &["validate", "examples/base.xml"]] {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+            let output = program.arg("--sysroot").arg(&root).args(command).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{root:?} {command:?}: {stderr}");
+            assert!(stderr.contains(why), "{stderr}");
+            assert!(code == 0 || stderr.contains(root.to_str().unwrap()), "{stderr}");
+        }
+    }
+}
+
+#[test]
 fn paths_from_the_root_or_from_here_are_the_same() {
     for name in ["/sys/class/egm/egm4", "./sys/class/egm/egm4", "sys//class/egm/egm4"] {
         let tar = [entry(name.as_bytes(), EntryType::Regular, 0), vec![0; 1024]].concat();
