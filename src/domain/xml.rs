@@ -106,6 +106,9 @@ fn not_xml(error: &roxmltree::Error, text: &str) -> BadDomain {
     if open.is_some_and(|at| is_at_end || line_and_column(text, at) <= place) {
         return BadDomain::at(text, text.len(), "it ends within a tag");
     }
+    if text.trim_ascii().is_empty() {
+        return BadDomain::at(text, 0, "it is empty");
+    }
     let problem = error.to_string();
     let problem = problem.strip_suffix(&format!(" at {}", error.pos())).unwrap_or(&problem);
     let problem = excerpt(problem, PROBLEM_SHOWN);

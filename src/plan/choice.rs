@@ -185,6 +185,13 @@ fn judge_claims(
     } else if row.capacity.state == State::Unknown {
         let skipped = report.claims.sight == Sight::Skipped;
         objections.push(Objection::Unknown { region: name(), skipped });
+    } else if request.owner.is_none() {
+        // A name in a file may be one that was left in it.
+        let holders = row.claims.iter().filter(|claim| claim.is_held() && is_own(claim));
+        let holders: Vec<_> = holders.map(Claim::label).collect();
+        if !holders.is_empty() {
+            objections.push(Objection::Own { region: name(), holders });
+        }
     }
     for claim in row.claims.iter().filter(|claim| !is_own(claim)) {
         if let Claim::Lease(LeaseClaim { domain, expires }) = claim {

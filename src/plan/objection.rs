@@ -79,8 +79,9 @@ pub enum Objection {
     },
     /// More than there is.
     #[error(
-        "{region} has {} ({} bytes), and {} bytes are asked for{}{}",
+        "{region} has {} ({} bytes), and {} bytes are asked for{}{}{}",
         size, size.0, asked,
+        if *gpus == 1 { String::new() } else { format!(", {each} for each of {gpus} GPUs") },
         if kept.0 == 0 { String::new() } else {
             format!(", with {} bytes that the domain has for other GPUs", kept.0)
         },
@@ -93,6 +94,10 @@ pub enum Objection {
         size: Bytes,
         /// What its GPUs would have, in bytes.
         asked: u128,
+        /// What each of the plan's GPUs would have of it.
+        each: Bytes,
+        /// How many of these there are.
+        gpus: u64,
         /// What of that is for GPUs that are not the plan's: the domain has it already.
         kept: Bytes,
         /// What each of the plan's GPUs can have at most.
@@ -187,6 +192,17 @@ pub enum Objection {
         holders.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
     )]
     InUse {
+        /// The region.
+        region: RegionName,
+        /// Who has it.
+        holders: Vec<String>,
+    },
+    /// A machine of the domain's name has the region.
+    #[error(
+        "{region} is in use by {}, which the domain is taken to be by its name",
+        holders.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
+    )]
+    Own {
         /// The region.
         region: RegionName,
         /// Who has it.
@@ -318,6 +334,7 @@ impl Objection {
     pub fn weight(&self) -> Weight {
         match self {
             Self::Unknown { .. }
+            | Self::Own { .. }
             | Self::Defined { .. }
             | Self::Partial { .. }
             | Self::Driver { .. } => Weight::Advice,

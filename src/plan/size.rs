@@ -42,15 +42,22 @@ pub(super) fn share_out(
             placement.size = size;
             count += 1;
         }
-        let path = region.device.path.to_string_lossy();
+        let (each, path) = (size, region.device.path.to_string_lossy());
         let others = rest.of_path(&path).filter_map(|rest| rest.device.size.as_ref()?.value);
         let others = others.map(|size| size.0).fold(0, u64::saturating_add);
         let asked = u128::from(size.0) * u128::from(count) + u128::from(others);
         if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {
             let most = size.0.saturating_sub(others) / count.max(1);
             let most = Some(Bytes(most - most % MIB)).filter(|most| most.0 > 0);
-            let (region, kept) = (name.clone(), Bytes(others));
-            objections.push(Objection::TooLarge { region, size, asked, kept, most });
+            objections.push(Objection::TooLarge {
+                region: name.clone(),
+                size,
+                asked,
+                each,
+                gpus: count,
+                kept: Bytes(others),
+                most,
+            });
         }
     }
 }

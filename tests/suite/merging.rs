@@ -164,7 +164,10 @@ fn what_the_domain_has_already_of_a_region_counts() {
     assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
     let error = put_into(&text, &[&gpu[..], &["449537MiB"]].concat()).unwrap_err();
     assert!(error.contains("--size 449536MiB would do, or less"), "{error}");
-    assert!(error.contains("with 8589934592 bytes that the domain has for other GPUs"), "{error}");
+    assert!(
+        error.contains("are asked for, with 8589934592 bytes that the domain has for other GPUs"),
+        "{error}"
+    );
     let args = [&gpu[..], &["8GiB", "--domain", "-"]].concat();
     let output = fed(&mut stanza("gb200-full-gpu-list", &args), text.as_bytes());
     assert_eq!(text_of(&output), "", "the region's other GPU is in the domain");
