@@ -111,14 +111,14 @@
 //! # use egm_probe::report::Report;
 //! # use egm_probe::sysroot::Sysroot;
 //! use egm_probe::check::{self, Severity, check};
-//! use egm_probe::domain::{Domain, line_and_column};
+//! use egm_probe::domain::{Dialect, Domain, line_and_column};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let root = Sysroot::archive("tests/fixtures/gb200-full-gpu-list/host.tar.gz".as_ref())?;
 //! let report = Report::read(&root, check::NEEDS);
 //! let bad = "tests/fixtures/domains/bad/gb200-full-gpu-list/cell-too-large.xml";
 //! let text = std::fs::read_to_string(bad)?;
-//! let findings = check(&Domain::parse(&text)?, Some(&report));
+//! let findings = check(&Domain::parse(&text)?, Dialect::default(), Some(&report));
 //! let finding = &findings[0];
 //! assert_eq!((finding.rule.code, finding.rule.severity), ("EGM011", Severity::Error));
 //! assert_eq!(line_and_column(&text, finding.span.start), (15, 40));

@@ -123,7 +123,7 @@ impl Grammar {
                 let is_within = part.start <= old.span.start && old.span.end <= part.end;
                 // What should not be there at all no rule points at.
                 let is_same = old.span == finding.span;
-                let is_said = old.rule.severity == Severity::Error
+                let is_said = old.severity == Severity::Error
                     && (is_same || (is_within && !is_too_much));
                 is_said || (is_same && old.rule == OBSOLETE)
             };
@@ -222,7 +222,7 @@ fn report(node: Node<'_, '_>, kind: &ValidationErrorKind) -> Finding {
             (start_tag(node), format!("{element} lacks an element or an attribute"))
         }
     };
-    Finding { rule: GRAMMAR, span, message, help: None }
+    Finding::new(GRAMMAR, span, message)
 }
 
 /// A text that stands among elements.

@@ -15,7 +15,7 @@ mod rules;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::domain::{Cell, Domain, EgmDevice, Hostdev};
+use crate::domain::{Cell, Dialect, Domain, EgmDevice, Hostdev};
 use crate::host::Needs;
 use crate::report::Report;
 pub(crate) use rules::{CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
@@ -27,6 +27,10 @@ pub use rules::{RULES, Rule, Severity};
 pub struct Finding {
     /// The rule.
     pub rule: Rule,
+    /// How bad it is: as the rule says, unless it was allowed.
+    pub severity: Severity,
+    /// Whether the user allowed it, which makes it a note.
+    pub allowed: bool,
     /// Where the faulty value stands in the source.
     pub span: Range<usize>,
     /// What is wrong.
@@ -38,19 +42,20 @@ pub struct Finding {
 /// A domain, and what is looked up in it.
 struct Subject<'a> {
     domain: &'a Domain,
+    dialect: Dialect,
     hostdevs: BTreeMap<&'a str, &'a Hostdev>,
     cells: BTreeMap<u32, &'a Cell>,
 }
 
 impl<'a> Subject<'a> {
-    fn of(domain: &'a Domain) -> Self {
+    fn new(domain: &'a Domain, dialect: Dialect) -> Self {
         let mut cells = BTreeMap::new();
         for cell in &domain.cells {
             if let Some(id) = cell.id.value {
                 cells.entry(id).or_insert(cell);
             }
         }
-        Self { domain, hostdevs: domain.hostdevs_by_alias(), cells }
+        Self { domain, dialect, hostdevs: domain.hostdevs_by_alias(), cells }
     }
 
     /// The `<hostdev>` of an EGM device's GPU.
@@ -70,7 +75,7 @@ impl Findings {
     }
 
     fn add(&mut self, rule: Rule, span: &Range<usize>, message: impl Into<String>) -> &mut Finding {
-        let finding = Finding { rule, span: span.clone(), message: message.into(), help: None };
+        let finding = Finding::new(rule, span.clone(), message);
         let index = self.0.len();
         self.0.push(finding);
         // Just pushed.
@@ -80,6 +85,17 @@ impl Findings {
 }
 
 impl Finding {
+    pub(crate) fn new(rule: Rule, span: Range<usize>, message: impl Into<String>) -> Self {
+        let severity = rule.severity;
+        Self { rule, severity, allowed: false, span, message: message.into(), help: None }
+    }
+
+    /// Makes it a note.
+    pub(crate) fn allow(&mut self) {
+        self.severity = Severity::Note;
+        self.allowed = true;
+    }
+
     fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
@@ -97,7 +113,7 @@ pub const NEEDS: Needs =
 ///
 /// ```
 /// use egm_probe::check::check;
-/// use egm_probe::domain::Domain;
+/// use egm_probe::domain::{Dialect, Domain};
 ///
 /// let domain = Domain::parse(
 ///     "<domain><memory>8388608</memory><cpu><numa><cell memory='8388608'/></numa></cpu><devices>
@@ -107,16 +123,16 @@ pub const NEEDS: Needs =
 ///        </memory>
 ///      </devices></domain>",
 /// )?;
-/// let findings = check(&domain, None);
+/// let findings = check(&domain, Dialect::default(), None);
 /// assert!(findings.iter().any(|finding| finding.rule.code == "EGM003"), "there is no such hostdev");
 /// # Ok::<(), egm_probe::domain::BadDomain>(())
 /// ```
 #[must_use]
-pub fn check(domain: &Domain, report: Option<&Report>) -> Vec<Finding> {
+pub fn check(domain: &Domain, dialect: Dialect, report: Option<&Report>) -> Vec<Finding> {
     let mut findings = Findings::default();
     policy::check_forms(domain, &mut findings);
     if !domain.egm.is_empty() {
-        let subject = Subject::of(domain);
+        let subject = Subject::new(domain, dialect);
         cells::check_numbers(domain, &mut findings);
         devices::check(&subject, &mut findings);
         cells::check(&subject, &mut findings);

@@ -8,6 +8,8 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Severity {
+    /// What only the libvirt looked at does not support, or an allowed finding.
+    Note,
     /// Against policy, or what only may fail.
     Warning,
     /// libvirt or QEMU refuses it, or the virtual machine gets wrong memory.
@@ -28,6 +30,18 @@ pub struct Rule {
     pub explanation: &'static str,
     /// Whose rule it is.
     pub source: &'static str,
+}
+
+impl Severity {
+    /// Its name, as messages and options have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 impl Rule {

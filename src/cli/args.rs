@@ -279,6 +279,7 @@ pub(super) struct ValidateArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Least {
+    Note,
     Warning,
     Error,
 }
@@ -286,6 +287,7 @@ pub(super) enum Least {
 impl Least {
     pub(super) fn severity(self) -> Severity {
         match self {
+            Self::Note => Severity::Note,
             Self::Warning => Severity::Warning,
             Self::Error => Severity::Error,
         }

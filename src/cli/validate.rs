@@ -10,6 +10,7 @@ use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
 use crate::check::grammar::{Grammar, SCHEMAS};
 use crate::check::{Finding, NEEDS, RULES, Severity, check};
+use crate::domain::Dialect;
 use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
@@ -152,12 +153,12 @@ fn check_file(path: &Path, host: Option<(&Sysroot, &mut Report)>) -> ByRules {
         Err(error) => return ByRules { file, text: String::new(), result: Err(error.to_string()) },
     };
     let found = match host {
-        None => check(&domain, None),
+        None => check(&domain, Dialect::default(), None),
         Some((root, report)) => {
             for path in domain.egm.iter().filter_map(|device| device.path.as_ref()) {
                 report.look_up(root, path.text.as_ref());
             }
-            check(&domain, Some(report))
+            check(&domain, Dialect::default(), Some(report))
         }
     };
     let result = Ok((found, domain.is_status, domain.egm.len()));
@@ -199,8 +200,8 @@ fn add_grammar(
         }
     }
     let least = args.severity.severity();
-    let hidden = found.iter().filter(|finding| finding.rule.severity < least).count();
-    found.retain(|finding| finding.rule.severity >= least);
+    let hidden = found.iter().filter(|finding| finding.severity < least).count();
+    found.retain(|finding| finding.severity >= least);
     Ok(Checked { file, text, result: Ok(found), devices: Some(devices), hidden })
 }
 
@@ -237,7 +238,7 @@ fn write_text(
 /// `1 error, 2 warnings`
 fn count(findings: &[Finding]) -> String {
     let number = |severity: Severity, name: &str| {
-        let number = findings.iter().filter(|it| it.rule.severity == severity).count();
+        let number = findings.iter().filter(|it| it.severity == severity).count();
         let plural = if number == 1 { "" } else { "s" };
         (number > 0).then(|| format!("{number} {name}{plural}"))
     };
@@ -248,7 +249,7 @@ fn count(findings: &[Finding]) -> String {
 
 /// Unreadable files first, then what is wrong.
 fn exit(files: &[Checked], strict: bool) -> Exit {
-    let counts = |finding: &Finding| strict || finding.rule.severity == Severity::Error;
+    let counts = |finding: &Finding| strict || finding.severity == Severity::Error;
     if files.iter().any(|checked| checked.result.is_err()) {
         Exit::Failed
     } else if files.iter().filter_map(|it| it.result.as_ref().ok()).flatten().any(counts)

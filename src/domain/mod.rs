@@ -2,6 +2,7 @@
 //! in place. Knows nothing of any host.
 
 pub(crate) mod cut;
+mod dialect;
 pub(crate) mod edit;
 pub(crate) mod element;
 mod file_memory;
@@ -13,6 +14,7 @@ pub(crate) mod xml;
 use std::collections::BTreeMap;
 
 use crate::pci::PciAddress;
+pub use dialect::{BadDialect, Dialect};
 pub use file_memory::FileMemory;
 pub use model::{
     Backing, Cell, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,

@@ -54,9 +54,10 @@ pub(crate) fn write_text(
     (finding, place): (&Finding, (u32, u32)),
     color: bool,
 ) -> io::Result<()> {
-    let level = match finding.rule.severity {
+    let level = match finding.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
     };
     let excerpt = Excerpt::of(text, finding, place);
     let file = printable(file);
@@ -129,11 +130,7 @@ impl Excerpt {
 /// # Errors
 /// Those of the writer.
 pub(crate) fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
-    let severity = match rule.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
-    writeln!(out, "{} ({severity}): {}\n", rule.code, rule.title)?;
+    writeln!(out, "{} ({}): {}\n", rule.code, rule.severity.name(), rule.title)?;
     writeln!(out, "{}\n\nSource: {}", rule.explanation, rule.source)
 }
 
@@ -143,11 +140,7 @@ pub(crate) fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<
 /// Those of the writer.
 pub(crate) fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
     for rule in rules {
-        let severity = match rule.severity {
-            Severity::Error => "error  ",
-            Severity::Warning => "warning",
-        };
-        writeln!(out, "{}  {severity}  {}", rule.code, rule.title)?;
+        writeln!(out, "{}  {:7}  {}", rule.code, rule.severity.name(), rule.title)?;
     }
     Ok(())
 }
@@ -196,13 +189,15 @@ struct FindingEntry<'a> {
     column: u32,
     message: &'a str,
     help: Option<&'a str>,
+    allowed: bool,
 }
 
 impl<'a> FileEntry<'a> {
     fn new(checked: &'a Checked) -> Self {
         let entry = |(finding, (line, column)): (&'a Finding, (u32, u32))| FindingEntry {
             code: finding.rule.code,
-            severity: finding.rule.severity,
+            severity: finding.severity,
+            allowed: finding.allowed,
             line,
             column,
             message: &finding.message,

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use crate::check::{CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NODE, Rule, Severity, TOTAL, check};
 use crate::domain::element::{Element, Layout, can_be_said};
-use crate::domain::{BadDomain, Domain, lines_and_columns};
+use crate::domain::{BadDomain, Dialect, Domain, lines_and_columns};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::text::excerpt;
@@ -199,7 +199,7 @@ impl Stanza {
 }
 
 fn is_error(finding: &Finding) -> bool {
-    finding.rule.severity == Severity::Error
+    finding.severity == Severity::Error
 }
 
 fn sayable(plan: &Plan) -> Result<(), Unwritable> {
@@ -213,7 +213,7 @@ fn sayable(plan: &Plan) -> Result<(), Unwritable> {
 /// host's side of it the plan has said.
 fn checked(report: &Report, text: &str) -> Result<(Domain, Vec<Finding>), Unwritable> {
     let domain = Domain::parse(text)?;
-    let mut findings = check(&domain, Some(report));
+    let mut findings = check(&domain, Dialect::default(), Some(report));
     findings.retain(|finding| is_error(finding) || !finding.rule.is_of_plans());
     Ok((domain, findings))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use egm_probe::capacity::{Capacity, State};
 use egm_probe::check::check;
 use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
-use egm_probe::domain::Domain;
+use egm_probe::domain::{Dialect, Domain};
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Parts, Stanza};
@@ -124,7 +124,7 @@ proptest! {
              <target><size unit='b'>{dimm}</size></target></memory></devices></domain>"
         );
         let domain = Domain::parse(&text).unwrap();
-        let _ = check(&domain, Some(&report));
+        let _ = check(&domain, Dialect::default(), Some(&report));
         let mut request = Request::everything();
         (request.size, request.force, request.gpu_cells) = (size.map(Bytes), force, gpu_cells);
         for domain in [None, Some(&domain)] {
@@ -141,7 +141,7 @@ proptest! {
             let parts = Parts::all();
             if let Some(domain) = domain {
                 let _ = Stanza::within(&report, plan, parts, &text, None, false);
-                let _ = check(domain, None);
+                let _ = check(domain, Dialect::default(), None);
             } else {
                 let _ = Stanza::new(&report, plan, parts, 2);
             }

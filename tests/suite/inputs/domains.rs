@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use egm_probe::check::check;
-use egm_probe::domain::{Domain, line_and_column};
+use egm_probe::domain::{Dialect, Domain, line_and_column};
 use egm_probe::host::Needs;
 use egm_probe::plan::{GuestNode, Plan, Request};
 use egm_probe::report::Report;
@@ -23,7 +23,7 @@ pub fn domain(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Domain::parse(text) {
         Ok(domain) => {
-            for findings in [check(&domain, None), check(&domain, Some(report()))] {
+            for findings in [check(&domain, Dialect::default(), None), check(&domain, Dialect::default(), Some(report()))] {
                 for finding in findings {
                     assert!(text.get(finding.span.clone()).is_some(), "{finding:?}");
                     let message = &finding.message;
