@@ -20,6 +20,11 @@ use crate::text::excerpt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
+/// EGM devices have a multiple of this: libvirt rounds the size of each memory device up to it, and
+/// then the sums of the cells are wrong (`qemuDomainGetMemoryModuleSizeAlignment`,
+/// `src/qemu/qemu_domain.c`).
+pub const SIZE_STEP: Bytes = Bytes(2 << 20);
+
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 impl fmt::Display for Bytes {
@@ -46,7 +51,7 @@ impl fmt::Display for Bytes {
 /// A size as libvirt's XML writes it: a number and a unit, KiB where there is none.
 ///
 /// `K` and `KiB` are 1024 bytes, `KB` is 1000; upper and lower case are the same
-/// (`virScaleInteger`, src/util/virutil.c).
+/// (`virScaleInteger`, src/util/virutil.c). The number may have a plus sign, and no spaces.
 ///
 /// ```
 /// use egm_probe::units::{Bytes, parse_libvirt};
@@ -58,7 +63,8 @@ impl fmt::Display for Bytes {
 /// ```
 #[must_use]
 pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
-    let number: u64 = number.trim().parse().ok()?;
+    let digits = number.strip_prefix('+').unwrap_or(number);
+    let number = crate::sysfs::decimal::<u64>(digits)?;
     let unit = unit.unwrap_or("KiB").to_ascii_lowercase();
     let scale = match unit.as_str() {
         "b" | "byte" | "bytes" => 1,
@@ -127,7 +133,12 @@ mod tests {
     fn libvirts_units_are_those_of_libvirt() {
         for (number, unit, bytes) in [
             ("1", None, Some(1024)),
-            (" 1\n", Some("b"), Some(1)),
+            ("+1", Some("b"), Some(1)),
+            ("007", Some("b"), Some(7)),
+            (" 1", None, None),
+            ("1\n", None, None),
+            ("++1", None, None),
+            ("1", Some(" KiB"), None),
             ("1", Some("bytes"), Some(1)),
             ("1", Some("k"), Some(1024)),
             ("1", Some("KB"), Some(1000)),

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::rules::{
-    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NO_CPUS, NODE, PATH_CELLS,
-    PLACED, SIZE, TOPOLOGY, TOTAL, VCPUS,
+    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NO_CPUS, NO_MAX_MEMORY, NODE,
+    PATH_CELLS, PLACED, SIZE, TOPOLOGY, TOTAL, VCPUS,
 };
-use super::{CELLS_LIMIT, Findings, Subject};
-use crate::domain::{Domain, MemoryDevice};
+use super::{CELLS_LIMIT, Findings, Severity, Subject};
+use crate::domain::{Domain, Hostdev, MemoryDevice};
+use crate::report::Report;
 use crate::text::{SHOWN, excerpt};
 
-pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
+pub(super) fn check(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
     let domain = subject.domain;
     let sums = check_sums(domain, findings);
     check_total(domain, &sums, findings);
     check_vcpus(domain, findings);
-    check_gpu_cells(subject, findings);
+    check_gpu_cells(subject, report, findings);
     check_distances(subject, findings);
 }
 
@@ -90,7 +91,7 @@ fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
 
 /// That a text is not a size, for a number or its unit.
 pub(super) fn not_a_size(text: &str) -> String {
-    format!("`{}` is no size or unit that libvirt reads", excerpt(text, SHOWN))
+    format!("invalid size or unit `{}`", excerpt(text, SHOWN))
 }
 
 /// Holds the domain against the sum of its cells, as they should be.
@@ -118,22 +119,42 @@ fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findin
         _ => None,
     };
     if let Some((span, message)) = wrong {
-        findings.add(TOTAL, span, message).help = help;
+        let finding = findings.add(TOTAL, span, message);
+        finding.help = help;
+        // libvirt corrects any number to the sum.
+        if domain.memory.is_some() && memory.is_none() {
+            finding.severity = Severity::Error;
+        }
     }
-    if let (Some(maximum), Some(memory)) = (&domain.max_memory, memory) {
-        let message = match maximum.value {
-            None => not_a_size(&maximum.text),
-            Some(maximum) if maximum < memory => {
-                format!(
-                    "{} KiB at most, and the domain has {} KiB",
-                    maximum.0 >> 10,
-                    memory.0 >> 10
-                )
-            }
-            Some(_) => return,
-        };
-        findings.add(MAX_MEMORY, &maximum.span, message).help("as much as <memory>, or more");
+    check_maximum(domain, findings);
+}
+
+/// Compares `<maxMemory>` with the memory that libvirt takes the domain to have: the sum of its
+/// cells as they are.
+fn check_maximum(domain: &Domain, findings: &mut Findings) {
+    let cells = domain.cells.iter().map(|cell| cell.memory.as_ref()?.value);
+    let sum = cells.map(|memory| memory.map(|memory| memory.0));
+    let sum = sum.reduce(|sum, memory| Some(sum?.saturating_add(memory?))).flatten();
+    let memory = sum.or_else(|| Some(domain.memory.as_ref()?.value?.0));
+    if findings.has(&[CELL_SUM]) {
+        return;
     }
+    let Some(maximum) = &domain.max_memory else {
+        let finding = findings.add(NO_MAX_MEMORY, &domain.span, "a domain without <maxMemory>");
+        let right =
+            memory.map(|memory| format!("<maxMemory unit='KiB'>{}</maxMemory>", memory >> 10));
+        let right = right.unwrap_or_else(|| "<maxMemory>, as much as <memory>".into());
+        finding.help(format!("{right}; `egm-probe stanza --with numa` adds it"));
+        return;
+    };
+    let message = match (maximum.value, memory) {
+        (None, _) => not_a_size(&maximum.text),
+        (Some(maximum), Some(memory)) if maximum.0 < memory => {
+            format!("maximum is {} KiB, and the domain has {} KiB", maximum.0 >> 10, memory >> 10)
+        }
+        _ => return,
+    };
+    findings.add(MAX_MEMORY, &maximum.span, message).help("at least the memory of the domain");
 }
 
 fn check_vcpus(domain: &Domain, findings: &mut Findings) {
@@ -141,8 +162,8 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     let count = domain.vcpus.as_ref().map_or(Some(1), |vcpus| vcpus.value);
     let Some(count) = count else {
         if let Some(vcpus) = &domain.vcpus {
-            let message = format!("`{}` is no number of CPUs", excerpt(&vcpus.text, SHOWN));
-            findings.add(VCPUS, &vcpus.span, message).help("1 or more");
+            let message = format!("invalid CPU count `{}`", excerpt(&vcpus.text, SHOWN));
+            findings.add(VCPUS, &vcpus.span, message).help("1 or more, without spaces");
         }
         return;
     };
@@ -163,7 +184,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         if cell.memory.as_ref().and_then(|memory| memory.value).is_some_and(|it| it.0 > 0) {
             let id = excerpt(&cell.id.text, SHOWN);
             let message = format!("cell {id} has memory and no virtual CPUs");
-            let help = "cpus='..'; `egm-probe stanza --with-numa --vcpus N` shares them out";
+            let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N` distributes them";
             findings.add(NO_CPUS, &cell.span, message).help(help);
         }
     }
@@ -198,7 +219,14 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     }
 }
 
-fn check_gpu_cells(subject: &Subject<'_>, findings: &mut Findings) {
+/// A GPU has empty cells of its own; another device names the cells that it is near to.
+fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
+    let gpus = subject.domain.egm.iter().filter_map(|device| subject.hostdev(device));
+    let gpus: Vec<_> = gpus.collect();
+    let is_gpu = |hostdev: &Hostdev| {
+        let of_host = || report?.host.gpu(hostdev.pci()?);
+        gpus.contains(&hostdev) || of_host().is_some()
+    };
     let mut owned = BTreeSet::new();
     for hostdev in &subject.domain.hostdevs {
         let Some(nodeset) = &hostdev.cells else { continue };
@@ -207,16 +235,18 @@ fn check_gpu_cells(subject: &Subject<'_>, findings: &mut Findings) {
             findings.add(GPU_CELLS, &nodeset.span, message).help("a list such as 2-9");
             continue;
         };
+        let is_gpu = is_gpu(hostdev);
         let mut wrong = None;
         for id in list.iter().take(CELLS_LIMIT + 1) {
             let cell = subject.cells.get(&id);
             let memory = cell.and_then(|cell| cell.memory.as_ref()?.value);
             wrong = wrong.or(match cell {
                 None => Some(format!("the guest has no NUMA cell {id}")),
+                Some(_) if !is_gpu => None,
                 Some(_) if memory.is_some_and(|memory| memory.0 > 0) => {
                     Some(format!("cell {id} has memory"))
                 }
-                Some(_) if !owned.insert(id) => Some(format!("cell {id} is another device's, too")),
+                Some(_) if !owned.insert(id) => Some(format!("cell {id} is also another GPU's")),
                 Some(_) => None,
             });
         }

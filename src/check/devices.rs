@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::cells::not_a_size;
 use super::policy::report_shifted;
 use super::rules::{
-    ACCESS, ALIAS_LASTS, ALIAS_TWICE, CELL_PATHS, CELLS, NO_HOSTDEV, NO_PCI, NODE, PATH,
-    PATH_CELLS, PCI_DEV, SIZE, TWO_DEVICES,
+    ACCESS, ALIAS_LASTS, ALIAS_TWICE, CELL_PATHS, CELLS, DRIVER_IOMMU, NO_HOSTDEV, NO_PCI, NODE,
+    PATH, PATH_CELLS, PCI_DEV, SIZE, TWO_DEVICES, UNASSIGNED,
 };
-use super::{Findings, Rule, Subject};
-use crate::domain::{Domain, EgmDevice, Value, is_lasting_alias};
+use super::{Findings, Rule, Severity, Subject};
+use crate::domain::{EgmDevice, Value, is_lasting_alias};
 use crate::text::{SHOWN, excerpt};
-use crate::units::Bytes;
+use crate::units::{Bytes, SIZE_STEP};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
@@ -20,7 +20,8 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         check_path(device, findings);
         check_alias(subject, device, findings);
         check_size(device, findings);
-        check_access(domain, device, findings);
+        check_access(subject, device, findings);
+        check_driver(device, findings);
         check_cell(subject, device, findings);
     }
     let pci_devs = domain.egm.iter().filter_map(|device| device.pci_dev.as_ref());
@@ -52,7 +53,7 @@ fn check_path(device: &EgmDevice, findings: &mut Findings) {
             let plain: PathBuf = Path::new(&path.text).components().collect();
             if plain.as_os_str() != path.text.as_str() {
                 let plain = excerpt(&plain.to_string_lossy(), SHOWN);
-                let message = format!("another way to write {plain}");
+                let message = format!("non-canonical form of {plain}");
                 findings.add(PATH, &path.span, message).help(format!("<path>{plain}</path>"));
             }
         }
@@ -68,7 +69,7 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
     };
     let trimmed = alias.text.trim();
     if trimmed != alias.text {
-        let message = "blanks about the alias, which libvirt takes for a part of it";
+        let message = "alias has leading or trailing spaces, which libvirt keeps";
         let help = format!("<pciDev>{}</pciDev>", excerpt(trimmed, SHOWN));
         findings.add(PCI_DEV, &alias.span, message).help(help);
         return;
@@ -86,20 +87,35 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
                 findings.add(NO_PCI, &alias.span, message);
             }
             Some(address) if address.value.is_none() => {
-                let message = format!("`{}` is no PCI address", excerpt(&address.text, SHOWN));
+                let message = format!("invalid PCI address `{}`", excerpt(&address.text, SHOWN));
                 let help = "domain='0x0009' bus='0x01' slot='0x00' function='0x0'";
                 findings.add(NO_PCI, &address.span, message).help(help);
             }
             Some(_) => {}
         },
     }
-    if !is_lasting_alias(&alias.text) {
-        let message = format!("libvirt does not keep the alias `{name}`");
+    let address = subject.hostdev(device).and_then(|hostdev| hostdev.address_type.as_ref());
+    if let Some(kind) = address.filter(|kind| kind.text == "unassigned") {
+        let message = format!("the <hostdev> `{name}` is not given to the guest");
+        let finding = findings.add(UNASSIGNED, &kind.span, message);
+        finding.help("type='pci', or leave out the <address>");
+    }
+    if let Some(made_up) = subject.replaced_alias(&alias.text) {
+        let works = made_up == alias.text;
+        let message = if works {
+            format!("`{name}` is the alias that libvirt makes up as long as no device is before it")
+        } else {
+            format!("libvirt replaces the alias `{name}` with `{made_up}`")
+        };
         let rest = alias.text.trim_start_matches("ua-");
         let good = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
         let rest: String = rest.chars().take(SHOWN).map(good).collect();
         let help = format!("`ua-{rest}`, here and in the <hostdev>");
-        findings.add(ALIAS_LASTS, &alias.span, message).help(help);
+        let finding = findings.add(ALIAS_LASTS, &alias.span, message);
+        finding.help(help);
+        if works {
+            finding.severity = Severity::Warning;
+        }
     }
 }
 
@@ -110,32 +126,44 @@ fn check_size(device: &EgmDevice, findings: &mut Findings) {
         return;
     };
     match size.value {
-        None => findings
-            .add(SIZE, &size.span, not_a_size(&size.text))
-            .help("a whole number, in the unit of the attribute `unit` (KiB where there is none)"),
+        None => findings.add(SIZE, &size.span, not_a_size(&size.text)).help(
+            "a whole number without spaces, in the unit of the attribute `unit` (default KiB)",
+        ),
         Some(Bytes(0)) => {
             findings.add(SIZE, &size.span, "an EGM device without memory");
         }
-        Some(Bytes(bytes)) if bytes % (1 << 20) != 0 => {
-            let below = (bytes >> 20) << 10;
-            let above = below.saturating_add(1024);
+        Some(Bytes(bytes)) if bytes % SIZE_STEP.0 != 0 => {
+            let below = (bytes - bytes % SIZE_STEP.0) >> 10;
+            let above = below.saturating_add(SIZE_STEP.0 >> 10);
             let help = if below == 0 { String::new() } else { format!("{below} or ") };
             let help = format!("{help}{above} KiB");
-            let message = format!("{bytes} bytes are not whole MiB");
+            let message = format!("{} KiB is not a multiple of 2 MiB", bytes >> 10);
             findings.add(SIZE, &size.span, message).help(help);
         }
         Some(_) => {}
     }
 }
 
-fn check_access(domain: &Domain, device: &EgmDevice, findings: &mut Findings) {
-    let access = device.access.as_ref().or(domain.backing.access.as_ref());
+/// The device decides, else its cell, else the domain (`qemuBuildMemoryBackendProps`,
+/// `src/qemu/qemu_command.c`).
+fn check_access(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings) {
+    let cell = device.cell.as_ref().and_then(|cell| subject.cells.get(&cell.value?));
+    let of_cell = || cell.and_then(|cell| cell.access.as_ref());
+    let of_domain = || subject.domain.backing.access.as_ref();
+    let access = device.access.as_ref().or_else(of_cell).or_else(of_domain);
     let span = access.map_or(&device.span, |access| &access.span);
     if access.is_none_or(|access| access.text != "shared") {
         let what = access.map_or("private where nothing is said".into(), |access| {
             format!("`{}`", excerpt(&access.text, SHOWN))
         });
         findings.add(ACCESS, span, format!("access is {what}")).help("access='shared'");
+    }
+}
+
+fn check_driver(device: &EgmDevice, findings: &mut Findings) {
+    if let Some(iommu) = &device.iommu {
+        let finding = findings.add(DRIVER_IOMMU, &iommu.span, "<driver iommu=..> in an EGM device");
+        finding.help("leave out the attribute");
     }
 }
 

@@ -123,8 +123,8 @@ impl Grammar {
                 let is_within = part.start <= old.span.start && old.span.end <= part.end;
                 // What should not be there at all no rule points at.
                 let is_same = old.span == finding.span;
-                let is_said = old.severity == Severity::Error
-                    && (is_same || (is_within && !is_too_much));
+                let is_said =
+                    old.severity == Severity::Error && (is_same || (is_within && !is_too_much));
                 is_said || (is_same && old.rule == OBSOLETE)
             };
             !findings.iter().any(is_told)

@@ -7,6 +7,7 @@ mod devices;
 #[cfg(feature = "cli")]
 pub mod grammar;
 mod host;
+mod machine;
 mod policy;
 #[cfg(feature = "cli")]
 mod prune;
@@ -15,10 +16,11 @@ mod rules;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::domain::{Cell, Dialect, Domain, EgmDevice, Hostdev};
+use crate::domain::{Cell, Dialect, Domain, EgmDevice, Hostdev, is_lasting_alias};
 use crate::host::Needs;
 use crate::report::Report;
-pub(crate) use rules::{CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
+use crate::sysfs::decimal;
+pub(crate) use rules::{CELL_SUM, ENCODING, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
 pub use rules::{RULES, Rule, Severity};
 
 /// Something in a domain that breaks a rule.
@@ -44,6 +46,8 @@ struct Subject<'a> {
     domain: &'a Domain,
     dialect: Dialect,
     hostdevs: BTreeMap<&'a str, &'a Hostdev>,
+    /// The devices without an alias that lasts, in order: libvirt numbers them `hostdev0`, ..
+    renamed: Vec<&'a Hostdev>,
     cells: BTreeMap<u32, &'a Cell>,
 }
 
@@ -55,12 +59,36 @@ impl<'a> Subject<'a> {
                 cells.entry(id).or_insert(cell);
             }
         }
-        Self { domain, dialect, hostdevs: domain.hostdevs_by_alias(), cells }
+        let lasts = |hostdev: &&Hostdev| {
+            let alias = hostdev.alias.as_ref().map(|alias| alias.text.as_str());
+            domain.is_status || alias.is_some_and(is_lasting_alias)
+        };
+        let renamed = domain.hostdevs.iter().filter(|hostdev| !lasts(hostdev)).collect();
+        Self { domain, dialect, hostdevs: domain.hostdevs_by_alias(), renamed, cells }
     }
 
     /// The `<hostdev>` of an EGM device's GPU.
     fn hostdev(&self, device: &EgmDevice) -> Option<&'a Hostdev> {
-        self.hostdevs.get(device.pci_dev.as_ref()?.text.as_str()).copied()
+        let alias = device.pci_dev.as_ref()?.text.as_str();
+        let made_up = || self.renamed.get(self.number(alias)?);
+        self.hostdevs.get(alias).or_else(made_up).copied()
+    }
+
+    /// The alias that libvirt makes up for the `<hostdev>` of this one, which it drops
+    /// (`qemuAssignDeviceHostdevAlias`, `src/qemu/qemu_alias.c`).
+    fn replaced_alias(&self, alias: &str) -> Option<String> {
+        let is_it = |hostdev: &&Hostdev| self.hostdevs.get(alias) == Some(hostdev);
+        let named = self.renamed.iter().position(is_it);
+        let index =
+            named.or_else(|| self.number(alias).filter(|_| !self.hostdevs.contains_key(alias)));
+        index.map(|index| format!("hostdev{}", index + self.domain.interfaces.len()))
+    }
+
+    /// Which of the devices without a lasting alias libvirt calls so.
+    fn number(&self, alias: &str) -> Option<usize> {
+        let number: usize = decimal(alias.strip_prefix("hostdev")?)?;
+        // Network interfaces that are functions of the host come first.
+        number.checked_sub(self.domain.interfaces.len()).filter(|it| *it < self.renamed.len())
     }
 }
 
@@ -96,7 +124,7 @@ impl Finding {
         self.allowed = true;
     }
 
-    fn help(&mut self, help: impl Into<String>) {
+    pub(crate) fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
 }
@@ -135,7 +163,8 @@ pub fn check(domain: &Domain, dialect: Dialect, report: Option<&Report>) -> Vec<
         let subject = Subject::new(domain, dialect);
         cells::check_numbers(domain, &mut findings);
         devices::check(&subject, &mut findings);
-        cells::check(&subject, &mut findings);
+        cells::check(&subject, report, &mut findings);
+        machine::check(domain, &mut findings);
         policy::check(&subject, &mut findings);
         match report {
             Some(report) => host::check(&subject, report, &mut findings),

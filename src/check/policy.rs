@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::{
-    ALLOCATION, CELLS, COMMAND_LINE, HUGE_PAGES, MACHINE, NAME, OBSOLETE, OTHER_MEMORY, SHIFTED,
-    TWO_HOSTDEVS, UNEVEN,
+    ALLOCATION, CELLS, COMMAND_LINE, HUGE_PAGES, MODEL, NAME, OBSOLETE, OTHER_MEMORY, SHIFTED,
+    SLOTS, TWO_HOSTDEVS, UNEVEN,
 };
-use super::{Findings, Subject};
+use super::{Findings, Severity, Subject};
 use crate::domain::{Domain, Value};
 use crate::pci::PciAddress;
 use crate::text::{SHOWN, excerpt};
@@ -20,7 +20,6 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         findings.add(NAME, name, "a name with a slash").help("any other character");
     }
     check_backing(domain, findings);
-    check_machine(domain, findings);
     check_hostdevs(domain, findings);
     check_other_memory(domain, findings);
     check_shares(domain, findings);
@@ -28,12 +27,24 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
 
 /// What is EGM to whoever wrote it, though libvirt does not see it: this is all that there may be.
 pub(super) fn check_forms(domain: &Domain, findings: &mut Findings) {
+    // libvirt drops it: without another device the guest has ordinary memory.
+    let severity = if domain.egm.is_empty() { Severity::Error } else { Severity::Warning };
     for span in &domain.obsolete {
         let finding = findings.add(OBSOLETE, span, "<acpiEgmMemory> is obsolete");
+        finding.severity = severity;
         finding.help(
             "<memory model='egm' access='shared'> with <source><path>/dev/egm4</path></source> and \
              <target><size unit='KiB'>..</size><node>0</node><pciDev>ua-hostdev0</pciDev></target>",
         );
+    }
+    for device in domain.other_memory.iter().filter(|device| !device.is_known()) {
+        let model = device.model.as_ref().map_or("", |model| model.text.as_str());
+        let span = device.model.as_ref().map_or(&device.span, |model| &model.span);
+        let message = format!("unknown memory model `{}`", excerpt(model, SHOWN));
+        let finding = findings.add(MODEL, span, message);
+        if device.is_like_egm() {
+            finding.help("did you mean `egm`?");
+        }
     }
     for argument in &domain.qemu_arguments {
         let text = &argument.text;
@@ -57,25 +68,16 @@ fn check_backing(domain: &Domain, findings: &mut Findings) {
     match &backing.allocation {
         Some(mode) if mode.text == "immediate" => {}
         Some(mode) => {
-            let message = format!("memory is allocated `{}`", excerpt(&mode.text, SHOWN));
+            let message = format!(
+                "allocation mode is `{}`, expected `immediate`",
+                excerpt(&mode.text, SHOWN)
+            );
             findings.add(ALLOCATION, &mode.span, message).help("mode='immediate'");
         }
         None => {
             let message = "memory is not allocated at the start";
             findings.add(ALLOCATION, &domain.span, message).help(right);
         }
-    }
-}
-
-fn check_machine(domain: &Domain, findings: &mut Findings) {
-    if let Some(arch) = domain.os.arch.as_ref().filter(|arch| arch.text != "aarch64") {
-        let message = format!("EGM in a guest for {}", excerpt(&arch.text, SHOWN));
-        findings.add(MACHINE, &arch.span, message).help("arch='aarch64'");
-    }
-    let is_virt = |machine: &str| machine == "virt" || machine.starts_with("virt-");
-    if let Some(machine) = domain.os.machine.as_ref().filter(|it| !is_virt(&it.text)) {
-        let message = format!("EGM on a machine of type {}", excerpt(&machine.text, SHOWN));
-        findings.add(MACHINE, &machine.span, message).help("machine='virt'");
     }
 }
 
@@ -117,9 +119,17 @@ fn check_other_memory(domain: &Domain, findings: &mut Findings) {
     for device in &domain.other_memory {
         let model = device.model.as_ref().map_or("", |model| model.text.as_str());
         let span = device.model.as_ref().map_or(&device.span, |model| &model.span);
-        let message = format!("memory of the model `{}` beside EGM", excerpt(model, SHOWN));
-        let help = if device.is_like_egm() { "did you mean `egm`?" } else { "EGM alone" };
-        findings.add(OTHER_MEMORY, span, message).help(help);
+        if device.is_known() {
+            let message = format!("memory of the model `{}` beside EGM", excerpt(model, SHOWN));
+            findings.add(OTHER_MEMORY, span, message).help("EGM alone");
+        }
+    }
+    let taking = domain.other_memory.iter().filter(|device| device.takes_a_slot());
+    let slots = domain.slots.as_ref().and_then(|slots| slots.value).unwrap_or(0);
+    let beyond = taking.enumerate().find(|(index, _)| u32::try_from(*index).ok() >= Some(slots));
+    if let Some((_, device)) = beyond {
+        let message = format!("no memory slot is left for the device: <maxMemory> has {slots}");
+        findings.add(SLOTS, &device.span, message).help("slots='..' in <maxMemory>, or EGM alone");
     }
     if findings.has(&[CELLS]) {
         return;

@@ -91,9 +91,9 @@ rules! {
         "No two devices have the same alias"
         "Aliases are the ids of QEMU's devices, and those must differ."
         "libvirt src/conf/domain_validate.c";
-    ALIAS_LASTS = "EGM007" Warning
-        "An alias that is named elsewhere begins with `ua-`"
-        "libvirt drops every other alias without a word when a domain is defined, and makes up its own (hostdev0, hostdev1, ..) when it starts: it fits by luck only."
+    ALIAS_LASTS = "EGM007" Error
+        "The alias in <pciDev> begins with `ua-`"
+        "libvirt silently replaces every other alias with one of its own (hostdev0, hostdev1, ..), and <pciDev> then names no device. A warning if <pciDev> is the very alias that libvirt makes up."
         "libvirt USER_ALIAS_PREFIX, src/conf/device_conf.c";
     NODE = "EGM008" Error
         "An EGM device backs a NUMA cell that the guest has"
@@ -111,24 +111,24 @@ rules! {
         "A cell's memory is the sum of its EGM devices"
         "EGM is the memory of the cell and not an addition to it."
         "libvirt RFC v3, src/qemu/qemu_command.c";
-    TOTAL = "EGM012" Error
+    TOTAL = "EGM012" Warning
         "The domain's <memory> is the sum of its cells"
-        "libvirt would correct it without a word, and QEMU stops where its nodes do not add up to its memory."
+        "libvirt corrects another number to the sum of the cells. An error if it is not a number, which libvirt refuses."
         "libvirt src/conf/numa_conf.c, QEMU hw/core/numa.c";
     ACCESS = "EGM013" Error
         "EGM is shared memory"
-        "With private access the kernel gives the guest a copy of each page that it writes to: not EGM."
-        "libvirt RFC v3; mmap(2), MAP_PRIVATE";
+        "With private access the kernel gives the guest a copy of each page that it writes to: not EGM. The device's `access` decides, else the cell's `memAccess`, else <access mode=..> in <memoryBacking>."
+        "libvirt qemuBuildMemoryBackendProps, src/qemu/qemu_command.c; mmap(2), MAP_PRIVATE";
     SIZE = "EGM014" Error
-        "The size of an EGM device is a number of whole MiB, and not 0"
-        "libvirt rounds what is not whole MiB up, device by device and cell by cell, and then the sums are wrong."
+        "The size of an EGM device is a multiple of 2 MiB, and not 0"
+        "libvirt rounds each memory device up to 2 MiB and each cell up to 1 MiB; then the sums differ, and QEMU stops."
         "libvirt qemuDomainAlignMemorySizes, src/qemu/qemu_domain.c";
     CELLS = "EGM015" Error
         "The guest's cells are numbered 0, 1, .. without a gap"
         "libvirt refuses others. QEMU has 128 at most."
         "libvirt virDomainNumaDefParseXML, src/conf/numa_conf.c";
     MAX_MEMORY = "EGM016" Error
-        "<maxMemory> is not less than <memory>"
+        "<maxMemory> is not less than the memory of the domain"
         "libvirt refuses it."
         "libvirt src/conf/domain_postparse.c";
     VCPUS = "EGM017" Error
@@ -140,8 +140,8 @@ rules! {
         "libvirt refuses others."
         "libvirt src/conf/domain_validate.c";
     GPU_CELLS = "EGM019" Error
-        "The cells in a GPU's <acpi nodeset> exist, are empty and are its alone"
-        "The guest puts the GPU's own memory there, in up to eight parts."
+        "The cells in an <acpi nodeset> exist; those of a GPU are empty and belong to it alone"
+        "The guest puts the GPU's own memory there, in up to eight parts. Another device, such as a network card, names the cells that it is near to."
         "NVIDIA libvirt; QEMU acpi-generic-initiator";
     TWO_HOSTDEVS = "EGM020" Error
         "No two <hostdev> are the same PCI function"
@@ -165,7 +165,7 @@ rules! {
         "libvirt RFC v3, `prealloc`";
     OBSOLETE = "EGM025" Warning
         "EGM is written as <memory model='egm'>"
-        "<acpiEgmMemory> is the form of the first series of July 2025, which libvirt has given up; it drops the element without a word."
+        "<acpiEgmMemory> is the form of the first series of July 2025. libvirt silently drops the element. An error if the domain has no other EGM."
         "libvirt RFC v1";
     MACHINE = "EGM026" Warning
         "EGM is for aarch64 guests on the machine type `virt`"
@@ -195,6 +195,50 @@ rules! {
         "Where cells have virtual CPUs, each that has memory has some"
         "All CPUs of the guest would be far from the memory of the others, and from their GPUs."
         "NVIDIA, platform policy";
+    NO_MAX_MEMORY = "EGM033" Error
+        "A domain with memory devices has <maxMemory>"
+        "libvirt refuses a memory device of any model in a domain without it. As much as <memory> is enough, and EGM takes no slots."
+        "libvirt virDomainDefPostParseMemory, src/conf/domain_postparse.c";
+    ACPI = "EGM034" Error
+        "The guest has ACPI: <features><acpi/></features>"
+        "Without it libvirt starts the guest with acpi=off: it has neither EGM nor cells for the GPUs' memory."
+        "libvirt qemuBuildMachineACPI, src/qemu/qemu_command.c";
+    UEFI = "EGM035" Error
+        "A guest with ACPI has UEFI firmware"
+        "libvirt refuses ACPI on aarch64 without <os firmware='efi'> or a <loader type='pflash'>."
+        "libvirt qemuValidateDomainDefFeatures, src/qemu/qemu_validate.c";
+    OS_TYPE = "EGM036" Error
+        "<os> has a <type>"
+        "libvirt refuses a domain without it."
+        "libvirt src/conf/domain_conf.c";
+    MODEL = "EGM037" Error
+        "The model of a memory device is one of libvirt's"
+        "libvirt refuses other models; they are case-sensitive."
+        "libvirt virDomainMemoryModel, src/conf/domain_conf.h";
+    SLOTS = "EGM038" Error
+        "<maxMemory> has a slot for each dimm and nvdimm"
+        "libvirt finds no slot for the device, and refuses the domain."
+        "libvirt src/qemu/qemu_domain_address.c";
+    UNASSIGNED = "EGM039" Error
+        "The GPU of an EGM device is given to the guest"
+        "QEMU gets no device for a <hostdev> with <address type='unassigned'/>, and stops where the EGM device names it."
+        "libvirt src/qemu/qemu_command.c";
+    DRIVER_IOMMU = "EGM040" Error
+        "An EGM device has no <driver iommu=..>"
+        "libvirt's schema accepts it, libvirt refuses it."
+        "libvirt src/conf/domain_validate.c";
+    HOLE = "EGM041" Error
+        "<pcihole64> is in the controller of model pcie-root"
+        "libvirt refuses it in other controllers, and a controller of model pci-root on the machine type `virt`."
+        "libvirt src/qemu/qemu_validate.c";
+    USB = "EGM042" Error
+        "A domain with USB devices has a USB controller"
+        "The machine type `virt` has none by itself, and libvirt refuses the domain."
+        "libvirt src/conf/domain_validate.c";
+    ENCODING = "EGM043" Error
+        "A domain is written in UTF-8"
+        "libvirt refuses UTF-16."
+        "libvirt virXMLParseHelper, src/util/virxml.c";
     GRAMMAR = "EGM090" Error
         "The domain is one by libvirt's grammar, with EGM"
         "The grammar is that of the libvirt installed here, and schema/egm-domain-nvidia.rng for EGM. libvirt drops some of what it does not know without a word, and refuses other."

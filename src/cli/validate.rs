@@ -9,8 +9,8 @@ use super::domain_file::{DomainFile, is_stdin, name_of};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
 use crate::check::grammar::{Grammar, SCHEMAS};
-use crate::check::{Finding, NEEDS, RULES, Severity, check};
-use crate::domain::Dialect;
+use crate::check::{ENCODING, Finding, NEEDS, RULES, Severity, check};
+use crate::domain::{Dialect, Encoding};
 use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
@@ -152,7 +152,7 @@ fn check_file(path: &Path, host: Option<(&Sysroot, &mut Report)>) -> ByRules {
         Ok(read) => read,
         Err(error) => return ByRules { file, text: String::new(), result: Err(error.to_string()) },
     };
-    let found = match host {
+    let mut found = match host {
         None => check(&domain, Dialect::default(), None),
         Some((root, report)) => {
             for path in domain.egm.iter().filter_map(|device| device.path.as_ref()) {
@@ -161,6 +161,11 @@ fn check_file(path: &Path, host: Option<(&Sysroot, &mut Report)>) -> ByRules {
             check(&domain, Dialect::default(), Some(report))
         }
     };
+    if read.source.encoding() != Encoding::Utf8 {
+        let mut finding = Finding::new(ENCODING, 0..0, "UTF-16, which libvirt does not read");
+        finding.help("iconv -f UTF-16 -t UTF-8");
+        found.insert(0, finding);
+    }
     let result = Ok((found, domain.is_status, domain.egm.len()));
     ByRules { file, text: read.source.text().to_owned(), result }
 }

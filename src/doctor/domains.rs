@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::{Outcome, first_of};
-use crate::domain::{Cell, Domain};
+use crate::domain::{Cell, Domain, Value};
 use crate::text::{SHOWN, excerpt};
 use crate::units::Bytes;
 
@@ -65,14 +65,18 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
         "<pcihole64 unit='KiB'>{kib}</pcihole64> in the <controller type='pci' model='pcie-root'>"
     );
     look(facts, &none, &hint, |domain| {
-        let largest = domain.pci_holes.iter().filter_map(|hole| hole.value).max();
+        let largest = holes(domain).filter_map(|hole| hole.value).max();
         match largest {
-            None if domain.pci_holes.is_empty() => Some("no <pcihole64>".into()),
+            None if holes(domain).next().is_none() => Some("no <pcihole64>".into()),
             None => Some("a <pcihole64> that is no size".into()),
             Some(hole) if hole < wanted => Some(format!("<pcihole64> of {hole}, wanted {wanted}")),
             Some(_) => None,
         }
     })
+}
+
+fn holes(domain: &Domain) -> impl Iterator<Item = &Value<Bytes>> {
+    domain.controllers.iter().filter_map(|controller| controller.hole.as_ref())
 }
 
 pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {

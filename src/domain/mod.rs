@@ -17,9 +17,9 @@ use crate::pci::PciAddress;
 pub use dialect::{BadDialect, Dialect};
 pub use file_memory::FileMemory;
 pub use model::{
-    Backing, Cell, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,
+    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,
 };
-pub use source::Source;
+pub use source::{Encoding, Source};
 pub use xml::{line_and_column, lines_and_columns};
 
 /// A text that is no domain of libvirt's, and where it ceases to be one.
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_value_has_its_place() {
-        let xml = "<domain><name>vm1</name><memory unit='GiB'> 16 </memory><vcpu>4</vcpu>
+        let xml = "<domain><name>vm1</name><memory unit='GiB'>16</memory><vcpu>4</vcpu>
   <memoryBacking><hugepages/><access mode=\"shared\"/></memoryBacking>
   <cpu><topology sockets='2' cores='2'/><numa><cell memory='8388608'/>
     <cell id='1' cpus='2-3' memory='8' unit='GiB'/></numa></cpu>

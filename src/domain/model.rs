@@ -27,12 +27,16 @@ pub struct Domain {
     pub file_memory: Vec<FileMemory>,
     /// What it is: `<type arch='aarch64' machine='virt'>`.
     pub os: Os,
+    /// Whether the guest has ACPI tables, `<features><acpi/>`.
+    pub has_acpi: bool,
     /// How much memory it has, `<memory>`.
     pub memory: Option<Value<Bytes>>,
     /// How much of it at the start, `<currentMemory>`.
     pub current_memory: Option<Value<Bytes>>,
     /// How much it may come to have, `<maxMemory>`.
     pub max_memory: Option<Value<Bytes>>,
+    /// How many memory devices may be plugged into it, `<maxMemory slots=..>`.
+    pub slots: Option<Value<u32>>,
     /// What its memory is made of, `<memoryBacking>`.
     pub backing: Backing,
     /// How many virtual CPUs it has, `<vcpu>`.
@@ -63,8 +67,10 @@ pub struct Domain {
     pub hostdevs: Vec<Hostdev>,
     /// The models of its IOMMUs, `<iommu model='smmuv3'>`.
     pub iommus: Vec<Value<String>>,
-    /// The windows for large PCI devices that its controllers have, `<pcihole64>`.
-    pub pci_holes: Vec<Value<Bytes>>,
+    /// Its PCI and USB controllers.
+    pub controllers: Vec<Controller>,
+    /// Its devices on a USB bus; where their start tags stand.
+    pub usb_devices: Vec<Range<usize>>,
     /// The aliases of all its devices.
     pub aliases: Vec<Value<String>>,
 }
@@ -86,6 +92,12 @@ pub struct Value<T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Os {
+    /// Whether `<os>` has the `<type>` that libvirt requires.
+    pub has_type: bool,
+    /// The kind of firmware that libvirt is to choose, `<os firmware='efi'>`.
+    pub firmware: Option<Value<String>>,
+    /// The type of the firmware's file, `<loader type='pflash'>`.
+    pub loader: Option<Value<String>>,
     /// Its architecture; that of the host where nothing is said.
     pub arch: Option<Value<String>>,
     /// The type of its machine; QEMU's default where nothing is said.
@@ -100,6 +112,22 @@ pub struct MemoryDevice {
     pub model: Option<Value<String>>,
     /// How much memory it has.
     pub size: Option<Value<Bytes>>,
+    /// Where its start tag stands.
+    pub span: Range<usize>,
+}
+
+/// A PCI or USB controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Controller {
+    /// `pci` or `usb`.
+    pub bus: Value<String>,
+    /// Its number, by which other elements refer to it.
+    pub index: Option<Value<u32>>,
+    /// Its model, such as `pcie-root`.
+    pub model: Option<Value<String>>,
+    /// The window for large PCI devices, `<pcihole64>`.
+    pub hole: Option<Value<Bytes>>,
     /// Where its start tag stands.
     pub span: Range<usize>,
 }
@@ -148,6 +176,8 @@ pub struct Cell {
     pub memory: Option<Value<Bytes>>,
     /// Its virtual CPUs.
     pub cpus: Option<Value<IdList>>,
+    /// Whether its memory is shared, `memAccess`.
+    pub access: Option<Value<String>>,
     /// The cells that it says its distance to, and the distance.
     pub distances: Vec<(Value<u32>, Option<u32>)>,
     /// Where its start tag stands.
@@ -169,6 +199,8 @@ pub struct EgmDevice {
     pub cell: Option<Value<u32>>,
     /// The alias of its GPU's `<hostdev>`.
     pub pci_dev: Option<Value<String>>,
+    /// The `iommu` attribute of its `<driver>`.
+    pub iommu: Option<Value<String>>,
     /// Where its start tag stands.
     pub span: Range<usize>,
     pub(crate) node: NodeId,
@@ -182,7 +214,9 @@ pub struct Hostdev {
     pub address: Option<Value<PciAddress>>,
     /// Its alias.
     pub alias: Option<Value<String>>,
-    /// The guest's NUMA cells that are its own, `<acpi nodeset='2-9'/>`.
+    /// The type of its address in the guest, `<address type='pci'>`.
+    pub address_type: Option<Value<String>>,
+    /// The guest's NUMA cells that it is bound to, `<acpi nodeset='2-9'/>`.
     pub cells: Option<Value<IdList>>,
     /// Where its start tag stands.
     pub span: Range<usize>,
@@ -203,11 +237,21 @@ impl MemoryDevice {
     /// (`virDomainMemoryModel`, `src/conf/domain_conf.h`), but EGM.
     #[must_use]
     pub fn counts(&self) -> Bytes {
-        const KNOWN: [&str; 5] = ["dimm", "nvdimm", "virtio-pmem", "virtio-mem", "sgx-epc"];
-        let model = self.model.as_ref().map(|model| model.text.as_str());
         let size = self.size.as_ref().and_then(|size| size.value);
-        let is_known = model.is_some_and(|model| KNOWN.contains(&model));
-        size.filter(|_| is_known).unwrap_or(Bytes(0))
+        size.filter(|_| self.is_known()).unwrap_or(Bytes(0))
+    }
+
+    /// Whether libvirt has a memory device of this model.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        const KNOWN: [&str; 5] = ["dimm", "nvdimm", "virtio-pmem", "virtio-mem", "sgx-epc"];
+        self.model.as_ref().is_some_and(|model| KNOWN.contains(&model.text.as_str()))
+    }
+
+    /// Whether it takes one of the slots of `<maxMemory>`.
+    #[must_use]
+    pub fn takes_a_slot(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| matches!(model.text.as_str(), "dimm" | "nvdimm"))
     }
 }
 

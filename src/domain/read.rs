@@ -7,7 +7,8 @@ use roxmltree::Node;
 
 use super::xml::{attribute, child, children, find, is_named, start_tag, text_of};
 use super::{
-    Backing, Cell, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value, file_memory,
+    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,
+    file_memory,
 };
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
@@ -35,10 +36,13 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         pid: pid.and_then(|pid| pid.parse().ok()),
         span: start_tag(domain),
         file_memory: file_memory::read(domain),
-        os: find(domain, &["os", "type"]).map(read_os).unwrap_or_default(),
+        os: child(domain, "os").map(read_os).unwrap_or_default(),
+        has_acpi: find(domain, &["features", "acpi"]).is_some(),
         memory: size("memory"),
         current_memory: size("currentMemory"),
         max_memory: size("maxMemory"),
+        slots: child(domain, "maxMemory")
+            .and_then(|maximum| read_attribute(maximum, "slots", number)),
         backing: child(domain, "memoryBacking").map(read_backing).unwrap_or_default(),
         vcpus: child(domain, "vcpu").map(|vcpu| read_text(vcpu, count)),
         vcpu_ids: children(child(domain, "vcpus"), "vcpu")
@@ -74,9 +78,11 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .collect(),
         hostdevs: devices("hostdev").map(read_hostdev).collect(),
         iommus: devices("iommu").filter_map(|iommu| read_attribute(iommu, "model", text)).collect(),
-        pci_holes: devices("controller")
-            .filter_map(|controller| child(controller, "pcihole64"))
-            .map(read_size)
+        controllers: devices("controller").filter_map(read_controller).collect(),
+        usb_devices: children(Some(domain), "devices")
+            .flat_map(|devices| devices.children())
+            .filter(|device| is_on_usb(*device))
+            .map(start_tag)
             .collect(),
         aliases: read_aliases(domain),
     }
@@ -100,7 +106,39 @@ fn read_aliases(domain: Node<'_, '_>) -> Vec<Value<String>> {
 }
 
 fn read_os(os: Node<'_, '_>) -> Os {
-    Os { arch: read_attribute(os, "arch", text), machine: read_attribute(os, "machine", text) }
+    let kind = child(os, "type");
+    let of_type = |name| read_attribute(kind?, name, text);
+    Os {
+        has_type: kind.is_some(),
+        firmware: read_attribute(os, "firmware", text),
+        loader: child(os, "loader").and_then(|loader| read_attribute(loader, "type", text)),
+        arch: of_type("arch"),
+        machine: of_type("machine"),
+    }
+}
+
+fn read_controller(controller: Node<'_, '_>) -> Option<Controller> {
+    let bus = read_attribute(controller, "type", text)?;
+    let is_of_interest = matches!(bus.text.as_str(), "pci" | "usb");
+    is_of_interest.then(|| Controller {
+        bus,
+        index: read_attribute(controller, "index", number),
+        model: read_attribute(controller, "model", text),
+        hole: child(controller, "pcihole64").map(read_size),
+        span: start_tag(controller),
+    })
+}
+
+/// Whether libvirt puts a device on a USB bus (`virDomainDeviceIsUSB`, `src/conf/domain_conf.c`).
+fn is_on_usb(device: Node<'_, '_>) -> bool {
+    let has = |name| device.attribute(name) == Some("usb");
+    let target = || child(device, "target").and_then(|target| target.attribute("bus"));
+    match device.tag_name().name() {
+        "disk" => target() == Some("usb"),
+        "hostdev" | "hub" => has("type"),
+        "input" | "redirdev" => has("bus"),
+        _ => false,
+    }
 }
 
 fn read_other(memory: Node<'_, '_>) -> MemoryDevice {
@@ -145,6 +183,7 @@ fn read_cell(index: usize, cell: Node<'_, '_>) -> Cell {
         memory: read_attribute(cell, "memory", |size| in_kib(size, cell.attribute("unit")))
             .map(|memory| or_unit(memory, cell)),
         cpus: read_attribute(cell, "cpus", list),
+        access: read_attribute(cell, "memAccess", text),
         distances: children(child(cell, "distances"), "sibling")
             .filter_map(|sibling| {
                 let distance = sibling.attribute("value").and_then(number);
@@ -164,6 +203,7 @@ fn read_egm(memory: Node<'_, '_>) -> EgmDevice {
         size: target("size").map(read_size),
         cell: target("node").map(|node| read_text(node, number)),
         pci_dev: target("pciDev").map(|alias| read_text(alias, text)),
+        iommu: child(memory, "driver").and_then(|driver| read_attribute(driver, "iommu", text)),
         span: start_tag(memory),
         node: memory.id(),
     }
@@ -175,6 +215,8 @@ fn read_hostdev(hostdev: Node<'_, '_>) -> Hostdev {
     Hostdev {
         address: address.map(read_address),
         alias: child(hostdev, "alias").and_then(|alias| read_attribute(alias, "name", text)),
+        address_type: child(hostdev, "address")
+            .and_then(|address| read_attribute(address, "type", text)),
         cells: child(hostdev, "acpi").and_then(|acpi| read_attribute(acpi, "nodeset", list)),
         span: start_tag(hostdev),
         node: hostdev.id(),
@@ -210,7 +252,7 @@ fn in_kib(number: &str, unit: Option<&str>) -> Option<Bytes> {
 
 /// Where a size means nothing for its unit, it is the unit that stands for it.
 fn or_unit(size: Value<Bytes>, node: Node<'_, '_>) -> Value<Bytes> {
-    let is_number = decimal::<u64>(size.text.trim()).is_some();
+    let is_number = parse_libvirt(&size.text, None).is_some();
     let is_unit = |unit: &str| parse_libvirt("1", Some(unit)).is_some();
     match attribute(node, "unit") {
         Some((text, span)) if size.value.is_none() && is_number && !is_unit(&text) => {
@@ -241,8 +283,10 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// A number as libvirt reads it with base 10: it may have a plus sign and leading zeros, and no
+/// spaces (`virStrToLong_uip`, `src/util/virstring.c`).
 fn number(text: &str) -> Option<u32> {
-    decimal(text.trim())
+    decimal(text.strip_prefix('+').unwrap_or(text))
 }
 
 /// A list of numbers as libvirt reads it (`virBitmapParse`, `src/util/virbitmap.c`): from left to
@@ -256,10 +300,10 @@ fn list(text: &str) -> Option<IdList> {
     let mut out = BTreeMap::new();
     for (position, part) in parts.into_iter().enumerate() {
         if let Some(id) = part.strip_prefix('^') {
-            out.insert(number(id)?, position);
+            out.insert(decimal(id.trim())?, position);
         } else {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let range = number(first)?..=number(last)?;
+            let range = decimal(first.trim())?..=decimal(last.trim())?;
             if range.is_empty() {
                 return None;
             }
@@ -276,15 +320,14 @@ fn list(text: &str) -> Option<IdList> {
 /// More parts than this has no list of CPUs or cells.
 const LIST_LIMIT: usize = 4096;
 
-/// A number of virtual CPUs, as C reads an integer: blanks before it, and a sign.
+/// A number of virtual CPUs.
 fn count(text: &str) -> Option<u32> {
-    let text = text.trim_start();
-    decimal(text.strip_prefix('+').unwrap_or(text)).filter(|count| *count > 0)
+    number(text).filter(|count| *count > 0)
 }
 
-/// A number as C reads it with base 0: decimal, 0x for hexadecimal, 0 for octal.
+/// A number as libvirt reads it with base 0: decimal, 0x for hexadecimal, 0 for octal.
 fn c_number(text: &str) -> Option<u32> {
-    let text = text.trim();
+    let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, base) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
         None if text.len() > 1 && text.starts_with('0') => (text, 8),

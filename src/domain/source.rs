@@ -22,10 +22,14 @@ pub struct Source {
     encoding: Encoding,
 }
 
+/// How a file is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
+pub enum Encoding {
+    /// UTF-8, with or without a byte order mark.
     Utf8,
+    /// UTF-16, the low byte first.
     Utf16Little,
+    /// UTF-16, the high byte first.
     Utf16Big,
 }
 
@@ -77,6 +81,12 @@ impl Source {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// How the file is encoded; libvirt reads UTF-8 alone.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Another text in the same encoding.

@@ -17,6 +17,7 @@ mod libvirt;
 mod live;
 mod machines;
 mod manual;
+mod measured;
 mod merging;
 mod packaging;
 mod pictures;

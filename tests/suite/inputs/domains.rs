@@ -23,7 +23,10 @@ pub fn domain(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Domain::parse(text) {
         Ok(domain) => {
-            for findings in [check(&domain, Dialect::default(), None), check(&domain, Dialect::default(), Some(report()))] {
+            for findings in [
+                check(&domain, Dialect::default(), None),
+                check(&domain, Dialect::default(), Some(report())),
+            ] {
                 for finding in findings {
                     assert!(text.get(finding.span.clone()).is_some(), "{finding:?}");
                     let message = &finding.message;

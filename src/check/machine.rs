@@ -1,0 +1,78 @@
+//! The rules of the machine that a domain with EGM is: firmware, ACPI, PCI and USB controllers.
+
+use super::Findings;
+use super::rules::{ACPI, HOLE, MACHINE, OS_TYPE, UEFI, USB};
+use crate::domain::{Controller, Domain};
+use crate::text::{SHOWN, excerpt};
+
+const WITH_MACHINE: &str = "`egm-probe stanza --with machine` adds it";
+
+pub(super) fn check(domain: &Domain, findings: &mut Findings) {
+    check_type(domain, findings);
+    check_firmware(domain, findings);
+    for controller in &domain.controllers {
+        check_hole(controller, findings);
+    }
+    check_usb(domain, findings);
+}
+
+fn check_type(domain: &Domain, findings: &mut Findings) {
+    if !domain.os.has_type {
+        let finding = findings.add(OS_TYPE, &domain.span, "a domain without <os><type>");
+        finding.help("<type arch='aarch64' machine='virt'>hvm</type> in <os>");
+    }
+    if let Some(arch) = domain.os.arch.as_ref().filter(|arch| arch.text != "aarch64") {
+        let message = format!("EGM in a guest for {}", excerpt(&arch.text, SHOWN));
+        findings.add(MACHINE, &arch.span, message).help("arch='aarch64'");
+    }
+    let is_virt = |machine: &str| machine == "virt" || machine.starts_with("virt-");
+    if let Some(machine) = domain.os.machine.as_ref().filter(|it| !is_virt(&it.text)) {
+        let message = format!("EGM on a machine of type {}", excerpt(&machine.text, SHOWN));
+        findings.add(MACHINE, &machine.span, message).help("machine='virt'");
+    }
+}
+
+fn check_firmware(domain: &Domain, findings: &mut Findings) {
+    if !domain.has_acpi {
+        let message = "a domain without <features><acpi/>: the guest starts without EGM";
+        let help = format!("<acpi/> in <features>; {WITH_MACHINE}");
+        findings.add(ACPI, &domain.span, message).help(help);
+        return;
+    }
+    let os = &domain.os;
+    let is = |value: &Option<crate::domain::Value<String>>, name: &str| {
+        value.as_ref().is_some_and(|value| value.text == name)
+    };
+    // Other architectures have ACPI without it.
+    let wants_uefi = os.arch.as_ref().is_none_or(|arch| arch.text == "aarch64");
+    if wants_uefi && !is(&os.firmware, "efi") && !is(&os.loader, "pflash") {
+        let help = format!("<os firmware='efi'>, or a <loader> with type='pflash'; {WITH_MACHINE}");
+        findings.add(UEFI, &domain.span, "<acpi/> in a domain without UEFI firmware").help(help);
+    }
+}
+
+fn check_hole(controller: &Controller, findings: &mut Findings) {
+    let Some(hole) = controller.hole.as_ref().filter(|_| controller.bus.text == "pci") else {
+        return;
+    };
+    let model = controller.model.as_ref().map_or("", |model| model.text.as_str());
+    if model != "pcie-root" {
+        let message = format!("<pcihole64> in a controller of model `{}`", excerpt(model, SHOWN));
+        let help = "<controller type='pci' index='0' model='pcie-root'>";
+        findings.add(HOLE, &hole.span, message).help(help);
+    }
+}
+
+fn check_usb(domain: &Domain, findings: &mut Findings) {
+    let is_controller = |controller: &Controller| {
+        let model = controller.model.as_ref().map(|model| model.text.as_str());
+        controller.bus.text == "usb" && model != Some("none")
+    };
+    if domain.controllers.iter().any(is_controller) {
+        return;
+    }
+    if let Some(device) = domain.usb_devices.first() {
+        let finding = findings.add(USB, device, "a USB device in a domain without USB controller");
+        finding.help("<controller type='usb' model='qemu-xhci'/>");
+    }
+}
