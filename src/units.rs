@@ -89,17 +89,20 @@ pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
     number.checked_mul(scale).map(Bytes)
 }
 
-/// A size as an option takes it: a number with a unit as libvirt writes them, bytes where there is
-/// none. Blanks between the two are allowed, fractions are not.
+/// A size as an option takes it: a number with a unit as libvirt or Kubernetes writes them, bytes
+/// without one. Spaces between the two are allowed, fractions are not.
+///
+/// Kubernetes writes `Ki`, `Mi`, `Gi`, .. for powers of 1024 (its API's `resource.Quantity`).
 ///
 /// # Errors
-/// It is none.
+/// The text is not a size.
 ///
 /// ```
 /// use egm_probe::units::{Bytes, parse_option};
 ///
 /// assert_eq!(parse_option("8GiB"), Ok(Bytes(8 << 30)));
 /// assert_eq!(parse_option("8G"), Ok(Bytes(8 << 30)));
+/// assert_eq!(parse_option("8Gi"), Ok(Bytes(8 << 30)));
 /// assert_eq!(parse_option("8589934592"), Ok(Bytes(8 << 30)));
 /// assert!(parse_option("8.5G").is_err());
 /// ```
@@ -107,15 +110,17 @@ pub fn parse_option(text: &str) -> Result<Bytes, BadSize> {
     let trimmed = text.trim();
     let end = trimmed.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = trimmed.split_at_checked(end).unwrap_or_default();
-    let unit = Some(unit.trim_start()).filter(|unit| !unit.is_empty());
-    let size = if number.is_empty() { None } else { parse_libvirt(number, unit.or(Some("B"))) };
+    let unit = unit.trim_start();
+    let is_bytes = unit.is_empty() || unit.ends_with(['i', 'I']);
+    let unit = if is_bytes { format!("{unit}B") } else { unit.to_owned() };
+    let size = if number.is_empty() { None } else { parse_libvirt(number, Some(&unit)) };
     size.ok_or_else(|| BadSize(excerpt(text, 80)))
 }
 
-/// A text that is no size.
+/// A text that is not a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a size; one is a whole number of bytes, or of KiB, MiB, GiB, TiB, KB, MB, GB, TB; K, M, G, T are powers of 1024"
+    "`{0}`: invalid size (expected a whole number of bytes, or of KiB, MiB, GiB, TiB, KB, MB, GB, TB; K, M, G, T and Ki, Mi, Gi, Ti are powers of 1024)"
 )]
 pub struct BadSize(String);
 
@@ -164,6 +169,12 @@ mod tests {
             ("8GiB", Some(8 << 30)),
             (" 8 GiB ", Some(8 << 30)),
             ("8g", Some(8 << 30)),
+            ("234356736Ki", Some(234_356_736 << 10)),
+            ("228864Mi", Some(228_864 << 20)),
+            ("8 Gi", Some(8 << 30)),
+            ("8i", None),
+            ("8Bi", None),
+            ("8GiBi", None),
             ("8GB", Some(8_000_000_000)),
             ("234356736KiB", Some(234_356_736 << 10)),
             ("0", Some(0)),
