@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Objection, Placement, PlannedCell, Request, Rest};
 use crate::check::CELLS_LIMIT;
-use crate::domain::{Domain, EgmDevice};
+use crate::domain::{Domain, EgmDevice, Hostdev};
 use crate::units::Bytes;
 
 /// Gives each region of a plan a cell: the one asked for, the one it backs already, or the first
@@ -34,12 +34,7 @@ pub(super) fn assign(
             _ => {}
         }
     }
-    let of_gpus: BTreeSet<u32> = domain
-        .into_iter()
-        .flat_map(|domain| &domain.hostdevs)
-        .filter_map(|hostdev| hostdev.cells.as_ref()?.value.as_ref())
-        .flat_map(|cells| cells.iter().take(CELLS_LIMIT))
-        .collect();
+    let of_gpus = domain.map(|domain| gpu_cells(domain, placements)).unwrap_or_default();
     // Whose each cell is, by the path of the region.
     let mut taken: BTreeMap<u32, String> = BTreeMap::new();
     for RestCell { cell, path } in rest.devices.iter().filter_map(|rest| rest_cell(rest.device)) {
@@ -88,6 +83,35 @@ pub(super) fn assign(
     for placement in placements {
         placement.cell = cells.get(&placement.region).copied().unwrap_or_default();
     }
+}
+
+/// The cells that are kept for the memory of GPUs, by `<acpi nodeset>`.
+///
+/// Another device, such as a NIC, names the cell of the CPUs that are near it, which has memory of
+/// its own (KubeVirt, VEP-199): its nodeset keeps no cell, unless all its cells are empty.
+fn gpu_cells(domain: &Domain, placements: &[Placement]) -> BTreeSet<u32> {
+    let aliases: BTreeSet<_> = domain
+        .egm
+        .iter()
+        .filter_map(|device| Some(device.pci_dev.as_ref()?.text.as_str()))
+        .collect();
+    let is_gpu = |hostdev: &Hostdev| {
+        let alias = hostdev.alias.as_ref().map(|alias| alias.text.as_str());
+        alias.is_some_and(|alias| aliases.contains(alias))
+            || placements.iter().any(|placement| hostdev.pci() == Some(placement.gpu))
+    };
+    let empty: BTreeSet<_> = domain
+        .cells
+        .iter()
+        .filter(|cell| cell.memory.as_ref().is_some_and(|it| it.value == Some(Bytes(0))))
+        .filter_map(|cell| cell.id.value)
+        .collect();
+    let nodesets = domain.hostdevs.iter().filter_map(|hostdev| {
+        let cells = hostdev.cells.as_ref()?.value.as_ref()?;
+        let mut each = cells.iter().take(CELLS_LIMIT);
+        (is_gpu(hostdev) || each.all(|cell| empty.contains(&cell))).then_some(cells)
+    });
+    nodesets.flat_map(|cells| cells.iter().take(CELLS_LIMIT)).collect()
 }
 
 struct RestCell<'a> {

@@ -4,6 +4,9 @@ use std::fs;
 use std::process::{Command, Output};
 
 use egm_probe::domain::Domain;
+use egm_probe::plan::{GuestNode, Objection, Plan, Request};
+use egm_probe::report::Report;
+use egm_probe::sysroot::Sysroot;
 
 use crate::stanza::{decoded, fed, fixture, printed, stanza, text};
 use crate::support;
@@ -221,4 +224,35 @@ fn a_device_that_xml_cannot_name_is_refused() {
         .unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
     assert!(text_of(&output).contains("`/dev/egm\\x01` cannot be written in XML"));
+}
+
+fn report() -> Report {
+    let root = Sysroot::archive(&support::archive("gb200-full-gpu-list")).unwrap();
+    Report::read(&root, Plan::NEEDS)
+}
+
+/// KubeVirt gives a NIC the nodeset of the cell whose CPUs are near it.
+#[test]
+fn the_nodeset_of_a_nic_keeps_no_cell_with_memory() {
+    let text = fixture("domains/nic-on-cpu-cell.xml");
+    let cells = |text: &str| {
+        let domain = Domain::parse(text).unwrap();
+        let plan = Plan::new(&report(), &Request::everything(), Some(&domain)).unwrap();
+        plan.placements.iter().map(|placement| placement.cell).collect::<Vec<_>>()
+    };
+    assert_eq!(cells(&text), [0, 0, 2, 2], "cell 1 is empty, and a device's own");
+    let free = text.replace("<acpi nodeset='1'/>", "<acpi nodeset='0-1'/>");
+    assert_eq!(cells(&free), [0, 0, 1, 1]);
+
+    // A GPU keeps its cells, whatever they have.
+    let gpu = text
+        .replace("bus='0x05'", "bus='0x01'")
+        .replace("domain='0x0000' bus='0x01'", "domain='0x0008' bus='0x01'");
+    let gpu = gpu.replace("<acpi nodeset='1'/>", "<acpi nodeset='0-1'/>");
+    assert_eq!(cells(&gpu), [2, 2, 3, 3]);
+    let mut request = Request::of_regions(["egm4".parse().unwrap()]);
+    request.guest_nodes.push(GuestNode { region: None, cell: 0 });
+    let refused = Plan::new(&report(), &request, Some(&Domain::parse(&gpu).unwrap())).unwrap_err();
+    assert!(matches!(refused.refusals[..], [Objection::CellOfGpu { cell: 0, .. }]), "{refused}");
+    assert!(Plan::new(&report(), &request, Some(&Domain::parse(&text).unwrap())).is_ok());
 }
