@@ -758,7 +758,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__stanza)
-            opts="-h -V --sysroot --from --no-occupancy --color --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with-hostdev --with-numa --vcpus --gpu-cells --format --shell --indent --domain --in-place --dry-run --for --force --strict --help --version"
+            opts="-h -V --sysroot --from --no-occupancy --color --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --vcpus --gpu-cells --libvirt --format --shell --indent --domain --in-place --dry-run --for --force --strict --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -800,12 +800,20 @@ _egm__probe() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --with)
+                    COMPREPLY=($(compgen -W "hostdev numa machine" -- "${cur}"))
+                    return 0
+                    ;;
                 --vcpus)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --gpu-cells)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --libvirt)
+                    COMPREPLY=($(compgen -W "nvidia-12.4 nvidia-11.9 upstream" -- "${cur}"))
                     return 0
                     ;;
                 --format)
@@ -1219,7 +1227,7 @@ _egm__probe() {
                     return 0
                     ;;
                 --severity)
-                    COMPREPLY=($(compgen -W "warning error" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "note warning error" -- "${cur}"))
                     return 0
                     ;;
                 --explain)

@@ -108,12 +108,18 @@ always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'These GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'All GPUs of these regions, as egm4 or /dev/egm4' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory of each GPU in whole MiB, as 8GiB or in bytes [default: its share of the region]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory of each GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l guest-node -d 'Guest NUMA node of a region [default: the one it backs already, or the first left]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 'Alias of the one GPU; begins with ua-' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias-prefix -d 'What the aliases of the GPUs begin with, before a number [default: ua-hostdev]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l with -d 'Also write these parts of the domain' -r -f -a "hostdev\t'The <hostdev> of each GPU'
+numa\t'Memory, memory backing and NUMA cells'
+machine\t'UEFI, ACPI and GICv3'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Virtual CPUs to share out anew over the cells [default: the domain\'s, as they are]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Empty NUMA cells to add for each GPU\'s own memory where it has none; Grace GPUs want 8' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l libvirt -d 'The libvirt to write for' -r -f -a "nvidia-12.4\t''
+nvidia-11.9\t''
+upstream\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l format -d 'What to write' -r -f -a "xml\t'libvirt\'s XML'
 json\t'The plan, the XML and QEMU\'s arguments (egm-probe.stanza/1)'
 qemu-args\t'QEMU\'s arguments, each on a line of its own'"
@@ -123,8 +129,6 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'T
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l all -d 'All GPUs of all regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l peers -d 'Take the other GPUs of their regions, too'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l with-hostdev -d 'Write the GPUs\' <hostdev> elements, too'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l with-numa -d 'Write memory, memory backing and NUMA cells, too'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 'Quote QEMU\'s arguments for a shell'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the domain back to its file'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Only show what would change in the domain'
@@ -138,7 +142,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Show nothing that is less than this' -r -f -a "warning\t''
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Show nothing that is less than this' -r -f -a "note\t''
+warning\t''
 error\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit; "all" lists them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 plan=$work/plan.json
 
 # Refused, with the reason, where a region is in use, or a GPU is not bound to its driver.
-egm-probe stanza --all --strict --with-hostdev --with-numa --gpu-cells 8 \
+egm-probe stanza --all --strict --with hostdev,numa,machine --gpu-cells 8 \
     --domain "$base" --format json "$@" >"$plan"
 
 jq -r '.devices[] | "\(.gpu)  \(.size / 1048576) MiB of \(.region), guest node \(.guest_node)"' "$plan"

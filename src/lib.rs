@@ -91,13 +91,13 @@
 //! # use egm_probe::plan::{Plan, Request};
 //! # use egm_probe::report::Report;
 //! # use egm_probe::sysroot::Sysroot;
-//! use egm_probe::stanza::{Parts, Stanza};
+//! use egm_probe::stanza::{Options, Parts, Stanza};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let root = Sysroot::archive("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
 //! # let report = Report::read(&root, Plan::NEEDS);
 //! # let plan = Plan::new(&report, &Request::of_regions(["egm5".parse()?]), None)?;
-//! let stanza = Stanza::new(&report, plan, Parts::all(), 2)?;
+//! let stanza = Stanza::new(&report, plan, &Options::of(Parts::all()))?;
 //! assert!(stanza.xml.contains("<memory model='egm' access='shared'>"));
 //! assert!(stanza.qemu_arguments()?.iter().any(|(option, _)| *option == "-numa"));
 //! # Ok(())

@@ -4,11 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::setup_args::{DoctorArgs, UdevCommand};
 use crate::check::Severity;
+use crate::domain::Dialect;
 use crate::host::{BadRegionName, RegionName};
 use crate::output::table;
 use crate::pci::{BadAddress, PciAddress};
@@ -179,7 +181,7 @@ pub(super) struct StanzaArgs {
     /// Take the other GPUs of their regions, too
     #[arg(long)]
     pub(super) peers: bool,
-    /// Memory of each GPU in whole MiB, as 8GiB or in bytes [default: its share of the region]
+    /// Memory of each GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]
     #[arg(long, value_parser = parse_option)]
     pub(super) size: Option<Bytes>,
     /// Guest NUMA node of a region [default: the one it backs already, or the first left]
@@ -192,19 +194,19 @@ pub(super) struct StanzaArgs {
     /// What the aliases of the GPUs begin with, before a number [default: ua-hostdev]
     #[arg(long, value_name = "PREFIX")]
     pub(super) alias_prefix: Option<String>,
-    /// Write the GPUs' <hostdev> elements, too
-    #[arg(long)]
-    pub(super) with_hostdev: bool,
-    /// Write memory, memory backing and NUMA cells, too
-    #[arg(long)]
-    pub(super) with_numa: bool,
+    /// Also write these parts of the domain
+    #[arg(long = "with", value_enum, value_name = "LIST", value_delimiter = ',')]
+    pub(super) parts: Vec<Part>,
     /// Virtual CPUs to share out anew over the cells [default: the domain's, as they are]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) vcpus: Option<u32>,
     /// Empty NUMA cells to add for each GPU's own memory where it has none; Grace GPUs want 8
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    #[arg(requires = "with_numa", value_parser = clap::value_parser!(u32).range(..=64))]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=64))]
     pub(super) gpu_cells: u32,
+    /// The libvirt to write for
+    #[arg(long = "libvirt", value_name = "DIALECT", default_value_t, value_parser = dialects())]
+    pub(super) dialect: Dialect,
     /// What to write
     #[arg(long, value_enum, default_value = "xml")]
     pub(super) format: StanzaFormat,
@@ -233,6 +235,17 @@ pub(super) struct StanzaArgs {
     /// Refuse whatever would only be warned of
     #[arg(long, conflicts_with = "force")]
     pub(super) strict: bool,
+}
+
+/// A part of a domain that goes with its EGM devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// The <hostdev> of each GPU
+    Hostdev,
+    /// Memory, memory backing and NUMA cells
+    Numa,
+    /// UEFI, ACPI and GICv3
+    Machine,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -423,6 +436,11 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         return Err("expected at least 50ms".into());
     }
     Ok(time)
+}
+
+/// The names of the dialects, for the help and the completions.
+fn dialects() -> impl TypedValueParser<Value = Dialect> {
+    PossibleValuesParser::new(Dialect::ALL.map(Dialect::name)).try_map(|name| name.parse())
 }
 
 fn parse_guest_node(text: &str) -> Result<GuestNode, String> {

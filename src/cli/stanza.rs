@@ -2,20 +2,17 @@
 
 use std::io::Write;
 
-use super::args::{Global, StanzaArgs, StanzaFormat};
+use super::args::{Global, Part, StanzaArgs, StanzaFormat};
 use super::domain_file::{DomainFile, is_stdin};
 use super::error::Error;
 use super::{Exit, difference, write_warnings};
 use crate::host::Region;
 use crate::output::stanza as output;
-use crate::plan::{Objection, Plan, Request};
+use crate::plan::{Alignment, Objection, Plan, Request};
 use crate::report::Report;
-use crate::stanza::{Parts, Stanza};
+use crate::stanza::{Options, Parts, Stanza};
 use crate::text::printable;
 use crate::user_file;
-
-/// Blanks a level, where nothing is said.
-const INDENT: usize = 2;
 
 pub(super) fn run(
     args: &StanzaArgs,
@@ -81,6 +78,7 @@ fn asked_for<'a>(args: &StanzaArgs, report: &'a Report) -> Vec<&'a Region> {
 /// What clap cannot tell.
 fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     let is_xml = args.format == StanzaFormat::Xml;
+    let has = |part| args.parts.contains(&part);
     let of_domain = args.domain.as_deref().is_some_and(is_stdin);
     let problem = if args.in_place && of_domain {
         "--in-place needs a file to write to, and --domain - is standard input"
@@ -88,10 +86,12 @@ fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
         "--domain - and --from - cannot both be standard input"
     } else if (args.in_place || args.dry_run) && !is_xml {
         "--in-place and --dry-run write XML: leave --format out"
-    } else if args.gpu_cells > 0 && !args.with_hostdev && args.domain.is_none() {
-        "--gpu-cells binds cells to a GPU's <hostdev>: --with-hostdev, or a --domain that has it"
-    } else if args.vcpus.is_some() && !args.with_numa && (is_xml || args.domain.is_some()) {
-        "--vcpus shares CPUs out over the cells, which --with-numa writes"
+    } else if args.gpu_cells > 0 && !has(Part::Numa) {
+        "--gpu-cells requires --with numa, which writes the cells"
+    } else if args.gpu_cells > 0 && !has(Part::Hostdev) && args.domain.is_none() {
+        "--gpu-cells requires --with hostdev or --domain, for the <hostdev> that names the cells"
+    } else if args.vcpus.is_some() && !has(Part::Numa) && (is_xml || args.domain.is_some()) {
+        "--vcpus requires --with numa, which writes the cells that share the CPUs"
     } else if global.no_occupancy && args.gpus.is_empty() && args.regions.is_empty() && !args.all {
         "what is reserved for --for NAME must be looked at; leave --no-occupancy out"
     } else if args.shell && args.format != StanzaFormat::QemuArgs {
@@ -109,6 +109,10 @@ fn request(args: &StanzaArgs) -> Request {
         all: args.all,
         peers: args.peers,
         size: args.size,
+        alignment: match args.format {
+            StanzaFormat::QemuArgs => Alignment::Qemu,
+            StanzaFormat::Xml | StanzaFormat::Json => Alignment::Libvirt,
+        },
         guest_nodes: args.guest_nodes.clone(),
         alias: args.alias.clone(),
         alias_prefix: args.alias_prefix.clone(),
@@ -126,14 +130,14 @@ fn write_down(
     plan: Plan,
     base: Option<&DomainFile>,
 ) -> Result<Stanza, Error> {
-    let parts = Parts { hostdev: args.with_hostdev, numa: args.with_numa };
+    let has = |part| args.parts.contains(&part);
+    let parts =
+        Parts { hostdev: has(Part::Hostdev), numa: has(Part::Numa), machine: has(Part::Machine) };
     let indent = args.indent.map(usize::from);
+    let options = Options { parts, indent, strict: args.strict, dialect: args.dialect };
     let stanza = match base {
-        Some(base) => {
-            let text = base.source.text();
-            Stanza::within(report, plan, parts, text, indent, args.strict)
-        }
-        None => Stanza::new(report, plan, parts, indent.unwrap_or(INDENT)),
+        Some(base) => Stanza::within(report, plan, base.source.text(), &options),
+        None => Stanza::new(report, plan, &options),
     };
     stanza
         .map_err(|problem| Error::Unwritable { name: base.map(|base| base.name.clone()), problem })

@@ -80,9 +80,8 @@ fn holes(domain: &Domain) -> impl Iterator<Item = &Value<Bytes>> {
 }
 
 pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {
-    let none = "`egm-probe stanza --with-numa --gpu-cells 8` writes them";
-    let hint =
-        "`egm-probe stanza --all --with-numa --with-hostdev --gpu-cells 8 --domain FILE` adds them";
+    let none = "`egm-probe stanza --with hostdev,numa,machine --gpu-cells 8` writes them";
+    let hint = "`egm-probe stanza --all --with hostdev,numa,machine --gpu-cells 8 --domain FILE` adds them";
     look(facts, none, hint, |domain| {
         let hostdevs = domain.hostdevs_by_alias();
         domain.egm.iter().find_map(|device| {

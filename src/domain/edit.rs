@@ -60,11 +60,20 @@ impl<'a> Edit<'a> {
     }
 
     /// Puts elements into a parent, each behind the last of those that `order` has before it or
-    /// at its own place. To be called once for a parent.
-    pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &[&str], elements: Vec<Element>) {
+    /// at its own place, and among themselves in that order. To be called once for a parent.
+    pub(crate) fn insert(
+        &mut self,
+        parent: Node<'_, '_>,
+        order: &[&str],
+        mut elements: Vec<Element>,
+    ) {
         if elements.is_empty() {
             return;
         }
+        // What is not known comes last.
+        let rank =
+            |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
+        elements.sort_by_key(|element| rank(element.name()));
         let outer = indent_of(parent).unwrap_or_else(|| self.indent_by_depth(parent));
         let inner = parent.children().filter(Node::is_element).find_map(indent_of);
         let inner = inner.unwrap_or_else(|| format!("{outer}{}", self.layout.step));
@@ -80,9 +89,6 @@ impl<'a> Edit<'a> {
             self.fill(parent, &format!("{content}{newline}{outer}"));
             return;
         }
-        // What is not known comes last.
-        let rank =
-            |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
         let end = content(parent).map_or(parent.range().end, |content| content.end);
         let mut is_at_end = false;
         for element in elements {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Choice, Objection, Plan, Request, Rest};
+use super::{Alignment, Choice, Objection, Plan, Request, Rest};
 use crate::capacity::State;
 use crate::claims::{Claim, LeaseClaim, Owner, Sight};
 use crate::domain::Domain;
@@ -147,7 +147,7 @@ pub(super) fn judge(
             objections.push(Objection::Partial { region: region.name.clone(), missing });
         }
         if request.size.is_none() {
-            objections.extend(suspected_peers(region));
+            objections.extend(suspected_peers(region, request.alignment));
         }
     }
     for Choice { gpu, region } in choices {
@@ -205,7 +205,7 @@ fn judge_claims(
 }
 
 /// The GPUs that a region may have besides those that it names.
-fn suspected_peers(region: &Region) -> Vec<Objection> {
+fn suspected_peers(region: &Region, alignment: Alignment) -> Vec<Objection> {
     let peers: Vec<_> = region
         .warnings
         .iter()
@@ -215,8 +215,7 @@ fn suspected_peers(region: &Region) -> Vec<Objection> {
         })
         .collect();
     let count = u64::try_from(region.gpus.len() + peers.len()).unwrap_or(u64::MAX);
-    let share = region.size.map(|size| Bytes(size.0 / count.max(1)));
-    let share = share.filter(|share| share.0 >> 20 > 0);
+    let share = region.size.and_then(|size| alignment.below(Bytes(size.0 / count.max(1))));
     let objection = |(peer, driver)| Objection::SuspectedPeer {
         region: region.name.clone(),
         peer,

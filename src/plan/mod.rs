@@ -40,8 +40,10 @@ pub struct Request {
     pub all: bool,
     /// And the other GPUs of their regions.
     pub peers: bool,
-    /// How much each GPU is to have, in whole MiB; its share where nothing is said.
+    /// How much each GPU is to have; by default, its share of the region.
     pub size: Option<Bytes>,
+    /// The multiple that sizes must be.
+    pub alignment: Alignment,
     /// Which guest NUMA cells the regions are to back.
     pub guest_nodes: Vec<GuestNode>,
     /// The alias of the one GPU.
@@ -80,6 +82,43 @@ impl Request {
     }
 }
 
+/// The multiple that the size of an EGM device must be.
+///
+/// libvirt rounds each memory device of a domain up to 2 MiB and each cell to 1 MiB
+/// (`qemuDomainAlignMemorySizes`, `src/qemu/qemu_domain.c`): for another size the memory of the
+/// domain differs from that of its cells, and QEMU stops. QEMU itself takes whole MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Alignment {
+    /// 2 MiB, for libvirt's XML.
+    #[default]
+    Libvirt,
+    /// 1 MiB, for QEMU without libvirt.
+    Qemu,
+}
+
+impl Alignment {
+    /// The multiple in bytes, which is not 0.
+    #[must_use]
+    pub fn step(self) -> Bytes {
+        match self {
+            Self::Libvirt => Bytes(2 << 20),
+            Self::Qemu => Bytes(1 << 20),
+        }
+    }
+
+    /// Whether a size can be used as it is.
+    #[must_use]
+    pub fn fits(self, size: Bytes) -> bool {
+        size.0 > 0 && size.0.is_multiple_of(self.step().0)
+    }
+
+    /// The next smaller size that fits; `None` if there is none.
+    pub(crate) fn below(self, size: Bytes) -> Option<Bytes> {
+        Some(Bytes(size.0 - size.0 % self.step().0)).filter(|size| size.0 > 0)
+    }
+}
+
 /// The cell that a region is to back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestNode {
@@ -99,6 +138,8 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// The memory of all cells, and of the domain's memory devices of other models.
     pub memory: Bytes,
+    /// The multiple that the sizes are.
+    pub alignment: Alignment,
     /// The virtual CPUs, where they are known.
     pub vcpus: Option<u32>,
     /// Whether they are shared out anew over the cells.
@@ -220,7 +261,8 @@ impl Plan {
         };
         let (refusals, warnings): (Vec<_>, Vec<_>) = objections.into_iter().partition(is_refused);
         if refusals.is_empty() {
-            Ok(Self { placements, cells, memory: Bytes(memory), vcpus, shares_vcpus, warnings })
+            let (memory, alignment) = (Bytes(memory), request.alignment);
+            Ok(Self { placements, cells, memory, alignment, vcpus, shares_vcpus, warnings })
         } else {
             Err(Refused { refusals, warnings })
         }

@@ -49,11 +49,11 @@ pub enum Objection {
         /// The region.
         region: RegionName,
     },
-    /// A region that cannot be shared out in whole MiB.
+    /// A region whose shares cannot be written.
     #[error(
-        "{region} of {} bytes shared out among {gpus} GPUs is not in whole MiB; {}",
+        "{region}: {} bytes divided among {gpus} GPUs are not a multiple of {step} for each ({})",
         size.0,
-        instead.map_or("it is too small".into(), |size| format!("--size {} would do, or less", in_mib(size)))
+        instead.map_or("the region is too small".into(), |size| format!("use --size {} or less", in_mib(size)))
     )]
     UnevenShare {
         /// The region.
@@ -62,19 +62,23 @@ pub enum Objection {
         size: Bytes,
         /// How many GPUs it has.
         gpus: usize,
+        /// The multiple that a share must be.
+        step: Bytes,
         /// The most that each of them can have.
         instead: Option<Bytes>,
     },
-    /// A size that libvirt and QEMU would round.
+    /// A size that libvirt or QEMU would round.
     #[error(
-        "--size is in whole MiB, and {} bytes are not; {} would do",
+        "--size: {} bytes are not a multiple of {step} (use {})",
         size.0,
         near.iter().map(|size| in_mib(*size)).collect::<Vec<_>>().join(" or ")
     )]
-    NotWholeMib {
+    Unaligned {
         /// The size.
         size: Bytes,
-        /// Those next to it.
+        /// The multiple that it must be.
+        step: Bytes,
+        /// The nearest sizes that can be used.
         near: Vec<Bytes>,
     },
     /// More than there is.

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Choice, Objection, Placement, Request, Rest};
+use super::{Alignment, Choice, Objection, Placement, Request, Rest};
 use crate::host::Region;
 use crate::units::Bytes;
 
-const MIB: u64 = 1 << 20;
-
-/// Gives each placement its size: libvirt rounds what is not whole MiB (`qemuDomainAlignMemorySizes`,
-/// `src/qemu/qemu_domain.c`), and then nothing adds up.
+/// Gives each placement its size.
 pub(super) fn share_out(
     request: &Request,
     rest: &Rest<'_>,
@@ -17,11 +14,12 @@ pub(super) fn share_out(
     placements: &mut [Placement],
     objections: &mut Vec<Objection>,
 ) {
-    if let Some(size) = request.size.filter(|size| size.0 == 0 || size.0 % MIB != 0) {
-        let below = size.0 - size.0 % MIB;
-        let near = [Some(below), below.checked_add(MIB)].into_iter().flatten();
-        let near = near.filter(|size| *size > 0).map(Bytes).collect();
-        objections.push(Objection::NotWholeMib { size, near });
+    let (alignment, step) = (request.alignment, request.alignment.step());
+    if let Some(size) = request.size.filter(|size| !alignment.fits(*size)) {
+        let below = alignment.below(size);
+        let above = below.map_or(0, |below| below.0).checked_add(step.0).map(Bytes);
+        let near = below.into_iter().chain(above).collect();
+        objections.push(Objection::Unaligned { size, step, near });
         return;
     }
     let regions: BTreeMap<_, _> =
@@ -29,7 +27,7 @@ pub(super) fn share_out(
     for (name, region) in regions {
         let size = match request.size {
             Some(size) => size,
-            None => match share(region) {
+            None => match share(region, alignment) {
                 Ok(size) => size,
                 Err(objection) => {
                     objections.push(objection);
@@ -47,8 +45,7 @@ pub(super) fn share_out(
         let others = others.map(|size| size.0).fold(0, u64::saturating_add);
         let asked = u128::from(size.0) * u128::from(count) + u128::from(others);
         if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {
-            let most = size.0.saturating_sub(others) / count.max(1);
-            let most = Some(Bytes(most - most % MIB)).filter(|most| most.0 > 0);
+            let most = alignment.below(Bytes(size.0.saturating_sub(others) / count.max(1)));
             objections.push(Objection::TooLarge {
                 region: name.clone(),
                 size,
@@ -62,16 +59,16 @@ pub(super) fn share_out(
     }
 }
 
-/// What each GPU of a region gets: the region, shared out evenly in whole MiB.
-fn share(region: &Region) -> Result<Bytes, Objection> {
+/// The share of each GPU: the region divided by its GPUs, without a rest.
+fn share(region: &Region, alignment: Alignment) -> Result<Bytes, Objection> {
     let name = || region.name.clone();
     let size = region.size.ok_or_else(|| Objection::NoSize { region: name() })?;
     let gpus = region.gpus.len();
     let count = u64::try_from(gpus).unwrap_or(u64::MAX).max(1);
-    let share = size.0 / count;
-    if size.0.is_multiple_of(count) && share.is_multiple_of(MIB) {
-        return Ok(Bytes(share));
+    let share = Bytes(size.0 / count);
+    if size.0.is_multiple_of(count) && alignment.fits(share) {
+        return Ok(share);
     }
-    let instead = Some(Bytes(share - share % MIB)).filter(|size| size.0 > 0);
-    Err(Objection::UnevenShare { region: name(), size, gpus, instead })
+    let (step, instead) = (alignment.step(), alignment.below(share));
+    Err(Objection::UnevenShare { region: name(), size, gpus, step, instead })
 }

@@ -77,6 +77,21 @@ pub(super) fn backing_parts() -> [Element; 3] {
     ]
 }
 
+/// UEFI, which ACPI requires on aarch64.
+pub(super) fn os() -> Element {
+    let machine = Element::new("type").attribute("arch", "aarch64").attribute("machine", "virt");
+    Element::new("os").attribute("firmware", "efi").child(machine.text("hvm"))
+}
+
+pub(super) fn features() -> Element {
+    Element::new("features").children(feature_parts())
+}
+
+/// ACPI, whose tables name the EGM of each GPU, and the interrupt controller of Grace.
+pub(super) fn feature_parts() -> [Element; 2] {
+    [Element::new("acpi"), Element::new("gic").attribute("version", "3")]
+}
+
 pub(super) fn vcpu(count: u32) -> Element {
     Element::new("vcpu").attribute("placement", "static").text(count)
 }

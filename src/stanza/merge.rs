@@ -84,6 +84,22 @@ const MEMORY: [&str; 2] = ["source", "target"];
 const TARGET: [&str; 3] = ["size", "node", "pciDev"];
 const BACKING: [&str; 7] =
     ["hugepages", "nosharepages", "locked", "source", "access", "discard", "allocation"];
+/// Up to the last that is written here (`virDomainFeature`, `src/conf/domain_conf.h`).
+const FEATURES: [&str; 13] = [
+    "acpi",
+    "apic",
+    "pae",
+    "hap",
+    "viridian",
+    "privnet",
+    "hyperv",
+    "kvm",
+    "pvspinlock",
+    "capabilities",
+    "pmu",
+    "vmport",
+    "gic",
+];
 const CPU: [&str; 7] = ["model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"];
 
 /// Puts a plan into a domain; everything else in its text stays as it is. What is put in is laid
@@ -101,6 +117,9 @@ pub(super) fn merge(
     let mut new = Vec::new();
     if parts.numa {
         merge.numa(node, &mut new);
+    }
+    if parts.machine {
+        merge.machine(node, &mut new);
     }
     let devices = merge.devices(parts);
     match child(node, "devices") {
@@ -218,17 +237,18 @@ impl<'a, 'input> Merge<'a, 'input> {
             found(&self.domain.memory),
             found(&self.domain.current_memory),
         );
+        // libvirt requires it with any memory device (`virDomainMemoryDefValidate`).
+        match child(domain, "maxMemory") {
+            Some(_) if maximum.is_some_and(|maximum| maximum >= memory) => {}
+            Some(node) => self.set_size(node, maximum, memory),
+            None => new.push(elements::size("maxMemory", memory)),
+        }
         match child(domain, "memory") {
             Some(node) => self.set_size(node, total, memory),
             None => new.push(elements::size("memory", memory)),
         }
         if let Some(node) = child(domain, "currentMemory") {
             self.set_size(node, current, memory);
-        }
-        if let Some(node) = child(domain, "maxMemory")
-            && maximum.is_none_or(|maximum| maximum < memory)
-        {
-            self.set_size(node, maximum, memory);
         }
         match child(domain, "memoryBacking") {
             Some(backing) => self.backing(backing),
@@ -241,6 +261,24 @@ impl<'a, 'input> Merge<'a, 'input> {
                 self.edit.insert(cpu, &CPU, vec![elements::numa(&self.plan.cells)]);
             }
             (None, None) => new.push(elements::cpu(self.plan)),
+        }
+    }
+
+    /// Adds what the firmware and the features lack; gives the children of `<domain>` that are to
+    /// be put in. What the domain has stays: a loader is firmware, and any GIC is its choice.
+    fn machine(&mut self, domain: Node<'_, '_>, new: &mut Vec<Element>) {
+        match child(domain, "os") {
+            Some(os) if child(os, "loader").is_some() => {}
+            Some(os) => self.edit.set_attribute(os, "firmware", "efi"),
+            None => new.push(elements::os()),
+        }
+        match child(domain, "features") {
+            Some(features) => {
+                let missing = elements::feature_parts().into_iter();
+                let missing = missing.filter(|part| child(features, part.name()).is_none());
+                self.edit.insert(features, &FEATURES, missing.collect());
+            }
+            None => new.push(elements::features()),
         }
     }
 

@@ -7,12 +7,13 @@ mod qemu;
 
 use std::fmt::Write;
 
-use crate::check::{CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NODE, Rule, Severity, TOTAL, check};
+use crate::check::{CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NODE, Severity, TOTAL, check};
 use crate::domain::element::{Element, Layout, can_be_said};
-use crate::domain::{BadDomain, Dialect, Domain, lines_and_columns};
-use crate::plan::Plan;
+use crate::domain::{BadDomain, Dialect, Domain, Value, lines_and_columns};
+use crate::plan::{Alignment, Plan};
 use crate::report::Report;
 use crate::text::excerpt;
+use crate::units::Bytes;
 pub use qemu::OtherMemory;
 
 /// What to write besides the EGM devices.
@@ -23,13 +24,46 @@ pub struct Parts {
     pub hostdev: bool,
     /// Memory, NUMA cells and virtual CPUs.
     pub numa: bool,
+    /// UEFI, ACPI and the interrupt controller of a Grace guest.
+    pub machine: bool,
 }
 
 impl Parts {
-    /// All that a domain needs which has nothing of it yet.
+    /// Everything that a domain without EGM needs.
     #[must_use]
     pub fn all() -> Self {
-        Self { hostdev: true, numa: true }
+        Self { hostdev: true, numa: true, machine: true }
+    }
+}
+
+/// How to write a plan down.
+///
+/// ```
+/// use egm_probe::domain::Dialect;
+/// use egm_probe::stanza::{Options, Parts};
+///
+/// let mut options = Options::of(Parts::all());
+/// options.dialect = Dialect::Nvidia11_9;
+/// options.indent = Some(4);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// What to write besides the EGM devices.
+    pub parts: Parts,
+    /// The number of spaces of each level; by default, as in the domain, or two.
+    pub indent: Option<usize>,
+    /// Refuse a domain that breaks a rule whose severity is a warning.
+    pub strict: bool,
+    /// The libvirt that is to read it.
+    pub dialect: Dialect,
+}
+
+impl Options {
+    /// These parts, and the default for everything else.
+    #[must_use]
+    pub fn of(parts: Parts) -> Self {
+        Self { parts, ..Self::default() }
     }
 }
 
@@ -67,13 +101,17 @@ pub enum Unwritable {
         path: String,
     },
     /// The result would break rules.
-    #[error("the domain would not be right, by the lines of the result:{}{advice}", list(findings))]
+    #[error(
+        "the domain would not be right, by the lines of the result:{}{}",
+        list(findings),
+        lines(advice)
+    )]
     Unsound {
         /// The rules; and where in the result they are broken, line and column, where there is
         /// more of it than the plan.
         findings: Vec<(Finding, Option<(u32, u32)>)>,
-        /// What would mend it, a line each.
-        advice: String,
+        /// Remedies, a line each.
+        advice: Vec<String>,
     },
 }
 
@@ -97,50 +135,85 @@ fn list(findings: &[(Finding, Option<(u32, u32)>)]) -> String {
     list
 }
 
-/// Which parts would mend it.
-fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> String {
-    let has = |rules: &[Rule]| findings.iter().any(|finding| rules.contains(&finding.rule));
-    let lacks_hostdev = plan.placements.iter().any(|it| domain.hostdev(it.gpu).is_none());
-    let mut advice = String::new();
-    if !parts.hostdev && lacks_hostdev && has(&[NO_HOSTDEV]) {
-        advice.push_str("\n  try --with-hostdev: it adds the <hostdev> of each GPU");
-    }
-    if !parts.numa && has(&[NODE, CELL_SUM, TOTAL, MAX_MEMORY]) {
-        advice.push_str("\n  try --with-numa: it makes memory and cells fit");
-    }
-    advice
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n  {line}")).collect()
 }
+
+/// A part of [`Parts`] that makes a domain keep some rules.
+struct Remedy {
+    name: &'static str,
+    effect: &'static str,
+    is_written: fn(Parts) -> bool,
+    /// The codes of the rules.
+    rules: &'static [&'static str],
+}
+
+const REMEDIES: [Remedy; 3] = [
+    Remedy {
+        name: "hostdev",
+        effect: "adds the <hostdev> of each GPU",
+        is_written: |parts| parts.hostdev,
+        rules: &[NO_HOSTDEV.code],
+    },
+    Remedy {
+        name: "numa",
+        effect: "makes memory and cells fit",
+        is_written: |parts| parts.numa,
+        rules: &[NODE.code, CELL_SUM.code, TOTAL.code, MAX_MEMORY.code, "EGM033"],
+    },
+    Remedy {
+        name: "machine",
+        effect: "adds UEFI, ACPI and GICv3",
+        is_written: |parts| parts.machine,
+        rules: &["EGM034", "EGM035"],
+    },
+];
+
+/// The parts that would mend it.
+fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> Vec<String> {
+    let lacks_hostdev = plan.placements.iter().any(|it| domain.hostdev(it.gpu).is_none());
+    let helps = |remedy: &&Remedy| {
+        let is_of_it = |finding: &Finding| {
+            let code = finding.rule.code;
+            remedy.rules.contains(&code) && (code != NO_HOSTDEV.code || lacks_hostdev)
+        };
+        !(remedy.is_written)(parts) && findings.iter().any(is_of_it)
+    };
+    let remedies = REMEDIES.iter().filter(helps);
+    remedies.map(|Remedy { name, effect, .. }| format!("try --with {name}: it {effect}")).collect()
+}
+
+/// Spaces of each level, if nothing else is said.
+const INDENT: usize = 2;
+
+/// The code of the rule about the sizes of EGM devices.
+const SIZE: &str = "EGM014";
 
 /// What a domain needs at least: the plan alone is checked as part of it.
 const BARE: &str = "<domain type='kvm'>\n  <name>new</name>\n  <devices/>\n</domain>\n";
 
 impl Stanza {
-    /// Writes the elements of a plan, each level indented by so many blanks.
+    /// Writes the elements of a plan.
     ///
     /// # Errors
     /// They would break a rule, or cannot be written in XML.
-    pub fn new(
-        report: &Report,
-        plan: Plan,
-        parts: Parts,
-        indent: usize,
-    ) -> Result<Self, Unwritable> {
+    pub fn new(report: &Report, plan: Plan, options: &Options) -> Result<Self, Unwritable> {
         sayable(&plan)?;
-        let everything = Parts::all();
+        let (parts, everything) = (options.parts, Parts::all());
         let mut whole = plan.clone();
         if !parts.numa {
             // The cells before are for the domain to have, into which this is put.
             whole.fill_cells();
         }
         let whole = merge::merge(BARE, &whole, everything, None)?;
-        let (domain, findings) = checked(report, &whole)?;
+        let (domain, findings) = checked(report, &whole, options, plan.alignment)?;
         let errors: Vec<_> = findings.into_iter().filter(is_error).collect();
         if !errors.is_empty() {
             let advice = advice(&errors, &domain, &plan, everything);
             let findings = errors.into_iter().map(|finding| (finding, None)).collect();
             return Err(Unwritable::Unsound { findings, advice });
         }
-        let layout = Layout::indented_by(indent);
+        let layout = Layout::indented_by(options.indent.unwrap_or(INDENT));
         let mut xml = String::new();
         for element in fragments(&plan, parts) {
             element.write(&mut xml, &layout, "");
@@ -151,27 +224,23 @@ impl Stanza {
 
     /// Puts a plan into the text of a domain, in which everything else stays byte for byte.
     ///
-    /// What is new has `indent` blanks a level, or as many as the text around it has. With
-    /// `strict` the domain must not even give rise to a warning then.
-    ///
     /// # Errors
-    /// The text is no definition of a domain, or the result would break a rule.
+    /// The text is not the definition of a domain, or the result would break a rule.
     pub fn within(
         report: &Report,
         plan: Plan,
-        parts: Parts,
         text: &str,
-        indent: Option<usize>,
-        strict: bool,
+        options: &Options,
     ) -> Result<Self, Unwritable> {
+        let parts = options.parts;
         if Domain::parse(text)?.is_status {
             return Err(Unwritable::Status);
         }
         sayable(&plan)?;
-        let step = indent.map(|blanks| " ".repeat(blanks));
+        let step = options.indent.map(|spaces| " ".repeat(spaces));
         let xml = merge::merge(text, &plan, parts, step)?;
-        let (domain, findings) = checked(report, &xml)?;
-        let is_wrong = |finding: &Finding| strict || is_error(finding);
+        let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
+        let is_wrong = |finding: &Finding| options.strict || is_error(finding);
         if findings.iter().any(is_wrong) {
             let advice = advice(&findings, &domain, &plan, parts);
             let wrong: Vec<_> = findings.into_iter().filter(is_wrong).collect();
@@ -209,22 +278,44 @@ fn sayable(plan: &Plan) -> Result<(), Unwritable> {
     }
 }
 
-/// Reads what was written, as libvirt would, and holds it against the rules. What is odd about the
-/// host's side of it the plan has said.
-fn checked(report: &Report, text: &str) -> Result<(Domain, Vec<Finding>), Unwritable> {
+/// Reads the result as libvirt would, and checks it against the rules. The plan has reported the
+/// warnings about the host.
+fn checked(
+    report: &Report,
+    text: &str,
+    options: &Options,
+    alignment: Alignment,
+) -> Result<(Domain, Vec<Finding>), Unwritable> {
     let domain = Domain::parse(text)?;
-    let mut findings = check(&domain, Dialect::default(), Some(report));
+    let mut findings = check(&domain, options.dialect, Some(report));
     findings.retain(|finding| is_error(finding) || !finding.rule.is_of_plans());
+    findings.retain(|finding| !is_for_libvirt(finding, &domain, alignment));
     Ok((domain, findings))
+}
+
+/// Whether a finding is about a size that libvirt alone would round, in what is for QEMU.
+fn is_for_libvirt(finding: &Finding, domain: &Domain, alignment: Alignment) -> bool {
+    let is_it = |size: &Value<Bytes>| {
+        size.span == finding.span && size.value.is_some_and(|size| alignment.fits(size))
+    };
+    let mut sizes = domain.egm.iter().filter_map(|device| device.size.as_ref());
+    alignment == Alignment::Qemu && finding.rule.code == SIZE && sizes.any(is_it)
 }
 
 /// The elements of a plan by themselves, in libvirt's order.
 fn fragments(plan: &Plan, parts: Parts) -> Vec<Element> {
     let mut fragments = Vec::new();
     if parts.numa {
+        fragments.push(elements::size("maxMemory", plan.memory));
         fragments.push(elements::size("memory", plan.memory));
         fragments.push(elements::memory_backing());
         fragments.extend(plan.vcpus.map(elements::vcpu));
+    }
+    if parts.machine {
+        fragments.push(elements::os());
+        fragments.push(elements::features());
+    }
+    if parts.numa {
         fragments.push(elements::cpu(plan));
     }
     if parts.hostdev {
@@ -233,4 +324,54 @@ fn fragments(plan: &Plan, parts: Parts) -> Vec<Element> {
     }
     fragments.extend(plan.placements.iter().map(elements::memory_device));
     fragments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Rule;
+    use crate::plan::Request;
+    use crate::sysroot::Sysroot;
+
+    fn report() -> Report {
+        let archive = include_bytes!("../../tests/fixtures/gb200-full-gpu-list/host.tar.gz");
+        Report::read(&Sysroot::from_tar(&archive[..]).unwrap(), Plan::NEEDS)
+    }
+
+    #[test]
+    fn a_broken_rule_names_the_part_that_is_missing() {
+        let report = report();
+        let plan = Plan::new(&report, &Request::everything(), None).unwrap();
+        let domain = Domain::parse(BARE).unwrap();
+        let hints = |code, parts| {
+            let finding = Finding::new(Rule { code, ..NODE }, 0..0, "");
+            advice(&[finding], &domain, &plan, parts)
+        };
+        for (code, hint) in [
+            ("EGM003", "try --with hostdev: it adds the <hostdev> of each GPU"),
+            ("EGM008", "try --with numa: it makes memory and cells fit"),
+            ("EGM011", "try --with numa: it makes memory and cells fit"),
+            ("EGM012", "try --with numa: it makes memory and cells fit"),
+            ("EGM016", "try --with numa: it makes memory and cells fit"),
+            ("EGM033", "try --with numa: it makes memory and cells fit"),
+            ("EGM034", "try --with machine: it adds UEFI, ACPI and GICv3"),
+            ("EGM035", "try --with machine: it adds UEFI, ACPI and GICv3"),
+        ] {
+            assert_eq!(hints(code, Parts::default()), [hint], "{code}");
+            assert!(hints(code, Parts::all()).is_empty(), "{code}: it is written already");
+        }
+        assert!(hints("EGM001", Parts::default()).is_empty());
+    }
+
+    #[test]
+    fn a_plan_alone_is_checked_within_a_whole_guest() {
+        let report = report();
+        let plan = Plan::new(&report, &Request::everything(), None).unwrap();
+        let text = merge::merge(BARE, &plan, Parts::all(), None).unwrap();
+        for part in ["<maxMemory ", "<os firmware='efi'>", "<acpi/>", "<gic version='3'/>"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        let stanza = Stanza::new(&report, plan, &Options::default()).unwrap();
+        assert!(stanza.domain().max_memory.is_some() && !stanza.xml.contains("maxMemory"));
+    }
 }

@@ -8,7 +8,7 @@ use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
 use egm_probe::domain::{Dialect, Domain};
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::Report;
-use egm_probe::stanza::{Parts, Stanza};
+use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::sysroot::Sysroot;
 use egm_probe::units::Bytes;
 use proptest::prelude::*;
@@ -131,19 +131,19 @@ proptest! {
             let Ok(plan) = Plan::new(&report, &request, domain) else { continue };
             let mut sums: BTreeMap<_, u128> = BTreeMap::new();
             for placement in &plan.placements {
-                prop_assert!(placement.size.0 > 0 && placement.size.0.is_multiple_of(MIB));
+                prop_assert!(placement.size.0 > 0 && placement.size.0.is_multiple_of(2 * MIB));
                 *sums.entry(&placement.region).or_default() += u128::from(placement.size.0);
             }
             for (region, sum) in sums {
                 let Some(size) = report.host.region(region).unwrap().size else { continue };
                 prop_assert!(sum <= u128::from(size.0), "{region} has {size:?}, {sum} is taken");
             }
-            let parts = Parts::all();
+            let options = Options::of(Parts::all());
             if let Some(domain) = domain {
-                let _ = Stanza::within(&report, plan, parts, &text, None, false);
+                let _ = Stanza::within(&report, plan, &text, &options);
                 let _ = check(domain, Dialect::default(), None);
             } else {
-                let _ = Stanza::new(&report, plan, parts, 2);
+                let _ = Stanza::new(&report, plan, &options);
             }
         }
     }

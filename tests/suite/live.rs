@@ -180,7 +180,7 @@ const COMMANDS: [&[&str]; 12] = [
     &["show"],
     &["show", "egm5", "--json"],
     &["show", "--gpu", "0009:01:00.0"],
-    &["stanza", "--all", "--force", "--size", "1MiB"],
+    &["stanza", "--all", "--force", "--size", "2MiB"],
     &["udev", "status"],
     &["doctor"],
     &["capture", "-"],

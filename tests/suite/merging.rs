@@ -31,7 +31,7 @@ fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-const NUMA: [&str; 5] = ["--region", "egm4", "--size", "8GiB", "--with-numa"];
+const NUMA: [&str; 6] = ["--region", "egm4", "--size", "8GiB", "--with", "numa"];
 
 #[test]
 fn memory_that_was_egm_is_never_left_as_ordinary_memory() {
@@ -65,7 +65,7 @@ fn another_regions_device_is_not_taken_over_for_its_name() {
     let device = "<memory model='egm' access='shared'><source><path>/dev/egm5</path></source><target>\
         <size>8388608</size><node>1</node><pciDev>ua-hostdev0</pciDev></target></memory></devices>";
     let text = minimal.replace("</devices>", device);
-    let args = [&NUMA[..], &["--with-hostdev", "--dry-run"]].concat();
+    let args = [&NUMA[..], &["--with", "hostdev,machine", "--dry-run"]].concat();
     let error = put_into(&text, &args).unwrap_err();
     assert!(error.contains("no <hostdev> of this domain has the alias `ua-hostdev0`"), "{error}");
 }
@@ -84,7 +84,7 @@ fn virtual_cpus_are_shared_out_anew_only_where_they_are_asked_for() {
         assert!(put_into(&with(&[part]), &NUMA).unwrap_err().contains(problem));
     }
     let error = put_into(&with(&[]), &["--region", "egm4", "--vcpus", "2"]).unwrap_err();
-    assert!(error.contains("--vcpus shares CPUs out over the cells"), "{error}");
+    assert!(error.contains("--vcpus requires --with numa"), "{error}");
     let current = with(&[("<vcpu>144", "<vcpu current='100'>144")]);
     let lowered = put_into(&current, &[&NUMA[..], &["--vcpus", "8"]].concat()).unwrap();
     assert!(lowered.contains("<vcpu current='8'>8</vcpu>"), "{lowered}");
@@ -101,7 +101,7 @@ fn only_gpus_with_egm_are_in_qemus_arguments() {
         ("    <numa>", "<topology sockets='2' dies='1' cores='72' threads='1'/><numa>"),
         ("<cell id='0' cpus='0-71' memory='16777216' unit='KiB'/>", DISTANT),
     ]);
-    let args = [&NUMA[..], &["--with-hostdev", "--format", "qemu-args", "--shell"]].concat();
+    let args = [&NUMA[..], &["--with", "hostdev", "--format", "qemu-args", "--shell"]].concat();
     let arguments = put_into(&text, &args).unwrap();
     assert!(!arguments.contains("pci-dev=,") && !arguments.contains("generic-initiator"));
     for line in [
@@ -152,7 +152,7 @@ fn attributes_of_a_file_are_kept() {
         return;
     }
     let file = path.to_str().unwrap();
-    printed(&["--all", "--with-hostdev", "--with-numa", "--domain", file, "--in-place"]);
+    printed(&["--all", "--with", "hostdev,numa,machine", "--domain", file, "--in-place"]);
     let mut value = [0; 16];
     let length = rustix::fs::getxattr(&path, &name, &mut value).unwrap();
     assert_eq!(&value[..length], b"kept");
@@ -162,10 +162,10 @@ fn attributes_of_a_file_are_kept() {
 fn what_the_domain_has_already_of_a_region_counts() {
     let text = with(&[("</devices>", "</devices><!-- -->")]);
     // egm4 has 457728 MiB, of which the other GPU has 8192.
-    let gpu = ["--gpu", "0009:01:00.0", "--with-numa", "--size"];
+    let gpu = ["--gpu", "0009:01:00.0", "--with", "numa", "--size"];
     let most = put_into(&text, &[&gpu[..], &["449536MiB"]].concat()).unwrap();
     assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
-    let error = put_into(&text, &[&gpu[..], &["449537MiB"]].concat()).unwrap_err();
+    let error = put_into(&text, &[&gpu[..], &["449538MiB"]].concat()).unwrap_err();
     assert!(error.contains("--size 449536MiB would do, or less"), "{error}");
     assert!(
         error.contains("are asked for, with 8589934592 bytes that the domain has for other GPUs"),
@@ -224,6 +224,72 @@ fn a_device_that_xml_cannot_name_is_refused() {
         .unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
     assert!(text_of(&output).contains("`/dev/egm\\x01` cannot be written in XML"));
+}
+
+/// `stanza --region egm4 --size 8GiB` with some parts, for a domain with these children.
+fn made(parts: &str, children: &str) -> String {
+    let text = format!("<domain>\n  <name>vm1</name>\n{children}</domain>\n");
+    put_into(&text, &["--region", "egm4", "--size", "8GiB", "--with", parts]).unwrap()
+}
+
+const OS: &str = "  <os firmware='efi'>
+    <type arch='aarch64' machine='virt'>hvm</type>
+  </os>
+";
+const FEATURES: &str = "  <features>
+    <acpi/>
+    <gic version='3'/>
+  </features>
+";
+
+#[test]
+fn firmware_and_features_are_completed() {
+    let loader =
+        "  <os>\n    <type>hvm</type>\n    <loader type='pflash'>/code.fd</loader>\n  </os>\n";
+    let (plain, features) = (OS.replace(" firmware='efi'", ""), FEATURES);
+    let gic2 =
+        "  <features>\n    <acpi/>\n    <gic version='2'/>\n    <pmu state='on'/>\n  </features>\n";
+    let apic = "  <features>\n    <apic/>\n  </features>\n";
+    let bios = OS.replace("'efi'", "'bios'");
+    for (before, after) in [
+        ("", [OS, features].concat()),
+        (&*plain, [OS, features].concat()),
+        (&*bios, [OS, features].concat()),
+        (OS, [OS, features].concat()),
+        (loader, [loader, features].concat()),
+        (&*[OS, gic2].concat(), [OS, gic2].concat()),
+        (&*[OS, apic].concat(), [OS, &features.replace("<gic", "<apic/>\n    <gic")].concat()),
+        (&*[OS, "  <features/>\n"].concat(), [OS, features].concat()),
+    ] {
+        let result = made("hostdev,numa,machine", before);
+        assert!(result.contains(&after), "{before}{result}");
+    }
+    let numa = made("hostdev,numa", &[&*plain, gic2].concat());
+    assert!(numa.contains(&plain) && !numa.contains("efi"), "not asked for: {numa}");
+}
+
+#[test]
+fn the_maximum_of_memory_is_at_least_the_memory() {
+    let right = "<maxMemory unit='KiB'>16777216</maxMemory>";
+    for (before, after) in [
+        ("", right),
+        ("  <maxMemory>1</maxMemory>\n", right),
+        ("  <maxMemory unit='GiB'>15</maxMemory>\n", right),
+        ("  <maxMemory unit='GiB'>16</maxMemory>\n", "<maxMemory unit='GiB'>16</maxMemory>"),
+        (
+            "  <maxMemory slots='4' unit='GiB'>15</maxMemory>\n",
+            "<maxMemory slots='4' unit='KiB'>16777216</maxMemory>",
+        ),
+        (
+            "  <maxMemory slots='4' unit='TiB'>1</maxMemory>\n",
+            "<maxMemory slots='4' unit='TiB'>1</maxMemory>",
+        ),
+    ] {
+        let result = made("hostdev,numa,machine", before);
+        assert!(result.contains(&format!("  {after}\n")), "{before}{result}");
+        assert_eq!(result.matches("<maxMemory").count(), 1, "{result}");
+        assert!(result.find("<maxMemory") < result.find("<memory "), "{result}");
+    }
 }
 
 fn report() -> Report {

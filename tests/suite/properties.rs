@@ -6,7 +6,7 @@ use egm_probe::check::{Severity, check};
 use egm_probe::domain::{Dialect, Domain};
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::Report;
-use egm_probe::stanza::{Parts, Stanza};
+use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::sysroot::Sysroot;
 use egm_probe::units::Bytes;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ type Regions = Vec<(u32, u64, u8)>;
 fn regions() -> impl Strategy<Value = Regions> {
     let numbers = prop::collection::btree_set(0_u32..300, 1..5);
     numbers.prop_flat_map(|numbers| {
-        let each = |number| (Just(number), 1_u64..400_000, 1_u8..5);
+        let each = |number| (Just(number), (1_u64..200_000).prop_map(|mib| 2 * mib), 1_u8..5);
         numbers.into_iter().map(each).collect::<Vec<_>>()
     })
 }
@@ -58,7 +58,7 @@ proptest! {
         regions in regions(),
         chosen in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
         (all, peers, gpu_cells) in (any::<bool>(), any::<bool>(), 0_u32..4),
-        size in prop::option::of(1_u64..300),
+        size in prop::option::of((1_u64..150).prop_map(|mib| 2 * mib)),
         vcpus in prop::option::of(1_u32..200),
         base in 0..=BASES.len(),
     ) {
@@ -74,7 +74,7 @@ proptest! {
         request.vcpus = vcpus;
         request.gpu_cells = gpu_cells;
         request.force = true;
-        let parts = Parts::all();
+        let options = Options::of(Parts::all());
         let base = BASES.get(base);
         let domain = base.map(|base| Domain::parse(base).unwrap());
         let plan = match Plan::new(&report, &request, domain.as_ref()) {
@@ -88,9 +88,9 @@ proptest! {
             }
         };
         let stanza = match base {
-            None => Stanza::new(&report, plan.clone(), parts, 2).unwrap(),
+            None => Stanza::new(&report, plan.clone(), &options).unwrap(),
             Some(base) => {
-                let stanza = Stanza::within(&report, plan.clone(), parts, base, None, false);
+                let stanza = Stanza::within(&report, plan.clone(), base, &options);
                 // The EGM device that one of them has belongs to no region, unless it is updated.
                 match stanza {
                     Err(error) if base.contains("another-name") => {
@@ -154,7 +154,7 @@ proptest! {
 
         // And once more, nothing changes.
         let again = Plan::new(&report, &request, Some(&read)).unwrap();
-        let again = Stanza::within(&report, again, parts, &text, None, false).unwrap();
+        let again = Stanza::within(&report, again, &text, &options).unwrap();
         prop_assert_eq!(again.xml, text);
     }
 
@@ -168,12 +168,12 @@ proptest! {
                 let mut request = Request::of_gpus(gpus);
                 (request.all, request.force, request.gpu_cells) = (all, force, 2);
                 let Ok(plan) = Plan::new(&report, &request, Some(&domain)) else { continue };
-                let parts = Parts::all();
-                if let Ok(stanza) = Stanza::within(&report, plan, parts, &text, None, false) {
+                let options = Options::of(Parts::all());
+                if let Ok(stanza) = Stanza::within(&report, plan, &text, &options) {
                     let _ = stanza.qemu_arguments();
                     let domain = Domain::parse(&stanza.xml).unwrap();
                     let plan = Plan::new(&report, &request, Some(&domain)).unwrap();
-                    let again = Stanza::within(&report, plan, parts, &stanza.xml, None, false);
+                    let again = Stanza::within(&report, plan, &stanza.xml, &options);
                     prop_assert_eq!(again.unwrap().xml, stanza.xml);
                 }
             }
@@ -226,11 +226,15 @@ fn strange() -> impl Strategy<Value = String> {
         "name",
         "x:memory",
         "topology",
+        "os",
+        "loader",
+        "features",
+        "gic",
     ]);
     let attributes = prop::collection::btree_map(
         prop::sample::select(vec![
             "model", "type", "name", "id", "cpus", "memory", "unit", "nodeset", "domain", "bus",
-            "slot", "function", "mode", "access", "sockets",
+            "slot", "function", "mode", "access", "sockets", "firmware",
         ]),
         prop_oneof![
             value.clone(),

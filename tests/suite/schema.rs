@@ -54,7 +54,7 @@ fn stanzas_are_what_their_schema_says() {
     let mut written = 0;
     for machine in support::machines() {
         for more in
-            [&["--size", "1MiB"][..], &["--with-numa", "--with-hostdev", "--gpu-cells", "8"]]
+            [&["--size", "2MiB"][..], &["--with", "hostdev,numa,machine", "--gpu-cells", "8"]]
         {
             let args = [&["stanza", "--all", "--force", "--format", "json"][..], more].concat();
             let Some(document) = document(&machine, &args) else { continue };

@@ -80,7 +80,7 @@ fn every_way_to_write_an_address_means_the_gpu() {
         assert_eq!(printed(&["--gpu", address]), plain, "{address:?}");
     }
     let output =
-        stanza("wide-domain", &["--gpu", "10000:E1:00.0", "--size", "1M"]).output().unwrap();
+        stanza("wide-domain", &["--gpu", "10000:E1:00.0", "--size", "2M"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
@@ -89,7 +89,7 @@ const EXPECTED: [&str; 3] = ["<memory unit='GiB'>4</memory>", "<devices/>", "</d
 
 #[test]
 fn everything_else_in_a_domain_stays_byte_for_byte() {
-    let args = ["--all", "--with-hostdev", "--with-numa", "--domain", "-"];
+    let args = ["--all", "--with", "hostdev,numa,machine", "--domain", "-"];
     let lines = [
         "<?xml version='1.0'?>",
         "<!-- by hand: ' \" &amp; -->",
@@ -166,7 +166,7 @@ fn a_domain_is_written_back_to_its_file_once() {
     let path = directory.path().join("vm.xml");
     fs::copy(support::fixtures().join("domains/minimal.xml"), &path).unwrap();
     let file = path.to_str().unwrap();
-    let args = ["--all", "--with-hostdev", "--with-numa", "--domain", file];
+    let args = ["--all", "--with", "hostdev,numa,machine", "--domain", file];
     let expected = printed(&args);
     let identity = |path: &Path| {
         let metadata = fs::metadata(path).unwrap();
@@ -184,7 +184,7 @@ fn a_domain_is_written_back_to_its_file_once() {
     assert_eq!(identity(&path), before, "what is right already is not written");
     assert_eq!(printed(&[&args[..], &["--dry-run"]].concat()), "");
     let output = gb200(&["--all", "--size", "8G", "--domain", file, "--in-place"]);
-    assert_eq!(output.status.code(), Some(1), "sums do not fit without --with-numa");
+    assert_eq!(output.status.code(), Some(1), "sums do not fit without --with numa");
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
@@ -202,7 +202,7 @@ fn a_domain_is_a_file_or_a_pipe_and_nothing_else_is_opened() {
     }
     let minimal = support::fixtures().join("domains/minimal.xml");
     let script = format!(
-        "exec '{}' --from '{}' stanza --all --with-hostdev --with-numa --domain <(cat '{}')",
+        "exec '{}' --from '{}' stanza --all --with hostdev,numa,machine --domain <(cat '{}')",
         env!("CARGO_BIN_EXE_egm-probe"),
         support::archive("gb200-full-gpu-list").display(),
         minimal.display()

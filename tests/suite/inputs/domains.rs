@@ -7,7 +7,7 @@ use egm_probe::domain::{Dialect, Domain, line_and_column};
 use egm_probe::host::Needs;
 use egm_probe::plan::{GuestNode, Plan, Request};
 use egm_probe::report::Report;
-use egm_probe::stanza::{Parts, Stanza};
+use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::units::Bytes;
 use roxmltree::Document;
 
@@ -58,11 +58,9 @@ pub fn stanza(data: &[u8]) {
     if has(6) {
         request.guest_nodes.push(GuestNode { region: None, cell: 1 });
     }
-    let parts = if has(7) { Parts::default() } else { Parts::all() };
+    let options = Options::of(if has(7) { Parts::default() } else { Parts::all() });
     let Ok(plan) = Plan::new(report, &request, Some(&domain)) else { return };
-    let Ok(stanza) = Stanza::within(report, plan.clone(), parts, text, None, false) else {
-        return;
-    };
+    let Ok(stanza) = Stanza::within(report, plan.clone(), text, &options) else { return };
     let _ = stanza.qemu_arguments();
 
     // What was planned is what is read, and nobody else's part has changed.
@@ -82,13 +80,13 @@ pub fn stanza(data: &[u8]) {
 
     // And once more, nothing changes.
     let plan = Plan::new(report, &request, Some(&again)).expect("the same is refused");
-    let twice = Stanza::within(report, plan, parts, &stanza.xml, None, false);
+    let twice = Stanza::within(report, plan, &stanza.xml, &options);
     assert_eq!(twice.expect("the same is not written").xml, stanza.xml);
 }
 
 /// What a stanza has nothing to do with stays byte for byte, and in its order.
 fn keeps(before: &str, after: &str) {
-    const ITS_OWN: [&str; 8] = [
+    const ITS_OWN: [&str; 10] = [
         "memory",
         "currentMemory",
         "maxMemory",
@@ -97,11 +95,14 @@ fn keeps(before: &str, after: &str) {
         "memoryBacking",
         "devices",
         "hostdev",
+        "os",
+        "features",
     ];
     let document = Document::parse(before).unwrap();
     let root = document.root_element();
-    let devices = root.children().filter(|child| child.has_tag_name("devices"));
-    let parts = root.children().chain(devices.flat_map(|devices| devices.children()));
+    let open = ["devices", "os", "features"];
+    let open = root.children().filter(|child| open.iter().any(|name| child.has_tag_name(*name)));
+    let parts = root.children().chain(open.flat_map(|parent| parent.children()));
     let others = parts.filter(|node| {
         let name = node.tag_name();
         node.is_element() && (name.namespace().is_some() || !ITS_OWN.contains(&name.name()))

@@ -170,11 +170,11 @@ fn gpu_bound_elsewhere() -> Tree {
     tree
 }
 
-/// Regions that cannot be shared out evenly, and a device with an odd name.
+/// Regions whose shares are 1 MiB and 1.75 MiB beyond a multiple of 2 MiB, and a device with an odd name.
 fn odd_sizes() -> Tree {
     let mut machine = gb200();
-    machine.sockets[0].size = GB200_REGION + MIB;
-    machine.sockets[1].size = 3 * MIB / 2;
+    machine.sockets[0].size = GB200_REGION + 2 * MIB;
+    machine.sockets[1].size = 7 * MIB / 2;
     let mut tree = machine.gpu_list();
     let uevent = format!("MAJOR={MAJOR}\nMINOR=5\nDEVNAME=it's <egm5>&\n");
     tree.file(&format!("{VIRTUAL}/egm5/uevent"), uevent);
