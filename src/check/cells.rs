@@ -268,7 +268,7 @@ fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
             }
         }
     }
-    for cell in &subject.domain.placed_cells {
+    for (cell, _) in &subject.domain.placed_cells {
         if cell.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
             findings.add(PLACED, &cell.span, no_cell(&cell.text));
         }

@@ -125,7 +125,7 @@ fn check_other_memory(domain: &Domain, findings: &mut Findings) {
         }
     }
     let taking = domain.other_memory.iter().filter(|device| device.takes_a_slot());
-    let slots = domain.slots.as_ref().and_then(|slots| slots.value).unwrap_or(0);
+    let slots = domain.memory_slots.as_ref().and_then(|slots| slots.value).unwrap_or(0);
     let beyond = taking.enumerate().find(|(index, _)| u32::try_from(*index).ok() >= Some(slots));
     if let Some((_, device)) = beyond {
         let message = format!("no memory slot is left for the device: <maxMemory> has {slots}");

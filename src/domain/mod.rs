@@ -17,7 +17,8 @@ use crate::pci::PciAddress;
 pub use dialect::{BadDialect, Dialect};
 pub use file_memory::FileMemory;
 pub use model::{
-    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,
+    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, MemoryMode, MemoryPolicy,
+    Os, Pin, Topology, Value,
 };
 pub use source::{Encoding, Source};
 pub use xml::{line_and_column, lines_and_columns};
@@ -169,14 +170,17 @@ mod tests {
     #[test]
     fn every_value_has_its_place() {
         let xml = "<domain><name>vm1</name><memory unit='GiB'>16</memory><vcpu>4</vcpu>
-  <memoryBacking><hugepages/><access mode=\"shared\"/></memoryBacking>
+  <memoryBacking><hugepages/><access mode=\"shared\"/><allocation threads='4'/></memoryBacking>
+  <maxMemory slots='2'>8</maxMemory><iommufd enabled='yes'/><numatune>
+    <memory mode='preferred' nodeset='0-1'/><memnode cellid='1' mode='x' nodeset='16384'/>
+  </numatune>
   <cpu><topology sockets='2' cores='2'/><numa><cell memory='8388608'/>
     <cell id='1' cpus='2-3' memory='8' unit='GiB'/></numa></cpu>
   <metadata><x:memory xmlns:x='urn:x'>1</x:memory></metadata>
   <devices>
     <x:hostdev xmlns:x='urn:x'/>
     <hostdev type='pci'><source><address domain='0x0009' bus='1' slot='0x0'/></source>
-      <alias name='ua-gpu'/><acpi nodeset='2-9'/></hostdev>
+      <alias name='ua-gpu'/><acpi nodeset='2-9'/><driver iommufd='no'/><rom bar='off'/></hostdev>
     <hostdev type='usb'><source><address bus='1' device='2'/></source></hostdev>
     <memory model='dimm'/>
     <memory model='egm' access='private'><source><path>/dev<!-- ! -->/egm4</path></source>
@@ -185,11 +189,24 @@ mod tests {
         let domain = Domain::parse(xml).unwrap();
         let hostdev = &domain.hostdevs[0];
         let device = &domain.egm[0];
+        let all = domain.memory_policy.as_ref().unwrap();
+        let (cell, own) = &domain.placed_cells[0];
+        let nodes = all.nodes.as_ref().and_then(|nodes| nodes.value.as_ref()).unwrap();
+        assert_eq!(nodes.to_string(), "0-1");
         assert_eq!((domain.hostdevs.len(), domain.egm.len(), domain.cells.len()), (2, 1, 2));
         assert_eq!(domain.hostdevs[1].address, None);
         for (value, expected) in [
             (shown(xml, domain.memory.as_ref()), "Some(Bytes(17179869184)) 16"),
             (shown(xml, domain.current_memory.as_ref()), "-"),
+            (shown(xml, domain.memory_slots.as_ref()), "Some(2) 2"),
+            (shown(xml, domain.backing.allocation_threads.as_ref()), "Some(4) 4"),
+            (shown(xml, domain.iommufd.as_ref()), "Some(true) yes"),
+            (shown(xml, all.mode.as_ref()), "Some(Preferred) preferred"),
+            (shown(xml, Some(cell)), "Some(1) 1"),
+            (shown(xml, own.mode.as_ref()), "None x"),
+            (shown(xml, own.nodes.as_ref()), "None 16384"),
+            (shown(xml, hostdev.iommufd.as_ref()), "Some(false) no"),
+            (shown(xml, hostdev.rom_bar.as_ref()), "Some(false) off"),
             (shown(xml, domain.vcpus.as_ref()), "Some(4) 4"),
             (shown(xml, domain.backing.access.as_ref()), "Some(\"shared\") shared"),
             (shown(xml, Some(&domain.cells[0].id)), "Some(0) <cell memory='8388608'/>"),

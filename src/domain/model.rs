@@ -35,8 +35,8 @@ pub struct Domain {
     pub current_memory: Option<Value<Bytes>>,
     /// How much it may come to have, `<maxMemory>`.
     pub max_memory: Option<Value<Bytes>>,
-    /// How many memory devices may be plugged into it, `<maxMemory slots=..>`.
-    pub slots: Option<Value<u32>>,
+    /// The number of slots for memory devices, `<maxMemory slots='4'>`.
+    pub memory_slots: Option<Value<u32>>,
     /// What its memory is made of, `<memoryBacking>`.
     pub backing: Backing,
     /// How many virtual CPUs it has, `<vcpu>`.
@@ -59,12 +59,16 @@ pub struct Domain {
     pub pins: Vec<Pin>,
     /// What is given to QEMU past libvirt, `<qemu:arg>`.
     pub qemu_arguments: Vec<Value<String>>,
-    /// The cells whose memory `<numatune>` places.
-    pub placed_cells: Vec<Value<u32>>,
+    /// The host memory of the cells that have no `<memnode>`, `<numatune><memory>`.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The cells that have a policy of their own, `<numatune><memnode>`.
+    pub placed_cells: Vec<(Value<u32>, MemoryPolicy)>,
     /// The PCI functions that it has as network interfaces.
     pub interfaces: Vec<Value<PciAddress>>,
     /// Its `<hostdev>` devices.
     pub hostdevs: Vec<Hostdev>,
+    /// Whether its `<hostdev>` devices use iommufd, unless they say otherwise, `<iommufd enabled='yes'/>`.
+    pub iommufd: Option<Value<bool>>,
     /// The models of its IOMMUs, `<iommu model='smmuv3'>`.
     pub iommus: Vec<Value<String>>,
     /// Its PCI and USB controllers.
@@ -152,6 +156,32 @@ pub struct Backing {
     pub access: Option<Value<String>>,
     /// `<allocation mode='immediate'/>`.
     pub allocation: Option<Value<String>>,
+    /// The number of threads that allocate, `<allocation threads='4'/>`.
+    pub allocation_threads: Option<Value<u32>>,
+}
+
+/// The host NUMA nodes that memory of the guest comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryPolicy {
+    /// The use of the nodes; strict if missing.
+    pub mode: Option<Value<MemoryMode>>,
+    /// The nodes; `None` if libvirt asks numad for them.
+    pub nodes: Option<Value<IdList>>,
+}
+
+/// The use of the host NUMA nodes of a [`MemoryPolicy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemoryMode {
+    /// Memory comes from these nodes only.
+    Strict,
+    /// Memory comes from another node if the preferred one has none left.
+    Preferred,
+    /// Pages alternate between the nodes.
+    Interleave,
+    /// Only libvirt's cgroup limits the nodes; QEMU sets no policy.
+    Restrictive,
 }
 
 /// How the CPUs of a guest are arranged.
@@ -218,6 +248,10 @@ pub struct Hostdev {
     pub address_type: Option<Value<String>>,
     /// The guest's NUMA cells that it is bound to, `<acpi nodeset='2-9'/>`.
     pub cells: Option<Value<IdList>>,
+    /// Whether the guest sees its option ROM, `<rom bar='off'/>`.
+    pub rom_bar: Option<Value<bool>>,
+    /// Whether it uses iommufd, `<driver iommufd='yes'/>`.
+    pub iommufd: Option<Value<bool>>,
     /// Where its start tag stands.
     pub span: Range<usize>,
     pub(crate) node: NodeId,

@@ -7,8 +7,8 @@ use roxmltree::Node;
 
 use super::xml::{attribute, child, children, find, is_named, start_tag, text_of};
 use super::{
-    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, Os, Pin, Topology, Value,
-    file_memory,
+    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, MemoryMode, MemoryPolicy,
+    Os, Pin, Topology, Value, file_memory,
 };
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
@@ -41,7 +41,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         memory: size("memory"),
         current_memory: size("currentMemory"),
         max_memory: size("maxMemory"),
-        slots: child(domain, "maxMemory")
+        memory_slots: child(domain, "maxMemory")
             .and_then(|maximum| read_attribute(maximum, "slots", number)),
         backing: child(domain, "memoryBacking").map(read_backing).unwrap_or_default(),
         vcpus: child(domain, "vcpu").map(|vcpu| read_text(vcpu, count)),
@@ -50,8 +50,9 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .collect(),
         current_vcpus: child(domain, "vcpu")
             .and_then(|vcpu| read_attribute(vcpu, "current", number)),
+        memory_policy: find(domain, &["numatune", "memory"]).map(read_policy),
         placed_cells: children(child(domain, "numatune"), "memnode")
-            .filter_map(|node| read_attribute(node, "cellid", number))
+            .filter_map(|node| Some((read_attribute(node, "cellid", number)?, read_policy(node))))
             .collect(),
         interfaces: devices("interface")
             .filter(|interface| interface.attribute("type") == Some("hostdev"))
@@ -77,6 +78,8 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .filter_map(|argument| read_attribute(argument, "value", text))
             .collect(),
         hostdevs: devices("hostdev").map(read_hostdev).collect(),
+        iommufd: child(domain, "iommufd")
+            .and_then(|iommufd| read_attribute(iommufd, "enabled", switch)),
         iommus: devices("iommu").filter_map(|iommu| read_attribute(iommu, "model", text)).collect(),
         controllers: devices("controller").filter_map(read_controller).collect(),
         usb_devices: children(Some(domain), "devices")
@@ -160,7 +163,34 @@ fn read_backing(backing: Node<'_, '_>) -> Backing {
         hugepages: child(backing, "hugepages").map(start_tag),
         access: value("access", "mode"),
         allocation: value("allocation", "mode"),
+        allocation_threads: child(backing, "allocation")
+            .and_then(|allocation| read_attribute(allocation, "threads", number)),
     }
+}
+
+fn read_policy(policy: Node<'_, '_>) -> MemoryPolicy {
+    // With numad, libvirt drops the list (`virDomainNumatuneSet`, `src/conf/numa_conf.c`).
+    let is_auto = policy.attribute("placement") == Some("auto");
+    MemoryPolicy {
+        mode: read_attribute(policy, "mode", mode),
+        nodes: read_attribute(policy, "nodeset", nodes).filter(|_| !is_auto),
+    }
+}
+
+fn mode(mode: &str) -> Option<MemoryMode> {
+    match mode {
+        "strict" => Some(MemoryMode::Strict),
+        "preferred" => Some(MemoryMode::Preferred),
+        "interleave" => Some(MemoryMode::Interleave),
+        "restrictive" => Some(MemoryMode::Restrictive),
+        _ => None,
+    }
+}
+
+/// A list of host nodes; libvirt reads no number from 16384 on (`VIR_DOMAIN_CPUMASK_LEN`,
+/// `src/conf/domain_conf.h`).
+fn nodes(text: &str) -> Option<IdList> {
+    list(text).filter(|nodes| nodes.last() < Some(16384))
 }
 
 fn read_topology(topology: Node<'_, '_>) -> Topology {
@@ -218,6 +248,9 @@ fn read_hostdev(hostdev: Node<'_, '_>) -> Hostdev {
         address_type: child(hostdev, "address")
             .and_then(|address| read_attribute(address, "type", text)),
         cells: child(hostdev, "acpi").and_then(|acpi| read_attribute(acpi, "nodeset", list)),
+        rom_bar: child(hostdev, "rom").and_then(|rom| read_attribute(rom, "bar", switch)),
+        iommufd: child(hostdev, "driver")
+            .and_then(|driver| read_attribute(driver, "iommufd", switch)),
         span: start_tag(hostdev),
         node: hostdev.id(),
     }
@@ -281,6 +314,15 @@ fn value<T>((text, span): (String, Range<usize>), parse: impl Fn(&str) -> Option
 #[allow(clippy::unnecessary_wraps)] // One of several ways to read a value.
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
+}
+
+/// A switch: libvirt writes some as `yes` and `no`, others as `on` and `off`.
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "yes" | "on" => Some(true),
+        "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// A number as libvirt reads it with base 10: it may have a plus sign and leading zeros, and no
