@@ -1,12 +1,12 @@
 //! What QEMU is told, as libvirt tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use super::Parts;
-use crate::domain::{Cell, Domain, EgmDevice, Value};
+use crate::domain::{Cell, Domain, EgmDevice, Hostdev, MemoryMode, MemoryPolicy, Value};
 use crate::id_list::IdList;
 use crate::units::Bytes;
 
@@ -18,26 +18,56 @@ pub(super) type Argument = (&'static str, String);
 #[error("{0} has memory that is not EGM, and only EGM is written as arguments")]
 pub struct OtherMemory(String);
 
-/// `-object` takes JSON; in this order, which is libvirt's.
+/// An object as JSON. The order of the keys is libvirt's: `qemuBuildMemoryBackendProps`,
+/// `qemuBuildThreadContextProps`, `qemuBuildIOMMUFDProps` and `qemuBuildAcpiNodesetProps`
+/// (`src/qemu/qemu_command.c`).
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Backend<'a> {
-    qom_type: &'static str,
-    id: &'a str,
-    mem_path: &'a str,
-    share: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    prealloc: bool,
-    size: Bytes,
+#[serde(tag = "qom-type", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+enum Object<'a> {
+    ThreadContext {
+        id: &'a str,
+        node_affinity: &'a [u32],
+    },
+    MemoryBackendFile {
+        id: &'a str,
+        mem_path: &'a str,
+        share: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        prealloc: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prealloc_threads: Option<u32>,
+        size: Bytes,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host_nodes: Option<&'a [u32]>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prealloc_context: Option<&'a str>,
+    },
+    Iommufd {
+        id: &'static str,
+    },
+    AcpiGenericInitiator {
+        id: String,
+        pci_dev: &'a str,
+        node: u32,
+    },
 }
 
-/// `-device` takes JSON, too.
+/// A GPU as JSON, in the order of `qemuBuildPCIHostdevDevProps`. libvirt opens a device of an
+/// iommufd itself, and passes `fd` in place of `host`.
 #[derive(Serialize)]
 struct Vfio<'a> {
     driver: &'static str,
     host: String,
     id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iommufd: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rombar: Option<u8>,
 }
+
+const IOMMUFD: &str = "iommufd0";
 
 /// The arguments of a domain that has passed the check: of its EGM devices and of its cells; with
 /// `hostdev` the GPUs themselves, with `numa` the sizes of memory and CPUs.
@@ -50,8 +80,7 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
         return Err(OtherMemory("a memory device of another model".into()));
     }
     if parts.numa {
-        let memory = domain.memory.as_ref().and_then(|memory| memory.value);
-        arguments.extend(memory.map(|memory| ("-m", format!("size={}k", memory.0 >> 10))));
+        arguments.push(("-m", memory(domain)));
         arguments.extend(smp(domain).map(|smp| ("-smp", smp)));
     }
     let backends = add_memory(domain, &mut arguments);
@@ -66,37 +95,37 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
             }
         }
     }
-    // The GPUs, by their aliases; other devices are not of this.
-    let hostdevs = domain.hostdevs_by_alias();
-    let gpus = domain.egm.iter().filter_map(|device| {
-        let alias = text(device.pci_dev.as_ref());
-        Some((alias, *hostdevs.get(alias)?))
-    });
-    let mut initiators = Vec::new();
-    for (id, hostdev) in gpus {
-        if let Some(address) = hostdev.pci().filter(|_| parts.hostdev) {
-            let vfio = Vfio { driver: "vfio-pci", host: address.to_string(), id };
-            arguments.push(("-device", json(&vfio)));
-        }
-        let cells = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
-        for cell in cells.into_iter().flat_map(IdList::iter) {
-            let number = initiators.len();
-            let rest = format!("id=gi{number},pci-dev={},node={cell}", option(id));
-            initiators.push(("-object", format!("acpi-generic-initiator,{rest}")));
-        }
-    }
-    arguments.append(&mut initiators);
+    add_gpus(domain, parts, &mut arguments);
     Ok(arguments)
 }
 
-/// `16`, or `2,maxcpus=16,sockets=2,cores=8`
+/// `size=524288k,slots=4,maxmem=1048576k`. libvirt takes the size from the cells, and rounds the
+/// maximum up to whole MiB (`qemuDomainAlignMemorySizes`, `src/qemu/qemu_domain.c`).
+fn memory(domain: &Domain) -> String {
+    let sizes = domain.cells.iter().filter_map(|cell| cell.memory.as_ref()?.value);
+    let size = sizes.map(|size| size.0).fold(0, u64::saturating_add);
+    let slots = positive(domain.memory_slots.as_ref());
+    let slots = slots.map_or(String::new(), |slots| format!(",slots={slots}"));
+    let maximum = domain.max_memory.as_ref().and_then(|maximum| maximum.value);
+    let maximum = maximum.filter(|maximum| maximum.0 > 0).map(|it| it.0.div_ceil(1 << 20) << 10);
+    let maximum = maximum.map_or(String::new(), |maximum| format!(",maxmem={maximum}k"));
+    format!("size={}k{slots}{maximum}", size >> 10)
+}
+
+/// `4,sockets=4,cores=1,threads=1`, or `2,maxcpus=16,sockets=2,dies=1,clusters=1,cores=8,threads=1`
+/// with a `<topology>`. A QEMU that has EGM has dies and clusters (`qemuBuildSmpCommandLine`).
 fn smp(domain: &Domain) -> Option<String> {
     let vcpus = domain.vcpus.as_ref()?.value?;
     let mut smp = match domain.current_vcpus.as_ref().and_then(|current| current.value) {
         Some(current) if current < vcpus => format!("{current},maxcpus={vcpus}"),
         _ => vcpus.to_string(),
     };
-    for (level, number) in domain.topology.iter().flat_map(|topology| &topology.levels) {
+    let Some(topology) = &domain.topology else {
+        return Some(format!("{smp},sockets={vcpus},cores=1,threads=1"));
+    };
+    for level in ["sockets", "dies", "clusters", "cores", "threads"] {
+        let written = topology.levels.iter().find(|(written, _)| *written == level);
+        let number = written.map_or(1, |(_, number)| *number);
         // Writing to a String cannot fail.
         let _ = write!(smp, ",{level}={number}");
     }
@@ -119,13 +148,26 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
     for (number, (path, devices)) in paths.into_iter().enumerate() {
         let id = format!("memegm{number}");
         let sizes = devices.iter().filter_map(|(_, device)| device.size.as_ref()?.value);
-        let backend = Backend {
-            qom_type: "memory-backend-file",
+        // All devices of a path are in one cell.
+        let cell = devices.first().and_then(|(_, device)| device.cell.as_ref()?.value);
+        let policy = cell.and_then(|cell| policy(domain, cell));
+        let nodes = policy.and_then(|policy| policy.nodes.as_ref()?.value.as_ref());
+        let nodes: Option<Vec<_>> = nodes.map(|nodes| nodes.iter().collect());
+        let policy = nodes.as_ref().and_then(|_| qemu_policy(policy?));
+        let context = nodes.as_ref().filter(|_| prealloc).map(|_| format!("tc-{id}"));
+        if let (Some(id), Some(node_affinity)) = (&context, &nodes) {
+            arguments.push(("-object", json(&Object::ThreadContext { id, node_affinity })));
+        }
+        let backend = Object::MemoryBackendFile {
             id: &id,
             mem_path: path,
             share: true,
             prealloc,
+            prealloc_threads: positive(domain.backing.allocation_threads.as_ref()),
             size: Bytes(sizes.map(|size| size.0).fold(0, u64::saturating_add)),
+            host_nodes: nodes.as_deref().filter(|_| policy.is_some()),
+            policy,
+            prealloc_context: context.as_deref(),
         };
         arguments.push(("-object", json(&backend)));
         for (index, device) in devices {
@@ -137,6 +179,60 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
         }
     }
     backends
+}
+
+/// The policy of a cell: its own, or that of all cells.
+fn policy(domain: &Domain, cell: u32) -> Option<&MemoryPolicy> {
+    let own = domain.placed_cells.iter().find(|(placed, _)| placed.value == Some(cell));
+    own.map(|(_, policy)| policy).or(domain.memory_policy.as_ref())
+}
+
+/// QEMU's name of a mode (`qemuNumaPolicy`, libvirt's `src/qemu/qemu_command.c`).
+fn qemu_policy(policy: &MemoryPolicy) -> Option<&'static str> {
+    let mode = policy.mode.as_ref().map_or(Some(MemoryMode::Strict), |mode| mode.value);
+    match mode? {
+        MemoryMode::Strict => Some("bind"),
+        MemoryMode::Preferred => Some("preferred"),
+        MemoryMode::Interleave => Some("interleave"),
+        MemoryMode::Restrictive => None,
+    }
+}
+
+/// The `<hostdev>` devices that EGM devices name, in the order of the domain, each followed by its
+/// generic initiators. Other devices are left out.
+fn add_gpus(domain: &Domain, parts: Parts, arguments: &mut Vec<Argument>) {
+    let aliases: BTreeSet<_> =
+        domain.egm.iter().map(|device| text(device.pci_dev.as_ref())).collect();
+    let gpus = domain.hostdevs.iter().filter_map(|hostdev| {
+        let alias = hostdev.alias.as_ref()?.text.as_str();
+        aliases.contains(alias).then_some((alias, hostdev))
+    });
+    let is_on = |value: &Option<Value<bool>>| value.as_ref().and_then(|value| value.value);
+    let uses_iommufd = |hostdev: &Hostdev| {
+        is_on(&hostdev.iommufd).or_else(|| is_on(&domain.iommufd)).unwrap_or_default()
+    };
+    if parts.hostdev && gpus.clone().any(|(_, hostdev)| uses_iommufd(hostdev)) {
+        arguments.push(("-object", json(&Object::Iommufd { id: IOMMUFD })));
+    }
+    let mut ids = 0..;
+    for (id, hostdev) in gpus {
+        if let Some(address) = hostdev.pci().filter(|_| parts.hostdev) {
+            let vfio = Vfio {
+                driver: "vfio-pci",
+                host: address.to_string(),
+                id,
+                iommufd: uses_iommufd(hostdev).then_some(IOMMUFD),
+                rombar: is_on(&hostdev.rom_bar).map(u8::from),
+            };
+            arguments.push(("-device", json(&vfio)));
+        }
+        let cells = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
+        for (node, number) in cells.into_iter().flat_map(IdList::iter).zip(&mut ids) {
+            let initiator =
+                Object::AcpiGenericInitiator { id: format!("gi{number}"), pci_dev: id, node };
+            arguments.push(("-object", json(&initiator)));
+        }
+    }
 }
 
 fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMemory> {
@@ -160,6 +256,11 @@ fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMe
         None => {}
     }
     Ok(argument)
+}
+
+/// A number that libvirt passes on: 0 is the same as none.
+fn positive(value: Option<&Value<u32>>) -> Option<u32> {
+    value?.value.filter(|number| *number > 0)
 }
 
 fn text(value: Option<&Value<String>>) -> &str {

@@ -22,6 +22,7 @@ mod merging;
 mod packaging;
 mod pictures;
 mod properties;
+mod qemu_args;
 mod readme;
 mod reserve;
 mod roots;

@@ -105,7 +105,7 @@ fn only_gpus_with_egm_are_in_qemus_arguments() {
     let arguments = put_into(&text, &args).unwrap();
     assert!(!arguments.contains("pci-dev=,") && !arguments.contains("generic-initiator"));
     for line in [
-        "-smp 2,maxcpus=144,sockets=2,dies=1,cores=72,threads=1 \\\n",
+        "-smp 2,maxcpus=144,sockets=2,dies=1,clusters=1,cores=72,threads=1 \\\n",
         "-numa node,nodeid=2 \\\n",
         "-numa dist,src=0,dst=1,val=40 \\\n",
     ] {

@@ -1,0 +1,263 @@
+//! `stanza --format qemu-args`: whole lists of arguments, and QEMU itself with their memory part.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::libvirt::can_run;
+use crate::stanza::{fed, stanza, text};
+use crate::support;
+
+/// A domain with both GPUs of egm4 in one cell, the second one first.
+const DOMAIN: &str = "<domain type='kvm'>
+  <name>vm1</name>
+  <maxMemory unit='KiB'>16777216</maxMemory>
+  <memory unit='KiB'>16777216</memory>
+  <memoryBacking>
+    <source type='file'/>
+    <access mode='shared'/>
+    <allocation mode='immediate'/>
+  </memoryBacking>
+  <vcpu>4</vcpu>
+  <os>
+    <type arch='aarch64' machine='virt'>hvm</type>
+  </os>
+  <cpu>
+    <numa>
+      <cell id='0' cpus='0-3' memory='16777216' unit='KiB'/>
+      <cell id='1' memory='0' unit='KiB'/>
+      <cell id='2' memory='0' unit='KiB'/>
+      <cell id='3' memory='0' unit='KiB'/>
+    </numa>
+  </cpu>
+  <devices>
+    <hostdev mode='subsystem' type='pci' managed='yes'>
+      <source><address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/></source>
+      <alias name='ua-hostdev1'/>
+      <acpi nodeset='3'/>
+    </hostdev>
+    <hostdev mode='subsystem' type='pci' managed='yes'>
+      <source><address domain='0x0008' bus='0x01' slot='0x00' function='0x0'/></source>
+      <alias name='ua-hostdev0'/>
+      <acpi nodeset='1-2'/>
+    </hostdev>
+    <memory model='egm' access='shared'>
+      <source><path>/dev/egm4</path></source>
+      <target><size unit='KiB'>8388608</size><node>0</node><pciDev>ua-hostdev0</pciDev></target>
+    </memory>
+    <memory model='egm' access='shared'>
+      <source><path>/dev/egm4</path></source>
+      <target><size unit='KiB'>8388608</size><node>0</node><pciDev>ua-hostdev1</pciDev></target>
+    </memory>
+  </devices>
+</domain>
+";
+
+/// What is written for it, a pair of an option and a value a line.
+const ARGUMENTS: &str = r#"
+-m size=16777216k,maxmem=16777216k
+-smp 4,sockets=4,cores=1,threads=1
+-object {"qom-type":"memory-backend-file","id":"memegm0","mem-path":"/dev/egm4","share":true,"prealloc":true,"size":17179869184}
+-object acpi-egm-memory,id=egm0,pci-dev=ua-hostdev0,node=0
+-object acpi-egm-memory,id=egm1,pci-dev=ua-hostdev1,node=0
+-numa node,nodeid=0,cpus=0-3,memdev=memegm0
+-numa node,nodeid=1
+-numa node,nodeid=2
+-numa node,nodeid=3
+-device {"driver":"vfio-pci","host":"0009:01:00.0","id":"ua-hostdev1"}
+-object {"qom-type":"acpi-generic-initiator","id":"gi0","pci-dev":"ua-hostdev1","node":3}
+-device {"driver":"vfio-pci","host":"0008:01:00.0","id":"ua-hostdev0"}
+-object {"qom-type":"acpi-generic-initiator","id":"gi1","pci-dev":"ua-hostdev0","node":1}
+-object {"qom-type":"acpi-generic-initiator","id":"gi2","pci-dev":"ua-hostdev0","node":2}
+"#;
+
+/// The text with each part replaced, which it must have.
+fn with(text: &str, parts: &[(&str, &str)]) -> String {
+    parts.iter().fold(text.to_owned(), |text, (old, new)| {
+        assert!(text.contains(old), "{old} is not in\n{text}");
+        text.replacen(old, new, 1)
+    })
+}
+
+/// The arguments of a domain, an option and its value each.
+fn arguments(domain: &str, args: &[&str]) -> Vec<(String, String)> {
+    let args = [&["--region", "egm4", "--format", "qemu-args", "--domain", "-"], args].concat();
+    let output = fed(&mut stanza("gb200-full-gpu-list", &args), domain.as_bytes());
+    assert!(output.status.success(), "{}\n{domain}", text(&output.stderr));
+    let lines = text(&output.stdout);
+    let words: Vec<_> = lines.lines().map(str::to_owned).collect();
+    words.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+const ALL: [&str; 4] = ["--size", "8GiB", "--with", "hostdev,numa"];
+
+#[test]
+fn arguments_are_those_of_libvirt() {
+    let numatune = |policies: &str| format!("<vcpu>4</vcpu><numatune>{policies}</numatune>");
+    let context = |nodes: &str| {
+        format!(
+            "-object {{\"qom-type\":\"thread-context\",\"id\":\"tc-memegm0\",\"node-affinity\":{nodes}}}\n\
+             -object {{\"qom-type\":\"memory-backend-file\""
+        )
+    };
+    let bound = |nodes: &str, policy: &str| {
+        format!(
+            "\"size\":17179869184,\"host-nodes\":{nodes},\"policy\":\"{policy}\",\
+             \"prealloc-context\":\"tc-memegm0\"}}"
+        )
+    };
+    let backend = "-object {\"qom-type\":\"memory-backend-file\"";
+    let size = "\"size\":17179869184}";
+    // The domain is changed as the first list says, and the arguments as the second.
+    type Parts<'a> = &'a [(&'a str, &'a str)];
+    let check = |domain: Parts<'_>, expected: Parts<'_>| {
+        let written = arguments(&with(DOMAIN, domain), &ALL);
+        let written: String =
+            written.iter().map(|(option, value)| format!("{option} {value}\n")).collect();
+        assert_eq!(written, with(ARGUMENTS.trim_start(), expected), "{domain:?}");
+    };
+    check(&[], &[]);
+
+    // -m and -smp
+    let maximum = "<maxMemory unit='KiB'>16777216";
+    check(
+        // 20 GB is 19531250 KiB, which libvirt rounds up to a MiB.
+        &[(maximum, "<maxMemory slots='2' unit='GB'>20")],
+        &[("k,maxmem=16777216k", "k,slots=2,maxmem=19531776k")],
+    );
+    check(&[(&format!("{maximum}</maxMemory>"), "")], &[(",maxmem=16777216k", "")]);
+    check(
+        &[("<numa>", "<topology sockets='1' cores='2' threads='2'/><numa>")],
+        &[("sockets=4,cores=1,threads=1", "sockets=1,dies=1,clusters=1,cores=2,threads=2")],
+    );
+    check(
+        &[
+            ("<vcpu>4", "<vcpu current='1'>4"),
+            ("<numa>", "<topology sockets='1' dies='2' clusters='1' cores='2' threads='1'/><numa>"),
+        ],
+        &[(
+            "4,sockets=4,cores=1,threads=1",
+            "1,maxcpus=4,sockets=1,dies=2,clusters=1,cores=2,threads=1",
+        )],
+    );
+
+    // <numatune>
+    for (policies, nodes, policy) in [
+        ("<memory mode='strict' nodeset='0'/>", "[0]", "bind"),
+        ("<memory nodeset='0-1,3'/>", "[0,1,3]", "bind"),
+        ("<memory mode='preferred' nodeset='1'/>", "[1]", "preferred"),
+        ("<memory mode='interleave' nodeset='0-1'/>", "[0,1]", "interleave"),
+        ("<memnode cellid='0' mode='strict' nodeset='1'/>", "[1]", "bind"),
+        ("<memory mode='interleave' nodeset='0'/><memnode cellid='0' nodeset='1'/>", "[1]", "bind"),
+        (
+            "<memory mode='preferred' nodeset='0'/><memnode cellid='1' mode='strict' nodeset='1'/>",
+            "[0]",
+            "preferred",
+        ),
+    ] {
+        let (context, bound) = (context(nodes), bound(nodes, policy));
+        check(&[("<vcpu>4</vcpu>", &numatune(policies))], &[(backend, &context), (size, &bound)]);
+    }
+    check(
+        &[("<vcpu>4</vcpu>", &numatune("<memory mode='restrictive' nodeset='0'/>"))],
+        &[
+            (backend, &context("[0]")),
+            (size, &with(size, &[("}", ",\"prealloc-context\":\"tc-memegm0\"}")])),
+        ],
+    );
+    // numad chooses these nodes, and a cell of another region has no part in it.
+    for policies in [
+        "<memory mode='strict' placement='auto' nodeset='0'/>",
+        "<memnode cellid='1' mode='strict' nodeset='0'/>",
+    ] {
+        check(&[("<vcpu>4</vcpu>", &numatune(policies))], &[]);
+    }
+
+    // <allocation>
+    check(
+        &[("mode='immediate'/>", "mode='immediate' threads='4'/>")],
+        &[("\"prealloc\":true,", "\"prealloc\":true,\"prealloc-threads\":4,")],
+    );
+    // <rom>
+    for (rom, expected) in
+        [("<rom bar='off'/>", ",\"rombar\":0}"), ("<rom bar='on'/>", ",\"rombar\":1}")]
+    {
+        let alias = "<alias name='ua-hostdev0'/>";
+        check(
+            &[(alias, &format!("{alias}{rom}"))],
+            &[("\"id\":\"ua-hostdev0\"}", &format!("\"id\":\"ua-hostdev0\"{expected}"))],
+        );
+    }
+    // iommufd
+    let object = "-object {\"qom-type\":\"iommufd\",\"id\":\"iommufd0\"}\n";
+    let device = "-device {\"driver\":\"vfio-pci\",\"host\":\"0009:01:00.0\"";
+    let (first, second) = ("\"id\":\"ua-hostdev1\"}", "\"id\":\"ua-hostdev0\"}");
+    let of = |id: &str| with(id, &[("}", ",\"iommufd\":\"iommufd0\"}")]);
+    let alias = "<alias name='ua-hostdev0'/>";
+    let enabled = ("<devices>", "<iommufd enabled='yes'/><devices>");
+    check(
+        &[(alias, &format!("<driver iommufd='yes'/><rom bar='off'/>{alias}"))],
+        &[
+            (device, &format!("{object}{device}")),
+            (second, &with(&of(second), &[("}", ",\"rombar\":0}")])),
+        ],
+    );
+    check(
+        &[enabled],
+        &[(device, &format!("{object}{device}")), (first, &of(first)), (second, &of(second))],
+    );
+    check(
+        &[enabled, (alias, &format!("<driver iommufd='no'/>{alias}"))],
+        &[(device, &format!("{object}{device}")), (first, &of(first))],
+    );
+    check(&[("<devices>", "<iommufd enabled='no'/><devices>")], &[]);
+}
+
+/// QEMU without EGM and generic initiators takes everything else, with a file as the region.
+#[test]
+fn qemu_starts_with_a_memory_policy() {
+    if !can_run(&["qemu-system-aarch64"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let domain = with(
+        DOMAIN,
+        &[
+            ("<maxMemory unit='KiB'>16777216", "<maxMemory unit='MiB' slots='2'>8"),
+            ("16777216", "4096"),
+            ("memory='16777216'", "memory='4096'"),
+            ("8388608", "2048"),
+            ("8388608", "2048"),
+            ("mode='immediate'", "mode='immediate' threads='2'"),
+            (
+                "<vcpu>4</vcpu>",
+                "<vcpu current='2'>4</vcpu><numatune><memory nodeset='0'/></numatune>",
+            ),
+            ("<numa>", "<topology sockets='1' cores='4' threads='1'/><numa>"),
+        ],
+    );
+    let mut command = Command::new("qemu-system-aarch64");
+    command.args(["-machine", "virt", "-cpu", "cortex-a57", "-display", "none"]);
+    command.args(["-nodefaults", "-S", "-monitor", "stdio"]);
+    for (option, value) in arguments(&domain, &["--size", "2MiB", "--with", "numa"]) {
+        if !value.contains("acpi-") {
+            let value = value.replace("/dev/", directory.path().join("").to_str().unwrap());
+            command.args([option, value]);
+        }
+    }
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A QEMU that refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(b"info memdev\nquit\n");
+    let output = child.wait_with_output().unwrap();
+    let (shown, stderr) = (text(&output.stdout).replace('\r', ""), text(&output.stderr));
+    if stderr.contains("cannot bind memory to host NUMA nodes") {
+        support::skip("mbind is not permitted here");
+        return;
+    }
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+    for part in ["size:  4194304", "prealloc: true", "policy: bind", "host nodes: 0"] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    assert_eq!(fs::metadata(directory.path().join("egm4")).unwrap().len(), 4 << 20);
+}
