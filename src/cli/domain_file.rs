@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::Error;
-use crate::domain::{BadDomain, Domain, Source};
+use crate::domain::{BadDomain, Domain, Encoding, Source};
 use crate::text::printable;
 use crate::user_file::{self, Snapshot};
 
@@ -40,6 +40,16 @@ impl DomainFile {
         let snapshot = user_file::read(path, LIMIT)?;
         let source = Source::decode(&snapshot.bytes).map_err(|error| bad_file(&name, error))?;
         Ok(Self { name, source, snapshot: Some(snapshot) })
+    }
+
+    /// One that is to be changed: libvirt does not read UTF-16.
+    pub(super) fn read_utf8(path: &Path) -> Result<Self, Error> {
+        let file = Self::read(path)?;
+        if file.source.encoding() == Encoding::Utf8 {
+            return Ok(file);
+        }
+        let problem = "UTF-16, which libvirt does not read (convert it: iconv -f UTF-16 -t UTF-8)";
+        Err(bad_file(&file.name, BadDomain { line: 1, column: 1, problem: problem.into() }))
     }
 
     pub(super) fn domain(&self) -> Result<Domain, Error> {

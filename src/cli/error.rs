@@ -64,10 +64,6 @@ pub(super) enum Error {
     NoRule(String),
     #[error("standard input: {}", describe(.0))]
     Stdin(io::Error),
-    #[error(
-        "the value of {0} has a line break in it, so it cannot be a line; --shell can quote it"
-    )]
-    Lines(&'static str),
     #[error("{0}")]
     Usage(&'static str),
 }
@@ -93,7 +89,6 @@ impl Error {
             Self::NotFound(error) => not_found(error),
             Self::Unwritable { .. }
             | Self::OtherMemory(_)
-            | Self::Lines(_)
             | Self::Unwise(_)
             | Self::NotReserved(_)
             | Self::NotEnough(_)

@@ -21,7 +21,7 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
     check_usage(args, global)?;
-    let base = args.domain.as_deref().map(DomainFile::read).transpose()?;
+    let base = args.domain.as_deref().map(DomainFile::read_utf8).transpose()?;
     let report = global.report(Plan::NEEDS)?;
     let domain = base.as_ref().map(DomainFile::domain).transpose()?;
     let plan = match Plan::new(&report, &request(args), domain.as_ref()) {
@@ -42,7 +42,7 @@ pub(super) fn run(
     } else if args.in_place {
         put_back(args, base.as_ref(), &stanza)?;
     } else {
-        write_out(args, &report, &stanza, base.as_ref(), out)?;
+        write_out(args, &report, &stanza, out)?;
     }
     out.flush()?;
     let is_unchanged = base.as_ref().is_some_and(|base| base.source.text() == stanza.xml);
@@ -147,19 +147,15 @@ fn write_out(
     args: &StanzaArgs,
     report: &Report,
     stanza: &Stanza,
-    base: Option<&DomainFile>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    match (args.format, base) {
-        (StanzaFormat::Xml, Some(base)) => out.write_all(&base.source.encode(&stanza.xml))?,
-        (StanzaFormat::Xml, None) => out.write_all(stanza.xml.as_bytes())?,
-        (StanzaFormat::Json, _) => output::write_json(out, report, stanza)?,
-        (StanzaFormat::QemuArgs, _) => {
+    match args.format {
+        StanzaFormat::Xml => out.write_all(stanza.xml.as_bytes())?,
+        StanzaFormat::Json => output::write_json(out, report, stanza)?,
+        StanzaFormat::QemuArgs => {
             let arguments = stanza.qemu_arguments()?;
             if args.shell {
                 output::write_shell(out, &arguments)?;
-            } else if let Some(line) = arguments.iter().find(|(_, value)| value.contains('\n')) {
-                return Err(Error::Lines(line.0));
             } else {
                 output::write_lines(out, &arguments)?;
             }
@@ -171,7 +167,7 @@ fn write_out(
 fn put_back(args: &StanzaArgs, base: Option<&DomainFile>, stanza: &Stanza) -> Result<(), Error> {
     let Some((path, base)) = args.domain.as_deref().zip(base) else { return Ok(()) };
     if let Some(snapshot) = base.snapshot.as_ref().filter(|_| stanza.xml != base.source.text()) {
-        user_file::replace(path, snapshot, &base.source.encode(&stanza.xml))?;
+        user_file::replace(path, snapshot, stanza.xml.as_bytes())?;
     }
     Ok(())
 }

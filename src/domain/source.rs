@@ -1,19 +1,18 @@
-//! The bytes of a domain file: in which encoding it is read, and is to be written again.
+//! The bytes of a domain file, decoded.
 
 use super::{BadDomain, line_and_column};
 
 /// The text of a file, and how it is encoded there.
 ///
-/// As libxml2, and so libvirt, reads it: UTF-8, or UTF-16 that a byte order mark or the first
-/// character tells.
+/// UTF-16 is recognised by its byte order mark or its first character.
 ///
 /// ```
-/// use egm_probe::domain::Source;
+/// use egm_probe::domain::{Encoding, Source};
 ///
 /// let bytes: Vec<u8> = "\u{feff}<domain/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
 /// let source = Source::decode(&bytes)?;
 /// assert_eq!(source.text(), "\u{feff}<domain/>");
-/// assert_eq!(source.encode(source.text()), bytes);
+/// assert_eq!(source.encoding(), Encoding::Utf16);
 /// # Ok::<(), egm_probe::domain::BadDomain>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +26,8 @@ pub struct Source {
 pub enum Encoding {
     /// UTF-8, with or without a byte order mark.
     Utf8,
-    /// UTF-16, the low byte first.
-    Utf16Little,
-    /// UTF-16, the high byte first.
-    Utf16Big,
+    /// UTF-16, in either byte order.
+    Utf16,
 }
 
 impl Source {
@@ -40,8 +37,8 @@ impl Source {
     /// They are in neither encoding.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadDomain> {
         match bytes {
-            [0xff, 0xfe, ..] | [b'<', 0, ..] => Self::utf16(bytes, Encoding::Utf16Little),
-            [0xfe, 0xff, ..] | [0, b'<', ..] => Self::utf16(bytes, Encoding::Utf16Big),
+            [0xff, 0xfe, ..] | [b'<', 0, ..] => Self::utf16(bytes, u16::from_le_bytes),
+            [0xfe, 0xff, ..] | [0, b'<', ..] => Self::utf16(bytes, u16::from_be_bytes),
             _ => match std::str::from_utf8(bytes) {
                 Ok(text) => Ok(Self { text: text.to_owned(), encoding: Encoding::Utf8 }),
                 Err(error) => {
@@ -56,15 +53,11 @@ impl Source {
         }
     }
 
-    fn utf16(bytes: &[u8], encoding: Encoding) -> Result<Self, BadDomain> {
+    fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Self, BadDomain> {
         let (pairs, rest) = bytes.as_chunks::<2>();
-        let unit = |pair: &[u8; 2]| match encoding {
-            Encoding::Utf16Big => u16::from_be_bytes(*pair),
-            _ => u16::from_le_bytes(*pair),
-        };
         let mut text = String::with_capacity(pairs.len());
         let mut is_good = rest.is_empty();
-        for decoded in char::decode_utf16(pairs.iter().map(unit)) {
+        for decoded in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
             let Ok(c) = decoded else {
                 is_good = false;
                 break;
@@ -72,7 +65,7 @@ impl Source {
             text.push(c);
         }
         if is_good {
-            return Ok(Self { text, encoding });
+            return Ok(Self { text, encoding: Encoding::Utf16 });
         }
         Err(BadDomain::at(&text, text.len(), "not UTF-16, which the file's first bytes promise"))
     }
@@ -88,16 +81,6 @@ impl Source {
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
-
-    /// Another text in the same encoding.
-    #[must_use]
-    pub fn encode(&self, text: &str) -> Vec<u8> {
-        match self.encoding {
-            Encoding::Utf8 => text.as_bytes().to_vec(),
-            Encoding::Utf16Little => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-            Encoding::Utf16Big => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -105,7 +88,7 @@ mod tests {
     use super::Source;
 
     #[test]
-    fn what_is_decoded_is_encoded_as_it_was() {
+    fn every_encoding_is_decoded() {
         let text = "<domain><name>\u{fc}\u{1f600}</name></domain>\r\n";
         let little: Vec<_> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let big: Vec<_> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
@@ -114,7 +97,6 @@ mod tests {
         {
             let source = Source::decode(&bytes).unwrap();
             assert!(source.text().ends_with(text));
-            assert_eq!(source.encode(source.text()), bytes);
         }
     }
 

@@ -171,7 +171,7 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
         };
         arguments.push(("-object", json(&backend)));
         for (index, device) in devices {
-            let alias = option(text(device.pci_dev.as_ref()));
+            let alias = text(device.pci_dev.as_ref());
             let Some(cell) = device.cell.as_ref().and_then(|cell| cell.value) else { continue };
             let rest = format!("id=egm{index},pci-dev={alias},node={cell}");
             arguments.push(("-object", format!("acpi-egm-memory,{rest}")));
@@ -265,11 +265,6 @@ fn positive(value: Option<&Value<u32>>) -> Option<u32> {
 
 fn text(value: Option<&Value<String>>) -> &str {
     value.map(|value| value.text.as_str()).unwrap_or_default()
-}
-
-/// A value among others: QEMU reads two commas as one.
-fn option(value: &str) -> String {
-    value.replace(',', ",,")
 }
 
 /// These values are texts, numbers and booleans: nothing that JSON cannot say.

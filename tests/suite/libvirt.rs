@@ -181,7 +181,7 @@ fn qemu_starts_with_the_memory_that_it_is_told() {
         command.args(["-nodefaults", "-S", "-monitor", "stdio"]);
         for pair in words.chunks(2) {
             let [option, value] = pair else { panic!("an option without a value") };
-            let is_memory = !value.starts_with("acpi-") && *option != "-device";
+            let is_memory = !value.contains("acpi-") && *option != "-device";
             if is_memory {
                 let value = value.replace("/dev/", directory.path().join("").to_str().unwrap());
                 command.args([*option, &value]);

@@ -35,7 +35,7 @@ fn report(regions: &Regions) -> Report {
 const BASES: [&str; 5] = [
     "<domain><name>a</name><devices/></domain>",
     "<domain type='kvm'>\n\t<name>b</name>\n\t<memory>1</memory>\n\t<vcpu>7</vcpu>\n\t<devices>\n\t</devices>\n</domain>",
-    "<domain><name>c</name><memory unit='GiB'>4</memory><vcpu>2</vcpu><cpu><numa>\
+    "<domain><name>c</name><maxMemory slots='1'>1</maxMemory><memory unit='GiB'>4</memory><vcpu>2</vcpu><cpu><numa>\
      <cell id='0' cpus='0-1' memory='4' unit='GiB'/></numa></cpu><devices>\
      <memory model='dimm'/><hostdev type='pci'><source>\
      <address domain='0' bus='1' slot='0' function='0'/></source></hostdev></devices></domain>",

@@ -19,9 +19,12 @@ const DOMAIN: &str = "<domain type='kvm'>
     <allocation mode='immediate'/>
   </memoryBacking>
   <vcpu>4</vcpu>
-  <os>
+  <os firmware='efi'>
     <type arch='aarch64' machine='virt'>hvm</type>
   </os>
+  <features>
+    <acpi/>
+  </features>
   <cpu>
     <numa>
       <cell id='0' cpus='0-3' memory='16777216' unit='KiB'/>
@@ -125,7 +128,8 @@ fn arguments_are_those_of_libvirt() {
         &[(maximum, "<maxMemory slots='2' unit='GB'>20")],
         &[("k,maxmem=16777216k", "k,slots=2,maxmem=19531776k")],
     );
-    check(&[(&format!("{maximum}</maxMemory>"), "")], &[(",maxmem=16777216k", "")]);
+    // Made as large as the memory.
+    check(&[(&format!("{maximum}</maxMemory>"), "")], &[]);
     check(
         &[("<numa>", "<topology sockets='1' cores='2' threads='2'/><numa>")],
         &[("sockets=4,cores=1,threads=1", "sockets=1,dies=1,clusters=1,cores=2,threads=2")],
