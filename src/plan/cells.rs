@@ -88,7 +88,7 @@ pub(super) fn assign(
 /// The cells that are kept for the memory of GPUs, by `<acpi nodeset>`.
 ///
 /// Another device, such as a NIC, names the cell of the CPUs that are near it, which has memory of
-/// its own (KubeVirt, VEP-199): its nodeset keeps no cell, unless all its cells are empty.
+/// its own (VEP-199 of `KubeVirt`): its nodeset keeps no cell, unless all its cells are empty.
 fn gpu_cells(domain: &Domain, placements: &[Placement]) -> BTreeSet<u32> {
     let aliases: BTreeSet<_> = domain
         .egm

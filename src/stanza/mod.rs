@@ -136,7 +136,7 @@ fn list(findings: &[(Finding, Option<(u32, u32)>)]) -> String {
 }
 
 fn lines(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("\n  {line}")).collect()
+    lines.iter().flat_map(|line| ["\n  ", line]).collect()
 }
 
 /// A part of [`Parts`] that makes a domain keep some rules.
