@@ -1174,7 +1174,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__udev__subcmd__uninstall)
-            opts="-J -h -V --sysroot --from --no-occupancy --color --root --no-reload --dry-run --json --force --help --version"
+            opts="-J -h -V --sysroot --from --no-occupancy --color --root --no-reload --dry-run --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

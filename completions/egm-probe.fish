@@ -236,11 +236,11 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "print" -d 'Print the rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "status" -d 'Show whether the devices are as the rules say'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "uninstall" -d 'Take the rules away, and put back what was there before'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "links" -d 'Print the links of a region\'s device: the rules call this'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "refresh" -d 'Have udev look at all regions again: the rules call this when a GPU comes or goes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "install" -d 'Write the rules, apply them, and verify the result'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "status" -d 'Show whether the devices match the rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule sets'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
@@ -263,12 +263,12 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l group -d 'Group of the devices: one that QEMU is in' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l mode -d 'Permission bits of the devices' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l root -d 'Write below DIR only, as packagers do; the running system is left alone' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-occupancy -d 'Do not look for who holds the regions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-reload -d 'Only write the file: udev is not told'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l dry-run -d 'Only show what would change'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-reload -d 'Write the file without reloading udev'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l dry-run -d 'Show the difference without changing anything'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s J -l json -d 'JSON (egm-probe.udev/1)'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l force -d 'Go on where it is unwise: a user or group that is not there, or a mode that is open to all'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l force -d 'Allow a missing user or group and a world-accessible mode; replace another\'s file, saved as 60-egm.rules.orig'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
@@ -285,12 +285,11 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l root -d 'Write below DIR only, as packagers do; the running system is left alone' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-occupancy -d 'Do not look for who holds the regions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-reload -d 'Only write the file: udev is not told'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l dry-run -d 'Only show what would change'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-reload -d 'Write the file without reloading udev'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l dry-run -d 'Show the difference without changing anything'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s J -l json -d 'JSON (egm-probe.udev/1)'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l force -d 'Remove rules that were changed by hand, too'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
@@ -310,11 +309,11 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "print" -d 'Print the rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show whether the devices are as the rules say'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "uninstall" -d 'Take the rules away, and put back what was there before'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "links" -d 'Print the links of a region\'s device: the rules call this'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "refresh" -d 'Have udev look at all regions again: the rules call this when a GPU comes or goes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "install" -d 'Write the rules, apply them, and verify the result'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show whether the devices match the rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule sets'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
@@ -339,8 +338,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print the completions for a shell'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "print" -d 'Print the rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Write the rules, have udev apply them, and look whether it has'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices are as the rules say'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Take the rules away, and put back what was there before'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "links" -d 'Print the links of a region\'s device: the rules call this'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "refresh" -d 'Have udev look at all regions again: the rules call this when a GPU comes or goes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Write the rules, apply them, and verify the result'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices match the rules'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule sets'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'

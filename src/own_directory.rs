@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -175,24 +175,11 @@ impl OwnDirectory {
 impl Locked<'_> {
     /// Writes a file that is not yet in its place.
     pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
-        self.write_for(bytes, mode, None)
-    }
-
-    /// The same for a user and a group.
-    pub(crate) fn write_for(
-        &self,
-        bytes: &[u8],
-        mode: u32,
-        owner: Option<(u32, u32)>,
-    ) -> io::Result<tempfile::NamedTempFile> {
         let OwnDirectory { path, unfinished } = self.directory;
         let mut new =
             tempfile::Builder::new().prefix(unfinished).tempfile_in(path).map_err(bare)?;
         let file = new.as_file_mut();
         file.write_all(bytes)?;
-        if let Some((user, group)) = owner {
-            fchown(&*file, Some(user), Some(group))?;
-        }
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
         Ok(new)
@@ -216,16 +203,15 @@ impl Locked<'_> {
     }
 }
 
-/// A regular file's bytes and what stat says of it; never waits for a pipe, and follows no link.
-pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<(Vec<u8>, fs::Metadata)> {
+/// Reads a regular file; never waits for a pipe, and follows no link.
+pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }
-    Ok((user_file::read_all(file, limit)?, metadata))
+    user_file::read_all(file, limit)
 }
 
 /// The system's error without the path of an unfinished file, which tells nobody anything. What the

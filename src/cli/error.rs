@@ -52,11 +52,11 @@ pub(super) enum Error {
     NotEnough(String),
     #[error("no check {}; `egm-probe doctor --explain all` lists them", excerpt(.0, 80))]
     NoCheck(String),
-    #[error("{0}; and the rules could not be taken back: {1}")]
+    #[error("{0}; the change of the rules was not undone: {1}")]
     NotUndone(Box<UdevProblem>, Box<FileProblem>),
-    #[error("{0}")]
+    #[error("{0} (--force overrides this)")]
     Unwise(String),
-    #[error("only root can change {}; --dry-run shows what would be done", .0.display())]
+    #[error("{}: only root can change it (--dry-run shows the difference)", .0.display())]
     NotRoot(PathBuf),
     #[error("{problem}: {}", describe(cause))]
     Doing { problem: String, cause: io::Error },

@@ -36,16 +36,16 @@ pub(super) struct DoctorArgs {
 pub(super) enum UdevCommand {
     /// Print the rules
     Print(RuleArgs),
-    /// Write the rules, have udev apply them, and look whether it has
+    /// Write the rules, apply them, and verify the result
     Install(UdevInstallArgs),
-    /// Show whether the devices are as the rules say
+    /// Show whether the devices match the rules
     Status(UdevStatusArgs),
-    /// Take the rules away, and put back what was there before
-    Uninstall(UdevUninstallArgs),
-    /// Print the links of a region's device: the rules call this
+    /// Remove the installed rules, and reset devices that no other rule sets
+    Uninstall(UdevFileArgs),
+    /// Print the links of a region's device (called by the rules)
     #[command(hide = true)]
     Links(UdevLinksArgs),
-    /// Have udev look at all regions again: the rules call this when a GPU comes or goes
+    /// Make udev process all regions again (called by the rules when a GPU is added or removed)
     #[command(hide = true)]
     Refresh,
 }
@@ -68,13 +68,13 @@ pub(super) struct RuleArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct UdevFileArgs {
-    /// Write below DIR only, as packagers do; the running system is left alone
+    /// Write below DIR only, as packagers do, and leave the running system alone
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
-    /// Only write the file: udev is not told
+    /// Write the file without reloading udev
     #[arg(long)]
     pub(super) no_reload: bool,
-    /// Only show what would change
+    /// Show the difference without changing anything
     #[arg(long)]
     pub(super) dry_run: bool,
     /// JSON (egm-probe.udev/1)
@@ -88,16 +88,8 @@ pub(super) struct UdevInstallArgs {
     pub(super) rule: RuleArgs,
     #[command(flatten)]
     pub(super) file: UdevFileArgs,
-    /// Go on where it is unwise: a user or group that is not there, or a mode that is open to all
-    #[arg(long)]
-    pub(super) force: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevUninstallArgs {
-    #[command(flatten)]
-    pub(super) file: UdevFileArgs,
-    /// Remove rules that were changed by hand, too
+    /// Allow a missing user or group and a world-accessible mode; replace another's file, saved as
+    /// 60-egm.rules.orig
     #[arg(long)]
     pub(super) force: bool,
 }

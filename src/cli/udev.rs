@@ -10,25 +10,24 @@ use nix::unistd::{alarm, geteuid};
 
 use super::args::Global;
 use super::error::Error;
-use super::setup_args::{RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs, UdevUninstallArgs};
+use super::setup_args::{RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs};
 use super::udev_nodes::{explain, give_back, look};
 use super::{Exit, difference};
 use crate::host::{Accounts, Host, Needs, no_egm};
 use crate::output::udev::{self as output, Action, UdevReport};
 use crate::sysroot::Sysroot;
-use crate::text::printable;
-use crate::udev_rules::file::{Current, RulesFile};
+use crate::udev_rules::file::{Change, RulesFile};
 use crate::udev_rules::udevadm::Udev;
 use crate::udev_rules::{Asked, Helper, HostRules, Settings, links, nodes};
 
-/// What the rules call ends itself after so many seconds: udev waits for it before it changes the
-/// device's mode.
+/// Seconds after which a command that the rules call ends itself: udev waits for it before it
+/// changes the device's mode.
 const HELPER_LIMIT: u32 = 2;
 
 /// Numbers of accounts from here on are those of people (`SYS_GID_MAX`, login.defs(5)).
 const FIRST_PERSON: u32 = 1000;
 
-/// Where udev looks for a program that a rule names without a path.
+/// Path at which udev looks for a program that a rule names without a path.
 const UDEV_PROGRAM: &str = "/usr/lib/udev/egm-probe";
 
 pub(super) fn run(
@@ -56,11 +55,7 @@ pub(super) fn run(
             alarm::set(HELPER_LIMIT);
             let links = links(&global.root()?, &args.region);
             if links.is_empty() {
-                let _ = writeln!(
-                    err,
-                    "egm-probe: {}: neither its NUMA node nor its GPUs are known",
-                    args.region
-                );
+                let _ = writeln!(err, "egm-probe: {}: NUMA node and GPUs are unknown", args.region);
                 return Ok(Exit::No);
             }
             writeln!(out, "{}", links.join(" "))?;
@@ -93,7 +88,7 @@ fn settings(args: &RuleArgs, helper: Helper) -> Settings {
     }
 }
 
-/// Where the file goes, and the udev that is to read it: none but the running system's.
+/// The file's place, and the running system's udev if it is to read the file.
 struct Target {
     root: Sysroot,
     file: RulesFile,
@@ -136,19 +131,16 @@ fn install(
     let rules = settings.to_string();
     report.file = Some(target.file.path().to_owned());
     if args.file.dry_run {
-        let current = target.file.current()?;
-        let (after, kept) = target.file.after_install(&current, &rules)?;
-        report.kept = kept;
-        return show_difference(args.file.json, report, &current, &after, out, err);
+        let change = target.file.plan_install(&rules, args.force)?;
+        return show_difference(args.file.json, report, &change, out, err);
     }
-    let done = target.file.install(&rules)?;
-    report.changed = done.changed;
-    report.kept.clone_from(&done.backup);
+    let change = target.file.install(&rules, args.force)?;
+    report.add_change(&change);
     if let Some(udev) = &target.udev {
         look(&target.root, &settings, &mut report);
         if report.changed || !report.is_right() {
             if let Err(problem) = udev.reload() {
-                let undone = if report.changed { target.file.undo(&done) } else { Ok(()) };
+                let undone = if report.changed { target.file.undo(&change) } else { Ok(()) };
                 return Err(match undone {
                     Ok(()) => problem.into(),
                     Err(also) => Error::NotUndone(Box::new(problem), Box::new(also)),
@@ -163,35 +155,23 @@ fn install(
     finish(args.file.json, &report, out, err)
 }
 
-fn uninstall(
-    args: &UdevUninstallArgs,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
-    let target = Target::of(&args.file)?;
+fn uninstall(args: &UdevFileArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Error> {
+    let target = Target::of(args)?;
     let mut report = UdevReport::new(Action::Uninstall);
     report.file = Some(target.file.path().to_owned());
-    if args.file.dry_run {
-        let current = target.file.current()?;
-        let (would, after) = target.file.after_uninstall(&current, args.force)?;
-        report.put_back = would;
-        return show_difference(args.file.json, report, &current, &after, out, err);
+    if args.dry_run {
+        return show_difference(args.json, report, &target.file.plan_uninstall()?, out, err);
     }
     let gave = HostRules::read(&target.root);
-    let done = target.file.uninstall(args.force)?;
-    report.changed = done.changed;
-    report.put_back.clone_from(&done.backup);
-    report.warnings.extend(done.missing.map(|path| {
-        format!("{}: what was there before the rules was kept here, and is gone", shown(&path))
-    }));
-    if let Some(udev) = target.udev.as_ref().filter(|_| done.changed) {
+    report.add_change(&target.file.uninstall()?);
+    if let Some(udev) = target.udev.as_ref().filter(|_| report.changed) {
         if let Err(problem) = udev.reload() {
             report.warnings.push(problem.to_string());
         }
         tell(udev, false, &mut report);
         give_back(&target.root, &gave, &mut report);
     }
-    finish(args.file.json, &report, out, err)
+    finish(args.json, &report, out, err)
 }
 
 fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
@@ -219,7 +199,7 @@ fn status(
         report.warnings.extend(region.warnings.iter().map(ToString::to_string));
     }
     if host.regions.is_empty() {
-        // What they would give to one.
+        // Show what the rules would give to a region.
         if let Ok(any) = "egm4".parse() {
             report.add_rules(&rules.for_region(&any));
         }
@@ -229,9 +209,9 @@ fn status(
     report.warnings.extend(rules.warnings.iter().map(ToString::to_string));
     let masked = rules.shadowed.iter().any(|shadowed| shadowed.masked);
     if report.rules.is_empty() && !masked {
-        report
-            .warnings
-            .push("no udev rule names EGM devices: `egm-probe udev install` writes one".to_owned());
+        report.warnings.push(
+            "udev rules for EGM devices: missing (`egm-probe udev install` writes one)".into(),
+        );
     }
     let has_rules = report.rules.iter().any(|rule| rule.counts == Some(true));
     let exit = finish(json, &report, out, err)?;
@@ -241,35 +221,28 @@ fn status(
 fn show_difference(
     json: bool,
     mut report: UdevReport,
-    current: &Current,
-    new: &[u8],
+    change: &Change,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<Exit, Error> {
     report.dry_run = true;
-    report.changed = current.bytes() != new;
+    report.add_change(change);
     if !json {
         let name = report.file.as_deref().unwrap_or(Path::new("")).display().to_string();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        difference::write(out, &name, &text(current.bytes()), &text(new))?;
+        difference::write(out, &name, &text(change.before()), &text(&change.after))?;
         out.flush()?;
         if !report.changed {
             let _ = writeln!(err, "egm-probe: note: nothing would change");
         }
-        for (path, what) in [(&report.kept, "kept as"), (&report.put_back, "put back from")] {
-            if let Some(path) = path {
-                let _ = writeln!(
-                    err,
-                    "egm-probe: note: what was there before is {what} {}",
-                    shown(path)
-                );
-            }
+        if let Some(note) = report.backup_note() {
+            let _ = writeln!(err, "egm-probe: note: {note}");
         }
     }
     finish(json, &report, out, err)
 }
 
-/// Writes the report. What nobody has got is a no.
+/// Writes the report. A node that differs from the request is a failure.
 fn finish(
     json: bool,
     report: &UdevReport,
@@ -290,7 +263,7 @@ fn finish(
     Ok(if report.is_right() { Exit::Done } else { Exit::No })
 }
 
-/// What needs `--force`.
+/// Problems of the settings that need `--force`.
 fn unwise(settings: &Settings, accounts: &Accounts<'_>, notes: &mut Vec<String>) -> Vec<String> {
     let Settings { user, group, mode, .. } = settings;
     let mut problems = Vec::new();
@@ -302,35 +275,35 @@ fn unwise(settings: &Settings, accounts: &Accounts<'_>, notes: &mut Vec<String>)
         match id {
             None if name.as_str() == "root" || name.as_str() == "0" => {}
             None if is_known && name.is_number() => {
-                problems.push(format!("no {kind} of this system has the number {name}"));
+                problems.push(format!("{kind} {name}: no {kind} of this system has this number"));
             }
             None if is_known => problems.push(format!(
-                "there is no {kind} {name} on this system: udev would leave it, or the whole rule, out"
+                "{kind} {name}: missing on this system, so udev would ignore it or the whole rule"
             )),
             None => notes.push(format!(
-                "whether there is a {kind} {name} is not known: no /etc/{file} below this root"
+                "{kind} {name}: not checked (/etc/{file} is missing below this root)"
             )),
             Some(id) if id >= FIRST_PERSON => notes.push(format!(
-                "{kind} {name} has the number {id} and is no system {kind}: systemd 258 and 259 leave \
-                 such a rule out"
+                "{kind} {name}: {id} is not the number of a system {kind} (systemd 258 and 259 ignore \
+                 such a rule)"
             )),
             Some(_) => {}
         }
     }
     if mode.is_open_to_all() {
         problems.push(format!(
-            "mode {mode} lets every process of this host at the memory of virtual machines; QEMU's \
-             group is enough, as in 0660"
+            "mode {mode}: gives every process access to the memory of virtual machines; access for \
+             QEMU's group is enough, as in 0660"
         ));
     }
     if !mode.lets_anybody_in() {
-        notes.push(format!("mode {mode} lets nobody read and write, which QEMU has to"));
+        notes.push(format!("mode {mode}: denies QEMU read and write access"));
     }
     problems
 }
 
-/// What the rules call: the program where udev looks for it, else this one where only root can
-/// change it, since udev would run it as root.
+/// The program that the rules call: the one in udev's directory if it is there, else this one if
+/// only root can change it, since udev runs it as root.
 fn helper(is_live: bool) -> (Helper, Option<String>) {
     let relative = Settings::default().helper;
     if !is_live || Path::new(UDEV_PROGRAM).exists() {
@@ -341,13 +314,13 @@ fn helper(is_live: bool) -> (Helper, Option<String>) {
         return (helper, None);
     }
     let note = format!(
-        "no links in /dev/grace-egm: this program is not where only root can change it, so the rules \
-         look for it at {UDEV_PROGRAM}, where it is not"
+        "{UDEV_PROGRAM}: missing, so /dev/grace-egm gets no links (the rules cannot call this program: \
+         its path is writable by non-root users, or has characters that a rule cannot have)"
     );
     (relative, Some(note))
 }
 
-/// Whether nobody but root can put something else in the place of a file.
+/// Whether only root can replace a file.
 fn is_roots(path: &Path) -> bool {
     let only_root = |path: &Path| {
         fs::metadata(path).is_ok_and(|file| file.uid() == 0 && file.mode() & 0o022 == 0)
@@ -372,8 +345,4 @@ fn refresh() -> Result<Exit, Error> {
         }
     }
     first.map_or(Ok(Exit::Done), Err)
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
 }

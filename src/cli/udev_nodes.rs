@@ -32,7 +32,7 @@ pub(super) fn explain(
                 if given.place.path != file {
                     let place = format!("{}:{}", given.place.path.display(), given.place.line);
                     let value = &given.value;
-                    let reason = format!("{place} has the last word: {name} {value}");
+                    let reason = format!("{place}: overrides the rule with {name} {value}");
                     report.warnings.push(printable(&reason));
                 }
             }

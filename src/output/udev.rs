@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{json, shown};
 use crate::text::printable;
+use crate::udev_rules::file::Change;
 use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
 
 /// What a `udev` command did and found.
@@ -21,10 +22,8 @@ pub(crate) struct UdevReport {
     pub(crate) changed: bool,
     /// The rules file that was looked at.
     pub(crate) file: Option<PathBuf>,
-    /// Where the file is kept that was there before.
-    pub(crate) kept: Option<PathBuf>,
-    /// The kept file that was put back.
-    pub(crate) put_back: Option<PathBuf>,
+    /// With `install`, the copy of the file that it replaced; with `uninstall`, one that remains.
+    pub(crate) backup: Option<PathBuf>,
     /// Whether udev was told; `None` where there was no reason to.
     pub(crate) udev_told: Option<bool>,
     /// The rules that give the devices something, by file and line.
@@ -71,14 +70,26 @@ impl UdevReport {
             dry_run: false,
             changed: false,
             file: None,
-            kept: None,
-            put_back: None,
+            backup: None,
             udev_told: None,
             rules: Vec::new(),
             shadowed: Vec::new(),
             nodes: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Takes over a change of the rules file, planned or made.
+    pub(crate) fn add_change(&mut self, change: &Change) {
+        self.changed = change.is_any();
+        self.backup.clone_from(&change.backup);
+    }
+
+    /// Description of the backup.
+    pub(crate) fn backup_note(&self) -> Option<String> {
+        let is_install = self.action == Action::Install;
+        let note = if is_install { "copy of the replaced file" } else { "not restored" };
+        self.backup.as_ref().map(|backup| format!("{}: {note}", shown(backup)))
     }
 
     /// Adds the rules that are about a region's device.
@@ -128,16 +139,14 @@ pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> 
     if let Some(file) = &report.file {
         let state = match (report.action, report.changed) {
             (Action::Install, true) => "written",
-            (Action::Install, false) => "already as asked",
-            (Action::Uninstall, true) if report.put_back.is_some() => "put back as it was before",
             (Action::Uninstall, true) => "removed",
-            (Action::Uninstall, false) => "not there",
-            (Action::Status, _) => "counts",
+            (Action::Uninstall, false) => "missing",
+            (Action::Install | Action::Status, _) => "unchanged",
         };
         writeln!(out, "{}: {state}", shown(file))?;
     }
-    if let Some(kept) = &report.kept {
-        writeln!(out, "{}: what was there before", shown(kept))?;
+    if let Some(note) = report.backup_note() {
+        writeln!(out, "{note}")?;
     }
     let mut rules = report.rules.iter().peekable();
     while let Some(rule) = rules.next() {
@@ -160,9 +169,9 @@ pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> 
 /// `mode 0660`, and whether that counts.
 fn gives(rule: &RuleEntry) -> String {
     let (Some(name), Some(value)) = (rule.gives, &rule.value) else {
-        return "something under conditions of its own".into();
+        return "conditional assignments".into();
     };
-    let but = if rule.counts == Some(false) { " (another rule has the last word)" } else { "" };
+    let but = if rule.counts == Some(false) { " (overridden by another rule)" } else { "" };
     printable(&format!("{name} {value}{but}"))
 }
 

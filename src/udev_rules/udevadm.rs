@@ -16,9 +16,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Why udev cannot be told anything.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UdevProblem {
-    #[error("no udevadm in PATH")]
+    #[error("udevadm: missing in PATH")]
     NoProgram,
-    #[error("no udevd runs here: there is no socket {CONTROL}")]
+    #[error("udevd: not running ({CONTROL} is missing)")]
     NoDaemon,
     #[error(transparent)]
     Failed(#[from] ProgramError),

@@ -111,7 +111,7 @@ fn install_turns_the_driver_s_mode_into_qemu_s_and_uninstall_turns_it_back() {
 /dev/egm5 600 root:root
 /dev/egm4: 0600 root:root
 /dev/egm5: 0600 root:root
-egm-probe: warning: no udev rule names EGM devices: `egm-probe udev install` writes one
+egm-probe: warning: udev rules for EGM devices: missing (`egm-probe udev install` writes one)
 exit 1
 {RULES}: written
 /dev/egm4: 0660 root:kvm
@@ -125,14 +125,14 @@ exit 1
 /dev/grace-egm/by-node/0 ../../egm4
 /dev/grace-egm/by-node/1 ../../egm5
 3
-{RULES}:11: group kvm, mode 0660, user root
+{RULES}:9: group kvm, mode 0660, user root
 /dev/egm4: 0660 root:kvm
 /dev/egm5: 0640 root:kvm; asked for 0660 root:kvm
 exit 1
-{RULES}: already as asked
+{RULES}: unchanged
 /dev/egm4: 0660 root:kvm
 /dev/egm5: 0660 root:kvm
-{RULES}:11: group kvm, mode 0660, user root
+{RULES}:9: group kvm, mode 0660, user root
 /dev/egm4: 0660 root:kvm
 /dev/egm5: 0660 root:kvm
 {RULES}: removed
@@ -140,7 +140,7 @@ exit 1
 /dev/egm5: 0600 root:root
 /dev/egm4 600 root:root
 /dev/egm5 600 root:root
-{RULES}: not there
+{RULES}: missing
 "
     );
     assert_eq!(printed, expected);
@@ -153,64 +153,50 @@ exit 1
 }
 
 #[test]
-fn what_an_administrator_wrote_is_kept_and_put_back() {
+fn an_administrator_s_rules_are_replaced_only_with_force_and_saved() {
     let script = r#"
         echo 'SUBSYSTEM=="egm", GROUP="disk", MODE="0640"' > /etc/udev/rules.d/60-egm.rules
         udevadm control --reload; udevadm trigger
         probe status
         probe uninstall
         probe install
-        ls /etc/udev/rules.d
+        probe install --force
         sed -i 's/0660/0600/' /etc/udev/rules.d/60-egm.rules
-        probe uninstall
         probe install
-        ls /etc/udev/rules.d
-        probe uninstall --dry-run 2>/dev/null | head -n 5
+        probe uninstall --dry-run 2>&1 | sed -n '1,4p;/note/p'
         probe uninstall
-        grep -c 0600 /etc/udev/rules.d/60-egm.rules
-        probe uninstall --force
         modes
-        cat /etc/udev/rules.d/60-egm.rules
+        cat /etc/udev/rules.d/60-egm.rules.orig
         ls /etc/udev/rules.d"#;
     let Some((printed, _)) = with_udevd(script) else { return };
-    let kept = format!("{RULES}.before-egm-probe");
     let expected = format!(
         "{RULES}:1: group disk, mode 0640
 /dev/egm4: 0640 root:disk
 /dev/egm5: 0640 root:disk
-egm-probe: {RULES}: not written by `egm-probe udev install`, so it stays
+egm-probe: {RULES}: not written by `egm-probe udev install` (remove it manually)
+exit 1
+egm-probe: {RULES}: not written by `egm-probe udev install` (--force saves it as 60-egm.rules.orig and replaces it)
 exit 1
 {RULES}: written
-{kept}: what was there before
+{RULES}.orig: copy of the replaced file
 /dev/egm4: 0660 root:kvm
 /dev/egm5: 0660 root:kvm
-60-egm.rules
-60-egm.rules.before-egm-probe
-egm-probe: {RULES}: changed by hand after `egm-probe udev install`; --force removes it all the same
-exit 1
 {RULES}: written
-{kept}.2: what was there before
 /dev/egm4: 0660 root:kvm
 /dev/egm5: 0660 root:kvm
-60-egm.rules
-60-egm.rules.before-egm-probe
-60-egm.rules.before-egm-probe.2
 --- {RULES}
 +++ {RULES}
-@@ -1,6 +1,6 @@
- # Written by `egm-probe udev install`; `egm-probe udev uninstall` puts back what was here before.
--# before: 60-egm.rules.before-egm-probe.2
-{RULES}: put back as it was before
-/dev/egm4: 0600 root:kvm
-/dev/egm5: 0600 root:kvm
-2
-{RULES}: put back as it was before
-/dev/egm4: 0640 root:disk
-/dev/egm5: 0640 root:disk
-/dev/egm4 640 root:disk
-/dev/egm5 640 root:disk
+@@ -1,21 +0,0 @@
+-# Written by `egm-probe udev install`, which overwrites it; delete this line to keep changes.
+egm-probe: note: {RULES}.orig: not restored
+{RULES}: removed
+{RULES}.orig: not restored
+/dev/egm4: 0600 root:root
+/dev/egm5: 0600 root:root
+/dev/egm4 600 root:root
+/dev/egm5 600 root:root
 SUBSYSTEM==\"egm\", GROUP=\"disk\", MODE=\"0640\"
-60-egm.rules
+60-egm.rules.orig
 "
     );
     assert_eq!(printed, expected);
@@ -363,7 +349,7 @@ fn status_knows_what_udev_does_with_rules() {
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
 }
 
-/// What cannot be done leaves the system as it was; what is done by number is undone, too.
+/// A failed reload restores the file; groups that are set by number are reset as well.
 #[test]
 fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
     let script = r#"
@@ -373,6 +359,12 @@ fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
         chmod +x "$work/bin/udevadm"
         probe install
         ls -A /etc/udev/rules.d
+        for text in '# foreign' '# Written by `egm-probe udev install`'; do
+            echo "$text" > /etc/udev/rules.d/60-egm.rules
+            probe install --force >/dev/null
+            grep -r . /etc/udev/rules.d
+        done
+        rm /etc/udev/rules.d/60-egm.rules
         fail trigger
         probe install
         modes
@@ -387,6 +379,9 @@ fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
     let lines: Vec<_> = printed.lines().collect();
     assert!(lines[0].ends_with(&format!("udevadm: {bin}; nothing was changed")), "{printed}");
     assert_eq!(lines[1], "exit 4", "{printed}");
+    assert_eq!(lines[3], format!("{RULES}:# foreign"), "{printed}");
+    assert_eq!(lines[5], format!("{RULES}:# Written by `egm-probe udev install`"), "{printed}");
+    let lines = &lines[4..];
     assert_eq!(lines[2], format!("{RULES}: written"), "{printed}");
     assert_eq!(lines[3], "/dev/egm4: 0600 root:root; asked for 0660 root:kvm", "{printed}");
     assert!(lines[5].contains("udevadm: exit status: 1"), "{printed}");
