@@ -167,7 +167,7 @@ pub struct Readme;
 
 mod device_number;
 #[cfg(feature = "cli")]
-mod leasing;
+mod leases;
 #[cfg(feature = "cli")]
 mod own_directory;
 mod pause;

@@ -103,8 +103,8 @@ impl Report {
         // Without its number a holder by another name is not recognised.
         let sight = match self.claims.sight {
             Sight::Complete if region.device.number.is_none() => Sight::Partial,
-            // Of a region that may be leased nobody knows that it is free.
-            _ if self.claims.leases_unread.contains(&region.name) => Sight::Partial,
+            // Any region may be reserved.
+            _ if self.claims.leases_unread.is_some() => Sight::Partial,
             sight => sight,
         };
         Row { region, claims, capacity: Capacity::of(region.size, claims, sight) }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::claims::Moment;
 use crate::device_number::DeviceNumber;
 use crate::host::{NodeId, RegionName};
 use crate::pci::PciAddress;
@@ -54,32 +53,25 @@ pub enum Warning {
         /// How many are not left out.
         limit: usize,
     },
-    /// A lease whose time is over.
+    /// The file of the leases cannot be read or is damaged.
     #[error(
-        "{}: a lease for {} that expired at {expired}",
+        "{}: {}; reservations are unknown until the file is repaired or removed",
         shown(path),
-        excerpt(domain, FOUND_SHOWN)
+        excerpt(problem, PATH_SHOWN)
     )]
-    LeaseExpired {
-        /// Its file.
+    LeasesUnread {
+        /// The host path.
         path: PathBuf,
-        /// Whom it was for.
-        domain: String,
-        /// When.
-        expired: Moment,
+        /// The system's words, or those of the parser.
+        problem: String,
     },
-    /// A lease that does not count: it was taken together with others that are not there.
-    #[error(
-        "{}: a lease for {} that does not count: whoever took it was stopped before it was whole, or \
-         gave up the rest",
-        shown(path),
-        excerpt(domain, FOUND_SHOWN)
-    )]
-    LeaseHalf {
-        /// Its file.
+    /// The unreadable file of the leases was replaced.
+    #[error("{}: replaced; the unreadable file was saved as {}", shown(path), shown(saved))]
+    LeasesReplaced {
+        /// The host path.
         path: PathBuf,
-        /// Whom it was for.
-        domain: String,
+        /// The host path of the old file.
+        saved: PathBuf,
     },
     /// A region names no GPU at all.
     #[error("{}: names no GPU in any way known", shown(path))]
@@ -195,7 +187,7 @@ pub enum Warning {
     },
 }
 
-/// How much is shown of a path, which may be hostile, and of what was found at it.
+/// How much is shown of a path or a problem, which may be hostile, and of what was found.
 const PATH_SHOWN: usize = 300;
 const FOUND_SHOWN: usize = 80;
 

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::cut;
 use super::tree::{Content, Tree};
-use crate::claims::leases::LeaseFile;
+use crate::claims::leases;
 use crate::claims::{LEASES, Moment, Sight, Trace, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::{Accounts, Region};
@@ -292,9 +292,9 @@ impl Recording<'_> {
     pub(super) fn moment(&self) -> Option<u64> {
         let recorded = self.root.manifest().and_then(|manifest| manifest.moment);
         let now = recorded.unwrap_or_else(|| Moment::now().0);
-        let leases = self.log.files.iter().filter(|(path, _)| path.starts_with(LEASES));
-        let leases = leases.filter_map(|(_, (_, bytes))| serde_json::from_slice(bytes).ok());
-        let ends: Vec<_> = leases.map(|lease: LeaseFile| lease.expires).collect();
+        let file = self.log.files.get(Path::new(LEASES));
+        let leases = file.and_then(|(_, bytes)| leases::parse(bytes).ok()).unwrap_or_default();
+        let ends: Vec<_> = leases.into_iter().map(|lease| lease.expires.0).collect();
         let next = ends.iter().filter(|end| **end > now).min().map(|end| end - 1);
         next.or_else(|| ends.into_iter().max())
     }

@@ -19,8 +19,8 @@ use crate::sysroot::manifest::{Flaw, Hidden, Unseen};
 use crate::units::Bytes;
 use crate::warning::Warning;
 pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
-use leases::Leases;
-pub use leases::{DIRECTORY as LEASES, LeaseClaim, Moment};
+use leases::Lease;
+pub use leases::{LEASES, LeaseClaim, Moment};
 use process::Users;
 pub(crate) use process::cut as cut_process;
 pub(crate) use proof::{Proof, Trace};
@@ -39,8 +39,8 @@ pub struct Claims {
     pub warnings: Vec<Warning>,
     /// The domains that have something to do with EGM, those of the claims and others.
     pub(crate) definitions: Vec<Definition>,
-    /// Regions of which it is not known whether they are leased.
-    pub(crate) leases_unread: BTreeSet<RegionName>,
+    /// The problem with the file of the leases: any region may be reserved.
+    pub(crate) leases_unread: Option<Warning>,
     /// Every process that was listed.
     pub(crate) pids: BTreeSet<u32>,
     /// Which were not seen.
@@ -333,23 +333,17 @@ impl Claims {
     fn read_leases(&mut self, root: &Sysroot, regions: &[Region]) {
         let recorded = root.manifest().and_then(|manifest| manifest.moment);
         let now = recorded.map_or_else(Moment::now, Moment);
-        let Leases { valid, broken, stale, unread } = Leases::read(root, now);
-        self.warnings.extend(stale.into_iter().map(|(_, warning)| warning));
-        if let Some(unread) = unread {
-            self.warnings.push(unread);
-            self.leases_unread.extend(regions.iter().map(|region| region.name.clone()));
-        }
-        let is_here = |name: &RegionName| regions.iter().any(|region| region.name == *name);
-        for (region, lease) in valid.into_iter().filter(|(region, _)| is_here(region)) {
-            let (domain, expires) = (lease.domain, Moment(lease.expires));
-            self.add(&region, Claim::Lease(LeaseClaim { domain, expires }));
-        }
-        for (region, warning) in broken {
-            // Of several that were taken together each is broken by the same.
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
+        let leases = leases::read(root, now).unwrap_or_else(|problem| {
+            let warning = Warning::LeasesUnread { path: LEASES.into(), problem };
+            self.warnings.push(warning.clone());
+            self.leases_unread = Some(warning);
+            Vec::new()
+        });
+        for Lease { regions: leased, domain, expires, .. } in leases {
+            for region in regions.iter().filter(|region| leased.contains(&region.name)) {
+                let claim = LeaseClaim { domain: domain.clone(), expires };
+                self.add(&region.name, Claim::Lease(claim));
             }
-            self.leases_unread.insert(region);
         }
     }
 

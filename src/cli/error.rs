@@ -7,7 +7,7 @@ use super::Exit;
 use crate::check::grammar::BadGrammar;
 use crate::domain::BadDomain;
 use crate::host::{Class, NotFound};
-use crate::leasing::LeaseObjection;
+use crate::leases::LeaseObjection;
 use crate::output::columns::NoSuchColumn;
 use crate::own_directory::DirectoryProblem;
 use crate::plan::Objection;

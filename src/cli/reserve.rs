@@ -10,7 +10,7 @@ use super::{Exit, write_warnings};
 use crate::capacity::State;
 use crate::claims::leases::is_name;
 use crate::host::{Host, Needs, NotFound, Region, RegionName};
-use crate::leasing::{Desk, OpenDesk};
+use crate::leases::{LeaseObjection, LeaseStore, objections};
 use crate::output::columns::{self, Column};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
@@ -30,25 +30,29 @@ pub(super) fn reserve(
 ) -> Result<Exit, Error> {
     check_name(&args.owner)?;
     let (directory, root) = place(global)?;
-    let desk = Desk::below(directory)?;
+    let store = LeaseStore::below(directory, &root)?;
     let host = Host::read(&root, Needs::empty());
     if host.regions.is_empty() {
         return Err(NotFound::no_egm(&host, "").into());
     }
-    desk.create()?;
-    let open = desk.open(&root)?;
-    // While nobody else can take a lease.
-    let report = Report::read(&root, Needs::all());
+    store.create()?;
+    let locked = store.lock()?;
+    // No other process can reserve regions from here on.
+    let mut report = Report::read(&root, Needs::all());
+    if let Some(problem) = report.claims.leases_unread.take().filter(|_| !args.force) {
+        return Err(Error::NotReserved(vec![LeaseObjection::Unread(problem)]));
+    }
     let wanted = match args.any {
-        Some(count) => choose(args, count, &open, &report)?,
+        Some(count) => choose(args, count, &report)?,
         None => wanted(args, &report)?,
     };
-    let objections = open.objections(&report, &wanted, &args.owner, args.force);
+    let objections = objections(&report, &wanted, &args.owner, args.force);
     if !objections.is_empty() {
         return Err(Error::NotReserved(objections));
     }
-    open.take(&wanted, &args.owner, args.ttl)?;
+    let replaced = locked.take(&wanted, &args.owner, args.ttl, args.force)?;
     let mut report = Report::read(&root, Needs::all());
+    report.claims.warnings.extend(replaced);
     report.host.regions.retain(|region| wanted.contains(&region.name));
     if args.json {
         json::write_list(out, &report)?;
@@ -70,14 +74,11 @@ pub(super) fn release(
 ) -> Result<Exit, Error> {
     check_name(&args.owner)?;
     let (directory, root) = place(global)?;
-    let desk = Desk::below(directory)?;
+    let store = LeaseStore::below(directory, &root)?;
     let regions: BTreeSet<_> = args.regions.iter().cloned().collect();
     let wanted = (!args.all).then_some(&regions);
-    let given_up = if desk.is_there() {
-        desk.open(&root)?.give_up(wanted, &args.owner)?
-    } else {
-        BTreeSet::new()
-    };
+    let given_up =
+        if store.exists() { store.lock()?.give_up(wanted, &args.owner)? } else { BTreeSet::new() };
     for region in &given_up {
         writeln!(out, "{region}")?;
     }
@@ -137,21 +138,14 @@ fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, E
 }
 
 /// So many regions that are free and do, the smallest first: what is large stays for who needs it.
-fn choose(
-    args: &ReserveArgs,
-    count: u32,
-    open: &OpenDesk<'_>,
-    report: &Report,
-) -> Result<BTreeSet<RegionName>, Error> {
+fn choose(args: &ReserveArgs, count: u32, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
     if report.host.regions.is_empty() {
         return Err(NotFound::no_egm(&report.host, "").into());
     }
     let does = |region: &&Region| {
         let is_free = matches!(report.row(region).capacity.state, State::Free | State::Defined);
         is_free
-            && open
-                .objections(report, &[region.name.clone()].into(), &args.owner, args.force)
-                .is_empty()
+            && objections(report, &[region.name.clone()].into(), &args.owner, args.force).is_empty()
             && region.gpus.len() >= args.least_gpus.unwrap_or(0)
             && args.size.is_none_or(|least| region.size.is_some_and(|size| size >= least))
     };

@@ -43,7 +43,7 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     }
     head(out, "egm_scan_complete", "Whether all that may hold a region could be looked at.");
     let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen)
-        && report.claims.leases_unread.is_empty();
+        && report.claims.leases_unread.is_none();
     sample(out, "egm_scan_complete", &[], u64::from(complete));
     head(out, "egm_scan_warnings", "How many things are odd about the host as a whole.");
     sample(out, "egm_scan_warnings", &[], count(report.warnings().count()));

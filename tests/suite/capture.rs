@@ -265,12 +265,8 @@ fn odd_ways_to_hold_and_to_define_come_out_the_same() {
         tree.file("run/user/1000/libvirt/qemu/run/own.xml", status);
     });
     is_same_as_its_capture("leases that have all ended", |tree| {
-        for (region, expires) in [("egm4", 1_000_000_000), ("egm5", 1_500_000_000)] {
-            tree.file(
-                &format!("run/egm-probe/{region}.lease"),
-                format!("{{\"schema\":\"egm-probe.lease/1\",\"domain\":\"x\",\"expires\":{expires},\"regions\":[\"{region}\"]}}\n"),
-            );
-        }
+        let ended = [("egm4", "2001-09-09T01:46:40Z"), ("egm5", "2017-07-14T02:40:00Z")];
+        tree.file("run/egm-probe/leases.json", leases(&ended));
     });
     is_same_as_its_capture("a process that writes what it does", |tree| {
         tree.file("proc/4242/cmdline", "qemu: of SECRET\0");
@@ -505,6 +501,15 @@ fn links_and_what_is_no_directory_are_told_as_they_are() {
     assert!(here.contains("/egm5: Not a directory") && here.contains(".//.././x/"), "{here}");
 }
 
+/// The file of leases for x, from their regions and their ends.
+fn leases(leases: &[(&str, &str)]) -> String {
+    let lease = |(region, expires): &(&str, &str)| {
+        format!("{{\"regions\":[\"{region}\"],\"for\":\"x\",\"expires\":\"{expires}\"}}")
+    };
+    let leases = leases.iter().map(lease).collect::<Vec<_>>().join(",");
+    format!("{{\"schema\":\"egm-probe.leases/1\",\"leases\":[{leases}]}}\n")
+}
+
 #[test]
 fn what_is_reserved_stays_so_in_the_capture() {
     let host = extract("gb200-full-gpu-list");
@@ -524,12 +529,8 @@ fn what_is_reserved_stays_so_in_the_capture() {
     assert_eq!(String::from_utf8(replayed), String::from_utf8(live));
 
     // Of those that have ended the end of the last one is the moment: not that of the reader's clock.
-    let ended =
-        "{\"schema\":\"egm-probe.lease/1\",\"domain\":\"x\",\"expires\":17,\"regions\":[\"egm4\"]}";
-    let leases = host.path().join("run/egm-probe");
-    for lease in ["egm4.lease", "egm5.lease"] {
-        fs::write(leases.join(lease), ended.replace("egm4", &lease[..4])).unwrap();
-    }
+    let ended = [("egm4", "1970-01-01T00:00:17Z"), ("egm5", "1970-01-01T00:00:16Z")];
+    fs::write(host.path().join("run/egm-probe/leases.json"), leases(&ended)).unwrap();
     let taken = unpacked(&capture(&["--sysroot", root], &file, &["--with-claims"]));
     assert!(contains(&taken, "\"moment\": 17,"), "{}", String::from_utf8_lossy(&taken));
 }

@@ -1,4 +1,5 @@
-//! Leases: taken all or none, by one at a time, whoever races and whoever is killed.
+//! Leases: several regions are reserved together or not at all, whatever other processes do and
+//! wherever the program is killed.
 
 use crate::live::extract;
 use std::collections::BTreeSet;
@@ -9,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
+const FILE: &str = "run/egm-probe/leases.json";
 
 fn command(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
@@ -40,21 +43,17 @@ fn owners(root: &Path) -> Vec<(String, Option<String>)> {
     regions.map(|region| (text(&region["state"]).unwrap(), owner(region))).collect()
 }
 
-/// The files of leases, and what may be left of them.
-fn files(root: &Path) -> Vec<String> {
+/// The regions that the file of the leases names. No other file but the lock is beside it.
+fn leased(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root.join("run/egm-probe")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
-    names.sort();
-    names
-}
-
-fn lease(root: &Path, region: &str, domain: &str, expires: u64, regions: &str) {
-    fs::create_dir_all(root.join("run/egm-probe")).unwrap();
-    let text = format!(
-        "{{\"schema\":\"egm-probe.lease/1\",\"domain\":\"{domain}\",\"expires\":{expires},\"regions\":[{regions}]}}"
-    );
-    fs::write(root.join(format!("run/egm-probe/{region}.lease")), text).unwrap();
+    let names: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["leases.json", "lock"].map(Into::into).into(), "left over");
+    let document: Value = serde_json::from_slice(&fs::read(root.join(FILE)).unwrap()).unwrap();
+    let leases = document["leases"].as_array().unwrap().iter();
+    let regions = leases.flat_map(|lease| lease["regions"].as_array().unwrap());
+    let mut regions: Vec<_> = regions.map(|region| region.as_str().unwrap().to_owned()).collect();
+    regions.sort();
+    regions
 }
 
 /// All of these states, and the same owner.
@@ -102,7 +101,7 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     let released = run(root, &["release", "--all", "--for", "vm2"]);
     assert_eq!(released.stdout, b"egm6\negm7\n");
     assert!(run(root, &["release", "--all", "--for", "vm2"]).stdout.is_empty());
-    assert_eq!(files(root), ["egm5.lease"]);
+    assert_eq!(leased(root), ["egm5"]);
 }
 
 #[test]
@@ -116,9 +115,10 @@ fn a_lease_ends_with_its_time_and_can_be_renewed() {
     assert_eq!(owners[0], ("reserved".into(), Some("vm1".into())));
     assert!(all(&owners[1..], "free", None), "{owners:?}");
     let list = run(root, &["list"]);
-    assert!(said(&list).contains("egm5.lease: a lease for vm1 that expired at 2"), "{list:?}");
+    assert!(!said(&list).contains("lease"), "leases expire without a word: {list:?}");
+    assert_eq!(leased(root), ["egm4", "egm5", "egm6", "egm7"]);
     assert!(run(root, &["reserve", "egm5", "--for", "vm2"]).status.success());
-    assert!(!root.join("run/egm-probe/egm6.lease").exists(), "what is over is cleared away");
+    assert_eq!(leased(root), ["egm4", "egm5"], "expired leases go with the next change");
 }
 
 #[test]
@@ -172,19 +172,8 @@ fn what_is_held_or_not_known_is_refused() {
     fs::remove_dir_all(unknown.path().join("run/libvirt")).unwrap();
     let reserve = ["reserve", "egm5", "--for", "vm2"];
     let output = run(unknown.path(), &reserve);
-    assert!(said(&output).contains("who holds egm5 is not known"), "{output:?}");
+    assert!(said(&output).contains("the holder of egm5 is unknown (use --force"), "{output:?}");
     assert!(run(unknown.path(), &[&reserve[..], &["--force"]].concat()).status.success());
-
-    let broken = extract("leases-broken");
-    let output = run(broken.path(), &reserve);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("whether egm5 is reserved is not known"), "{output:?}");
-    assert!(
-        run(broken.path(), &["reserve", "egm4", "--for", "vm2"]).status.success(),
-        "half is none"
-    );
-    assert!(broken.path().join("run/egm-probe/egm5.lease").exists(), "what is not known stays");
-    assert!(run(broken.path(), &[&reserve[..], &["--force"]].concat()).status.success());
 }
 
 /// Processes that race for all regions, many of them killed on the way: there are never two owners,
@@ -252,7 +241,7 @@ fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
         assert!(all(&owners, "reserved", owner.as_deref()), "round {round}: {owners:?}");
         let output = run(root, &["release", "--all", "--for", &owner.unwrap()]);
         assert!(output.status.success(), "{output:?}");
-        assert!(files(root).is_empty(), "round {round}: something is left over");
+        assert!(leased(root).is_empty(), "round {round}: a lease is left over");
     }
     println!(
         "{rounds} rounds of 50 processes in {:.1} s: {won} won, {owned_by_killed} by one that was killed, {killed} killed",
@@ -297,25 +286,37 @@ fn killed_at_any_point_a_reservation_is_whole_or_none() {
     assert!(seen.0 > 3 && seen.1 > 0, "killed before and after: {seen:?}");
 }
 
-/// What is not known is not given to another: a file of several that cannot be read, or a directory.
+/// A damaged file makes every reservation unknown. It is not replaced without `--force`, and saved then.
 #[test]
-fn a_broken_lease_is_told_and_gives_nothing_away() {
-    let host = extract("gh200-quad");
+fn a_broken_file_gives_nothing_away_and_is_not_lost() {
+    let host = extract("leases-broken");
     let root = host.path();
-    assert!(run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]).status.success());
-    fs::write(root.join("run/egm-probe/egm5.lease"), "").unwrap();
-    for region in ["egm4", "egm5"] {
-        let output = run(root, &["reserve", region, "--for", "vm2"]);
-        assert_eq!(output.status.code(), Some(1), "{region}: {output:?}");
-        assert!(said(&output).contains("is reserved is not known"), "{region}: {output:?}");
+    let broken = fs::read(root.join(FILE)).unwrap();
+    for (args, code, remedy) in [
+        (&["reserve", "egm5", "--for", "vm2"][..], 1, "use --force"),
+        (&["reserve", "--any", "1", "--for", "vm2"], 1, "use --force"),
+        (&["release", "egm5", "--for", "vm2"], 4, "repair or remove"),
+        (&["release", "--all", "--for", "vm2"], 4, "repair or remove"),
+    ] {
+        let output = run(root, args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        let said = said(&output);
+        for word in ["leases.json: missing field `leases`", remedy] {
+            assert!(said.contains(word), "{args:?}: {said}");
+        }
+        assert_eq!(fs::read(root.join(FILE)).unwrap(), broken, "{args:?}");
     }
-    assert!(owners(root)[..2].iter().all(|(state, _)| state == "unknown"));
-    // A partner whose time is over is none; and no name is no region.
-    lease(root, "egm6", "vm3", u64::MAX, "\"egm6\",\"egm7\"");
-    lease(root, "egm7", "vm3", 1, "\"egm6\",\"egm7\"");
-    assert_eq!(owners(root)[2].0, "free");
-    lease(root, "egm6", "vm3", u64::MAX, "\"egm6\",\"banana\"");
-    assert_eq!(owners(root)[2].0, "unknown");
+    assert!(owners(root).iter().all(|(state, _)| state == "unknown"));
+
+    for args in [&["reserve", "egm5"][..], &["reserve", "--any", "1"]] {
+        fs::write(root.join(FILE), &broken).unwrap();
+        let output = run(root, &[args, &["--for", "vm2", "--force"]].concat());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        assert!(said(&output).contains("was saved as /run/egm-probe/leases.json.broken"));
+        let saved = root.join("run/egm-probe/leases.json.broken");
+        assert_eq!(fs::read(&saved).unwrap(), broken, "{args:?}");
+        assert_eq!(owners(root).iter().filter(|(state, _)| state == "reserved").count(), 1);
+    }
 
     fs::remove_dir_all(root.join("run/egm-probe")).unwrap();
     fs::write(root.join("run/egm-probe"), "").unwrap();
@@ -328,46 +329,66 @@ fn a_broken_lease_is_told_and_gives_nothing_away() {
     );
 }
 
-/// Whoever is killed while more is reserved keeps what it had.
+/// A process that is killed while it reserves more keeps what it had.
 #[test]
 fn killed_while_more_is_reserved_nothing_is_lost() {
     if !crate::live::can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
         return;
     }
-    for when in 1..=4 {
-        let host = extract("gh200-quad");
-        let root = host.path();
-        assert!(run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]).status.success());
-        let output = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-            .arg(format!("inject=rename,renameat,renameat2:signal=KILL:when={when}"))
-            .args([PROGRAM, "--sysroot"])
-            .arg(root)
-            .args(["reserve", "--all", "--for", "vm1"])
-            .output()
-            .unwrap();
-        assert!(!output.status.success(), "rename {when}: {output:?}");
-        let owners = owners(root);
-        assert!(all(&owners[..2], "reserved", Some("vm1")), "rename {when}: {owners:?}");
-        let (rest, vm1) = (&owners[2..], Some("vm1"));
-        assert!(all(rest, "free", None) || all(rest, "reserved", vm1), "rename {when}: {owners:?}");
-        // What was given up does not come back with what is reserved later.
-        assert!(run(root, &["release", "--all", "--for", "vm1"]).status.success());
-        assert!(run(root, &["reserve", "egm7", "--for", "vm1"]).status.success());
-        assert_eq!(files(root), ["egm7.lease"], "rename {when}");
-    }
-}
-
-/// What is half, and left by somebody who was killed, does not come to count by what is reserved later.
-#[test]
-fn what_was_left_half_is_cleared_before_anything_is_written() {
     let host = extract("gh200-quad");
     let root = host.path();
-    lease(root, "egm5", "vm1", u64::MAX, "\"egm4\",\"egm5\"");
-    assert!(owners(root).iter().all(|(state, _)| state == "free"));
+    assert!(run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]).status.success());
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg("inject=rename,renameat,renameat2:signal=KILL:when=1")
+        .args([PROGRAM, "--sysroot"])
+        .arg(root)
+        .args(["reserve", "--all", "--for", "vm1"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    let owners = owners(root);
+    assert!(all(&owners[..2], "reserved", Some("vm1")), "{owners:?}");
+    let (rest, vm1) = (&owners[2..], Some("vm1"));
+    assert!(all(rest, "free", None) || all(rest, "reserved", vm1), "{owners:?}");
+    // An unfinished file is removed by the next change.
+    assert!(run(root, &["release", "--all", "--for", "vm1"]).status.success());
+    assert!(run(root, &["reserve", "egm7", "--for", "vm1"]).status.success());
+    assert_eq!(leased(root), ["egm7"]);
+}
+
+/// If the lock is replaced while a process waits for it, two processes could each have one.
+#[test]
+fn a_lock_that_was_replaced_is_not_taken() {
+    let host = extract("gh200-quad");
+    let root = host.path();
     assert!(run(root, &["reserve", "egm4", "--for", "vm1"]).status.success());
-    assert_eq!(files(root), ["egm4.lease"]);
-    // A link that leads readers elsewhere: nobody is told that they have what others do not see.
+    let path = root.join("run/egm-probe/lock").canonicalize().unwrap();
+    let lock = fs::File::open(&path).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+    let mut waiting = command(root, &["reserve", "egm5", "--for", "vm1"]);
+    let waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let fds = format!("/proc/{}/fd", waiting.id());
+    let is_open = || {
+        let mut links =
+            fs::read_dir(&fds).unwrap().map(|entry| fs::read_link(entry.unwrap().path()));
+        links.any(|link| link.is_ok_and(|link| link == path))
+    };
+    while !is_open() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    drop(lock);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(said(&output).contains("at work in this directory"), "{output:?}");
+    assert_eq!(leased(root), ["egm4"]);
+}
+
+/// Below another root, a link may lead readers and the writer to different places.
+#[test]
+fn a_reservation_that_readers_do_not_find_fails() {
     let host = extract("gh200-quad");
     let root = host.path().canonicalize().unwrap();
     fs::create_dir(root.join("elsewhere")).unwrap();
@@ -393,13 +414,13 @@ fn any_takes_what_others_want_least() {
     let any = |more: &[&str]| {
         let output = run(root, &[&["reserve", "--any", "1", "--for", "vm1"], more].concat());
         assert!(output.status.success(), "{output:?}");
-        let taken = files(root);
+        let taken = leased(root);
         assert!(run(root, &["release", "--all", "--for", "vm1"]).status.success());
         taken
     };
-    assert_eq!(any(&[]), ["egm6.lease"]);
-    assert_eq!(any(&["--size", "4GiB"]), ["egm5.lease"]);
-    assert_eq!(any(&["--size", "5GiB"]), ["egm4.lease"]);
+    assert_eq!(any(&[]), ["egm6"]);
+    assert_eq!(any(&["--size", "4GiB"]), ["egm5"]);
+    assert_eq!(any(&["--size", "5GiB"]), ["egm4"]);
     let output = run(root, &["reserve", "--any", "4", "--for", "vm1"]);
     assert!(output.status.success(), "{output:?}");
     // Nothing is made where nothing is given up, or nothing is there.

@@ -179,6 +179,41 @@ fn lines_of_watch_are_what_their_schema_says() {
 }
 
 #[test]
+fn the_file_of_leases_is_what_its_schema_says() {
+    let validator = validator("leases");
+    let host = crate::live::extract("gh200-quad");
+    let file = || {
+        let text = std::fs::read(host.path().join("run/egm-probe/leases.json")).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()
+    };
+    for (args, count) in [
+        (&["reserve", "egm4", "egm6", "--for", "vm1"][..], 1),
+        (&["reserve", "egm5", "--for", "vm \"2\""], 2),
+        (&["release", "egm4", "--for", "vm1"], 2),
+        (&["release", "--all", "--for", "vm1"], 1),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+        let status = command.arg("--sysroot").arg(host.path()).args(args).output().unwrap().status;
+        assert!(status.success(), "{args:?}");
+        let errors: Vec<_> =
+            validator.iter_errors(&file()).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{args:?}:\n{}", errors.join("\n"));
+        assert_eq!(file()["leases"].as_array().unwrap().len(), count, "{args:?}");
+    }
+    for (pointer, bad) in [
+        ("/schema", json!("egm-probe.leases/2")),
+        ("/leases/0/regions", json!([])),
+        ("/leases/0/regions", json!(["banana"])),
+        ("/leases/0/for", json!("")),
+        ("/leases/0/expires", json!(1_795_953_600)),
+    ] {
+        let mut document = file();
+        *document.pointer_mut(pointer).unwrap() = bad;
+        assert!(!validator.is_valid(&document), "{pointer}");
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_of_the_contract() {
     let validator = validator("list");
     let good = document("gb200-full-gpu-list", &["list", "--json"]).unwrap();

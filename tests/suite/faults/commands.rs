@@ -20,10 +20,10 @@ const DEFINED: &str = "<domain type='kvm'><name>vm2</name><devices><memory model
     <source><path>/dev/egm5</path></source><target><size unit='GiB'>8</size><node>0</node>\
     <pciDev>ua-hostdev0</pciDev></target></memory></devices></domain>\n";
 const DOMAIN: &str = include_str!("../../fixtures/domains/minimal.xml");
-const LEASE: &str = "{\"schema\":\"egm-probe.lease/1\",\"domain\":\"vm1\",\"expires\":253402300799,\
-    \"regions\":[\"egm5\"]}\n";
+const LEASE: &str = "{\"schema\":\"egm-probe.leases/1\",\"leases\":[{\"regions\":[\"egm5\"],\
+    \"for\":\"vm1\",\"expires\":\"9999-12-31T23:59:59Z\"}]}\n";
 const OLD: &str = "# what was there before\n";
-const LEASED: Files = &[("/run/egm-probe/egm5.lease", LEASE)];
+const LEASED: Files = &[("/run/egm-probe/leases.json", LEASE)];
 
 const fn case(
     args: &'static [&'static str],
@@ -98,7 +98,7 @@ pub(super) const CASES: &[Case] = &[
     case(&["reserve", "egm4", "--for", "vm1"], |stage, run| {
         refused(run).and_then(|()| {
             let left = stage.lease_names();
-            if left.iter().all(|name| name == ".lock") {
+            if left.iter().all(|name| name == "lock") {
                 Ok(())
             } else {
                 Err(format!("left {left:?}"))
@@ -240,17 +240,21 @@ fn captured(stage: &Stage, run: &Run) -> Result<(), String> {
     if is_free { Err("egm4 is free in the capture".into()) } else { Ok(()) }
 }
 
-/// A lease is there whole or not at all, and nothing beside it; whether there is one.
+/// Whether egm5 is reserved for vm1. The file is whole, and no unfinished one is left over.
 fn leased(stage: &Stage) -> Result<bool, String> {
     let names = stage.lease_names();
-    let is_left = |name: &&String| !["egm5.lease", ".lock"].contains(&name.as_str());
-    if let Some(left) = names.iter().find(is_left) {
+    if let Some(left) = names.iter().find(|name| !["leases.json", "lock"].contains(&name.as_str()))
+    {
         return Err(format!("{left} is left over"));
     }
-    let has_lease = names.iter().any(|name| name == "egm5.lease");
-    let lease = stage.lease("egm5.lease");
-    let is_whole = serde_json::from_str::<Value>(&lease).is_ok_and(|it| it["domain"] == "vm1");
-    if has_lease && !is_whole { Err(format!("half of a lease: {lease:?}")) } else { Ok(has_lease) }
+    if !names.iter().any(|name| name == "leases.json") {
+        return Ok(false);
+    }
+    let text = stage.lease_file();
+    let document: Value =
+        serde_json::from_str(&text).map_err(|_| format!("half a file: {text:?}"))?;
+    let leases = document["leases"].as_array().ok_or("no leases")?;
+    Ok(leases.iter().any(|it| it["for"] == "vm1" && it["regions"][0] == "egm5"))
 }
 
 /// What is said to be done is done.

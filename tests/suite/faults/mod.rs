@@ -126,21 +126,21 @@ const FOUND: &[(&str, &str, &str, &str)] = &[
     ("watch --initial --timeout 50ms", "free", "", "clone,clone3:error=EAGAIN"),
     ("doctor", "free", "", "nanosleep,clock_nanosleep:error=EACCES"),
     // A lease that was not there for a moment did not count, and was even taken away.
-    ("list --json", "reserved", "/run/egm-probe/egm5.lease", "openat:error=ENOENT:when=1"),
+    ("list --json", "reserved", "/run/egm-probe/leases.json", "openat:error=ENOENT:when=1"),
     (
         "list --json",
         "reserved",
-        "/run/egm-probe/egm5.lease",
+        "/run/egm-probe/leases.json",
         "newfstatat,statx:error=ENOENT:when=1",
     ),
     (
         "release --all --for other",
         "reserved",
-        "/run/egm-probe/egm5.lease",
+        "/run/egm-probe/leases.json",
         "openat:error=ENOENT:when=1",
     ),
-    // One that could not be removed was said to be.
-    ("release egm5 --for vm1", "reserved", "/run/egm-probe/egm5.lease", "unlink:error=ENOENT"),
+    // One that could not be given up was said to be.
+    ("release egm5 --for vm1", "reserved", "", "rename,renameat,renameat2:error=ENOENT"),
     // Of a definition that could not be read it was said, and the region was free.
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "newfstatat,statx:error=EINTR"),
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "openat:error=EIO"),

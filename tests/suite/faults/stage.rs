@@ -128,13 +128,13 @@ impl Stage {
         self.work.path()
     }
 
-    /// The names of the leases' files, and of what is left over beside them.
+    /// The names in the directory of the leases.
     pub(super) fn lease_names(&self) -> Vec<String> {
         names(&self.inside("/run/egm-probe"))
     }
 
-    pub(super) fn lease(&self, name: &str) -> String {
-        fs::read_to_string(self.inside("/run/egm-probe").join(name)).unwrap_or_default()
+    pub(super) fn lease_file(&self) -> String {
+        fs::read_to_string(self.inside("/run/egm-probe/leases.json")).unwrap_or_default()
     }
 
     /// Runs the program in the directory of the user's files, under strace with these options.

@@ -142,13 +142,12 @@ pub fn maps() -> Vec<Vec<u8>> {
 }
 
 pub fn leases() -> Vec<Vec<u8>> {
-    let leases = contents(".lease");
-    let mut seeds: Vec<_> = leases.iter().map(|lease| joined(&[lease, &leases[0]])).collect();
-    seeds.extend(leases);
-    seeds.push(
-        br#"{"schema":"egm-probe.lease/1","domain":"vm1","expires":18446744073709551615,"regions":["egm5"]}"#
-            .to_vec(),
-    );
+    let mut seeds = contents("/leases.json");
+    seeds.extend(of(&[
+        r#"{"schema":"egm-probe.leases/1","leases":[]}"#,
+        r#"{"schema":"egm-probe.leases/1","leases":[{"regions":["egm5"],"for":"vm1","expires":"9999-12-31T23:59:59.9Z","pid":1}]}"#,
+        r#"{"leases":[{"expires":"1970-01-01T00:00:00Z","for":"\u0041","regions":["egm5","egm5"]}],"schema":"egm-probe.leases/1"}"#,
+    ]));
     seeds
 }
 
@@ -159,7 +158,7 @@ pub fn manifests() -> Vec<Vec<u8>> {
 "claims":{"unread":1,"hidden":"hidepid","unsettled":true},"moment":1795444200,
 "names":{"/sys/class/egm":["egm4","egm5","egm6"],"/proc":["1"]},
 "errors":{"/sys/class/egm/egm6":{"list":13,"link":2,"stat":5,"read":"words"},
-"/proc":{"list":13},"/dev/egm4":{"stat":2},"/run/egm-probe":{"list":40}},
+"/proc":{"list":13},"/dev/egm4":{"stat":2},"/run/egm-probe/leases.json":{"read":40}},
 "inodes":{"/dev/egm4":{"major":0,"minor":9,"inode":210}},
 "bad_definitions":{"/etc/libvirt/qemu/x.xml":{"line":1,"column":4294967295}}}"#,
     ])

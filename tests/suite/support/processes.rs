@@ -52,34 +52,20 @@ fn without_proc() -> Tree {
     tree
 }
 
-fn lease(tree: &mut Tree, region: &str, domain: &str, expires: u64, regions: &[&str]) {
-    let regions = regions.join("\",\"");
-    tree.file(
-        &format!("run/egm-probe/{region}.lease"),
-        format!(
-            "{{\"schema\":\"egm-probe.lease/1\",\"domain\":\"{domain}\",\"expires\":{expires},\"regions\":[\"{regions}\"]}}\n"
-        ),
-    );
-}
-
-/// The last second that can be shown.
-const NEVER: u64 = 253_402_300_799;
-
-/// Both regions are kept for vm1, until the year 9999; one of a region that is not there, and a file
-/// that is none.
+/// Both regions are reserved for vm1, until the year 9999. A lease of a region that does not exist and
+/// an expired one make no difference, nor does a key of a later version.
 fn leases(tree: &mut Tree) {
-    lease(tree, "egm4", "vm1", NEVER, &["egm4", "egm5"]);
-    lease(tree, "egm5", "vm1", NEVER, &["egm4", "egm5"]);
-    lease(tree, "egm9", "vm1", NEVER, &["egm9"]);
+    let text = "{\"schema\":\"egm-probe.leases/1\",\"leases\":[\
+        {\"regions\":[\"egm4\",\"egm5\"],\"for\":\"vm1\",\"expires\":\"9999-12-31T23:59:59Z\"},\
+        {\"regions\":[\"egm9\"],\"for\":\"vm1\",\"expires\":\"9999-12-31T23:59:59Z\",\"later\":1},\
+        {\"regions\":[\"egm4\"],\"for\":\"vm2\",\"expires\":\"2001-09-09T01:46:40Z\"}]}\n";
+    tree.file("run/egm-probe/leases.json", text);
     tree.file("run/egm-probe/notes.txt", "not a lease\n");
 }
 
-/// One that was taken with another that is not there does not count, nor does one whose time is over;
-/// of one that cannot be read nothing is known.
+/// The file has no leases in it: any region may be reserved.
 fn broken_leases(tree: &mut Tree) {
-    lease(tree, "egm4", "vm1", NEVER, &["egm4", "egm6"]);
-    lease(tree, "egm6", "vm2", 1_000_000_000, &["egm6"]);
-    tree.file("run/egm-probe/egm5.lease", "{\"schema\":\"egm-probe.lease/1\"}\n");
+    tree.file("run/egm-probe/leases.json", "{\"schema\":\"egm-probe.leases/1\"}\n");
 }
 
 fn whole(path: &'static str) -> [Hold; 2] {
