@@ -19,6 +19,10 @@ use crate::warning::Warning;
 /// How long to wait for other processes that change leases. Each needs some milliseconds.
 const WAIT: Duration = Duration::from_secs(30);
 
+/// The directory and the name of [`LEASES`].
+const DIRECTORY: [&str; 2] = ["run", "egm-probe"];
+const NAME: &str = "leases.json";
+
 /// The start of the name of a file that is being written.
 const UNFINISHED: &str = ".egm-probe-lease-";
 
@@ -40,7 +44,7 @@ pub(crate) enum LeaseObjection {
     Taken { region: RegionName, owner: String, until: Moment },
     #[error("the holder of {region} is unknown (use --force to reserve it anyway)")]
     Unknown { region: RegionName },
-    #[error("{0} (use --force to replace the file and save it as leases.json{SAVED})")]
+    #[error("{0} (use --force to replace the file and save it as {NAME}{SAVED})")]
     Unread(Warning),
 }
 
@@ -60,12 +64,10 @@ pub(crate) struct LockedStore<'a> {
 impl<'a> LeaseStore<'a> {
     /// The leases below the directory of a root.
     pub(crate) fn below(directory: &Path, root: &'a Sysroot) -> Result<Self, DirectoryProblem> {
-        let names: Vec<_> = LEASES.split('/').filter(|name| !name.is_empty()).collect();
-        let names = names.split_last().map_or(&[][..], |(_, directories)| directories);
-        Ok(Self { root, directory: OwnDirectory::below(directory, names, UNFINISHED)? })
+        Ok(Self { root, directory: OwnDirectory::below(directory, &DIRECTORY, UNFINISHED)? })
     }
 
-    /// Whether a region may ever have been reserved.
+    /// Whether the directory exists. Without it, no region is reserved.
     pub(crate) fn exists(&self) -> bool {
         self.directory.path().exists()
     }
@@ -78,8 +80,7 @@ impl<'a> LeaseStore<'a> {
     /// Waits until no other process changes leases.
     pub(crate) fn lock(&self) -> Result<LockedStore<'_>, DirectoryProblem> {
         let locked = self.directory.lock_by(LOCK, WAIT)?;
-        let name = Path::new(LEASES).file_name().unwrap_or_default();
-        Ok(LockedStore { root: self.root, path: self.directory.path().join(name), locked })
+        Ok(LockedStore { root: self.root, path: self.directory.path().join(NAME), locked })
     }
 }
 

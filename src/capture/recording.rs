@@ -122,7 +122,7 @@ impl Recording<'_> {
 
     /// Whether a path is one that is looked at on every host.
     fn is_known(&self, path: &Path) -> bool {
-        ["/sys", LEASES, DATABASE].iter().any(|known| path.starts_with(known))
+        ["/sys", DATABASE].iter().any(|known| path.starts_with(known))
             || path == Path::new("/dev")
             || is_path(self.report, path)
     }

@@ -179,7 +179,7 @@ mod tests {
             ("vm1", " ", "invalid name of a virtual machine"),
             ("2026-11-29T12:00:00Z", "soon", "timestamp"),
             ("\"for\"", "\"by\"", "missing field `for`"),
-            ("]}]}", "]}]", "at line 1"),
+            ("}]}", "}]", "EOF while parsing"),
         ] {
             let error = parse(good.replace(from, to).as_bytes());
             let error = error.map(|_| panic!("{to} is accepted")).unwrap_err();

@@ -264,9 +264,12 @@ fn odd_ways_to_hold_and_to_define_come_out_the_same() {
         let status = format!("<domstatus pid='77'>{domain}</domstatus>");
         tree.file("run/user/1000/libvirt/qemu/run/own.xml", status);
     });
-    is_same_as_its_capture("leases that have all ended", |tree| {
-        let ended = [("egm4", "2001-09-09T01:46:40Z"), ("egm5", "2017-07-14T02:40:00Z")];
-        tree.file("run/egm-probe/leases.json", leases(&ended));
+    is_same_as_its_capture("a lease beside one that has expired", |tree| {
+        let both = [("egm5", "2001-09-09T01:46:40Z"), ("egm5", "9999-12-31T23:59:59Z")];
+        tree.file("run/egm-probe/leases.json", leases(&both));
+    });
+    is_same_as_its_capture("a damaged file of leases", |tree| {
+        tree.file("run/egm-probe/leases.json", "{\"schema\":");
     });
     is_same_as_its_capture("a process that writes what it does", |tree| {
         tree.file("proc/4242/cmdline", "qemu: of SECRET\0");
