@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -15,10 +15,7 @@ use rustix::path::Arg;
 
 use crate::device_number::DeviceNumber;
 
-use super::{DIRECTORY_LIMIT, FileId, FileKind, Next, Stat, not_a_file, path::resolve, too_large};
-
-/// How much of a large file is read at a time.
-const PART: usize = 32 * 1024;
+use super::{DIRECTORY_LIMIT, FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
 
 /// The real path of a host path below `base`, all links followed within `base`.
 pub(super) fn locate(base: &Path, path: &Path) -> io::Result<PathBuf> {
@@ -153,14 +150,8 @@ pub(super) fn read(
 ) -> io::Result<()> {
     // Those of processes can be nothing else, and there are very many.
     let is_maps = follow_last && path.starts_with("/proc") && path.ends_with("maps");
-    if !is_maps {
-        match stat(path)?.kind {
-            FileKind::Regular => {}
-            FileKind::Directory => return Err(super::error::os_error(Errno::EISDIR)),
-            _ => return Err(not_a_file()),
-        }
-    }
-    read_file(open_regular(path, follow_last)?, limit, buffer)
+    let open = if is_maps { open_regular } else { open_file };
+    read_file(open(path, follow_last)?, limit, buffer)
 }
 
 /// Reads an open file, which is known to be a regular one.
@@ -169,37 +160,12 @@ pub(super) fn read_file(file: fs::File, limit: usize, buffer: &mut Vec<u8>) -> i
     if buffer.len() > limit { Err(too_large(limit)) } else { Ok(()) }
 }
 
-/// Reads a regular file part by part, as long as more is wanted: a large one takes no memory then.
-/// An empty part is its end.
-pub(super) fn read_parts(
-    path: &Path,
-    follow_last: bool,
-    limit: usize,
-    part: &mut dyn FnMut(&[u8], u64) -> Next,
-) -> io::Result<()> {
-    if stat(path)?.kind != FileKind::Regular {
-        return Err(not_a_file());
-    }
-    let file = open_regular(path, follow_last)?;
-    let size = rustix::fs::fstat(&file)?.st_size;
-    let size = u64::try_from(size).unwrap_or(0);
-    let mut buffer = vec![0; PART];
-    let (mut at, mut total) = (0, 0);
-    loop {
-        let count = match file.read_at(&mut buffer, at) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        total += count;
-        if total > limit {
-            return Err(too_large(limit));
-        }
-        at = match part(buffer.get(..count).unwrap_or_default(), size) {
-            Next::Part if count > 0 => at + count as u64,
-            Next::At(at) => at,
-            Next::Part | Next::Nothing => return Ok(()),
-        };
+/// Opens what stat says is a regular file.
+pub(super) fn open_file(path: &Path, follow_last: bool) -> io::Result<fs::File> {
+    match stat(path)?.kind {
+        FileKind::Regular => open_regular(path, follow_last),
+        FileKind::Directory => Err(super::error::os_error(Errno::EISDIR)),
+        _ => Err(not_a_file()),
     }
 }
 

@@ -16,7 +16,7 @@ mod recorder;
 mod stat;
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -49,17 +49,6 @@ pub const LIST_LIMIT: usize = 16 * 1024 * 1024;
 /// More names than this in one directory are an error. Only `/proc` could ever have as many: the
 /// kernel allows 4,194,304 processes.
 const DIRECTORY_LIMIT: usize = 1 << 20;
-
-/// What is wanted after a part of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The part after it.
-    Part,
-    /// The part that starts here.
-    At(u64),
-    /// Nothing.
-    Nothing,
-}
 
 /// A host to read from. Cheap to clone.
 ///
@@ -409,25 +398,24 @@ impl Sysroot {
         result.map_err(|cause| ReadError::new(path, cause))
     }
 
-    /// The bytes of a regular file, part by part, as long as more is wanted. What takes them is told
-    /// the file's size, where there is a choice, and says what it wants next.
-    pub(crate) fn read_parts(
+    /// A regular file, of which no more is read than the caller takes, nor than `limit`.
+    pub(crate) fn open(
         &self,
         path: impl AsRef<Path>,
         limit: usize,
-        part: &mut dyn FnMut(&[u8], u64) -> Next,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Box<dyn BufRead>, ReadError> {
         let path = path.as_ref();
-        let result = match &self.0 {
-            Backend::Host(_) => directory::read_parts(path, true, limit, part),
-            Backend::Directory(base) => directory::locate(base, path)
-                .and_then(|at| directory::read_parts(&at, false, limit, part)),
+        let file = match &self.0 {
+            Backend::Host(_) => directory::open_file(path, true),
+            Backend::Directory(base) => {
+                directory::locate(base, path).and_then(|at| directory::open_file(&at, false))
+            }
             Backend::Archive(_) | Backend::Recorded(_) => {
-                let _ = part(&self.read(path, limit)?, 0);
-                return Ok(());
+                return Ok(Box::new(Cursor::new(self.read(path, limit)?)));
             }
         };
-        result.map_err(|cause| ReadError::new(path, cause))
+        let file = file.map_err(|cause| ReadError::new(path, cause))?;
+        Ok(Box::new(BufReader::new(file.take(limit as u64))))
     }
 
     /// The text of an attribute file, at most [`ATTRIBUTE_LIMIT`] bytes.
