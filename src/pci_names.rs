@@ -2,7 +2,7 @@
 //!
 //! They come from the host's own `pci.ids`, because it is the newest; then from a table of Grace
 //! GPUs, because the lists of many distributions lack them; then from the list in the `pci-ids`
-//! crate. The first name found counts.
+//! crate, of which the program carries NVIDIA's devices only. The first name found counts.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ const GRACE_GPUS: &str = "\
 \t3041  [Vera Rubin]
 ";
 
-/// The list of the `pci-ids` crate, of 2022.
+/// NVIDIA's part of the `pci-ids` crate's list, of 2022.
 const CRATE_LIST: &str = include_str!(concat!(env!("OUT_DIR"), "/pci.ids"));
 
 /// The names of the wanted devices, as far as a list has them. Reads at most one file, and none if
@@ -198,6 +198,7 @@ mod tests {
         assert_eq!(name(&lists[1..], gh200).as_deref(), Some("Unused"));
         assert_eq!(name(&[], gb200).as_deref(), Some("GB100 [GB200]"));
         assert_eq!(name(&[], l4).as_deref(), Some("AD104GL [L4]"));
-        assert_eq!(name(&[], (0xfffe, 1)), None);
+        // The program carries NVIDIA's names only.
+        assert_eq!(name(&[], (0x8086, 0x1237)), None);
     }
 }

@@ -7,6 +7,12 @@ use std::process::{Command, Stdio};
 
 use crate::support;
 
+/// A domain for libvirt 9, whose schema and parser require `slots` with `<maxMemory>`; later ones
+/// take both forms.
+pub(crate) fn for_libvirt_9(domain: &str) -> String {
+    domain.replace("<maxMemory unit=", "<maxMemory slots='1' unit=")
+}
+
 /// A grammar of ours on top of libvirt's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Grammar {
@@ -81,7 +87,7 @@ fn minimal() -> String {
     support::fixtures().join("domains/minimal.xml").to_str().unwrap().to_owned()
 }
 
-const WHOLE: [&str; 4] = ["--all", "--with-hostdev", "--with-numa", "--domain"];
+const WHOLE: [&str; 4] = ["--all", "--with", "hostdev,numa,machine", "--domain"];
 
 #[test]
 fn a_whole_domain_is_one_by_libvirts_grammar() {
@@ -92,16 +98,17 @@ fn a_whole_domain_is_one_by_libvirts_grammar() {
     let file = directory.path().join("vm.xml");
     for machine in ["gb200-full-gpu-list", "gh200-full", "gh200-quad", "one-domain", "wide-domain"]
     {
-        let domain = stanza(machine, &[&WHOLE[..], &[&minimal()]].concat());
+        let domain = for_libvirt_9(&stanza(machine, &[&WHOLE[..], &[&minimal()]].concat()));
         fs::write(&file, &domain).unwrap();
         assert!(validates(Grammar::Plain, &file), "{machine}:\n{domain}");
         let domain = stanza(machine, &[&WHOLE[..], &[&minimal(), "--gpu-cells", "8"]].concat());
+        let domain = for_libvirt_9(&domain);
         fs::write(&file, &domain).unwrap();
         assert!(validates(Grammar::Nvidia, &file), "{machine}:\n{domain}");
         assert!(!validates(Grammar::Plain, &file), "libvirt 9 has no nodeset");
     }
     // The grammar takes no domain that it should not.
-    let good = stanza("gh200-full", &[&WHOLE[..], &[&minimal()]].concat());
+    let good = for_libvirt_9(&stanza("gh200-full", &[&WHOLE[..], &[&minimal()]].concat()));
     for (part, bad) in [
         ("<pciDev>ua-hostdev0</pciDev>", ""),
         ("<path>/dev/egm4</path>", ""),
@@ -126,6 +133,7 @@ fn virsh_defines_the_domain_but_for_its_egm_devices() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("vm.xml");
     let domain = stanza("gb200-full-gpu-list", &[&WHOLE[..], &[&minimal()]].concat());
+    let domain = for_libvirt_9(&domain);
     let (mut without, mut rest) = (String::new(), domain.as_str());
     let mut left_out = 0;
     while let Some((before, after)) = rest.split_once("    <memory model='egm'") {
@@ -191,8 +199,8 @@ fn qemu_starts_with_the_memory_that_it_is_told() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    for cells in [&[][..], &["--with-hostdev", "--gpu-cells", "2"]] {
-        let args = ["--all", "--with-numa", "--vcpus", "4", "--format", "qemu-args"];
+    for cells in [&[][..], &["--with", "hostdev", "--gpu-cells", "2"]] {
+        let args = ["--all", "--with", "numa", "--vcpus", "4", "--format", "qemu-args"];
         let lines = stanza("gb200-gpu-list", &[&args[..], cells].concat());
         let words: Vec<_> = lines.lines().collect();
         let pairs = words.chunks(2).map(|pair| (pair[0], pair[1]));

@@ -17,9 +17,12 @@ const DOMAIN: &str = "<domain type='kvm'>
     <allocation mode='immediate'/>
   </memoryBacking>
   <vcpu>4</vcpu>
-  <os>
+  <os firmware='efi'>
     <type arch='aarch64' machine='virt'>hvm</type>
   </os>
+  <features>
+    <acpi/>
+  </features>
   <cpu>
     <numa>
       <cell id='0' cpus='0-3' memory='16777216' unit='KiB'/>
@@ -87,7 +90,7 @@ fn arguments(domain: &str, args: &[&str]) -> Vec<(String, String)> {
     words.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
 }
 
-const ALL: [&str; 4] = ["--size", "8GiB", "--with-numa", "--with-hostdev"];
+const ALL: [&str; 4] = ["--size", "8GiB", "--with", "hostdev,numa"];
 
 /// Texts, and the texts in place of them.
 type Parts<'a> = &'a [(&'a str, &'a str)];
@@ -126,7 +129,8 @@ fn memory_and_cpus_are_those_of_libvirt() {
         &[(maximum, "<maxMemory slots='2' unit='GB'>20")],
         &[("k,maxmem=16777216k", "k,slots=2,maxmem=19531776k")],
     );
-    check(&[(&format!("{maximum}</maxMemory>"), "")], &[(",maxmem=16777216k", "")]);
+    // Made as large as the memory.
+    check(&[(&format!("{maximum}</maxMemory>"), "")], &[]);
     check(
         &[("<numa>", "<topology sockets='1' cores='2' threads='2'/><numa>")],
         &[("sockets=4,cores=1,threads=1", "sockets=1,dies=1,clusters=1,cores=2,threads=2")],
@@ -241,7 +245,7 @@ fn qemu_starts_with_a_memory_policy() {
             ("<numa>", "<topology sockets='1' cores='4' threads='1'/><numa>"),
         ],
     );
-    let arguments = arguments(&domain, &["--size", "2MiB", "--with-numa"]);
+    let arguments = arguments(&domain, &["--size", "2MiB", "--with", "numa"]);
     let pairs = arguments.iter().map(|(option, value)| (option.as_str(), value.as_str()));
     let shown = match run_qemu(pairs, directory.path()) {
         Err(error) if error.contains("cannot bind memory to host NUMA nodes") => {
