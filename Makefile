@@ -58,7 +58,8 @@ check:
 	$(RUN) check --locked --quiet --lib --no-default-features
 	$(RUN) check --locked --quiet --no-default-features --features cli
 	$(RUN) test --locked --quiet --doc
-	$(RUN) test --locked --lib --bins --tests
+	schemas=$$(./tools/libvirt-schemas $(or $(CARGO_TARGET_DIR),target)/libvirt-schemas) || schemas=; \
+		EGM_PROBE_TEST_SCHEMAS=$$schemas $(RUN) test --locked --lib --bins --tests
 
 # Needs no KVM; tests/vm/README.md says more.
 vm-test:
