@@ -1,6 +1,6 @@
-//! The datatypes of XML Schema, as far as libvirt's grammar uses them.
+//! The datatypes of XML Schema, as far as libvirt's schema uses them.
 //!
-//! `relax-ng` compiles the patterns of a whole grammar for every document, and once more for every
+//! `relax-ng` compiles the patterns of a whole schema for every document, and once more for every
 //! value that it holds against one: that is most of the time that it takes. So patterns are
 //! compiled here, when the first value comes, and kept; everything else is left to it.
 
@@ -23,7 +23,7 @@ const PATTERN: &str = "pattern";
 /// The first pattern that was found to be none.
 pub(super) type BadPattern = Arc<Mutex<Option<String>>>;
 
-/// The library in the place of that of `relax-ng`, and what it will find wrong with the grammar.
+/// The library in the place of that of `relax-ng`, and what it will find wrong with the schema.
 pub(super) fn registry() -> (DatatypeRegistry, BadPattern) {
     let mut registry = DatatypeRegistry::new();
     let library = Xsd::default();
@@ -36,7 +36,7 @@ pub(super) fn registry() -> (DatatypeRegistry, BadPattern) {
 struct Xsd {
     bad_pattern: BadPattern,
     patterns: Mutex<BTreeMap<String, Option<Regex>>>,
-    /// Grammars of one value each, by their text; `None` for those that are none.
+    /// Schemas of one value each, by their text; `None` for those that are none.
     values: Mutex<BTreeMap<String, Option<Schema>>>,
 }
 
@@ -44,7 +44,7 @@ impl DatatypeLibrary for Xsd {
     /// Everything but the patterns, each type with the same facets once.
     fn validate_params(&self, kind: &str, params: &[(&str, &str)]) -> Result<(), String> {
         if matches!(kind, "QName" | "NOTATION") {
-            return Err("needs the prefixes of the grammar, which are not at hand".into());
+            return Err("needs the prefixes of the schema, which are not at hand".into());
         }
         let others: Vec<_> = params.iter().copied().filter(|(name, _)| *name != PATTERN).collect();
         if kind == TEXT && others.is_empty() {
@@ -108,7 +108,7 @@ impl Xsd {
         })
     }
 
-    /// Does something with the grammar of a value.
+    /// Does something with the schema of a value.
     fn with_value<T>(&self, pattern: &str, then: impl FnOnce(Option<&Schema>) -> T) -> T {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         let compile = || {
@@ -158,7 +158,7 @@ impl Element for Value<'_> {
     }
 }
 
-/// These grammars are in one piece.
+/// These schemas are in one piece.
 struct Nowhere;
 
 impl SchemaResolver for Nowhere {

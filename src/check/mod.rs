@@ -1,27 +1,70 @@
-//! A domain held against the rules: libvirt's, QEMU's, and what this host has.
+//! Checks of a domain: the rules of libvirt and QEMU, this host, and libvirt's schema.
 
 mod cells;
 #[cfg(feature = "cli")]
 mod datatypes;
 mod devices;
 #[cfg(feature = "cli")]
-pub mod grammar;
+mod features;
 mod host;
 mod machine;
 mod policy;
 #[cfg(feature = "cli")]
 mod prune;
 mod rules;
+#[cfg(feature = "cli")]
+mod schema;
+mod smmu;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use crate::domain::{Cell, Dialect, Domain, EgmDevice, Hostdev, is_lasting_alias};
+use crate::domain::{Cell, Dialect, Document, Domain, EgmDevice, Hostdev, is_lasting_alias};
 use crate::host::Needs;
 use crate::report::Report;
 use crate::sysfs::decimal;
+use crate::text::excerpt;
+use rules::RELEASED;
 pub(crate) use rules::{CELL_SUM, ENCODING, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
 pub use rules::{RULES, Rule, Severity};
+#[cfg(feature = "cli")]
+pub use schema::{SCHEMAS, Schema};
+
+/// The basis of a check, besides the domain.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The libvirt whose spelling is right.
+    pub dialect: Dialect,
+    /// The host, read with [`NEEDS`]; `None` skips its rules.
+    pub report: Option<&'a Report>,
+    /// libvirt's schema; `None` skips it.
+    #[cfg(feature = "cli")]
+    pub schema: Option<&'a Schema>,
+    /// Whether the schema is that of the libvirt that will define the domain.
+    #[cfg(feature = "cli")]
+    pub is_installed: bool,
+    /// The rules whose findings are notes.
+    pub allow: &'a [Rule],
+}
+
+/// A schema of libvirt's that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: unusable libvirt schema: {problem}", excerpt(&directory.to_string_lossy(), 300))]
+#[non_exhaustive]
+pub struct BadSchema {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The problem.
+    pub problem: String,
+}
+
+impl BadSchema {
+    #[cfg(feature = "cli")]
+    fn new(directory: &Path, problem: String) -> Self {
+        Self { directory: directory.to_owned(), problem }
+    }
+}
 
 /// Something in a domain that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +179,42 @@ pub(crate) const CELLS_LIMIT: usize = 128;
 pub const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
 
-/// Holds a domain against every rule; those of the host where there is one, which must have been
-/// read with [`NEEDS`]. In the order of the source.
+/// Checks a domain against the rules, the host and libvirt's schema: everything that `options`
+/// gives. The findings are in the order of the source.
+///
+/// # Errors
+/// The schema is invalid, which shows only in use.
+///
+/// ```
+/// use egm_probe::check::{Options, RULES, Severity, validate};
+/// use egm_probe::domain::Document;
+///
+/// let text = "<domain><name>vm1</name><devices><memory model='egm'/></devices></domain>";
+/// let document = Document::parse(text)?;
+/// let findings = validate(&document, &Options::default())?;
+/// assert!(findings.iter().any(|finding| finding.rule.code == "EGM001"), "no path");
+/// let allowed = validate(&document, &Options { allow: RULES, ..Options::default() })?;
+/// assert!(allowed.iter().all(|finding| finding.severity == Severity::Note));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg_attr(not(feature = "cli"), allow(clippy::unnecessary_wraps))]
+pub fn validate(document: &Document<'_>, options: &Options<'_>) -> Result<Vec<Finding>, BadSchema> {
+    let mut findings = check(document.domain(), options.dialect, options.report);
+    #[cfg(feature = "cli")]
+    if let Some(schema) = options.schema {
+        schema.add_to(&mut findings, document, options)?;
+        sort(&mut findings);
+    }
+    for finding in &mut findings {
+        if options.allow.contains(&finding.rule) {
+            finding.allow();
+        }
+    }
+    Ok(findings)
+}
+
+/// Checks a domain against every rule, and those of the host if there is one, which must have been
+/// read with [`NEEDS`]. The findings are in the order of the source.
 ///
 /// ```
 /// use egm_probe::check::check;
@@ -166,12 +243,21 @@ pub fn check(domain: &Domain, dialect: Dialect, report: Option<&Report>) -> Vec<
         cells::check(&subject, report, &mut findings);
         machine::check(domain, &mut findings);
         policy::check(&subject, &mut findings);
+        smmu::check(&subject, &mut findings);
+        if let Some(device) = domain.egm.first().filter(|_| !dialect.supports_egm()) {
+            let message = format!("{dialect} does not have EGM");
+            findings.add(RELEASED, &device.span, message).help("only NVIDIA's libvirt does so far");
+        }
         match report {
             Some(report) => host::check(&subject, report, &mut findings),
             None => devices::check_shifted(&subject, &mut findings),
         }
     }
     let mut findings = findings.0;
-    findings.sort_by_key(|finding| (finding.span.start, finding.rule.code));
+    sort(&mut findings);
     findings
+}
+
+fn sort(findings: &mut [Finding]) {
+    findings.sort_by_key(|finding| (finding.span.start, finding.rule.code));
 }

@@ -1,6 +1,6 @@
-//! What of libvirt's grammar a document can need.
+//! The part of libvirt's schema that a document can need.
 //!
-//! A domain uses a tenth of the elements that libvirt's grammar has, and to read the other nine
+//! A domain uses a tenth of the elements that libvirt's schema has, and to read the other nine
 //! takes nine tenths of the time. An element that a document does not have matches nothing in it,
 //! whatever its content would be: so that is left out, and what is found is the same.
 
@@ -30,7 +30,7 @@ enum Last {
     End,
 }
 
-/// A file of a grammar without comments, without the blanks that mean nothing in RELAX NG, and
+/// A file of a schema without comments, without the blanks that mean nothing in RELAX NG, and
 /// without the content of elements that have other names than these (all have a content that means
 /// something where there are no names). `None` where it is not as plain as libvirt's files are.
 pub(super) fn pruned(text: &str, names: Option<&BTreeSet<&str>>) -> Option<String> {
@@ -146,14 +146,14 @@ mod tests {
 
     #[test]
     fn an_element_that_a_document_does_not_have_has_no_content() {
-        let grammar =
+        let schema =
             "<element name='a'><element name=\"b\"><x/></element> <ref name='c'/></element>";
-        assert_eq!(of(grammar, &["a", "b"]).unwrap(), grammar.replace("> <", "><"));
+        assert_eq!(of(schema, &["a", "b"]).unwrap(), schema.replace("> <", "><"));
         assert_eq!(
-            of(grammar, &["a"]).unwrap(),
+            of(schema, &["a"]).unwrap(),
             "<element name='a'><element name=\"b\"><empty/></element><ref name='c'/></element>"
         );
-        assert_eq!(of(grammar, &["b"]).unwrap(), "<element name='a'><empty/></element>");
+        assert_eq!(of(schema, &["b"]).unwrap(), "<element name='a'><empty/></element>");
         for kept in [
             "<element><name>b</name><x/></element>",
             "<element p:name='b' name='a'><x/></element>",

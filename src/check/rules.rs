@@ -239,10 +239,30 @@ rules! {
         "A domain is written in UTF-8"
         "libvirt refuses UTF-16."
         "libvirt virXMLParseHelper, src/util/virxml.c";
-    GRAMMAR = "EGM090" Error
-        "The domain is one by libvirt's grammar, with EGM"
-        "The grammar is that of the libvirt installed here, and schema/egm-domain-nvidia.rng for EGM. libvirt drops some of what it does not know without a word, and refuses other."
+    SCHEMA = "EGM090" Error
+        "The domain conforms to libvirt's schema, extended for a Grace guest"
+        "The schema is that of the installed libvirt, extended by schema/egm-domain.rng. libvirt silently drops some unknown elements and attributes, and refuses others."
         "libvirt, /usr/share/libvirt/schemas";
+    UNSUPPORTED = "EGM091" Note
+        "The libvirt of the schema supports every part of the domain"
+        "The domain uses an element or attribute of a Grace guest that the schema does not define. A newer libvirt or NVIDIA's does; an older one refuses it or silently drops it. There is one note for each such part."
+        "libvirt, /usr/share/libvirt/schemas";
+    UNSUPPORTED_EGM = "EGM092" Warning
+        "The libvirt of this host supports EGM"
+        "The schema of the installed libvirt does not have the memory model egm: `virsh define` refuses the domain. Only NVIDIA's libvirt has it so far."
+        "libvirt, /usr/share/libvirt/schemas";
+    RELEASED = "EGM093" Note
+        "The libvirt dialect has EGM"
+        "With --libvirt upstream the domain is for libvirt as it is released, which does not support EGM; only NVIDIA's libvirt does so far."
+        "libvirt, to 12.8";
+    SPELLING = "EGM094" Error
+        "The size of process address space ids is spelled as in the libvirt dialect"
+        "It is ssidSize='20' in NVIDIA's libvirt 12.4, pasid='on' in NVIDIA's libvirt 11.9, and ssidsize='20' in libvirt as it is released. Each of them refuses the other spellings or silently drops them: the GPU has no process address spaces then. --libvirt selects the dialect."
+        "libvirt virDomainIOMMUDefParseXML, src/conf/domain_conf.c";
+    ACCELERATED = "EGM095" Error
+        "An SMMUv3 with `ats`, `ril`, `oas`, `cmdqv` or a size of address space ids is accelerated"
+        "These are properties of the host's SMMU. libvirt refuses them without accel='on'."
+        "NVIDIA libvirt, src/conf/domain_validate.c";
     NOT_A_REGION = "EGM101" Error
         "The path is an EGM region of this host"
         "QEMU cannot open what is not there."

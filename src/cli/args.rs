@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::setup_args::{DoctorArgs, UdevCommand};
-use crate::check::Severity;
+use crate::check::{RULES, Rule, Severity};
 use crate::domain::Dialect;
 use crate::host::{BadRegionName, RegionName};
 use crate::output::table;
@@ -267,14 +267,21 @@ pub(super) struct ValidateArgs {
     /// Leave the rules of this host out
     #[arg(long)]
     pub(super) no_host: bool,
-    /// libvirt's grammar in DIR [default: /usr/share/libvirt/schemas]
+    /// Use libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
     #[arg(long, value_name = "DIR", conflicts_with = "no_schema")]
     pub(super) schema: Option<PathBuf>,
-    /// Leave libvirt's grammar out
+    /// Skip libvirt's schema
     #[arg(long)]
     pub(super) no_schema: bool,
-    /// Show nothing that is less than this
-    #[arg(long, value_enum, value_name = "LEAST", default_value = "warning")]
+    /// Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of
+    /// the schema if it has EGM, else nvidia-12.4]
+    #[arg(long, value_name = "DIALECT")]
+    pub(super) libvirt: Option<Dialect>,
+    /// Make findings of this rule, such as EGM027, notes; may be repeated
+    #[arg(long, value_name = "CODE", value_parser = parse_rule)]
+    pub(super) allow: Vec<Rule>,
+    /// Show only findings at least this severe
+    #[arg(long, value_enum, value_name = "LEAST", default_value = "note")]
     pub(super) severity: Least,
     /// Warnings are wrong, too
     #[arg(long)]
@@ -408,6 +415,11 @@ fn columns_help() -> String {
 pub(super) fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
     let text = text.trim();
     text.strip_prefix("/dev/").unwrap_or(text).parse()
+}
+
+fn parse_rule(code: &str) -> Result<Rule, &'static str> {
+    let rule = RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code));
+    rule.copied().ok_or("unknown rule; --explain all lists them")
 }
 
 /// Blanks about an address are what is left of copying it.

@@ -8,8 +8,8 @@ use super::args::Global;
 use super::error::Error;
 use super::setup_args::DoctorArgs;
 use super::{Exit, Terminal};
-use crate::check::grammar::SCHEMAS;
-use crate::doctor::{CHECKS, Installed, LibvirtGrammar, Qemu, examine, is_healthy};
+use crate::check::SCHEMAS;
+use crate::doctor::{CHECKS, Installed, LibvirtSchema, Qemu, examine, is_healthy};
 use crate::domain::xml;
 use crate::output::doctor as output;
 use crate::program;
@@ -24,8 +24,8 @@ const RHEL: &str = "/usr/libexec/qemu-kvm";
 /// It answers within tens of milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// No file of libvirt's grammar is larger.
-const GRAMMAR_LIMIT: usize = 8 << 20;
+/// No file of libvirt's schema is larger.
+const SCHEMA_LIMIT: usize = 8 << 20;
 
 pub(super) fn run(
     args: &DoctorArgs,
@@ -68,12 +68,12 @@ fn installed(args: &DoctorArgs, root: &Sysroot) -> Installed {
         None if root.is_host() => Some(find_qemu().map_or(Qemu::Missing, |program| ask(&program))),
         None => None,
     };
-    let grammar = match &args.schema {
-        Some(directory) => Some(read_grammar(directory)),
-        None if root.is_host() => Some(read_grammar(Path::new(SCHEMAS))),
+    let schema = match &args.schema {
+        Some(directory) => Some(read_schema(directory)),
+        None if root.is_host() => Some(read_schema(Path::new(SCHEMAS))),
         None => None,
     };
-    Installed { qemu, grammar }
+    Installed { qemu, schema }
 }
 
 fn find_qemu() -> Option<PathBuf> {
@@ -93,14 +93,14 @@ fn ask(program: &Path) -> Qemu {
 }
 
 /// Whether memory may be of the model `egm`, by the files in which libvirt describes domains.
-fn read_grammar(directory: &Path) -> LibvirtGrammar {
+fn read_schema(directory: &Path) -> LibvirtSchema {
     let Ok(root) = Sysroot::directory(directory) else {
-        return LibvirtGrammar::Missing(directory.to_owned());
+        return LibvirtSchema::Missing(directory.to_owned());
     };
     let mut knows_egm = false;
     let mut is_there = false;
     for file in ["/domaincommon.rng", "/domain.rng"] {
-        match root.read(file, GRAMMAR_LIMIT) {
+        match root.read(file, SCHEMA_LIMIT) {
             Ok(bytes) => {
                 is_there = true;
                 match has_egm(&String::from_utf8_lossy(&bytes)) {
@@ -108,25 +108,25 @@ fn read_grammar(directory: &Path) -> LibvirtGrammar {
                     Err(problem) => {
                         let directory = printable(&directory.to_string_lossy());
                         let problem = format!("{directory}{file}: {problem}");
-                        return LibvirtGrammar::Unreadable(problem);
+                        return LibvirtSchema::Unreadable(problem);
                     }
                 }
             }
             Err(error) if error.is_absent() => {}
             Err(error) => {
                 let directory = printable(&directory.to_string_lossy());
-                return LibvirtGrammar::Unreadable(format!("{directory}{error}"));
+                return LibvirtSchema::Unreadable(format!("{directory}{error}"));
             }
         }
     }
     if is_there {
-        LibvirtGrammar::Read { directory: directory.to_owned(), knows_egm }
+        LibvirtSchema::Read { directory: directory.to_owned(), knows_egm }
     } else {
-        LibvirtGrammar::Missing(directory.to_owned())
+        LibvirtSchema::Missing(directory.to_owned())
     }
 }
 
-/// Whether one of the values that a grammar lists is `egm`.
+/// Whether one of the values that a schema lists is `egm`.
 fn has_egm(text: &str) -> Result<bool, String> {
     let document = xml::parse(text).map_err(|error| excerpt(&error.to_string(), 200))?;
     let is_value = |node: &roxmltree::Node<'_, '_>| node.tag_name().name() == "value";

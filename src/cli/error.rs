@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Exit;
-use crate::check::grammar::BadGrammar;
+use crate::check::BadSchema;
 use crate::domain::BadDomain;
 use crate::host::{Class, NotFound};
 use crate::leases::LeaseObjection;
@@ -39,7 +39,7 @@ pub(super) enum Error {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
-    Grammar(#[from] BadGrammar),
+    Schema(#[from] BadSchema),
     #[error(transparent)]
     RulesFile(#[from] FileProblem),
     #[error("{0}; nothing was changed")]
@@ -82,7 +82,7 @@ impl Error {
             | Self::Write(_)
             | Self::File(_)
             | Self::Stdin(_)
-            | Self::Grammar(_)
+            | Self::Schema(_)
             | Self::BadFile { .. }
             | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,

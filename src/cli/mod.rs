@@ -180,6 +180,11 @@ impl Global {
         })
     }
 
+    /// Whether the host is the running one.
+    fn is_local(&self) -> bool {
+        self.sysroot.is_none() && self.from.is_none()
+    }
+
     /// Reads what is needed of the host; claims only if they are wanted.
     fn report(&self, needs: Needs) -> Result<Report, Error> {
         Ok(Report::read(&self.root()?, self.wanted(needs)))

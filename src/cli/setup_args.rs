@@ -23,7 +23,7 @@ pub(super) struct DoctorArgs {
     /// Ask this QEMU [default: the one that is installed, on the running host]
     #[arg(long, value_name = "PROGRAM")]
     pub(super) qemu: Option<PathBuf>,
-    /// libvirt's grammar in DIR [default: /usr/share/libvirt/schemas, on the running host]
+    /// Read libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
     #[arg(long, value_name = "DIR")]
     pub(super) schema: Option<PathBuf>,
     /// Explain a check, such as D11, and exit; "all" lists them

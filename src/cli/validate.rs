@@ -8,18 +8,18 @@ use super::args::{Global, ValidateArgs};
 use super::domain_file::{DomainFile, is_stdin, name_of};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
-use crate::check::grammar::{Grammar, SCHEMAS};
-use crate::check::{ENCODING, Finding, NEEDS, RULES, Severity, check};
-use crate::domain::{Dialect, Encoding};
+use crate::check::{
+    BadSchema, ENCODING, Finding, NEEDS, Options, RULES, SCHEMAS, Schema, Severity, validate,
+};
+use crate::domain::{Document, Encoding, Source};
 use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
-use crate::sysroot::Sysroot;
 
-/// A larger file takes seconds to be held against the grammar.
-const GRAMMAR_LIMIT: usize = 1 << 20;
+/// Checking a larger file against the schema takes seconds.
+const SCHEMA_LIMIT: usize = 1 << 20;
 
-/// More findings of one file tell nobody anything.
+/// More findings in one file are of no use.
 const SHOWN: usize = 100;
 
 pub(super) fn run(
@@ -36,16 +36,28 @@ pub(super) fn run(
     if stdins.filter(|path| is_stdin(path)).count() > 1 {
         return Err(Error::Usage("standard input can be read only once"));
     }
+    let sources: Vec<_> = args.files.iter().map(|path| read(path)).collect();
+    let inputs: Vec<_> = args.files.iter().zip(&sources).map(Input::parse).collect();
     let (mut notes, mut more) = (Vec::new(), Vec::new());
-    let (files, report) = check_all(args, global, &mut more)?;
-    // A capture has been dropped by now: both at once would take the memory of both. The grammar is
-    // not taken apart at the end, which would take as long as a tenth of everything.
-    let mut grammar = grammar(args, &files, &mut notes)?.map(ManuallyDrop::new);
+    // The capture is dropped before the schema is read: together they would take twice the memory.
+    let report = host(args, global, &inputs, &mut more)?;
+    // Freeing the schema at the end would take a tenth of the run time.
+    let schema = schema(args, global, &inputs, &mut notes)?.map(ManuallyDrop::new);
     notes.append(&mut more);
-    let add = |file| add_grammar(args, file, &mut grammar, &mut notes);
-    let files: Vec<_> = files.into_iter().map(add).collect::<Result<_, _>>()?;
+    let of_schema = schema.as_ref().and_then(|schema| schema.dialect());
+    let mut options = Options {
+        dialect: args.libvirt.or(of_schema).unwrap_or_default(),
+        report: report.as_ref(),
+        schema: schema.as_deref(),
+        is_installed: args.schema.is_none(),
+        allow: &args.allow,
+    };
+    let check = |input| check(args, input, &mut options, &mut notes);
+    let files: Vec<_> = inputs.iter().map(check).collect::<Result<_, _>>()?;
     if args.json {
-        findings::write_json(out, &files, report.as_ref(), &notes)?;
+        let version = options.schema.and_then(Schema::version);
+        let header = findings::Header { dialect: options.dialect, schema_version: version };
+        findings::write_json(out, &header, &files, report.as_ref(), &notes)?;
     } else {
         write_text(args, &files, terminal, out, err)?;
         out.flush()?;
@@ -75,139 +87,143 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     }
 }
 
-/// libvirt's grammar, where it is installed or was named.
-fn grammar(
+/// libvirt's schema: the one that was named, or on the running host the installed one. Another
+/// host's libvirt is not that of this machine.
+fn schema(
     args: &ValidateArgs,
-    files: &[ByRules],
+    global: &Global,
+    inputs: &[Input<'_>],
     notes: &mut Vec<String>,
-) -> Result<Option<Grammar>, Error> {
-    if args.no_schema {
-        return Ok(None);
-    }
-    let directory = args.schema.as_deref().unwrap_or(SCHEMAS.as_ref());
-    let is_held = |file: &&ByRules| file.result.is_ok() && file.text.len() <= GRAMMAR_LIMIT;
-    let texts = files.iter().filter(is_held).map(|file| file.text.as_str());
-    match Grammar::read_for(directory, texts) {
-        Err(error) if args.schema.is_some() => Err(error.into()),
-        Ok(grammar) => Ok(Some(grammar)),
-        Err(error) => {
-            notes.push(format!("not held against libvirt's grammar: {error}"));
-            Ok(None)
+) -> Result<Option<Schema>, Error> {
+    let directory = match &args.schema {
+        Some(directory) => directory.as_path(),
+        None if args.no_schema => return Ok(None),
+        None if global.is_local() => SCHEMAS.as_ref(),
+        None => {
+            notes.push("libvirt's schema not checked: another host's (--schema names one)".into());
+            return Ok(None);
         }
-    }
+    };
+    let texts = inputs.iter().filter(|input| input.has_schema()).map(|input| input.text);
+    let read = Schema::read_for(directory, texts);
+    read.map_or_else(|error| skip_schema(args, error, notes).map(|()| None), |it| Ok(Some(it)))
 }
 
-/// The host, where its rules are wanted and it has EGM.
+/// Continues without a schema, unless it was named.
+fn skip_schema(
+    args: &ValidateArgs,
+    error: BadSchema,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    if args.schema.is_some() {
+        return Err(error.into());
+    }
+    notes.push(format!("libvirt's schema not checked: {error}"));
+    Ok(())
+}
+
+/// The host, if its rules are wanted and it has EGM.
 fn host(
     args: &ValidateArgs,
     global: &Global,
+    inputs: &[Input<'_>],
     notes: &mut Vec<String>,
-) -> Result<Option<(Sysroot, Report)>, Error> {
+) -> Result<Option<Report>, Error> {
     if args.no_host {
         return Ok(None);
     }
     let root = global.root()?;
-    let report = Report::read(&root, global.wanted(NEEDS));
+    let mut report = Report::read(&root, global.wanted(NEEDS));
     if report.host.regions.is_empty() {
-        notes.push(format!("not held against this host: {}", no_egm(report.host.class)));
-        let is_unreadable = report.host.class == Class::Unreadable;
-        if is_unreadable {
+        notes.push(format!("host rules not checked: {}", no_egm(report.host.class)));
+        if report.host.class == Class::Unreadable {
             notes.extend(report.warnings().map(ToString::to_string));
         }
         return Ok(None);
     }
     if global.no_occupancy {
-        notes.push("nobody looked for who holds the regions".into());
+        notes.push("holders of the regions not checked (--no-occupancy)".into());
     }
-    Ok(Some((root, report)))
-}
-
-/// A file that was held against the rules, and is to be held against the grammar.
-struct ByRules {
-    file: String,
-    text: String,
-    /// What was found; whether it is a status file; how many EGM devices it has.
-    result: Result<(Vec<Finding>, bool, usize), String>,
-}
-
-/// Holds all files against the rules.
-fn check_all(
-    args: &ValidateArgs,
-    global: &Global,
-    notes: &mut Vec<String>,
-) -> Result<(Vec<ByRules>, Option<Report>), Error> {
-    let mut host = host(args, global, notes)?;
-    let mut files = Vec::new();
-    for path in &args.files {
-        let host = host.as_mut().map(|(root, report)| (&*root, report));
-        files.push(check_file(path, host));
-    }
-    Ok((files, host.map(|(_, report)| report)))
-}
-
-fn check_file(path: &Path, host: Option<(&Sysroot, &mut Report)>) -> ByRules {
-    let file = name_of(path);
-    let result = DomainFile::read(path).and_then(|file| Ok((file.domain()?, file)));
-    let (domain, read) = match result {
-        Ok(read) => read,
-        Err(error) => return ByRules { file, text: String::new(), result: Err(error.to_string()) },
-    };
-    let mut found = match host {
-        None => check(&domain, Dialect::default(), None),
-        Some((root, report)) => {
-            for path in domain.egm.iter().filter_map(|device| device.path.as_ref()) {
-                report.look_up(root, path.text.as_ref());
-            }
-            check(&domain, Dialect::default(), Some(report))
+    let documents = inputs.iter().filter_map(|input| input.document.as_ref().ok());
+    for device in documents.flat_map(|document| &document.domain().egm) {
+        if let Some(path) = &device.path {
+            report.look_up(&root, path.text.as_ref());
         }
-    };
-    if read.source.encoding() != Encoding::Utf8 {
-        let mut finding = Finding::new(ENCODING, 0..0, "UTF-16, which libvirt does not read");
-        finding.help("iconv -f UTF-16 -t UTF-8");
-        found.insert(0, finding);
     }
-    let result = Ok((found, domain.is_status, domain.egm.len()));
-    ByRules { file, text: read.source.text().to_owned(), result }
+    Ok(Some(report))
 }
 
-/// Holds a file against the grammar, too, and leaves out what is not to be shown.
-fn add_grammar(
+fn read(path: &Path) -> Result<Source, String> {
+    DomainFile::read(path).map(|file| file.source).map_err(|error| error.to_string())
+}
+
+/// A file, and the domain in it.
+struct Input<'a> {
+    name: String,
+    text: &'a str,
+    document: Result<Document<'a>, String>,
+}
+
+impl<'a> Input<'a> {
+    fn parse((path, source): (&std::path::PathBuf, &'a Result<Source, String>)) -> Self {
+        let name = name_of(path);
+        let (text, document) = match source {
+            Ok(source) => {
+                let document = Document::parse(source.text());
+                (source.text(), document.map_err(|error| format!("{name}:{error}")))
+            }
+            Err(error) => ("", Err(error.clone())),
+        };
+        Self { name, text, document }
+    }
+
+    /// Whether libvirt's schema describes it, and it is not too large for that.
+    fn has_schema(&self) -> bool {
+        self.schema_problem().is_none() && self.document.is_ok()
+    }
+
+    fn schema_problem(&self) -> Option<&'static str> {
+        if self.text.len() > SCHEMA_LIMIT {
+            return Some("too large");
+        }
+        let is_status = |document: &Document<'_>| document.domain().is_status;
+        self.document.as_ref().is_ok_and(is_status).then_some("a status file")
+    }
+}
+
+/// Checks a file, and omits the findings that are not to be shown.
+fn check(
     args: &ValidateArgs,
-    file: ByRules,
-    grammar: &mut Option<ManuallyDrop<Grammar>>,
+    input: &Input<'_>,
+    options: &mut Options<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Checked, Error> {
-    let ByRules { file, text, result } = file;
-    let failed =
-        |file, text, error| Checked { file, text, result: Err(error), devices: None, hidden: 0 };
-    let (mut found, is_status, devices) = match result {
-        Ok(result) => result,
-        Err(error) => return Ok(failed(file, text, error)),
-    };
-    let is_small = text.len() <= GRAMMAR_LIMIT;
-    if grammar.is_some() && (is_status || !is_small) {
-        let why = if is_small { "a status file, which it does not describe" } else { "too large" };
-        notes.push(format!("{file}: not held against libvirt's grammar: {why}"));
-    }
-    if let Some(usable) = grammar.as_ref().filter(|_| is_small)
-        && let Err(error) = usable.add_to(&mut found, &text)
-    {
-        match usable.try_out() {
-            Ok(()) => {
-                let error = format!("{file}:{error}");
-                return Ok(failed(file, text, error));
-            }
-            Err(bad) if args.schema.is_some() => return Err(bad.into()),
-            Err(bad) => {
-                notes.push(format!("not held against libvirt's grammar: {bad}"));
-                *grammar = None;
-            }
+    let (file, text) = (input.name.clone(), input.text.to_owned());
+    let document = match &input.document {
+        Ok(document) => document,
+        Err(error) => {
+            let result = Err(error.clone());
+            return Ok(Checked { file, text, result, devices: None, hidden: 0, worst: None });
         }
+    };
+    if let Some(problem) = input.schema_problem().filter(|_| options.schema.is_some()) {
+        notes.push(format!("{file}: libvirt's schema not checked: {problem}"));
     }
-    let least = args.severity.severity();
-    let hidden = found.iter().filter(|finding| finding.severity < least).count();
-    found.retain(|finding| finding.severity >= least);
-    Ok(Checked { file, text, result: Ok(found), devices: Some(devices), hidden })
+    let without = Options { schema: None, ..*options };
+    let found = validate(document, if input.has_schema() { options } else { &without });
+    let mut found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            skip_schema(args, error, notes)?;
+            options.schema = None;
+            validate(document, options)?
+        }
+    };
+    let worst = found.iter().map(|finding| finding.severity).max();
+    let all = found.len();
+    found.retain(|finding| finding.severity >= args.severity.severity());
+    let (hidden, devices) = (all - found.len(), Some(document.domain().egm.len()));
+    Ok(Checked { file, text, result: Ok(found), devices, hidden, worst })
 }
 
 fn write_text(
@@ -218,7 +234,7 @@ fn write_text(
     err: &mut dyn Write,
 ) -> Result<(), Error> {
     for checked in files {
-        let Checked { file, text, result, devices, hidden } = checked;
+        let Checked { file, text, result, devices, hidden, .. } = checked;
         match result {
             Ok(_) if args.quiet => {}
             Ok(findings) => {
@@ -226,7 +242,7 @@ fn write_text(
                     findings::write_text(out, file, text, found, terminal.color)?;
                 }
                 let rest = findings.len().saturating_sub(SHOWN) + hidden;
-                let rest = if rest > 0 { format!("; {rest} are not shown") } else { String::new() };
+                let rest = if rest > 0 { format!("; {rest} not shown") } else { String::new() };
                 let none = if *devices == Some(0) { ", and no EGM memory in it" } else { "" };
                 writeln!(out, "{file}: {}{none}{rest}", count(findings))?;
             }
@@ -240,27 +256,28 @@ fn write_text(
     Ok(())
 }
 
-/// `1 error, 2 warnings`
+/// `1 error, 2 warnings, 1 note`
 fn count(findings: &[Finding]) -> String {
     let number = |severity: Severity, name: &str| {
         let number = findings.iter().filter(|it| it.severity == severity).count();
         let plural = if number == 1 { "" } else { "s" };
         (number > 0).then(|| format!("{number} {name}{plural}"))
     };
-    let counts = [number(Severity::Error, "error"), number(Severity::Warning, "warning")];
+    let counts = [
+        number(Severity::Error, "error"),
+        number(Severity::Warning, "warning"),
+        number(Severity::Note, "note"),
+    ];
     let counts: Vec<_> = counts.into_iter().flatten().collect();
     if counts.is_empty() { "nothing wrong".into() } else { counts.join(", ") }
 }
 
-/// Unreadable files first, then what is wrong.
+/// Unreadable files first, then errors; notes never count.
 fn exit(files: &[Checked], strict: bool) -> Exit {
-    let counts = |finding: &Finding| strict || finding.severity == Severity::Error;
+    let least = if strict { Severity::Warning } else { Severity::Error };
     if files.iter().any(|checked| checked.result.is_err()) {
         Exit::Failed
-    } else if files.iter().filter_map(|it| it.result.as_ref().ok()).flatten().any(counts)
-        // What is less than is shown are warnings.
-        || (strict && files.iter().any(|checked| checked.hidden > 0))
-    {
+    } else if files.iter().any(|checked| checked.worst >= Some(least)) {
         Exit::No
     } else {
         Exit::Done

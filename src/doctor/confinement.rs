@@ -4,7 +4,7 @@ use super::apparmor::Apparmor;
 use super::facts::Facts;
 use super::qemu_conf::{self, QemuConf, Settings};
 use super::user::install_command;
-use super::{LibvirtGrammar, Outcome};
+use super::{LibvirtSchema, Outcome};
 use crate::text::{SHOWN, excerpt, printable};
 
 /// What every QEMU may open (`defaultDeviceACL`, libvirt `src/qemu/qemu_cgroup.c`).
@@ -49,8 +49,8 @@ fn libvirt_does(facts: &Facts<'_>) -> Option<bool> {
     if !past_libvirt(facts).is_empty() {
         return Some(false);
     }
-    match &facts.installed.grammar {
-        Some(LibvirtGrammar::Read { knows_egm, .. }) => Some(*knows_egm),
+    match &facts.installed.schema {
+        Some(LibvirtSchema::Read { knows_egm, .. }) => Some(*knows_egm),
         _ => None,
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn smmu(facts: &Facts<'_>) -> Outcome {
     let hint =
         "<iommu model='smmuv3'/> in <devices> for each GPU, on the PCI bus that the GPU is on";
     look(facts, none, hint, |domain| {
-        let count = domain.iommus.iter().filter(|model| model.text == "smmuv3").count();
+        let count = domain.iommus.iter().filter(|iommu| iommu.is_smmuv3()).count();
         let gpus = domain.egm.len();
         (count < gpus).then(|| format!("{count} of {gpus} <iommu model='smmuv3'>"))
     })

@@ -95,8 +95,8 @@ pub struct Examined {
 pub struct Installed {
     /// QEMU; `None` where it was not asked.
     pub qemu: Option<Qemu>,
-    /// libvirt's grammar; `None` where it was not looked for.
-    pub grammar: Option<LibvirtGrammar>,
+    /// libvirt's schema; `None` if it was not looked for.
+    pub schema: Option<LibvirtSchema>,
 }
 
 /// The QEMU that is installed.
@@ -116,10 +116,10 @@ pub enum Qemu {
     },
 }
 
-/// The grammar of the libvirt that is installed.
+/// The schema of the installed libvirt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum LibvirtGrammar {
+pub enum LibvirtSchema {
     /// There is none in this directory.
     Missing(PathBuf),
     /// It cannot be read.

@@ -1,7 +1,7 @@
 //! Checks of what is installed: QEMU and libvirt.
 
 use super::facts::Facts;
-use super::{LibvirtGrammar, Outcome, Qemu};
+use super::{LibvirtSchema, Outcome, Qemu};
 use crate::text::excerpt;
 
 const PACKAGES: &str = "install NVIDIA's packages of QEMU and libvirt";
@@ -25,17 +25,17 @@ pub(super) fn qemu(facts: &Facts<'_>) -> Outcome {
 pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
     let without =
         "or start QEMU without libvirt: `egm-probe stanza --format qemu-args` writes its arguments";
-    match &facts.installed.grammar {
+    match &facts.installed.schema {
         None => Outcome::skip(NOT_ASKED),
-        Some(LibvirtGrammar::Missing(directory)) => Outcome::warn(format!(
-            "no grammar of libvirt's in {}: it is not installed",
+        Some(LibvirtSchema::Missing(directory)) => Outcome::warn(format!(
+            "no libvirt schema in {}: libvirt is not installed",
             excerpt(&directory.to_string_lossy(), 200)
         ))
         .hint(PACKAGES, &[])
         .hint(without, &[]),
-        Some(LibvirtGrammar::Unreadable(problem)) => Outcome::warn(problem.clone()),
-        Some(LibvirtGrammar::Read { knows_egm: true, .. }) => Outcome::pass(),
-        Some(LibvirtGrammar::Read { directory, knows_egm: false }) => {
+        Some(LibvirtSchema::Unreadable(problem)) => Outcome::warn(problem.clone()),
+        Some(LibvirtSchema::Read { knows_egm: true, .. }) => Outcome::pass(),
+        Some(LibvirtSchema::Read { directory, knows_egm: false }) => {
             let directory = excerpt(&directory.to_string_lossy(), 200);
             let message = format!(
                 "{directory} has no memory model egm: this libvirt refuses the domain, or drops \

@@ -3,6 +3,7 @@
 
 pub(crate) mod cut;
 mod dialect;
+mod document;
 pub(crate) mod edit;
 pub(crate) mod element;
 mod file_memory;
@@ -15,10 +16,11 @@ use std::collections::BTreeMap;
 
 use crate::pci::PciAddress;
 pub use dialect::{BadDialect, Dialect};
+pub use document::Document;
 pub use file_memory::FileMemory;
 pub use model::{
-    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, MemoryMode, MemoryPolicy,
-    Os, Pin, Topology, Value,
+    Attribute, Backing, Cell, Controller, Domain, EgmDevice, Hostdev, Iommu, MemoryDevice,
+    MemoryMode, MemoryPolicy, Os, Pin, Topology, Value,
 };
 pub use source::{Encoding, Source};
 pub use xml::{line_and_column, lines_and_columns};
@@ -68,8 +70,7 @@ impl Domain {
     /// # Ok::<(), egm_probe::domain::BadDomain>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, BadDomain> {
-        let document = xml::parse(text)?;
-        Self::of(&document)
+        Self::of(&xml::parse(text)?)
     }
 
     pub(crate) fn of(document: &roxmltree::Document<'_>) -> Result<Self, BadDomain> {

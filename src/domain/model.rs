@@ -7,6 +7,7 @@ use roxmltree::NodeId;
 use super::FileMemory;
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
+use crate::sysfs::decimal;
 use crate::units::Bytes;
 
 /// A virtual machine as libvirt defines it.
@@ -69,8 +70,8 @@ pub struct Domain {
     pub hostdevs: Vec<Hostdev>,
     /// Whether its `<hostdev>` devices use iommufd, unless they say otherwise, `<iommufd enabled='yes'/>`.
     pub iommufd: Option<Value<bool>>,
-    /// The models of its IOMMUs, `<iommu model='smmuv3'>`.
-    pub iommus: Vec<Value<String>>,
+    /// Its IOMMUs, `<iommu model='smmuv3'>`.
+    pub iommus: Vec<Iommu>,
     /// Its PCI and USB controllers.
     pub controllers: Vec<Controller>,
     /// Its devices on a USB bus; where their start tags stand.
@@ -255,6 +256,56 @@ pub struct Hostdev {
     /// Where its start tag stands.
     pub span: Range<usize>,
     pub(crate) node: NodeId,
+}
+
+/// An IOMMU of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Iommu {
+    /// Its model, such as `smmuv3`.
+    pub model: Option<Value<String>>,
+    /// The attributes of its `<driver>`.
+    pub driver: Vec<Attribute>,
+    /// Where its start tag stands.
+    pub span: Range<usize>,
+}
+
+/// An attribute of an element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Where it stands, name and value.
+    pub span: Range<usize>,
+}
+
+impl Iommu {
+    /// Whether it is an SMMUv3.
+    #[must_use]
+    pub fn is_smmuv3(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| model.text == "smmuv3")
+    }
+
+    /// Whether the host's SMMU translates for it, `accel='on'`.
+    #[must_use]
+    pub fn is_accelerated(&self) -> bool {
+        self.attribute("accel").is_some_and(|accel| accel.value == "on")
+    }
+
+    /// The index of the controller that it belongs to, `pciBus`.
+    #[must_use]
+    pub fn pci_bus(&self) -> Option<u32> {
+        decimal(&self.attribute("pciBus")?.value)
+    }
+
+    /// An attribute of its `<driver>`.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.driver.iter().find(|attribute| attribute.name == name)
+    }
 }
 
 impl MemoryDevice {

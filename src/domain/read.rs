@@ -7,8 +7,8 @@ use roxmltree::Node;
 
 use super::xml::{attribute, child, children, find, is_named, start_tag, text_of};
 use super::{
-    Backing, Cell, Controller, Domain, EgmDevice, Hostdev, MemoryDevice, MemoryMode, MemoryPolicy,
-    Os, Pin, Topology, Value, file_memory,
+    Attribute, Backing, Cell, Controller, Domain, EgmDevice, Hostdev, Iommu, MemoryDevice,
+    MemoryMode, MemoryPolicy, Os, Pin, Topology, Value, file_memory,
 };
 use crate::id_list::IdList;
 use crate::pci::PciAddress;
@@ -80,7 +80,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         hostdevs: devices("hostdev").map(read_hostdev).collect(),
         iommufd: child(domain, "iommufd")
             .and_then(|iommufd| read_attribute(iommufd, "enabled", switch)),
-        iommus: devices("iommu").filter_map(|iommu| read_attribute(iommu, "model", text)).collect(),
+        iommus: devices("iommu").map(read_iommu).collect(),
         controllers: devices("controller").filter_map(read_controller).collect(),
         usb_devices: children(Some(domain), "devices")
             .flat_map(|devices| devices.children())
@@ -253,6 +253,22 @@ fn read_hostdev(hostdev: Node<'_, '_>) -> Hostdev {
             .and_then(|driver| read_attribute(driver, "iommufd", switch)),
         span: start_tag(hostdev),
         node: hostdev.id(),
+    }
+}
+
+fn read_iommu(iommu: Node<'_, '_>) -> Iommu {
+    let driver = children(Some(iommu), "driver").flat_map(|driver| driver.attributes());
+    let driver = driver.filter(|attribute| attribute.namespace().is_none());
+    Iommu {
+        model: read_attribute(iommu, "model", text),
+        driver: driver
+            .map(|it| Attribute {
+                name: it.name().to_owned(),
+                value: it.value().to_owned(),
+                span: it.range(),
+            })
+            .collect(),
+        span: start_tag(iommu),
     }
 }
 

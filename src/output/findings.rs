@@ -1,4 +1,4 @@
-//! What was found in domains: for people, with the place shown as compilers do; and as JSON.
+//! Findings in domains: for people, with the place shown as compilers do; and as JSON.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::json;
 use crate::check::{Finding, Rule, Severity};
-use crate::domain::lines_and_columns;
+use crate::domain::{Dialect, lines_and_columns};
 use crate::report::Report;
 #[cfg(feature = "cli")]
 use crate::text::printable;
@@ -24,8 +24,10 @@ pub(crate) struct Checked {
     pub(crate) result: Result<Vec<Finding>, String>,
     /// How many EGM devices it has; `None` where it could not be read.
     pub(crate) devices: Option<usize>,
-    /// How many findings are left out, as less than was asked for.
+    /// How many findings are not shown, because they are less severe than requested.
     pub(crate) hidden: usize,
+    /// The severity of the worst finding, shown or not.
+    pub(crate) worst: Option<Severity>,
 }
 
 impl Checked {
@@ -145,12 +147,21 @@ pub(crate) fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()>
     Ok(())
 }
 
+/// The libvirt that the domains are for.
+pub(crate) struct Header<'a> {
+    /// Its dialect.
+    pub(crate) dialect: Dialect,
+    /// The version of its schema, if a schema was used and the version is known.
+    pub(crate) schema_version: Option<&'a str>,
+}
+
 /// Writes `egm-probe.validate/1`.
 ///
 /// # Errors
 /// Those of the writer.
 pub(crate) fn write_json(
     out: &mut dyn Write,
+    header: &Header<'_>,
     files: &[Checked],
     report: Option<&Report>,
     notes: &[String],
@@ -158,6 +169,8 @@ pub(crate) fn write_json(
     let warnings = report.into_iter().flat_map(Report::warnings).map(ToString::to_string);
     let document = Document {
         schema: "egm-probe.validate/1",
+        dialect: header.dialect.name(),
+        schema_version: header.schema_version,
         host: report.is_some(),
         files: files.iter().map(FileEntry::new).collect(),
         warnings: notes.iter().cloned().chain(warnings).collect(),
@@ -168,6 +181,8 @@ pub(crate) fn write_json(
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
+    dialect: &'static str,
+    schema_version: Option<&'a str>,
     host: bool,
     files: Vec<FileEntry<'a>>,
     warnings: Vec<String>,

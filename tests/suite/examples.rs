@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::libvirt::{Grammar, for_libvirt_9, validates};
+use crate::libvirt::validates;
 use crate::support;
 
 fn examples() -> PathBuf {
@@ -95,7 +95,7 @@ fn a_tray_is_defined_by_the_shell_script() {
          0019:01:00.0  228864 MiB of egm5, guest node 1\n\
          915456 MiB in all, 144 virtual CPUs\n"
     );
-    assert!(validates_in_libvirt_9(&bin.defined()));
+    assert!(validates(&bin.defined()));
 
     let bin = Bin::of("claims-vm");
     let other = bin.0.path().join("vm2.xml");
@@ -136,7 +136,7 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{stdout}{}", stderr(&output));
     assert!(stdout.contains("changed=1"), "{stdout}");
-    assert!(validates_in_libvirt_9(&definition));
+    assert!(validates(&definition));
     let again = play(tray);
     let stdout = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(stdout.contains("changed=0"), "a second run changes nothing: {stdout}");

@@ -1,4 +1,4 @@
-//! What is written, held against the real things: xmllint with libvirt's own grammar, virsh, QEMU.
+//! Output checked by other programs: xmllint with libvirt's own schema, virsh, QEMU.
 
 use std::fs;
 use std::io::Write;
@@ -7,54 +7,42 @@ use std::process::{Command, Stdio};
 
 use crate::support;
 
-/// A domain for libvirt 9, whose schema and parser require `slots` with `<maxMemory>`; later ones
-/// take both forms.
-pub(crate) fn for_libvirt_9(domain: &str) -> String {
+/// A domain for libvirt 9, whose parser requires `slots` with `<maxMemory>`; later ones take both
+/// forms.
+fn for_libvirt_9(domain: &str) -> String {
     domain.replace("<maxMemory unit=", "<maxMemory slots='1' unit=")
 }
 
-/// A grammar of ours on top of libvirt's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Grammar {
-    Plain,
-    Nvidia,
+/// Whether xmllint accepts a domain by the installed libvirt's schema with the extension.
+pub(crate) fn validates(file: &Path) -> bool {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/egm-domain.rng");
+    validates_with(&schema, file)
 }
 
-/// Whether xmllint takes a domain by libvirt's grammar with ours.
-pub(crate) fn validates(grammar: Grammar, file: &Path) -> bool {
-    let name = match grammar {
-        Grammar::Plain => "egm-domain.rng",
-        Grammar::Nvidia => "egm-domain-nvidia.rng",
-    };
-    validates_with(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name), file)
+/// The extension for a libvirt that is not installed, in a folder of its own.
+pub(crate) fn extension_of(schemas: &Path, folder: &Path) -> PathBuf {
+    let name = "egm-domain.rng";
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name));
+    let installed = "file:///usr/share/libvirt/schemas";
+    let text = text.unwrap().replace(installed, &format!("file://{}", schemas.display()));
+    let file = folder.join(name);
+    fs::write(&file, text).unwrap();
+    file
 }
 
-/// The same with the grammar of a libvirt that is not installed: ours in a folder of its own, by
-/// the paths of that one.
-pub(crate) fn grammar_of(schemas: &Path, folder: &Path) -> PathBuf {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
-    for name in ["egm-domain.rng", "egm-domain-nvidia.rng"] {
-        let text = fs::read_to_string(ours.join(name)).unwrap();
-        let there = format!("file://{}", schemas.display());
-        let text = text.replace("file:///usr/share/libvirt/schemas", &there);
-        fs::write(folder.join(name), text).unwrap();
-    }
-    folder.join("egm-domain-nvidia.rng")
-}
-
-pub(crate) fn validates_with(grammar: &Path, file: &Path) -> bool {
+pub(crate) fn validates_with(schema: &Path, file: &Path) -> bool {
     let output = Command::new("xmllint")
         .args(["--noout", "--nonet", "--relaxng"])
-        .args([grammar, file])
+        .args([schema, file])
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    // Neither "validates" nor "fails to validate" is said where the grammar itself is bad.
+    // With an invalid schema it prints neither "validates" nor "fails to validate".
     assert!(stderr.contains("validate"), "{stderr}");
     output.status.success()
 }
 
-/// Whether the programs are here, and libvirt's grammar where it is needed.
+/// Whether the programs are here, and libvirt's schema if it is needed.
 pub(crate) fn can_run(programs: &[&str]) -> bool {
     for program in programs {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
@@ -90,7 +78,7 @@ fn minimal() -> String {
 const WHOLE: [&str; 4] = ["--all", "--with", "hostdev,numa,machine", "--domain"];
 
 #[test]
-fn a_whole_domain_is_one_by_libvirts_grammar() {
+fn a_whole_domain_conforms_to_libvirts_schema() {
     if !can_run(&["xmllint"]) {
         return;
     }
@@ -98,17 +86,15 @@ fn a_whole_domain_is_one_by_libvirts_grammar() {
     let file = directory.path().join("vm.xml");
     for machine in ["gb200-full-gpu-list", "gh200-full", "gh200-quad", "one-domain", "wide-domain"]
     {
-        let domain = for_libvirt_9(&stanza(machine, &[&WHOLE[..], &[&minimal()]].concat()));
+        let domain = stanza(machine, &[&WHOLE[..], &[&minimal()]].concat());
         fs::write(&file, &domain).unwrap();
-        assert!(validates(Grammar::Plain, &file), "{machine}:\n{domain}");
+        assert!(validates(&file), "{machine}:\n{domain}");
         let domain = stanza(machine, &[&WHOLE[..], &[&minimal(), "--gpu-cells", "8"]].concat());
-        let domain = for_libvirt_9(&domain);
         fs::write(&file, &domain).unwrap();
-        assert!(validates(Grammar::Nvidia, &file), "{machine}:\n{domain}");
-        assert!(!validates(Grammar::Plain, &file), "libvirt 9 has no nodeset");
+        assert!(validates(&file), "{machine}:\n{domain}");
     }
-    // The grammar takes no domain that it should not.
-    let good = for_libvirt_9(&stanza("gh200-full", &[&WHOLE[..], &[&minimal()]].concat()));
+    // Invalid domains are refused.
+    let good = stanza("gh200-full", &[&WHOLE[..], &[&minimal()]].concat());
     for (part, bad) in [
         ("<pciDev>ua-hostdev0</pciDev>", ""),
         ("<path>/dev/egm4</path>", ""),
@@ -121,7 +107,7 @@ fn a_whole_domain_is_one_by_libvirts_grammar() {
     ] {
         assert!(good.contains(part), "{part}");
         fs::write(&file, good.replace(part, bad)).unwrap();
-        assert!(!validates(Grammar::Plain, &file), "{part} made {bad:?} was taken");
+        assert!(!validates(&file), "{part} made {bad:?} was taken");
     }
 }
 

@@ -63,7 +63,7 @@ fn calls(stage: &Stage, case: &Case) -> Vec<(String, usize)> {
         // What ends the program cannot fail, nor can what threads wait for each other with: the C
         // library ends the program where it is told otherwise.
         let is_fatal = ["exit_group", "futex"].contains(&name);
-        // The hash tables of the crate that knows libvirt's grammar need random numbers.
+        // The hash tables of the crate that knows libvirt's schema need random numbers.
         let is_fatal = is_fatal || (name == "getrandom" && case.args[0] == "validate");
         if is_main && !is_fatal {
             calls.push((name.to_owned(), *count));

@@ -1,0 +1,43 @@
+//! A domain beside the XML that it was read from.
+
+#[cfg(feature = "cli")]
+use roxmltree::Node;
+
+use super::{BadDomain, Domain, xml};
+
+/// The XML of a domain, parsed once: the domain, and the elements that it does not have.
+#[derive(Debug)]
+pub struct Document<'a> {
+    xml: roxmltree::Document<'a>,
+    domain: Domain,
+}
+
+impl<'a> Document<'a> {
+    /// Parses a definition or a status file, as [`Domain::parse`] does.
+    ///
+    /// # Errors
+    /// As [`Domain::parse`].
+    pub fn parse(text: &'a str) -> Result<Self, BadDomain> {
+        let xml = xml::parse(text)?;
+        let domain = Domain::of(&xml)?;
+        Ok(Self { xml, domain })
+    }
+
+    /// The domain.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn xml(&self) -> &roxmltree::Document<'a> {
+        &self.xml
+    }
+
+    /// The `<domain>` element.
+    #[cfg(feature = "cli")]
+    pub(crate) fn element(&self) -> Node<'_, 'a> {
+        // That there is one was checked by `parse`.
+        xml::domain_of(&self.xml).map_or(self.xml.root_element(), |(domain, _)| domain)
+    }
+}
