@@ -18,7 +18,9 @@ mod smmu;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "cli")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use crate::domain::{Cell, Dialect, Document, Domain, EgmDevice, Hostdev, is_lasting_alias};
 use crate::host::Needs;

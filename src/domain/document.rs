@@ -8,6 +8,8 @@ use super::{BadDomain, Domain, xml};
 /// The XML of a domain, parsed once: the domain, and the elements that it does not have.
 #[derive(Debug)]
 pub struct Document<'a> {
+    // Only libvirt's schema needs it.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     xml: roxmltree::Document<'a>,
     domain: Domain,
 }
