@@ -1,4 +1,4 @@
-//! Rules for SMMUv3 devices.
+//! Rules for the `SMMUv3`.
 
 use super::rules::{ACCELERATED, SPELLING};
 use super::{Findings, Subject};

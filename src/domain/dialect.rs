@@ -43,7 +43,7 @@ impl Dialect {
         }
     }
 
-    /// The attribute of an SMMUv3's `<driver>` for process address space ids: `ssidSize='20'` and
+    /// The attribute of the `<driver>` of an `SMMUv3` for process address space ids: `ssidSize='20'` and
     /// `ssidsize='20'` give their width, `pasid='on'` the widest.
     #[must_use]
     pub fn pasid_attribute(self) -> &'static str {

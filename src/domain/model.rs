@@ -283,7 +283,7 @@ pub struct Attribute {
 }
 
 impl Iommu {
-    /// Whether it is an SMMUv3.
+    /// Whether it is an `SMMUv3`.
     #[must_use]
     pub fn is_smmuv3(&self) -> bool {
         self.model.as_ref().is_some_and(|model| model.text == "smmuv3")
