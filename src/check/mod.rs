@@ -22,13 +22,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::domain::{Cell, Dialect, Document, Domain, EgmDevice, Hostdev, is_lasting_alias};
+use crate::domain::{
+    Cell, Dialect, Document, Domain, EgmDevice, Encoding, Hostdev, is_lasting_alias,
+};
 use crate::host::Needs;
 use crate::report::Report;
 use crate::sysfs::decimal;
 use crate::text::excerpt;
-use rules::RELEASED;
-pub(crate) use rules::{CELL_SUM, ENCODING, MAX_MEMORY, NO_HOSTDEV, NODE, TOTAL};
+pub(crate) use rules::{
+    ACPI, CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, TOTAL, UEFI,
+};
+use rules::{ENCODING, RELEASED};
 pub use rules::{RULES, Rule, Severity};
 #[cfg(feature = "cli")]
 pub use schema::{SCHEMAS, Schema};
@@ -164,12 +168,12 @@ impl Finding {
     }
 
     /// Makes it a note.
-    pub(crate) fn allow(&mut self) {
+    fn allow(&mut self) {
         self.severity = Severity::Note;
         self.allowed = true;
     }
 
-    pub(crate) fn help(&mut self, help: impl Into<String>) {
+    fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
 }
@@ -202,6 +206,11 @@ pub const NEEDS: Needs =
 #[cfg_attr(not(feature = "cli"), allow(clippy::unnecessary_wraps))]
 pub fn validate(document: &Document<'_>, options: &Options<'_>) -> Result<Vec<Finding>, BadSchema> {
     let mut findings = check(document.domain(), options.dialect, options.report);
+    if document.encoding() != Encoding::Utf8 {
+        let mut finding = Finding::new(ENCODING, 0..0, "UTF-16, which libvirt does not read");
+        finding.help("iconv -f UTF-16 -t UTF-8");
+        findings.insert(0, finding);
+    }
     #[cfg(feature = "cli")]
     if let Some(schema) = options.schema {
         schema.add_to(&mut findings, document, options)?;

@@ -204,9 +204,9 @@ pub(super) struct StanzaArgs {
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=64))]
     pub(super) gpu_cells: u32,
-    /// The libvirt to write for
-    #[arg(long = "libvirt", value_name = "DIALECT", default_value_t, value_parser = dialects())]
-    pub(super) dialect: Dialect,
+    /// The libvirt to write for [default: the installed one if it has EGM, else nvidia-12.4]
+    #[arg(long, value_name = "DIALECT", value_parser = dialects())]
+    pub(super) libvirt: Option<Dialect>,
     /// What to write
     #[arg(long, value_enum, default_value = "xml")]
     pub(super) format: StanzaFormat,

@@ -6,6 +6,7 @@ use super::args::{Global, Part, StanzaArgs, StanzaFormat};
 use super::domain_file::{DomainFile, is_stdin};
 use super::error::Error;
 use super::{Exit, difference, write_warnings};
+use crate::check::SCHEMAS;
 use crate::host::Region;
 use crate::output::stanza as output;
 use crate::plan::{Alignment, Objection, Plan, Request};
@@ -33,7 +34,7 @@ pub(super) fn run(
         }
     };
     let warnings = plan.warnings.clone();
-    let stanza = write_down(args, &report, plan, base.as_ref()).inspect_err(|_| {
+    let stanza = write_down(args, global, &report, plan, base.as_ref()).inspect_err(|_| {
         write_warnings(err, &report, asked_for(args, &report));
         write_objections(err, &warnings);
     })?;
@@ -58,7 +59,8 @@ pub(super) fn run(
             let (message, code) = (printable(&finding.message), finding.rule.code);
             let help = finding.help.as_deref().map(printable);
             let help = help.map_or(String::new(), |help| format!("; help: {help}"));
-            let _ = writeln!(err, "egm-probe: warning: {message} ({code}){help}");
+            let severity = finding.severity.name();
+            let _ = writeln!(err, "egm-probe: {severity}: {message} ({code}){help}");
         }
     }
     Ok(Exit::Done)
@@ -126,6 +128,7 @@ fn request(args: &StanzaArgs) -> Request {
 
 fn write_down(
     args: &StanzaArgs,
+    global: &Global,
     report: &Report,
     plan: Plan,
     base: Option<&DomainFile>,
@@ -134,7 +137,15 @@ fn write_down(
     let parts =
         Parts { hostdev: has(Part::Hostdev), numa: has(Part::Numa), machine: has(Part::Machine) };
     let indent = args.indent.map(usize::from);
-    let options = Options { parts, indent, strict: args.strict, dialect: args.dialect };
+    // QEMU that is started by hand has no libvirt whose schema counts.
+    let has_libvirt = global.is_local() && args.format != StanzaFormat::QemuArgs;
+    let options = Options {
+        parts,
+        indent,
+        strict: args.strict,
+        dialect: args.libvirt,
+        schemas: has_libvirt.then(|| SCHEMAS.into()),
+    };
     let stanza = match base {
         Some(base) => Stanza::within(report, plan, base.source.text(), &options),
         None => Stanza::new(report, plan, &options),

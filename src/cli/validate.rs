@@ -9,9 +9,9 @@ use super::domain_file::{DomainFile, is_stdin, name_of};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
 use crate::check::{
-    BadSchema, ENCODING, Finding, NEEDS, Options, RULES, SCHEMAS, Schema, Severity, validate,
+    BadSchema, Finding, NEEDS, Options, RULES, SCHEMAS, Schema, Severity, validate,
 };
-use crate::domain::{Document, Encoding, Source};
+use crate::domain::{Document, Source};
 use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
@@ -169,7 +169,7 @@ impl<'a> Input<'a> {
         let name = name_of(path);
         let (text, document) = match source {
             Ok(source) => {
-                let document = Document::parse(source.text());
+                let document = Document::of(source);
                 (source.text(), document.map_err(|error| format!("{name}:{error}")))
             }
             Err(error) => ("", Err(error.clone())),

@@ -3,7 +3,7 @@
 #[cfg(feature = "cli")]
 use roxmltree::Node;
 
-use super::{BadDomain, Domain, xml};
+use super::{BadDomain, Domain, Encoding, Source, xml};
 
 /// The XML of a domain, parsed once: the domain, and the elements that it does not have.
 #[derive(Debug)]
@@ -12,6 +12,7 @@ pub struct Document<'a> {
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     xml: roxmltree::Document<'a>,
     domain: Domain,
+    encoding: Encoding,
 }
 
 impl<'a> Document<'a> {
@@ -22,7 +23,19 @@ impl<'a> Document<'a> {
     pub fn parse(text: &'a str) -> Result<Self, BadDomain> {
         let xml = xml::parse(text)?;
         let domain = Domain::of(&xml)?;
-        Ok(Self { xml, domain })
+        Ok(Self { xml, domain, encoding: Encoding::Utf8 })
+    }
+
+    /// The same of a file.
+    ///
+    /// # Errors
+    /// As [`Domain::parse`].
+    pub fn of(source: &'a Source) -> Result<Self, BadDomain> {
+        Ok(Self { encoding: source.encoding(), ..Self::parse(source.text())? })
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// The domain.

@@ -6,10 +6,17 @@ mod merge;
 mod qemu;
 
 use std::fmt::Write;
+#[cfg(feature = "cli")]
+use std::path::PathBuf;
 
-use crate::check::{CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NODE, Severity, TOTAL, check};
+#[cfg(feature = "cli")]
+use crate::check::Schema;
+use crate::check::{
+    self, ACPI, CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, Severity,
+    TOTAL, UEFI,
+};
 use crate::domain::element::{Element, Layout, can_be_said};
-use crate::domain::{BadDomain, Dialect, Domain, Value, lines_and_columns};
+use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Plan};
 use crate::report::Report;
 use crate::text::excerpt;
@@ -43,7 +50,7 @@ impl Parts {
 /// use egm_probe::stanza::{Options, Parts};
 ///
 /// let mut options = Options::of(Parts::all());
-/// options.dialect = Dialect::Nvidia11_9;
+/// options.dialect = Some(Dialect::Nvidia11_9);
 /// options.indent = Some(4);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +62,12 @@ pub struct Options {
     pub indent: Option<usize>,
     /// Refuse a domain that breaks a rule whose severity is a warning.
     pub strict: bool,
-    /// The libvirt that is to read it.
-    pub dialect: Dialect,
+    /// The libvirt that is to read it; by default that of the schema, if it has EGM.
+    pub dialect: Option<Dialect>,
+    /// The directory of the schemas of that libvirt, to which the result has to conform; schemas
+    /// that are missing or invalid are ignored.
+    #[cfg(feature = "cli")]
+    pub schemas: Option<PathBuf>,
 }
 
 impl Options {
@@ -159,13 +170,13 @@ const REMEDIES: [Remedy; 3] = [
         name: "numa",
         effect: "makes memory and cells fit",
         is_written: |parts| parts.numa,
-        rules: &[NODE.code, CELL_SUM.code, TOTAL.code, MAX_MEMORY.code, "EGM033"],
+        rules: &[NODE.code, CELL_SUM.code, TOTAL.code, MAX_MEMORY.code, NO_MAX_MEMORY.code],
     },
     Remedy {
         name: "machine",
         effect: "adds UEFI, ACPI and GICv3",
         is_written: |parts| parts.machine,
-        rules: &["EGM034", "EGM035"],
+        rules: &[ACPI.code, UEFI.code],
     },
 ];
 
@@ -185,9 +196,6 @@ fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> V
 
 /// Spaces of each level, if nothing else is said.
 const INDENT: usize = 2;
-
-/// The code of the rule about the sizes of EGM devices.
-const SIZE: &str = "EGM014";
 
 /// What a domain needs at least: the plan alone is checked as part of it.
 const BARE: &str = "<domain type='kvm'>\n  <name>new</name>\n  <devices/>\n</domain>\n";
@@ -240,7 +248,8 @@ impl Stanza {
         let step = options.indent.map(|spaces| " ".repeat(spaces));
         let xml = merge::merge(text, &plan, parts, step)?;
         let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
-        let is_wrong = |finding: &Finding| options.strict || is_error(finding);
+        let least = if options.strict { Severity::Warning } else { Severity::Error };
+        let is_wrong = |finding: &Finding| finding.severity >= least;
         if findings.iter().any(is_wrong) {
             let advice = advice(&findings, &domain, &plan, parts);
             let wrong: Vec<_> = findings.into_iter().filter(is_wrong).collect();
@@ -286,8 +295,27 @@ fn checked(
     options: &Options,
     alignment: Alignment,
 ) -> Result<(Domain, Vec<Finding>), Unwritable> {
-    let domain = Domain::parse(text)?;
-    let mut findings = check(&domain, options.dialect, Some(report));
+    let document = Document::parse(text)?;
+    #[cfg(feature = "cli")]
+    let schema = options.schemas.as_ref().and_then(|it| Schema::read_for(it, [text]).ok());
+    #[cfg(feature = "cli")]
+    let of_schema = schema.as_ref().and_then(Schema::dialect);
+    #[cfg(not(feature = "cli"))]
+    let of_schema = None;
+    let dialect = options.dialect.or(of_schema).unwrap_or_default();
+    let checks = check::Options {
+        dialect,
+        report: Some(report),
+        #[cfg(feature = "cli")]
+        schema: schema.as_ref(),
+        #[cfg(feature = "cli")]
+        is_installed: true,
+        ..check::Options::default()
+    };
+    // Without a usable schema the rules alone decide.
+    let mut findings = check::validate(&document, &checks)
+        .unwrap_or_else(|_| check::check(document.domain(), dialect, Some(report)));
+    let domain = document.domain().clone();
     findings.retain(|finding| is_error(finding) || !finding.rule.is_of_plans());
     findings.retain(|finding| !is_for_libvirt(finding, &domain, alignment));
     Ok((domain, findings))
@@ -299,7 +327,7 @@ fn is_for_libvirt(finding: &Finding, domain: &Domain, alignment: Alignment) -> b
         size.span == finding.span && size.value.is_some_and(|size| alignment.fits(size))
     };
     let mut sizes = domain.egm.iter().filter_map(|device| device.size.as_ref());
-    alignment == Alignment::Qemu && finding.rule.code == SIZE && sizes.any(is_it)
+    alignment == Alignment::Qemu && finding.rule == SIZE && sizes.any(is_it)
 }
 
 /// The elements of a plan by themselves, in libvirt's order.

@@ -71,13 +71,6 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn validates_in_libvirt_9(definition: &Path) -> bool {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("vm.xml");
-    fs::write(&file, for_libvirt_9(&fs::read_to_string(definition).unwrap())).unwrap();
-    validates(Grammar::Nvidia, &file)
-}
-
 #[test]
 fn a_tray_is_defined_by_the_shell_script() {
     if !has("jq") || !has("xmllint") {
