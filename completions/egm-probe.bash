@@ -1204,7 +1204,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__validate)
-            opts="-q -J -h -V --sysroot --from --no-occupancy --color --no-host --schema --no-schema --severity --strict --quiet --json --explain --help --version"
+            opts="-q -J -h -V --sysroot --from --no-occupancy --color --no-host --schema --no-schema --libvirt --allow --severity --strict --quiet --json --explain --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1223,6 +1223,14 @@ _egm__probe() {
                     return 0
                     ;;
                 --schema)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --libvirt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -117,7 +117,7 @@ numa\t'Memory, memory backing and NUMA cells'
 machine\t'UEFI, ACPI and GICv3'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Virtual CPUs to share out anew over the cells [default: the domain\'s, as they are]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Empty NUMA cells to add for each GPU\'s own memory where it has none; Grace GPUs want 8' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l libvirt -d 'The libvirt to write for' -r -f -a "nvidia-12.4\t''
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l libvirt -d 'The libvirt to write for [default: the installed one if it has EGM, else nvidia-12.4]' -r -f -a "nvidia-12.4\t''
 nvidia-11.9\t''
 upstream\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l format -d 'What to write' -r -f -a "xml\t'libvirt\'s XML'
@@ -141,14 +141,16 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Show nothing that is less than this' -r -f -a "note\t''
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'Use libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l libvirt -d 'Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of the schema if it has EGM, else nvidia-12.4]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -d 'Make findings of this rule, such as EGM027, notes; may be repeated' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Show only findings at least this severe' -r -f -a "note\t''
 warning\t''
 error\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit; "all" lists them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-host -d 'Leave the rules of this host out'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-schema -d 'Leave libvirt\'s grammar out'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-schema -d 'Skip libvirt\'s schema'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l strict -d 'Warnings are wrong, too'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s q -l quiet -d 'Print nothing: the exit code tells'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l json -d 'JSON (egm-probe.validate/1)'
@@ -219,7 +221,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l color -d 
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Ask this QEMU [default: the one that is installed, on the running host]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'libvirt\'s grammar in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s J -l json -d 'JSON (egm-probe.doctor/1)'

@@ -121,7 +121,7 @@
 //! let findings = check(&Domain::parse(&text)?, Dialect::default(), Some(&report));
 //! let finding = &findings[0];
 //! assert_eq!((finding.rule.code, finding.rule.severity), ("EGM011", Severity::Error));
-//! assert_eq!(line_and_column(&text, finding.span.start), (15, 40));
+//! assert_eq!(line_and_column(&text, finding.span.start), (20, 40));
 //! # Ok(())
 //! # }
 //! ```

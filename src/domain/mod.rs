@@ -232,6 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_as_libvirt_reads_them() {
+        for (number, expected) in [
+            ("+1", Some(1)),
+            ("01", Some(1)),
+            ("1", Some(1)),
+            (" 1", None),
+            ("1\n", None),
+            ("++1", None),
+            ("-1", None),
+            ("0x1", None),
+            ("", None),
+        ] {
+            let xml = format!(
+                "<domain><memory unit='KiB'>{number}</memory><devices><memory model='egm'><target>\
+                 <node>{number}</node></target></memory></devices></domain>"
+            );
+            let domain = Domain::parse(&xml).unwrap();
+            let cell = domain.egm[0].cell.as_ref().unwrap().value;
+            let memory = domain.memory.unwrap().value;
+            assert_eq!((cell, memory), (expected, expected.map(|it| Bytes(u64::from(it) << 10))));
+        }
+    }
+
+    #[test]
     fn a_status_file_tells_the_process() {
         let xml = "<domstatus state='running' pid='42'><domain id='1'><name>vm1</name></domain></domstatus>";
         let domain = Domain::parse(xml).unwrap();

@@ -272,7 +272,9 @@ fn agree(schemas: &Path) {
     };
     for path in domains("good").into_iter().chain(domains("bad")) {
         let source = Source::decode(&fs::read(&path).unwrap()).unwrap();
-        if !source.text().contains("<domstatus") {
+        // The crate ignores spaces around numbers, which a rule finds.
+        let has_spaces = ["with-spaces", "of-its-own"].iter().any(|it| stem(&path).ends_with(it));
+        if !source.text().contains("<domstatus") && !has_spaces {
             compare(&path, source.text());
         }
     }
@@ -600,7 +602,7 @@ fn several_files_are_checked_and_the_worst_is_told() {
         stdout.starts_with("minimal.xml: nothing wrong, and no EGM memory in it\n"),
         "{stdout}"
     );
-    assert!(stdout.ends_with("has-egm.xml: 2 errors, 2 warnings\n"), "{stdout}");
+    assert!(stdout.ends_with("has-egm.xml: 3 errors, 1 warning\n"), "{stdout}");
     assert_eq!(
         text(&output.stderr),
         "egm-probe: no.xml: No such file or directory\n\
@@ -628,17 +630,17 @@ fn several_files_are_checked_and_the_worst_is_told() {
         assert_eq!(run(args).status.code(), Some(code), "{args:?}");
     }
     let output = run(&["--severity", "error", "has-egm.xml"]);
-    assert!(text(&output.stdout).ends_with("has-egm.xml: 2 errors; 2 not shown\n"));
+    assert!(text(&output.stdout).ends_with("has-egm.xml: 3 errors; 1 not shown\n"));
     let output = run(&["-q", "has-egm.xml"]);
     assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(1)));
 }
 
 /// The schema in process ignores spaces around a value, which libvirt does not.
 #[test]
-fn blanks_about_a_value_are_found_by_rules() {
+fn spaces_around_a_value_are_found_by_rules() {
     let tray = support::fixtures().join("domains/good/gb200-full-gpu-list/tray.xml");
     let tray = fs::read_to_string(tray).unwrap();
-    for (value, place) in [("/dev/egm4", "38:22"), ("ua-hostdev0", "39:71")] {
+    for (value, place) in [("/dev/egm4", "43:22"), ("ua-hostdev0", "44:71")] {
         let xml = tray.replacen(&format!(">{value}<"), &format!("> {value} <"), 1);
         let output = fed(&["--no-host", "-"], xml.as_bytes());
         let stdout = text(&output.stdout);
