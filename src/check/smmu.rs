@@ -47,7 +47,11 @@ fn check_accelerated(iommu: &Iommu, findings: &mut Findings) {
     if iommu.is_accelerated() {
         return;
     }
-    let needs_host = |it: &&Attribute| is_pasid(it) || ACCELERATED_ONLY.contains(&it.name.as_str());
+    // QEMU's own default may be written, as others do for a guest without iommufd.
+    let is_default = |it: &Attribute| it.name == "ril" && it.value == "on";
+    let needs_host = |it: &&Attribute| {
+        (is_pasid(it) || ACCELERATED_ONLY.contains(&it.name.as_str())) && !is_default(it)
+    };
     // One finding for each device: the others have the same remedy.
     if let Some(attribute) = iommu.driver.iter().find(needs_host) {
         let message = format!("`{}` of an SMMUv3 without accel='on'", attribute.name);
