@@ -188,15 +188,15 @@ mod tests {
     fn names_come_from_the_hosts_list_then_the_table_then_the_crate() {
         let name =
             |lists: &[(&str, &[u8])], device| names(lists, &[device]).pop().map(|(_, name)| name);
-        let (gh200, gb200, l4) = ((0x10de, 0x2342), (0x10de, 0x2941), (0x10de, 0x27b8));
+        let (hopper, blackwell, l4) = ((0x10de, 0x2342), (0x10de, 0x2941), (0x10de, 0x27b8));
         let hosts = b"10de  Host\r\n\t2941  Host's \xff\r\n\t27b8  Host's L4";
         let lists: [(&str, &[u8]); 2] =
             [(LISTS[0], hosts), (LISTS[1], b"10de  Second list\n\t2342  Unused\n")];
-        assert_eq!(name(&lists, gb200).as_deref(), Some("Host's \u{fffd}"));
+        assert_eq!(name(&lists, blackwell).as_deref(), Some("Host's \u{fffd}"));
         assert_eq!(name(&lists, l4).as_deref(), Some("Host's L4"));
-        assert_eq!(name(&lists, gh200).as_deref(), Some("GH100 [GH200 120GB]"));
-        assert_eq!(name(&lists[1..], gh200).as_deref(), Some("Unused"));
-        assert_eq!(name(&[], gb200).as_deref(), Some("GB100 [GB200]"));
+        assert_eq!(name(&lists, hopper).as_deref(), Some("GH100 [GH200 120GB]"));
+        assert_eq!(name(&lists[1..], hopper).as_deref(), Some("Unused"));
+        assert_eq!(name(&[], blackwell).as_deref(), Some("GB100 [GB200]"));
         assert_eq!(name(&[], l4).as_deref(), Some("AD104GL [L4]"));
         // The program carries NVIDIA's names only.
         assert_eq!(name(&[], (0x8086, 0x1237)), None);

@@ -81,7 +81,7 @@ fn the_rules_agree_with_libvirt() {
         if is_exception {
             exceptions.push(name);
         }
-        if (is_refused != is_exception) != !errors.is_empty() {
+        if (is_refused != is_exception) == errors.is_empty() {
             different.push(format!("{document}: {}: {errors:?}", verdict["error"]));
         }
     }

@@ -301,7 +301,7 @@ fn report() -> Report {
     Report::read(&root, Plan::NEEDS)
 }
 
-/// KubeVirt gives a NIC the nodeset of the cell whose CPUs are near it.
+/// `KubeVirt` gives a NIC the nodeset of the cell whose CPUs are near it.
 #[test]
 fn the_nodeset_of_a_nic_keeps_no_cell_with_memory() {
     let text = fixture("domains/nic-on-cpu-cell.xml");
