@@ -14,10 +14,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use egm_probe::host::Region;
-use egm_probe::pci::PciAddress;
 use egm_probe::plan::Plan;
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
+use egm_probe::values::PciAddress;
 use egm_probe::warning::Warning;
 
 fn main() -> Result<(), Box<dyn Error>> {

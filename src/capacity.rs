@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::claims::{Claim, Ranges, Sight};
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// Whether a region can be given to a virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -45,7 +45,7 @@ impl State {
 /// ```
 /// use egm_probe::capacity::{Capacity, State};
 /// use egm_probe::claims::Sight;
-/// use egm_probe::units::Bytes;
+/// use egm_probe::values::Bytes;
 ///
 /// let size = Some(Bytes(64 << 30));
 /// assert_eq!(Capacity::of(size, &[], Sight::Complete).free, size);
@@ -114,8 +114,8 @@ fn held(claims: &[Claim]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::{Capacity, State};
-    use crate::claims::{Claim, LeaseClaim, LibvirtClaim, Moment, ProcessClaim, Sight};
-    use crate::units::Bytes;
+    use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Sight};
+    use crate::values::{Bytes, Moment};
 
     fn process(parts: &[(u64, u64)]) -> Claim {
         let ranges = parts.iter().copied().collect();

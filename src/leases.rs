@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::capacity::State;
 use crate::claims::leases::{self, Lease, SIZE_LIMIT};
-use crate::claims::{Claim, LEASES, LeaseClaim, Moment, Owner};
-use crate::host::RegionName;
+use crate::claims::{Claim, LEASES, LeaseClaim, Owner};
 use crate::own_directory::{DirectoryProblem, Locked, OwnDirectory};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
-use crate::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt};
+use crate::values::{Moment, RegionName};
 use crate::warning::Warning;
 
 /// How long to wait for other processes that change leases. Each needs some milliseconds.

@@ -6,6 +6,7 @@
 //!
 //! Data flows one way, and each step is a module:
 //!
+//! * [`values`]: addresses, sizes, lists and names;
 //! * [`sysroot`]: the files of a host, running or recorded;
 //! * [`host`]: its regions, GPUs and NUMA nodes;
 //! * [`claims`]: who holds a region, and whose it may become;
@@ -43,7 +44,7 @@
 //! ```
 //!
 //! # Capacity
-//! A region is one virtual machine's as a whole or nobody's. Sizes are [bytes](units::Bytes), and
+//! A region is one virtual machine's as a whole or nobody's. Sizes are [bytes](values::Bytes), and
 //! `None` where they are not known: never 0, and never free.
 //!
 //! ```
@@ -51,7 +52,7 @@
 //! # use egm_probe::report::Report;
 //! # use egm_probe::sysroot::Sysroot;
 //! use egm_probe::capacity::State;
-//! use egm_probe::units::Bytes;
+//! use egm_probe::values::Bytes;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let root = Sysroot::archive("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
@@ -141,15 +142,13 @@ pub mod claims;
 pub mod doctor;
 pub mod domain;
 pub mod host;
-pub mod id_list;
 pub mod output;
-pub mod pci;
 pub mod plan;
 pub mod report;
 pub mod sockets;
 pub mod stanza;
 pub mod sysroot;
-pub mod units;
+pub mod values;
 pub mod warning;
 pub mod watch;
 
@@ -165,7 +164,6 @@ pub mod cli;
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
-mod device_number;
 #[cfg(feature = "cli")]
 mod leases;
 #[cfg(feature = "cli")]
@@ -175,7 +173,6 @@ mod pci_names;
 #[cfg(feature = "cli")]
 mod program;
 mod sysfs;
-mod text;
 mod udev_links;
 // Without the command line nobody writes rules, and the checks need no more than to read them.
 #[cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]

@@ -11,8 +11,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::pause::pause;
 use crate::sysroot::{describe, names};
-use crate::text::excerpt;
 use crate::user_file;
+use crate::values::text::excerpt;
 
 /// Why nothing can be written there.
 #[derive(Debug, thiserror::Error)]

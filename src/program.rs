@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::pause::pause;
 use crate::sysroot::describe;
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 /// The most that is read of what a program prints.
 const OUTPUT_LIMIT: usize = 4 << 20;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::capacity::Capacity;
 use crate::claims::{Claim, Claims, Sight};
-use crate::host::{Accounts, Host, Needs, Region, RegionName};
+use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
+use crate::values::RegionName;
 use crate::warning::Warning;
 
 /// Everything that the commands show of a host.

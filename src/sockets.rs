@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::host::{Gpu, NodeId, NumaNode, Region};
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
+use crate::host::{Gpu, NumaNode, Region};
 use crate::report::{Report, Row};
+use crate::values::{IdList, NodeId, PciAddress};
 
 /// How many nodes the firmware of a Grace host keeps for each GPU: one for each MIG instance.
 const NODES_A_GPU: usize = 8;

@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::device_number::DeviceNumber;
 use crate::host::dev_path;
 use crate::sysroot::Sysroot;
+use crate::values::DeviceNumber;
 
 /// Where udev keeps what it knows of devices.
 pub(crate) const DATABASE: &str = "/run/udev/data";

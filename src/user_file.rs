@@ -11,7 +11,7 @@ use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
 use crate::own_directory::bare;
 use crate::sysroot::{describe, open_named};
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 /// A file that could not be read or replaced.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::device_number::DeviceNumber;
-use crate::host::{NodeId, RegionName};
-use crate::pci::PciAddress;
 use crate::sysroot::{ReadError, describe};
-use crate::text::{excerpt, printable};
+use crate::values::text::{excerpt, printable};
+use crate::values::{DeviceNumber, NodeId, PciAddress, RegionName};
 
 /// Something about the host, a region or a GPU that is not as it should be.
 ///

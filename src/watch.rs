@@ -6,10 +6,9 @@ use serde::Serialize;
 
 use crate::capacity::State;
 use crate::claims::Claim;
-use crate::host::{Needs, RegionName};
-use crate::pci::PciAddress;
+use crate::host::Needs;
 use crate::report::Report;
-use crate::units::Bytes;
+use crate::values::{Bytes, PciAddress, RegionName};
 
 /// A host as far as its changes are told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

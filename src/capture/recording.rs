@@ -9,14 +9,15 @@ use nix::errno::Errno;
 use super::cut;
 use super::tree::{Content, Tree};
 use crate::claims::leases;
-use crate::claims::{LEASES, Moment, Sight, Trace, USERS, parse_definition};
+use crate::claims::{LEASES, Sight, Trace, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::{Accounts, Region};
 use crate::report::Report;
-use crate::sysfs::decimal;
 use crate::sysroot::manifest::{FileNumbers, Flaw, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
 use crate::udev_links::DATABASE;
+use crate::values::Moment;
+use crate::values::numbers::decimal;
 
 /// The definitions that do not concern EGM, and those that are none: nothing tells what in one of
 /// these is a secret.

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-use crate::device_number::DeviceNumber;
 use crate::sysroot::Stat;
 use crate::sysroot::manifest::{Manifest, NAME};
+use crate::values::DeviceNumber;
 
 /// Files by their path from the root.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use super::rules::{
 use super::{CELLS_LIMIT, Findings, Severity, Subject};
 use crate::domain::{Domain, Hostdev, MemoryDevice};
 use crate::report::Report;
-use crate::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt};
 
 pub(super) fn check(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
     let domain = subject.domain;

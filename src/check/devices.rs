@@ -11,8 +11,8 @@ use super::rules::{
 };
 use super::{Findings, Rule, Severity, Subject};
 use crate::domain::{EgmDevice, Value, is_lasting_alias};
-use crate::text::{SHOWN, excerpt};
-use crate::units::{Bytes, SIZE_STEP};
+use crate::values::text::{SHOWN, excerpt};
+use crate::values::{Bytes, SIZE_STEP};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;

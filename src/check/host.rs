@@ -11,11 +11,10 @@ use super::rules::{
 use super::{Findings, Subject};
 use crate::claims::{Claim, Owner};
 use crate::domain::{EgmDevice, MemoryDevice, Value};
-use crate::host::{Gpu, Region, RegionName, is_passthrough};
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
+use crate::host::{Gpu, Region, is_passthrough};
 use crate::report::Report;
-use crate::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt};
+use crate::values::{IdList, PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// GB200, GB300 and its variant: trays whose GPUs belong together.

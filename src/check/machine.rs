@@ -3,7 +3,7 @@
 use super::Findings;
 use super::rules::{ACPI, HOLE, MACHINE, OS_TYPE, UEFI, USB};
 use crate::domain::{Controller, Domain};
-use crate::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt};
 
 const WITH_MACHINE: &str = "`egm-probe stanza --with machine` adds it";
 

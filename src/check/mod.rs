@@ -27,8 +27,8 @@ use crate::domain::{
 };
 use crate::host::Needs;
 use crate::report::Report;
-use crate::sysfs::decimal;
-use crate::text::excerpt;
+use crate::values::numbers::decimal;
+use crate::values::text::excerpt;
 pub(crate) use rules::{
     ACPI, CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, TOTAL, UEFI,
 };

@@ -8,8 +8,8 @@ use super::rules::{
 };
 use super::{Findings, Severity, Subject};
 use crate::domain::{Domain, Value};
-use crate::pci::PciAddress;
-use crate::text::{SHOWN, excerpt};
+use crate::values::PciAddress;
+use crate::values::text::{SHOWN, excerpt};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;

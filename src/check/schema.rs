@@ -19,7 +19,7 @@ use super::rules::{OBSOLETE, SCHEMA, UNSUPPORTED, UNSUPPORTED_EGM};
 use super::{BadSchema, Finding, Options, Severity};
 use crate::domain::xml::{self, start_tag, text_of, value_range};
 use crate::domain::{Dialect, Document};
-use crate::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt};
 
 /// Where libvirt's packages install it.
 pub const SCHEMAS: &str = "/usr/share/libvirt/schemas";

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::process::Users;
 use crate::domain::{BadDomain, Domain};
 use crate::host::Accounts;
-use crate::sysfs::decimal;
 use crate::sysroot::manifest::Flaw;
 use crate::sysroot::{Sysroot, unless_gone};
+use crate::values::numbers::decimal;
 use crate::warning::Warning;
 
 /// Where the system's libvirt keeps what runs, and what is defined (`virQEMUDriverConfigNew`,

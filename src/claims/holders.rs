@@ -14,8 +14,8 @@ use super::process::{self, Rest};
 use super::proof::{Proof, Trace};
 use super::ranges::Ranges;
 use super::targets::Targets;
-use crate::sysfs::decimal;
 use crate::sysroot::{ReadError, Sysroot};
+use crate::values::numbers::decimal;
 
 /// More is not read of the mappings of one process. The kernel allows 65,530 of them by default,
 /// each a line of about 100 bytes.

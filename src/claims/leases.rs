@@ -5,17 +5,15 @@
 //! several regions are reserved together or not at all.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::host::RegionName;
 use crate::sysroot::{Sysroot, describe, unless_gone};
-use crate::text::is_plain;
+use crate::values::text::is_plain;
+use crate::values::{Moment, RegionName};
 
 /// The file of all leases, below the root.
 pub const LEASES: &str = "/run/egm-probe/leases.json";
@@ -28,50 +26,6 @@ pub(crate) const SIZE_LIMIT: usize = 1 << 20;
 
 /// The longest name of a virtual machine. libvirt's own limit is that of a file name.
 const NAME_LIMIT: usize = 200;
-
-/// A moment, in whole seconds since 1970 (UTC). Shown as `2026-11-23T14:30:00Z`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    /// This moment; 0 if the clock is before 1970.
-    #[must_use]
-    pub fn now() -> Self {
-        Self::of(SystemTime::now())
-    }
-
-    fn of(time: SystemTime) -> Self {
-        Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
-    }
-
-    /// The moment after this time.
-    #[must_use]
-    pub fn after(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(time.as_secs()))
-    }
-}
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// The last second of the year 9999: there is no later one in this format.
-        const LAST: u64 = 253_402_300_799;
-        let time = UNIX_EPOCH + Duration::from_secs(self.0.min(LAST));
-        humantime::format_rfc3339_seconds(time).fmt(f)
-    }
-}
-
-impl Serialize for Moment {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Moment {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map(Self::of).map_err(D::Error::custom)
-    }
-}
 
 /// The file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -154,7 +108,8 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Moment, parse, write};
+    use super::{parse, write};
+    use crate::values::Moment;
 
     #[test]
     fn moments_are_shown_in_utc() {

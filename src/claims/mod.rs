@@ -13,14 +13,14 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::host::{Accounts, Region, RegionName};
+use crate::host::{Accounts, Region};
 use crate::sysroot::Sysroot;
 use crate::sysroot::manifest::{Flaw, Hidden, Unseen};
-use crate::units::Bytes;
+use crate::values::{Bytes, Moment, RegionName};
 use crate::warning::Warning;
 pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
 use leases::Lease;
-pub use leases::{LEASES, LeaseClaim, Moment};
+pub use leases::{LEASES, LeaseClaim};
 use process::Users;
 pub(crate) use process::cut as cut_process;
 pub(crate) use proof::{Proof, Trace};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::device_number::DeviceNumber;
+use crate::values::DeviceNumber;
 
 /// That a process holds a region, by the index of the region among the targets.
 #[derive(Clone, Debug)]

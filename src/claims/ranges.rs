@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// One mapped part of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

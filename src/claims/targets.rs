@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::device_number::DeviceNumber;
-use crate::host::{Region, RegionName};
+use crate::host::Region;
 use crate::sysroot::{FileId, FileKind, Stat, Sysroot};
+use crate::values::{DeviceNumber, RegionName};
 
 /// The devices of a host's regions.
 #[derive(Clone)]

@@ -11,11 +11,9 @@ use clap_complete::Shell;
 use super::setup_args::{DoctorArgs, UdevCommand};
 use crate::check::{RULES, Rule, Severity};
 use crate::domain::Dialect;
-use crate::host::{BadRegionName, RegionName};
 use crate::output::table;
-use crate::pci::{BadAddress, PciAddress};
 use crate::plan::GuestNode;
-use crate::units::{Bytes, parse_option};
+use crate::values::{BadAddress, BadRegionName, Bytes, PciAddress, RegionName, parse_option};
 
 /// Find the EGM memory regions of NVIDIA Grace hosts
 ///

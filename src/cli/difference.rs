@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use similar::TextDiff;
 
-use crate::text::printable;
+use crate::values::text::printable;
 
 /// Writes the difference between two texts as `diff -u` does. What a terminal would act on does
 /// nothing.

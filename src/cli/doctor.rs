@@ -14,7 +14,7 @@ use crate::domain::xml;
 use crate::output::doctor as output;
 use crate::program;
 use crate::sysroot::Sysroot;
-use crate::text::{excerpt, printable};
+use crate::values::text::{excerpt, printable};
 
 /// QEMU for the host's architecture, by its names in Debian and its kin and in Fedora; the last is
 /// RHEL's, which is in no PATH.

@@ -13,10 +13,10 @@ use crate::own_directory::DirectoryProblem;
 use crate::plan::Objection;
 use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
-use crate::text::excerpt;
 use crate::udev_rules::file::FileProblem;
 use crate::udev_rules::udevadm::UdevProblem;
 use crate::user_file::FileError;
+use crate::values::text::excerpt;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

@@ -9,15 +9,15 @@ use super::error::Error;
 use super::{Exit, write_warnings};
 use crate::capacity::State;
 use crate::claims::leases::is_name;
-use crate::host::{Host, Needs, NotFound, Region, RegionName};
+use crate::host::{Host, Needs, NotFound, Region};
 use crate::leases::{LeaseObjection, LeaseStore, objections};
 use crate::output::columns::{self, Column};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
-use crate::text::{SHOWN, excerpt};
-use crate::units::Bytes;
+use crate::values::text::{SHOWN, excerpt};
+use crate::values::{Bytes, RegionName};
 
 /// The columns that are printed of what was reserved.
 const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::args::parse_region;
-use crate::host::RegionName;
 use crate::udev_rules::{AccountName, Label, Mode};
+use crate::values::RegionName;
 
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {

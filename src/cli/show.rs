@@ -8,7 +8,7 @@ use super::{Exit, write_gpu_warnings, write_warnings};
 use crate::host::{Host, Needs, NotFound};
 use crate::output::json;
 use crate::output::show::{self, Selection};
-use crate::pci::PciAddress;
+use crate::values::PciAddress;
 
 pub(super) fn run(
     args: &ShowArgs,

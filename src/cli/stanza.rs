@@ -12,8 +12,8 @@ use crate::output::stanza as output;
 use crate::plan::{Alignment, Objection, Plan, Request};
 use crate::report::Report;
 use crate::stanza::{Options, Parts, Stanza};
-use crate::text::printable;
 use crate::user_file;
+use crate::values::text::printable;
 
 pub(super) fn run(
     args: &StanzaArgs,

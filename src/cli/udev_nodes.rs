@@ -10,8 +10,8 @@ use super::error::Error;
 use crate::host::{Accounts, Host, Needs};
 use crate::output::udev::UdevReport;
 use crate::sysroot::{Sysroot, describe};
-use crate::text::printable;
 use crate::udev_rules::{Asked, HostRules, Settings, nodes};
+use crate::values::text::printable;
 
 /// Looks at the nodes.
 pub(super) fn look(root: &Sysroot, settings: &Settings, report: &mut UdevReport) {

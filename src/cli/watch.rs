@@ -14,12 +14,11 @@ use super::args::{Global, Until, WatchArgs};
 use super::error::Error;
 use super::{Exit, write_warnings};
 use crate::capacity::State;
-use crate::claims::Moment;
-use crate::host::RegionName;
 use crate::output::watch as output;
 use crate::pause::pause;
 use crate::report::Report;
 use crate::sysroot::Sysroot;
+use crate::values::{Moment, RegionName};
 use crate::watch::Snapshot;
 
 /// After an event more are waited for so long: a driver makes a region file by file.

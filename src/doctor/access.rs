@@ -3,9 +3,9 @@
 use super::Outcome;
 use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
-use crate::output::stanza::quote;
-use crate::text::{SHOWN, excerpt};
 use crate::udev_rules::{Asked, Effective, FILE_NAME, Node, Place};
+use crate::values::shell::quote;
+use crate::values::text::{SHOWN, excerpt};
 
 pub(super) fn user(facts: &Facts<'_>) -> Outcome {
     match User::find(facts) {

@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::qemu_conf::{self, QemuConf, Settings};
 use super::user::install_command;
 use super::{LibvirtSchema, Outcome};
-use crate::text::{SHOWN, excerpt, printable};
+use crate::values::text::{SHOWN, excerpt, printable};
 
 /// What every QEMU may open (`defaultDeviceACL`, libvirt `src/qemu/qemu_cgroup.c`).
 const DEFAULT_ACL: [&str; 7] =

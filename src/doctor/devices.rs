@@ -3,8 +3,8 @@
 use super::facts::Facts;
 use super::{Outcome, first_of};
 use crate::host::{Class, Driver, Gpu, Region, Shape, is_passthrough};
-use crate::pci::PciAddress;
-use crate::text::{SHOWN, excerpt};
+use crate::values::PciAddress;
+use crate::values::text::{SHOWN, excerpt};
 use crate::warning::Warning;
 
 pub(super) fn driver(facts: &Facts<'_>) -> Outcome {

@@ -3,8 +3,8 @@
 use super::facts::Facts;
 use super::{Outcome, first_of};
 use crate::domain::{Cell, Domain, Value};
-use crate::text::{SHOWN, excerpt};
-use crate::units::Bytes;
+use crate::values::Bytes;
+use crate::values::text::{SHOWN, excerpt};
 
 /// What a GPU's windows take, and what those of a GB300 do.
 const HOLE: Bytes = Bytes(4 << 40);

@@ -10,12 +10,11 @@ use super::apparmor::Apparmor;
 use super::qemu_conf::QemuConf;
 use crate::claims::Claim;
 use crate::host::{Accounts, Needs};
-use crate::pci::PciAddress;
 use crate::report::Report;
-use crate::sysfs::{decimal, number};
 use crate::sysroot::{FileKind, Sysroot};
 use crate::udev_rules::HostRules;
-use crate::units::Bytes;
+use crate::values::numbers::{decimal, number};
+use crate::values::{Bytes, PciAddress};
 use crate::warning::Warning;
 
 /// All that is known of a host when its checks are made.

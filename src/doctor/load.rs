@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::Outcome;
 use super::facts::Facts;
 use crate::claims::{Claim, Owner, Sight};
-use crate::text::{SHOWN, excerpt};
-use crate::units::Bytes;
+use crate::values::Bytes;
+use crate::values::text::{SHOWN, excerpt};
 
 /// What the driver is taken to clear in a second. A soft lockup of 27 s was reported for a region
 /// of hundreds of GB; nobody has published more.

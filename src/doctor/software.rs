@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::{LibvirtSchema, Outcome, Qemu};
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 const PACKAGES: &str = "install NVIDIA's packages of QEMU and libvirt";
 const NOT_ASKED: &str = "only known of the running host";

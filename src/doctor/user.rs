@@ -3,9 +3,9 @@
 use super::confinement;
 use super::facts::Facts;
 use super::qemu_conf::{self, QemuConf, Settings};
-use crate::sysfs::decimal;
-use crate::text::{SHOWN, excerpt};
 use crate::udev_rules::AccountName;
+use crate::values::numbers::decimal;
+use crate::values::text::{SHOWN, excerpt};
 
 /// The users that distributions have QEMU run as, with the group that libvirt is built to give it:
 /// Debian and Ubuntu; Fedora and RHEL, where kvm is a group that the user is in besides.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::text::is_plain;
+use crate::values::text::is_plain;
 
 /// An element to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]

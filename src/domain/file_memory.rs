@@ -6,7 +6,7 @@ use roxmltree::Node;
 use serde_json::Value;
 
 use super::xml::{child, children, find, text_of};
-use crate::units::{Bytes, parse_libvirt};
+use crate::values::{Bytes, parse_libvirt};
 
 /// The namespace of `<qemu:commandline>`.
 pub(super) const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";

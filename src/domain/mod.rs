@@ -14,7 +14,7 @@ pub(crate) mod xml;
 
 use std::collections::BTreeMap;
 
-use crate::pci::PciAddress;
+use crate::values::PciAddress;
 pub use dialect::{BadDialect, Dialect};
 pub use document::Document;
 pub use file_memory::FileMemory;
@@ -117,7 +117,7 @@ pub fn is_lasting_alias(alias: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Domain, FileMemory};
-    use crate::units::Bytes;
+    use crate::values::Bytes;
 
     fn memory(xml: &str) -> Vec<(String, Option<u64>)> {
         let domain = Domain::parse(xml).unwrap();

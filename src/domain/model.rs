@@ -5,10 +5,8 @@ use std::ops::Range;
 use roxmltree::NodeId;
 
 use super::FileMemory;
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
-use crate::sysfs::decimal;
-use crate::units::Bytes;
+use crate::values::numbers::decimal;
+use crate::values::{Bytes, IdList, PciAddress};
 
 /// A virtual machine as libvirt defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,10 +10,8 @@ use super::{
     Attribute, Backing, Cell, Controller, Domain, EgmDevice, Hostdev, Iommu, MemoryDevice,
     MemoryMode, MemoryPolicy, Os, Pin, Topology, Value, file_memory,
 };
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
-use crate::sysfs::decimal;
-use crate::units::{Bytes, parse_libvirt};
+use crate::values::numbers::decimal;
+use crate::values::{Bytes, IdList, PciAddress, parse_libvirt};
 
 /// Reads the `<domain>` below the root of a document.
 pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) -> Domain {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::BadDomain;
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 /// How much of the parser's words is shown.
 const PROBLEM_SHOWN: usize = 200;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-use crate::sysfs::decimal;
 use crate::sysroot::{LIST_LIMIT, Sysroot};
+use crate::values::numbers::decimal;
 
 /// The names of one root's accounts: those in its `etc/passwd` and `etc/group`, which are read
 /// when the first name is asked for, and on the running host those of the name service, too.

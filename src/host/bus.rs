@@ -4,9 +4,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::region_name::RegionName;
-use crate::pci::PciAddress;
 use crate::sysroot::Sysroot;
+use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// Where every PCI function has a link by its address.

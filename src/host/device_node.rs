@@ -3,8 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::accounts::Accounts;
-use crate::device_number::DeviceNumber;
 use crate::sysroot::{FileKind, Stat, Sysroot};
+use crate::values::DeviceNumber;
 use crate::warning::Warning;
 
 /// The character device of a region.

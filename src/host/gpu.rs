@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::bus::PciBus;
-use super::numa::NodeId;
 use super::placement::NodeSource;
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
-use crate::sysfs::{DeviceDir, decimal, number};
+use crate::sysfs::DeviceDir;
 use crate::sysroot::{ReadError, Sysroot};
-use crate::text::{SHOWN, excerpt};
+use crate::values::numbers::{decimal, number};
+use crate::values::text::{SHOWN, excerpt};
+use crate::values::{IdList, NodeId, PciAddress};
 use crate::warning::Warning;
 
 /// NVIDIA's vendor id.

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::region::Region;
-use super::region_name::RegionName;
 use super::scan::{Class, Host};
-use crate::pci::PciAddress;
+use crate::values::{PciAddress, RegionName};
 
 /// Why something that was asked for is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,11 +10,10 @@ mod numa;
 mod numa_reader;
 mod placement;
 mod region;
-mod region_name;
+
 mod scan;
 mod shape;
 
-pub use crate::device_number::{BadDeviceNumber, DeviceNumber};
 pub(crate) use accounts::Accounts;
 pub(crate) use device_node::dev_path;
 pub use device_node::{Device, Owner};
@@ -25,10 +24,10 @@ pub(crate) use lookup::instead;
 #[cfg(feature = "cli")]
 pub(crate) use lookup::no_egm;
 pub use needs::Needs;
-pub use numa::{NodeId, NodeKind, NumaNode, Topology};
+pub use numa::{NodeKind, NumaNode, Topology};
 pub(crate) use numa_reader::parse_meminfo;
 pub use placement::NodeSource;
 pub use region::Region;
-pub use region_name::{BadRegionName, RegionName};
+
 pub use scan::{Class, Host};
 pub use shape::{Shape, Source};

@@ -1,25 +1,13 @@
 //! The NUMA nodes of the host: those with CPUs, those that hold GPU memory, and empty ones.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
 
-use crate::id_list::IdList;
-use crate::units::Bytes;
+use crate::values::{Bytes, IdList, NodeId};
 
 /// The most nodes that a kernel can be built for (`CONFIG_NODES_SHIFT` is 10 at most).
 pub(super) const NODES_LIMIT: usize = 1024;
-
-/// The number of a NUMA node, as Linux counts them. Not a proximity domain, not a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct NodeId(pub u32);
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// One NUMA node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +92,8 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
-    use super::{NodeId, Topology};
+    use super::Topology;
+    use crate::values::NodeId;
 
     #[test]
     fn whether_a_node_has_cpus_may_be_unknown() {

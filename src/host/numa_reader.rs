@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::gpu::{Gpu, GpuNode};
-use super::numa::{NODES_LIMIT, NodeId, NumaNode, Topology};
-use crate::id_list::IdList;
-use crate::sysfs::{DeviceDir, decimal};
+use super::numa::{NODES_LIMIT, NumaNode, Topology};
+use crate::sysfs::DeviceDir;
 use crate::sysroot::Sysroot;
-use crate::units::Bytes;
+use crate::values::numbers::decimal;
+use crate::values::{Bytes, IdList, NodeId};
 use crate::warning::Warning;
 
 const NODES: &str = "/sys/devices/system/node";

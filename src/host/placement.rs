@@ -7,9 +7,10 @@
 use serde::Serialize;
 
 use super::gpu::{Gpu, GpuNode};
-use super::numa::{NodeId, Topology};
+use super::numa::Topology;
 use super::region::Region;
-use crate::text::excerpt;
+use crate::values::NodeId;
+use crate::values::text::excerpt;
 use crate::warning::Warning;
 
 /// How the host NUMA node of a region was learnt. The surest first.

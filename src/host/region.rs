@@ -6,14 +6,12 @@ use super::bus::PciBus;
 use super::device_node::{Device, dev_path};
 use super::gpu::Gpu;
 use super::needs::Needs;
-use super::numa::NodeId;
 use super::placement::NodeSource;
-use super::region_name::RegionName;
 use super::shape::{self, Shape, Source};
-use crate::device_number::DeviceNumber;
-use crate::sysfs::{DeviceDir, number};
+use crate::sysfs::DeviceDir;
 use crate::sysroot::{Sysroot, join_link};
-use crate::units::Bytes;
+use crate::values::numbers::number;
+use crate::values::{Bytes, DeviceNumber, NodeId, RegionName};
 use crate::warning::Warning;
 
 /// Where the driver shows its regions (`class_create("egm")`).

@@ -12,13 +12,12 @@ use super::numa::Topology;
 use super::numa_reader::NumaReader;
 use super::placement::{place_gpu, place_region};
 use super::region::{self, CLASS, Reading, Region};
-use super::region_name::RegionName;
 use super::shape::Shape;
 use crate::pause::pause;
-use crate::pci::PciAddress;
 use crate::pci_names::{self, DeviceId};
 use crate::sysroot::Sysroot;
 use crate::udev_links;
+use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// How often an incomplete region of the running host is read, and the pause between. Drivers

@@ -8,10 +8,9 @@ use serde::Serialize;
 
 use super::bus::PciBus;
 use super::gpu::Gpu;
-use super::region_name::RegionName;
-use crate::pci::PciAddress;
 use crate::sysfs::DeviceDir;
 use crate::sysroot::{ReadError, Sysroot, join_link};
+use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// A generation of the driver, by the way it shows regions in sysfs.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sysroot::manifest::{Manifest, NAME, Op, Problem, Unseen};
 use crate::sysroot::{Item, Sysroot, describe};
-use crate::text::{excerpt, printable};
+use crate::values::text::{excerpt, printable};
 
 /// How much is shown of what may be very long.
 const SHOWN: usize = 300;

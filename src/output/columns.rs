@@ -6,7 +6,7 @@ use std::fmt;
 use crate::claims::Claim;
 use crate::host::{Gpu, Needs, NodeSource, Region, Shape};
 use crate::report::Row;
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// One column.
 #[non_exhaustive]
@@ -242,7 +242,9 @@ pub fn choose(list: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
     };
     for name in list.split(',').map(str::trim) {
         let column = COLUMNS.iter().find(|column| column.name.eq_ignore_ascii_case(name));
-        chosen.push(column.ok_or_else(|| NoSuchColumn { name: crate::text::printable(name) })?);
+        chosen.push(
+            column.ok_or_else(|| NoSuchColumn { name: crate::values::text::printable(name) })?,
+        );
     }
     Ok(chosen)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::json;
 use crate::doctor::{Check, Examined, Hint, Verdict, is_healthy};
-use crate::text::printable;
+use crate::values::text::printable;
 
 /// Writes a line for each check, and below it what can be done.
 ///

@@ -11,7 +11,7 @@ use crate::check::{Finding, Rule, Severity};
 use crate::domain::{Dialect, lines_and_columns};
 use crate::report::Report;
 #[cfg(feature = "cli")]
-use crate::text::printable;
+use crate::values::text::printable;
 
 /// A file, and what was found in it.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ impl Excerpt {
         let before = before.get(skipped..).unwrap_or_default();
         // Each is one column wide, and does nothing to a terminal.
         let plain = |text: &str, length: usize| -> String {
-            let plain = |c: char| if crate::text::is_plain(c) { c } else { ' ' };
+            let plain = |c: char| if crate::values::text::is_plain(c) { c } else { ' ' };
             text.chars().take(length).map(plain).collect()
         };
         let (before, marked) = (plain(before, AROUND + 1), plain(marked, AROUND));

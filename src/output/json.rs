@@ -8,14 +8,11 @@ use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::capacity::{Capacity, State};
-use crate::claims::{Claim, LeaseClaim, LibvirtClaim, Moment, ProcessClaim, Ranges, Sight};
-use crate::host::{
-    Device, Gpu, NodeId, NodeKind, NodeSource, NumaNode, Region, RegionName, Shape, Source,
-};
-use crate::pci::PciAddress;
+use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight};
+use crate::host::{Device, Gpu, NodeKind, NodeSource, NumaNode, Region, Shape, Source};
 use crate::report::{Report, Row};
-use crate::text::is_plain;
-use crate::units::Bytes;
+use crate::values::text::is_plain;
+use crate::values::{Bytes, Moment, NodeId, PciAddress, RegionName};
 use crate::warning::Warning;
 
 use super::show::Selection;

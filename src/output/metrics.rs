@@ -6,10 +6,10 @@ use std::io::{self, Write};
 
 use crate::capacity::State;
 use crate::claims::{Claim, Sight};
-use crate::host::{Class, Gpu, Needs, NodeId, Region};
+use crate::host::{Class, Gpu, Needs, Region};
 use crate::report::{Report, Row};
-use crate::text::printable;
-use crate::units::Bytes;
+use crate::values::text::printable;
+use crate::values::{Bytes, NodeId};
 
 /// What the metrics tell of, for [`Report::read`].
 pub const NEEDS: Needs =

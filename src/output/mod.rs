@@ -23,7 +23,7 @@ pub(crate) mod watch;
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::text::printable;
+use crate::values::text::printable;
 
 /// A path, safe to show.
 fn shown(path: &Path) -> String {

@@ -6,13 +6,10 @@ use std::io::{self, Write};
 use super::{or_dash, shown};
 use crate::capacity::Capacity;
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
-use crate::host::{
-    Driver, Gpu, Host, NodeId, NodeSource, NumaNode, Owner, Region, RegionName, Shape,
-};
-use crate::pci::PciAddress;
+use crate::host::{Driver, Gpu, Host, NodeSource, NumaNode, Owner, Region, Shape};
 use crate::report::{Report, Row};
-use crate::text::printable;
-use crate::units::Bytes;
+use crate::values::text::printable;
+use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 
 /// What of a host is shown: each region and GPU once, regions in natural order, GPUs by address.
 #[derive(Debug, Default)]

@@ -6,13 +6,11 @@ use serde::Serialize;
 
 use super::json;
 use crate::domain::{Cell, Value};
-use crate::host::{NodeId, RegionName};
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
 use crate::plan::Placement;
 use crate::report::Report;
 use crate::stanza::Stanza;
-use crate::units::Bytes;
+use crate::values::shell::quote;
+use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 
 /// Writes `egm-probe.stanza/1`: the plan, its XML, and QEMU's arguments.
 ///
@@ -75,15 +73,6 @@ pub fn write_shell(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Res
     Ok(())
 }
 
-/// A word of a shell: as it is where nothing in it means anything to a shell.
-pub(crate) fn quote(word: &str) -> String {
-    let is_safe = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c);
-    if !word.is_empty() && word.chars().all(is_safe) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
@@ -143,22 +132,4 @@ impl CellEntry {
 
 fn number<T: Copy>(value: Option<&Value<T>>) -> Option<T> {
     value?.value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quote;
-
-    #[test]
-    fn a_word_means_itself_to_a_shell() {
-        for (word, quoted) in [
-            ("acpi-egm-memory,id=egm0,pci-dev=ua-hostdev0,node=0", None),
-            ("", Some("''")),
-            ("{\"a\":1}", Some("'{\"a\":1}'")),
-            ("it's $HOME", Some("'it'\\''s $HOME'")),
-            ("a\nb", Some("'a\nb'")),
-        ] {
-            assert_eq!(quote(word), quoted.unwrap_or(word));
-        }
-    }
 }

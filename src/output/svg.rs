@@ -12,8 +12,8 @@ use crate::capacity::{Capacity, State};
 use crate::claims::Claim;
 use crate::report::{Report, Row};
 use crate::sockets::{NodesFrom, Place, Socket, Sockets};
-use crate::text::{excerpt, printable};
-use crate::units::Bytes;
+use crate::values::Bytes;
+use crate::values::text::{excerpt, printable};
 
 const WIDTH: u64 = 960;
 const MARGIN: u64 = 20;
@@ -290,6 +290,6 @@ fn share(width: u64, part: Bytes, whole: Bytes) -> u64 {
 
 /// Safe between tags: what is no character of XML's is shown as an escape before.
 fn escaped(text: &str) -> String {
-    let text = crate::text::printable(text);
+    let text = crate::values::text::printable(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -10,7 +10,7 @@ use comfy_table::{
 use super::columns::{COLUMNS, Column, Kind, Value};
 use crate::capacity::State;
 use crate::report::Row;
-use crate::text::{escape, printable};
+use crate::values::text::{escape, printable};
 
 /// How `list` writes its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

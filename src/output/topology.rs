@@ -7,13 +7,10 @@ use serde::Serialize;
 use super::json::{self, GpuDetails, NodeDetails, RegionEntry, occupancy};
 use super::or_dash;
 use crate::capacity::{Capacity, State};
-use crate::host::{NodeId, RegionName};
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
 use crate::report::{Report, Row};
 use crate::sockets::{NodesFrom, Place, Socket, Sockets};
-use crate::text::printable;
-use crate::units::Bytes;
+use crate::values::text::printable;
+use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// How the tree is drawn.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{json, shown};
-use crate::text::printable;
 use crate::udev_rules::file::Change;
 use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
+use crate::values::text::printable;
 
 /// What a `udev` command did and found.
 #[derive(Clone, Debug, Serialize)]

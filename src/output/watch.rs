@@ -6,9 +6,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::or_dash;
-use crate::claims::Moment;
-use crate::pci::PciAddress;
-use crate::text::printable;
+use crate::values::text::printable;
+use crate::values::{Moment, PciAddress};
 use crate::watch::Event;
 
 /// Writes a line for people; without a time for a host that was recorded.
@@ -69,7 +68,7 @@ pub(crate) fn write_json(
 ) -> io::Result<()> {
     // The formatter of whole documents breaks lines; what a terminal would act on is escaped here, too.
     let line = serde_json::to_string(&Line { schema: "egm-probe.watch/1", time, event })?;
-    let escaped = |c: char| c.is_control() || !crate::text::is_plain(c);
+    let escaped = |c: char| c.is_control() || !crate::values::text::is_plain(c);
     for part in line.split_inclusive(escaped) {
         match part.chars().next_back().filter(|last| escaped(*last)) {
             None => out.write_all(part.as_bytes())?,

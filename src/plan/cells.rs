@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Objection, Placement, PlannedCell, Request, Rest};
 use crate::check::CELLS_LIMIT;
 use crate::domain::{Domain, EgmDevice, Hostdev};
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// Gives each region of a plan a cell: the one asked for, the one it backs already, or the first
 /// that is left.

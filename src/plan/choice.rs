@@ -6,10 +6,9 @@ use super::{Alignment, Choice, Objection, Plan, Request, Rest};
 use crate::capacity::State;
 use crate::claims::{Claim, LeaseClaim, Owner, Sight};
 use crate::domain::Domain;
-use crate::host::{Host, Needs, NotFound, Region, RegionName, instead, is_passthrough};
-use crate::pci::PciAddress;
+use crate::host::{Host, Needs, NotFound, Region, instead, is_passthrough};
 use crate::report::Report;
-use crate::units::Bytes;
+use crate::values::{Bytes, PciAddress, RegionName};
 use crate::warning::Warning;
 
 impl Plan {

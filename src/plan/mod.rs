@@ -7,11 +7,9 @@ mod objection;
 mod size;
 
 use crate::domain::{Domain, EgmDevice, MemoryDevice};
-use crate::host::{Gpu, NodeId, Region, RegionName};
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
+use crate::host::{Gpu, Region};
 use crate::report::Report;
-use crate::units::Bytes;
+use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use cells::Cells;
 pub use objection::{Objection, Weight};
 
@@ -21,12 +19,12 @@ pub use objection::{Objection, Weight};
 ///
 /// ```
 /// use egm_probe::plan::Request;
-/// use egm_probe::units::Bytes;
+/// use egm_probe::values::Bytes;
 ///
 /// let mut request = Request::of_gpus(["0009:01:00.0".parse()?]);
 /// request.peers = true;
 /// request.size = Some(Bytes(8 << 30));
-/// # Ok::<(), egm_probe::pci::BadAddress>(())
+/// # Ok::<(), egm_probe::values::BadAddress>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::struct_excessive_bools)]

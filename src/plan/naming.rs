@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Choice, Objection, Placement, Request};
 use crate::domain::{Domain, is_lasting_alias};
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// What aliases begin with where nothing else is said.
 const PREFIX: &str = "ua-hostdev";

@@ -1,10 +1,8 @@
 //! What speaks against a plan: who, why, and what would do.
 
-use crate::claims::Moment;
-use crate::host::{Driver, NotFound, RegionName};
-use crate::pci::PciAddress;
-use crate::text::{SHOWN, excerpt, printable};
-use crate::units::Bytes;
+use crate::host::{Driver, NotFound};
+use crate::values::text::{SHOWN, excerpt, printable};
+use crate::values::{Bytes, Moment, PciAddress, RegionName};
 
 /// What speaks against a plan, or should be known of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

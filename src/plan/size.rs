@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Alignment, Choice, Objection, Placement, Request, Rest};
 use crate::host::Region;
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// Gives each placement its size.
 pub(super) fn share_out(

@@ -1,10 +1,8 @@
 //! The elements of a plan, as libvirt writes them.
 
 use crate::domain::element::Element;
-use crate::id_list::IdList;
-use crate::pci::PciAddress;
 use crate::plan::{Placement, Plan, PlannedCell};
-use crate::units::Bytes;
+use crate::values::{Bytes, IdList, PciAddress};
 
 /// `<memory model='egm'>` of one GPU.
 pub(super) fn memory_device(placement: &Placement) -> Element {

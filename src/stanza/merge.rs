@@ -9,7 +9,7 @@ use crate::domain::element::Element;
 use crate::domain::xml::{child, domain_of, find};
 use crate::domain::{BadDomain, Cell, Domain, EgmDevice, Hostdev};
 use crate::plan::{Placement, Plan, PlannedCell};
-use crate::units::Bytes;
+use crate::values::Bytes;
 
 /// The order in which libvirt writes the children of `<domain>` (`virDomainDefFormatInternal`,
 /// `src/conf/domain_conf.c`), as far as it matters here. It reads them in any.

@@ -19,8 +19,8 @@ use crate::domain::element::{Element, Layout, can_be_said};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Plan};
 use crate::report::Report;
-use crate::text::excerpt;
-use crate::units::Bytes;
+use crate::values::Bytes;
+use crate::values::text::excerpt;
 pub use qemu::OtherMemory;
 
 /// What to write besides the EGM devices.

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::Parts;
 use crate::domain::{Cell, Domain, EgmDevice, Hostdev, MemoryMode, MemoryPolicy, Value};
-use crate::id_list::IdList;
-use crate::units::Bytes;
+use crate::values::{Bytes, IdList};
 
 /// An option of QEMU's and its value.
 pub(super) type Argument = (&'static str, String);

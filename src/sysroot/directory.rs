@@ -13,7 +13,7 @@ use nix::sys::stat::{SFlag, major, minor};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, open, statx};
 use rustix::path::Arg;
 
-use crate::device_number::DeviceNumber;
+use crate::values::DeviceNumber;
 
 use super::{DIRECTORY_LIMIT, FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
 

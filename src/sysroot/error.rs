@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::text::printable;
+use crate::values::text::printable;
 
 /// A path of the host that could not be read, and the cause.
 ///

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::manifest::{Op, Problem};
 use super::path::resolve;
 use super::{ReadError, Stat, StatEntry, Sysroot};
-use crate::sysfs::decimal;
+use crate::values::numbers::decimal;
 
 /// Reads a host, and keeps what was read.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What is known of a file without opening it.
 
 use super::ReadError;
-use crate::device_number::DeviceNumber;
+use crate::values::DeviceNumber;
 
 /// What stat says of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::line::{Line, Operator, Token, parse};
-use crate::host::RegionName;
 use crate::sysroot::{ReadError, Sysroot, join_link};
+use crate::values::RegionName;
 use crate::warning::Warning;
 
 /// Where udev looks for rules. Of two files of one name that in the earlier directory counts; else

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::effective::FILE_NAME;
 use crate::own_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 const DIRECTORY: [&str; 3] = ["etc", "udev", "rules.d"];
 const LIMIT: usize = 1 << 20;

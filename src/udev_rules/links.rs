@@ -1,7 +1,8 @@
 //! The names that the rules give to a region's device beside its own.
 
-use crate::host::{Host, Needs, RegionName};
+use crate::host::{Host, Needs};
 use crate::sysroot::Sysroot;
+use crate::values::RegionName;
 
 /// The links of a region's device, as paths below `/dev`: `grace-egm/by-node/0` and
 /// `grace-egm/by-gpu/0009:01:00.0` for each GPU. Made of numbers only, whatever sysfs says: no text

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::effective::Effective;
 use super::settings::Settings;
-use crate::host::{Accounts, Owner, Region, RegionName};
+use crate::host::{Accounts, Owner, Region};
+use crate::values::RegionName;
 
 /// What a region's device node is to have; `None` where nothing says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 /// The rules file as it is shipped: what is written is made from it.
 const SHIPPED: &str = include_str!("../../udev-rules/60-egm.rules");

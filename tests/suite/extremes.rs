@@ -10,7 +10,7 @@ use egm_probe::plan::{Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::sysroot::Sysroot;
-use egm_probe::units::Bytes;
+use egm_probe::values::Bytes;
 use proptest::prelude::*;
 
 use crate::support::machines::host_of;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use crate::support::tree::{Tree, gzip};
-use egm_probe::host::DeviceNumber;
 use egm_probe::host::{Host, Needs};
 use egm_probe::sysroot::{FileKind, Sysroot};
+use egm_probe::values::DeviceNumber;
 use tar::{Builder, EntryType, Header};
 
 /// Why an archive was refused.

@@ -16,7 +16,7 @@ use super::error::os_error;
 use super::manifest::{Manifest, Op};
 use super::path::resolve;
 use super::{FileId, FileKind, Stat, not_a_file};
-use crate::device_number::DeviceNumber;
+use crate::values::DeviceNumber;
 
 /// The tree of an archive. Nodes refer to each other by index, so that a deep tree is freed
 /// without recursion.

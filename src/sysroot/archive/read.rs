@@ -9,11 +9,11 @@ use flate2::bufread::MultiGzDecoder;
 use tar::{Entry, EntryType, Header};
 
 use super::{Archive, Content, Node, ROOT};
-use crate::device_number::DeviceNumber;
 use crate::sysroot::describe;
 use crate::sysroot::manifest::{self, Manifest};
 use crate::sysroot::path::DEPTH_LIMIT;
-use crate::text::excerpt;
+use crate::values::DeviceNumber;
+use crate::values::text::excerpt;
 
 /// The most that an archive may hold once decompressed, all told.
 const TOTAL_LIMIT: u64 = 256 * 1024 * 1024;

@@ -8,7 +8,7 @@ use egm_probe::host::Needs;
 use egm_probe::plan::{GuestNode, Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
-use egm_probe::units::Bytes;
+use egm_probe::values::Bytes;
 use roxmltree::Document;
 
 use super::host::{holds, with};

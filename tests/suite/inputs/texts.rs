@@ -1,8 +1,6 @@
 //! Single words: PCI addresses, lists of numbers, sizes.
 
-use egm_probe::id_list::IdList;
-use egm_probe::pci::PciAddress;
-use egm_probe::units::{Bytes, parse_libvirt, parse_option};
+use egm_probe::values::{Bytes, IdList, PciAddress, parse_libvirt, parse_option};
 
 pub fn pci_address(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::sysfs::decimal;
+use crate::values::numbers::decimal;
 
 /// A set of CPU or node numbers, kept as ranges: a hostile `0-4294967295` costs no more than `0`.
 ///
@@ -12,13 +12,13 @@ use crate::sysfs::decimal;
 /// strides and keywords that the kernel reads but never prints).
 ///
 /// ```
-/// use egm_probe::id_list::IdList;
+/// use egm_probe::values::IdList;
 ///
 /// let cpus: IdList = "0-3,4-71,144\n".parse()?;
 /// assert_eq!(cpus.to_string(), "0-71,144");
 /// assert!(cpus.contains(71) && !cpus.contains(72));
 /// assert!("\n".parse::<IdList>()?.is_empty());
-/// # Ok::<(), egm_probe::id_list::BadList>(())
+/// # Ok::<(), egm_probe::values::BadList>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdList {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::text::excerpt;
+use crate::values::text::excerpt;
 
 /// An amount of memory in bytes.
 ///
@@ -12,7 +12,7 @@ use crate::text::excerpt;
 /// to a tenth. Use the number itself where the exact amount counts.
 ///
 /// ```
-/// use egm_probe::units::Bytes;
+/// use egm_probe::values::Bytes;
 ///
 /// assert_eq!(Bytes(479_962_595_328).to_string(), "447 GiB");
 /// assert_eq!(Bytes(56_896 << 20).to_string(), "55.6 GiB");
@@ -54,7 +54,7 @@ impl fmt::Display for Bytes {
 /// (`virScaleInteger`, src/util/virutil.c). The number may have a plus sign, and no spaces.
 ///
 /// ```
-/// use egm_probe::units::{Bytes, parse_libvirt};
+/// use egm_probe::values::{Bytes, parse_libvirt};
 ///
 /// assert_eq!(parse_libvirt("8388608", None), Some(Bytes(8 << 30)));
 /// assert_eq!(parse_libvirt("8", Some("GiB")), Some(Bytes(8 << 30)));
@@ -64,7 +64,7 @@ impl fmt::Display for Bytes {
 #[must_use]
 pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
     let digits = number.strip_prefix('+').unwrap_or(number);
-    let number = crate::sysfs::decimal::<u64>(digits)?;
+    let number = crate::values::numbers::decimal::<u64>(digits)?;
     let unit = unit.unwrap_or("KiB").to_ascii_lowercase();
     let scale = match unit.as_str() {
         "b" | "byte" | "bytes" => 1,
@@ -98,7 +98,7 @@ pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
 /// The text is not a size.
 ///
 /// ```
-/// use egm_probe::units::{Bytes, parse_option};
+/// use egm_probe::values::{Bytes, parse_option};
 ///
 /// assert_eq!(parse_option("8GiB"), Ok(Bytes(8 << 30)));
 /// assert_eq!(parse_option("8G"), Ok(Bytes(8 << 30)));

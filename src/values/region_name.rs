@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// It is neither an index nor a NUMA node. Names are in natural order: `egm4` before `egm10`.
 ///
 /// ```
-/// use egm_probe::host::RegionName;
+/// use egm_probe::values::RegionName;
 ///
 /// let mut names: Vec<RegionName> = ["egm10", "egm4"].map(|name| name.parse().unwrap()).into();
 /// names.sort();
@@ -49,7 +49,7 @@ impl FromStr for RegionName {
             Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(Self(text.to_owned()))
             }
-            _ => Err(BadRegionName(crate::text::printable(text))),
+            _ => Err(BadRegionName(crate::values::text::printable(text))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::sysfs::decimal;
+use crate::values::numbers::decimal;
 
 /// Major and minor number of a device, `510:4` in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

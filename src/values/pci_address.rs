@@ -14,14 +14,14 @@ use serde::{Serialize, Serializer};
 /// eight digits of domain as `nvidia-smi` writes it, and from libvirt's `pci_0009_01_00_0`.
 ///
 /// ```
-/// use egm_probe::pci::PciAddress;
+/// use egm_probe::values::PciAddress;
 ///
 /// for text in ["0009:01:00.0", "00000009:01:00.0", "pci_0009_01_00_0"] {
 ///     assert_eq!(text.parse::<PciAddress>()?.to_string(), "0009:01:00.0");
 /// }
 /// assert_eq!("C1:1f.7".parse::<PciAddress>()?.to_string(), "0000:c1:1f.7");
 /// assert!("0009:01:20.0".parse::<PciAddress>().is_err(), "a bus has 32 slots");
-/// # Ok::<(), egm_probe::pci::BadAddress>(())
+/// # Ok::<(), egm_probe::values::BadAddress>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PciAddress {
@@ -122,7 +122,7 @@ impl FromStr for PciAddress {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        parse(text).ok_or_else(|| BadAddress(crate::text::printable(text)))
+        parse(text).ok_or_else(|| BadAddress(crate::values::text::printable(text)))
     }
 }
 

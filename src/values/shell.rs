@@ -1,0 +1,28 @@
+//! Words of a shell.
+
+/// A word of a shell: as it is where nothing in it means anything to a shell.
+pub(crate) fn quote(word: &str) -> String {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(is_safe) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn a_word_means_itself_to_a_shell() {
+        for (word, quoted) in [
+            ("acpi-egm-memory,id=egm0,pci-dev=ua-hostdev0,node=0", None),
+            ("", Some("''")),
+            ("{\"a\":1}", Some("'{\"a\":1}'")),
+            ("it's $HOME", Some("'it'\\''s $HOME'")),
+            ("a\nb", Some("'a\nb'")),
+        ] {
+            assert_eq!(quote(word), quoted.unwrap_or(word));
+        }
+    }
+}
