@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::capacity::State;
 use crate::claims::leases::{self, Lease, SIZE_LIMIT};
 use crate::claims::{Claim, LEASES, LeaseClaim, Owner};
-use crate::own_directory::{DirectoryProblem, Locked, OwnDirectory};
+use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::values::text::{SHOWN, excerpt};

@@ -165,17 +165,13 @@ pub mod cli;
 pub struct Readme;
 
 #[cfg(feature = "cli")]
-mod leases;
+mod files;
 #[cfg(feature = "cli")]
-mod own_directory;
+mod leases;
 mod pause;
 mod pci_names;
-#[cfg(feature = "cli")]
-mod program;
 mod sysfs;
 mod udev_links;
 // Without the command line nobody writes rules, and the checks need no more than to read them.
 #[cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 mod udev_rules;
-#[cfg(feature = "cli")]
-mod user_file;

@@ -361,7 +361,7 @@ impl SchemaResolver for Files<'_> {
         if Path::new(name).extension().is_none_or(|extension| extension != "rng") {
             return Err(ResolveError::new(format!("{href} is not a file of a schema")));
         }
-        let text = crate::user_file::read(&self.directory.join(name), FILE_LIMIT)
+        let text = crate::files::user_file::read(&self.directory.join(name), FILE_LIMIT)
             .map_err(|error| ResolveError::new(error.to_string()))?;
         let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
         defined.resize(FEATURES.len(), false);

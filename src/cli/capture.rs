@@ -8,9 +8,9 @@ use super::domain_file::is_stdin as is_dash;
 use super::error::Error;
 use super::{Exit, write_warnings};
 use crate::capture::Capture;
+use crate::files::user_file;
 use crate::output::capture::write;
 use crate::sysroot::Sysroot;
-use crate::user_file;
 
 pub(super) fn run(
     args: &CaptureArgs,

@@ -11,8 +11,8 @@ use super::{Exit, Terminal};
 use crate::check::SCHEMAS;
 use crate::doctor::{CHECKS, Installed, LibvirtSchema, Qemu, examine, is_healthy};
 use crate::domain::xml;
+use crate::files::program;
 use crate::output::doctor as output;
-use crate::program;
 use crate::sysroot::Sysroot;
 use crate::values::text::{excerpt, printable};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::Error;
 use crate::domain::{BadDomain, Domain, Encoding, Source};
-use crate::user_file::{self, Snapshot};
+use crate::files::user_file::{self, Snapshot};
 use crate::values::text::printable;
 
 /// libvirt takes no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).

@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use super::Exit;
 use crate::check::BadSchema;
 use crate::domain::BadDomain;
+use crate::files::locked_directory::DirectoryProblem;
+use crate::files::user_file::FileError;
 use crate::host::{Class, NotFound};
 use crate::leases::LeaseObjection;
 use crate::output::columns::NoSuchColumn;
-use crate::own_directory::DirectoryProblem;
 use crate::plan::Objection;
 use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
 use crate::udev_rules::file::FileProblem;
 use crate::udev_rules::udevadm::UdevProblem;
-use crate::user_file::FileError;
 use crate::values::text::excerpt;
 
 #[derive(Debug, thiserror::Error)]

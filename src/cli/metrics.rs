@@ -5,8 +5,8 @@ use std::io::Write;
 use super::Exit;
 use super::args::{Global, MetricsArgs};
 use super::error::Error;
+use crate::files::user_file;
 use crate::output::metrics;
-use crate::user_file;
 
 pub(super) fn run(args: &MetricsArgs, global: &Global, out: &mut dyn Write) -> Result<Exit, Error> {
     let report = global.report(metrics::NEEDS)?;

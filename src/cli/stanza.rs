@@ -7,12 +7,12 @@ use super::domain_file::{DomainFile, is_stdin};
 use super::error::Error;
 use super::{Exit, difference, write_warnings};
 use crate::check::SCHEMAS;
+use crate::files::user_file;
 use crate::host::Region;
 use crate::output::stanza as output;
 use crate::plan::{Alignment, Objection, Plan, Request};
 use crate::report::Report;
 use crate::stanza::{Options, Parts, Stanza};
-use crate::user_file;
 use crate::values::text::printable;
 
 pub(super) fn run(

@@ -5,10 +5,10 @@ use std::io::Write;
 use super::args::{Global, TopologyArgs};
 use super::error::Error;
 use super::{Exit, Terminal, write_warnings};
+use crate::files::user_file;
 use crate::host::Needs;
 use crate::output::svg;
 use crate::output::topology::{self as output, TreeStyle};
-use crate::user_file;
 
 pub(super) fn run(
     args: &TopologyArgs,

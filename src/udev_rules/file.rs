@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::effective::FILE_NAME;
-use crate::own_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
+use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
 use crate::values::text::excerpt;
 
 const DIRECTORY: [&str; 3] = ["etc", "udev", "rules.d"];

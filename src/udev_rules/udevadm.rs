@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::program::{self, ProgramError};
+use crate::files::program::{self, ProgramError};
 
 /// Where udevd takes orders.
 const CONTROL: &str = "/run/udev/control";

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+use crate::files::user_file;
 use crate::pause::pause;
 use crate::sysroot::{describe, names};
-use crate::user_file;
 use crate::values::text::excerpt;
 
 /// Why nothing can be written there.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
-use crate::own_directory::bare;
+use crate::files::locked_directory::bare;
 use crate::sysroot::{describe, open_named};
 use crate::values::text::excerpt;
 
