@@ -6,11 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::capacity::State;
 use crate::claims::leases::{self, Lease, SIZE_LIMIT};
 use crate::claims::{Claim, LEASES, LeaseClaim, Owner};
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory};
-use crate::report::Report;
+use crate::report::{Report, State};
 use crate::sysroot::Sysroot;
 use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Moment, RegionName};

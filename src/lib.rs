@@ -10,9 +10,7 @@
 //! * [`sysroot`]: the files of a host, running or recorded;
 //! * [`host`]: its regions, GPUs and NUMA nodes;
 //! * [`claims`]: who holds a region, and whose it may become;
-//! * [`capacity`]: what of each region is free;
-//! * [`report`]: all of that together;
-//! * [`sockets`]: what of it belongs together, and [`watch`]: what changes between two looks;
+//! * [`report`]: all of that together: what is free, what belongs together, what has changed;
 //! * [`plan`]: which GPUs of a virtual machine get which memory;
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`domain`] and [`check`]: the XML of a virtual machine, and the rules that it must keep;
@@ -51,7 +49,7 @@
 //! # use egm_probe::plan::Plan;
 //! # use egm_probe::report::Report;
 //! # use egm_probe::sysroot::Sysroot;
-//! use egm_probe::capacity::State;
+//! use egm_probe::report::State;
 //! use egm_probe::values::Bytes;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -135,7 +133,6 @@
 // No input may end the program other than by an exit code.
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-pub mod capacity;
 pub mod capture;
 pub mod check;
 pub mod claims;
@@ -145,12 +142,10 @@ pub mod host;
 pub mod output;
 pub mod plan;
 pub mod report;
-pub mod sockets;
 pub mod stanza;
 pub mod sysroot;
 pub mod values;
 pub mod warning;
-pub mod watch;
 
 /// The command line, for `main` alone: no promise is made of what is in it.
 #[cfg(feature = "cli")]
@@ -168,10 +163,6 @@ pub struct Readme;
 mod files;
 #[cfg(feature = "cli")]
 mod leases;
-mod pause;
-mod pci_names;
-mod sysfs;
-mod udev_links;
 // Without the command line nobody writes rules, and the checks need no more than to read them.
 #[cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 mod udev_rules;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::sysroot::{ReadError, describe};
 use crate::values::text::{excerpt, printable};
 use crate::values::{DeviceNumber, NodeId, PciAddress, RegionName};
 
@@ -190,10 +189,6 @@ const PATH_SHOWN: usize = 300;
 const FOUND_SHOWN: usize = 80;
 
 impl Warning {
-    pub(crate) fn unreadable(error: &ReadError) -> Self {
-        Self::Unreadable { path: error.path.clone(), cause: describe(&error.cause) }
-    }
-
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }

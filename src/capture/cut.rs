@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::claims::{self, LEASES};
 use crate::domain::cut::cut as cut_domain;
+use crate::host::device_links::DATABASE;
 use crate::host::parse_meminfo;
-use crate::pci_names::{self, DeviceId};
-use crate::udev_links::DATABASE;
+use crate::host::pci_names::{self, DeviceId};
 
 /// The bytes to take of a file that was read; `None` for one that is put together otherwise, or
 /// that nobody has thought of here.

@@ -11,11 +11,11 @@ use super::tree::{Content, Tree};
 use crate::claims::leases;
 use crate::claims::{LEASES, Sight, Trace, USERS, parse_definition};
 use crate::domain::Domain;
+use crate::host::device_links::DATABASE;
 use crate::host::{Accounts, Region};
 use crate::report::Report;
 use crate::sysroot::manifest::{FileNumbers, Flaw, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
-use crate::udev_links::DATABASE;
 use crate::values::Moment;
 use crate::values::numbers::decimal;
 

@@ -13,13 +13,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::args::{Global, Until, WatchArgs};
 use super::error::Error;
 use super::{Exit, write_warnings};
-use crate::capacity::State;
 use crate::output::watch as output;
-use crate::pause::pause;
-use crate::report::Report;
+use crate::report::{Report, Snapshot, State};
 use crate::sysroot::Sysroot;
 use crate::values::{Moment, RegionName};
-use crate::watch::Snapshot;
+use std::thread::sleep;
 
 /// After an event more are waited for so long: a driver makes a region file by file.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -133,7 +131,7 @@ impl Waiting {
         match self.poll(limit) {
             Ok((true, _)) => return Ok(Woken::ToStop),
             Ok((false, true)) => {
-                pause(SETTLE);
+                sleep(SETTLE);
                 // All that has come by now is seen at the next look.
                 let _ = self.events.read(&mut [0; 4096]);
             }

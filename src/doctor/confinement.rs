@@ -1,8 +1,8 @@
 //! Checks of what libvirt and the kernel put before a device that QEMU may open by its mode.
 
-use super::apparmor::Apparmor;
+use super::config::apparmor::Apparmor;
+use super::config::qemu_conf::{self, QemuConf, Settings};
 use super::facts::Facts;
-use super::qemu_conf::{self, QemuConf, Settings};
 use super::user::install_command;
 use super::{LibvirtSchema, Outcome};
 use crate::values::text::{SHOWN, excerpt, printable};

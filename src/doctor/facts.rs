@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::Installed;
-use super::apparmor::Apparmor;
-use super::qemu_conf::QemuConf;
+use super::config::apparmor::Apparmor;
+use super::config::qemu_conf::QemuConf;
 use crate::claims::Claim;
 use crate::host::{Accounts, Needs};
 use crate::report::Report;

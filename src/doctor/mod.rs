@@ -4,14 +4,13 @@
 //! facts that were read before; none of them changes anything.
 
 mod access;
-mod apparmor;
 mod checks;
+mod config;
 mod confinement;
 mod devices;
 mod domains;
 mod facts;
 mod load;
-mod qemu_conf;
 mod software;
 mod user;
 

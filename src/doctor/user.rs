@@ -1,8 +1,8 @@
 //! Whom QEMU runs as, and the one command that gives the devices to it.
 
+use super::config::qemu_conf::{self, QemuConf, Settings};
 use super::confinement;
 use super::facts::Facts;
-use super::qemu_conf::{self, QemuConf, Settings};
 use crate::udev_rules::AccountName;
 use crate::values::numbers::decimal;
 use crate::values::text::{SHOWN, excerpt};

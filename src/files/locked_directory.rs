@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::files::user_file;
-use crate::pause::pause;
 use crate::sysroot::{describe, names};
 use crate::values::text::excerpt;
+use std::thread::sleep;
 
 /// Why nothing can be written there.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +148,7 @@ impl OwnDirectory {
                 Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() >= wait => {
                     return Err(DirectoryProblem::Busy { path: self.path.clone() });
                 }
-                Err(rustix::io::Errno::WOULDBLOCK) => pause(Duration::from_millis(2)),
+                Err(rustix::io::Errno::WOULDBLOCK) => sleep(Duration::from_millis(2)),
                 Err(error) => return Err(failed(error.into())),
             }
         }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::pause::pause;
 use crate::sysroot::describe;
 use crate::values::text::excerpt;
+use std::thread::sleep;
 
 /// The most that is read of what a program prints.
 const OUTPUT_LIMIT: usize = 4 << 20;
@@ -140,7 +140,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
             end(child);
             return Ok(None);
         }
-        pause(delay);
+        sleep(delay);
         delay = (delay * 2).min(Duration::from_millis(50));
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::bus::PciBus;
 use super::placement::NodeSource;
-use crate::sysfs::DeviceDir;
+use crate::host::sysfs::DeviceDir;
 use crate::sysroot::{ReadError, Sysroot};
 use crate::values::numbers::{decimal, number};
 use crate::values::text::{SHOWN, excerpt};

@@ -2,17 +2,20 @@
 
 mod accounts;
 mod bus;
+pub(crate) mod device_links;
 mod device_node;
 mod gpu;
 mod lookup;
 mod needs;
 mod numa;
 mod numa_reader;
+pub(crate) mod pci_names;
 mod placement;
 mod region;
 
 mod scan;
 mod shape;
+pub(crate) mod sysfs;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use device_node::dev_path;

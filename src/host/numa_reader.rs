@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::gpu::{Gpu, GpuNode};
 use super::numa::{NODES_LIMIT, NumaNode, Topology};
-use crate::sysfs::DeviceDir;
+use crate::host::sysfs::DeviceDir;
 use crate::sysroot::Sysroot;
 use crate::values::numbers::decimal;
 use crate::values::{Bytes, IdList, NodeId};

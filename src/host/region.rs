@@ -8,7 +8,7 @@ use super::gpu::Gpu;
 use super::needs::Needs;
 use super::placement::NodeSource;
 use super::shape::{self, Shape, Source};
-use crate::sysfs::DeviceDir;
+use crate::host::sysfs::DeviceDir;
 use crate::sysroot::{Sysroot, join_link};
 use crate::values::numbers::number;
 use crate::values::{Bytes, DeviceNumber, NodeId, RegionName};

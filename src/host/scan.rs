@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::bus::PciBus;
+use super::device_links;
 use super::device_node::Nodes;
 use super::gpu::{Gpu, GpuNode, find_others};
 use super::needs::Needs;
@@ -13,12 +14,11 @@ use super::numa_reader::NumaReader;
 use super::placement::{place_gpu, place_region};
 use super::region::{self, CLASS, Reading, Region};
 use super::shape::Shape;
-use crate::pause::pause;
-use crate::pci_names::{self, DeviceId};
+use crate::host::pci_names::{self, DeviceId};
 use crate::sysroot::Sysroot;
-use crate::udev_links;
 use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
+use std::thread::sleep;
 
 /// How often an incomplete region of the running host is read, and the pause between. Drivers
 /// were seen to take 1 to 17 ms from a region's first file to its last.
@@ -150,7 +150,7 @@ impl Host {
             if read == most || known.values().all(|reading| !reading.incomplete) {
                 break bus;
             }
-            pause(PAUSE);
+            sleep(PAUSE);
         };
         self.warnings.append(&mut warnings);
         for mut reading in known.into_values() {
@@ -282,7 +282,7 @@ impl Host {
         }
         if needs.contains(Needs::DEVICE_LINKS) {
             for region in &mut self.regions {
-                region.device.links = udev_links::read(root, &region.path, region.device.number);
+                region.device.links = device_links::read(root, &region.path, region.device.number);
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bus::PciBus;
 use super::gpu::Gpu;
-use crate::sysfs::DeviceDir;
+use crate::host::sysfs::DeviceDir;
 use crate::sysroot::{ReadError, Sysroot, join_link};
 use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;

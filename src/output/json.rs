@@ -7,10 +7,9 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-use crate::capacity::{Capacity, State};
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight};
 use crate::host::{Device, Gpu, NodeKind, NodeSource, NumaNode, Region, Shape, Source};
-use crate::report::{Report, Row};
+use crate::report::{Capacity, Report, Row, State};
 use crate::values::text::is_plain;
 use crate::values::{Bytes, Moment, NodeId, PciAddress, RegionName};
 use crate::warning::Warning;

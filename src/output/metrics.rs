@@ -4,10 +4,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::capacity::State;
 use crate::claims::{Claim, Sight};
 use crate::host::{Class, Gpu, Needs, Region};
-use crate::report::{Report, Row};
+use crate::report::{Report, Row, State};
 use crate::values::text::printable;
 use crate::values::{Bytes, NodeId};
 

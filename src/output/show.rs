@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use super::{or_dash, shown};
-use crate::capacity::Capacity;
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
 use crate::host::{Driver, Gpu, Host, NodeSource, NumaNode, Owner, Region, Shape};
-use crate::report::{Report, Row};
+use crate::report::{Capacity, Report, Row};
 use crate::values::text::printable;
 use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 

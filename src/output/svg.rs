@@ -8,10 +8,8 @@ use std::io::{self, Write};
 
 use super::or_dash;
 use super::topology::node_range;
-use crate::capacity::{Capacity, State};
 use crate::claims::Claim;
-use crate::report::{Report, Row};
-use crate::sockets::{NodesFrom, Place, Socket, Sockets};
+use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
 use crate::values::Bytes;
 use crate::values::text::{excerpt, printable};
 

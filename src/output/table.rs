@@ -8,8 +8,7 @@ use comfy_table::{
 };
 
 use super::columns::{COLUMNS, Column, Kind, Value};
-use crate::capacity::State;
-use crate::report::Row;
+use crate::report::{Row, State};
 use crate::values::text::{escape, printable};
 
 /// How `list` writes its rows.

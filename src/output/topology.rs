@@ -6,9 +6,7 @@ use serde::Serialize;
 
 use super::json::{self, GpuDetails, NodeDetails, RegionEntry, occupancy};
 use super::or_dash;
-use crate::capacity::{Capacity, State};
-use crate::report::{Report, Row};
-use crate::sockets::{NodesFrom, Place, Socket, Sockets};
+use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
 use crate::values::text::printable;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use crate::warning::Warning;

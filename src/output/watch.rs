@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::or_dash;
+use crate::report::Event;
 use crate::values::text::printable;
 use crate::values::{Moment, PciAddress};
-use crate::watch::Event;
 
 /// Writes a line for people; without a time for a host that was recorded.
 ///

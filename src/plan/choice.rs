@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Alignment, Choice, Objection, Plan, Request, Rest};
-use crate::capacity::State;
 use crate::claims::{Claim, LeaseClaim, Owner, Sight};
 use crate::domain::Domain;
 use crate::host::{Host, Needs, NotFound, Region, instead, is_passthrough};
-use crate::report::Report;
+use crate::report::{Report, State};
 use crate::values::{Bytes, PciAddress, RegionName};
 use crate::warning::Warning;
 

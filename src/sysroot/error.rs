@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::values::text::printable;
+use crate::warning::Warning;
 
 /// A path of the host that could not be read, and the cause.
 ///
@@ -46,6 +47,12 @@ impl ReadError {
     #[must_use]
     pub fn is_absent(&self) -> bool {
         is_absent(&self.cause)
+    }
+}
+
+impl Warning {
+    pub(crate) fn unreadable(error: &ReadError) -> Self {
+        Self::Unreadable { path: error.path.clone(), cause: describe(&error.cause) }
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use egm_probe::capacity::{Capacity, State};
 use egm_probe::check::check;
 use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
 use egm_probe::domain::{Dialect, Domain};
 use egm_probe::plan::{Plan, Request};
-use egm_probe::report::Report;
+use egm_probe::report::{Capacity, Report, State};
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::sysroot::Sysroot;
 use egm_probe::values::Bytes;

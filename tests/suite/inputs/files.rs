@@ -1,8 +1,7 @@
 //! Files of a host, one at a time on a host that is right otherwise.
 
-use egm_probe::capacity::State;
 use egm_probe::doctor::{Installed, examine};
-use egm_probe::report::Report;
+use egm_probe::report::{Report, State};
 use egm_probe::sysroot::Sysroot;
 
 use super::host::{holds, with};

@@ -3,11 +3,10 @@
 use std::io::Read;
 use std::sync::OnceLock;
 
-use egm_probe::capacity::State;
 use egm_probe::capture::Capture;
 use egm_probe::host::Needs;
 use egm_probe::output::{columns, json, metrics, svg, table, topology};
-use egm_probe::report::Report;
+use egm_probe::report::{Report, State};
 use egm_probe::sysroot::Sysroot;
 use flate2::read::GzDecoder;
 use tar::{Builder, EntryType, Header};

@@ -1,14 +1,20 @@
 //! A host, the claims on its regions and what follows from them, brought together for output.
 
+mod capacity;
+mod changes;
+mod sockets;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::capacity::Capacity;
 use crate::claims::{Claim, Claims, Sight};
 use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
 use crate::values::RegionName;
 use crate::warning::Warning;
+pub use capacity::{Capacity, State};
+pub use changes::{Event, Snapshot};
+pub use sockets::{NodesFrom, Place, Socket, Sockets};
 
 /// Everything that the commands show of a host.
 #[derive(Clone, Debug, Default)]

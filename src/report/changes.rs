@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::capacity::State;
 use crate::claims::Claim;
 use crate::host::Needs;
-use crate::report::Report;
+use crate::report::{Report, State};
 use crate::values::{Bytes, PciAddress, RegionName};
 
 /// A host as far as its changes are told.

@@ -16,7 +16,7 @@ const ALTERNATIVES_LIMIT: usize = 256;
 
 /// Whether `AppArmor` is in use for QEMU, and what it allows.
 #[derive(Debug)]
-pub(super) enum Apparmor {
+pub(in crate::doctor) enum Apparmor {
     /// It is off, or libvirt has no profile for it.
     Off,
     /// It cannot be told.
@@ -27,10 +27,10 @@ pub(super) enum Apparmor {
 
 /// The rules for files of a profile and all that it includes.
 #[derive(Debug, Default)]
-pub(super) struct Profile {
+pub(in crate::doctor) struct Profile {
     rules: Vec<Rule>,
     /// What of it could not be read.
-    pub(super) unread: Option<String>,
+    pub(in crate::doctor) unread: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ struct Rule {
 }
 
 impl Apparmor {
-    pub(super) fn read(root: &Sysroot) -> Self {
+    pub(in crate::doctor) fn read(root: &Sysroot) -> Self {
         match root.read_text("/sys/module/apparmor/parameters/enabled") {
             Ok(text) if text.trim() == "Y" => {}
             Ok(_) => return Self::Off,
@@ -65,7 +65,7 @@ impl Apparmor {
 
 impl Profile {
     /// Whether QEMU may read and write a file.
-    pub(super) fn allows(&self, path: &str) -> bool {
+    pub(in crate::doctor) fn allows(&self, path: &str) -> bool {
         let (mut read, mut write) = (false, false);
         for rule in &self.rules {
             let is_its = |pattern: &String| matches(pattern, path);
@@ -79,7 +79,7 @@ impl Profile {
     }
 
     /// Whether a rule keeps QEMU from reading or writing a file, whatever others allow.
-    pub(super) fn denies(&self, path: &str) -> bool {
+    pub(in crate::doctor) fn denies(&self, path: &str) -> bool {
         let is_its = |rule: &&Rule| rule.path.as_ref().is_none_or(|it| matches(it, path));
         self.rules.iter().filter(is_its).any(|rule| rule.deny && (rule.read || rule.write))
     }

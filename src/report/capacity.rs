@@ -43,7 +43,7 @@ impl State {
 /// What of a region is free. Unknown is `None`, never 0 and never the whole.
 ///
 /// ```
-/// use egm_probe::capacity::{Capacity, State};
+/// use egm_probe::report::{Capacity, State};
 /// use egm_probe::claims::Sight;
 /// use egm_probe::values::Bytes;
 ///

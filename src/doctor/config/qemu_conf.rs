@@ -7,7 +7,7 @@ use crate::sysroot::Sysroot;
 use crate::warning::Warning;
 
 /// Where libvirt looks for it.
-pub(super) const PATH: &str = "/etc/libvirt/qemu.conf";
+pub(in crate::doctor) const PATH: &str = "/etc/libvirt/qemu.conf";
 
 /// No such file is larger.
 const LIMIT: usize = 1 << 20;
@@ -22,7 +22,7 @@ enum Value {
 
 /// What became of reading it.
 #[derive(Clone, Debug)]
-pub(super) enum QemuConf {
+pub(in crate::doctor) enum QemuConf {
     /// The settings; none where there is no file.
     Read(Settings),
     /// It cannot be read: nothing is known of what is set.
@@ -33,10 +33,10 @@ pub(super) enum QemuConf {
 
 /// The settings.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings(BTreeMap<String, Value>);
+pub(in crate::doctor) struct Settings(BTreeMap<String, Value>);
 
 impl QemuConf {
-    pub(super) fn read(root: &Sysroot) -> Self {
+    pub(in crate::doctor) fn read(root: &Sysroot) -> Self {
         match root.read(PATH, LIMIT) {
             Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(settings) => Self::Read(settings),
@@ -95,7 +95,7 @@ fn parse(text: &str) -> Result<Settings, Problem> {
 
 impl Settings {
     /// A text.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(in crate::doctor) fn text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {
             Value::Text(text) => Some(text),
             Value::Number(_) | Value::List(_) => None,
@@ -103,12 +103,12 @@ impl Settings {
     }
 
     /// A number that is 0 or 1.
-    pub(super) fn is_off(&self, key: &str) -> bool {
+    pub(in crate::doctor) fn is_off(&self, key: &str) -> bool {
         self.0.get(key) == Some(&Value::Number("0".into()))
     }
 
     /// A list; a text alone is one of one.
-    pub(super) fn list(&self, key: &str) -> Option<&[String]> {
+    pub(in crate::doctor) fn list(&self, key: &str) -> Option<&[String]> {
         match self.0.get(key)? {
             Value::Text(text) => Some(std::slice::from_ref(text)),
             Value::List(list) => Some(list),
