@@ -8,8 +8,8 @@
 //! shows that they do and with their names; of libvirt's definitions only what concerns EGM; of
 //! lists of accounts and devices only the lines that were used.
 
-mod cut;
 mod recording;
+mod redact;
 mod tree;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::cut;
+use super::redact;
 use super::tree::{Content, Tree};
 use crate::claims::leases;
 use crate::claims::{LEASES, Sight, Trace, USERS, parse_definition};
@@ -93,7 +93,7 @@ impl Recording<'_> {
             if self.left_out.contains(path) {
                 continue;
             }
-            if let Some(bytes) = cut::cut(path, bytes, &devices) {
+            if let Some(bytes) = redact::redact(path, bytes, &devices) {
                 self.tree.put(place, Content::File(bytes));
                 ways.push(path.clone());
             }

@@ -58,7 +58,7 @@ pub(super) fn domain(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<S
 }
 
 /// `-name guest=vm1,debug-threads=on` or `-name vm1`; a comma in the name is doubled.
-fn name_argument(arguments: &[String]) -> Option<String> {
+pub(crate) fn name_argument(arguments: &[String]) -> Option<String> {
     let at = arguments.iter().position(|argument| is_name_option(argument))?;
     let value = arguments.get(at + 1)?.replace(",,", "\0");
     let (first, rest) = value.split_once(',').unwrap_or((&value, ""));
@@ -69,7 +69,7 @@ fn name_argument(arguments: &[String]) -> Option<String> {
 }
 
 /// `0::/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator` is of vm1.
-fn machine_scope(line: &str) -> Option<String> {
+pub(crate) fn machine_scope(line: &str) -> Option<String> {
     let scope = line.split('/').find_map(|part| part.strip_prefix("machine-qemu"))?;
     let name = unescape(scope.strip_suffix(".scope")?);
     // qemu-ID-NAME
@@ -97,44 +97,8 @@ fn unescape(name: &str) -> String {
     text
 }
 
-/// What a capture takes of a file of a holder's: its user, the name of its program, and the virtual
-/// machine. Not its other arguments, which may be anything.
-pub(crate) fn cut(file: &str, bytes: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(bytes);
-    let line = |is_it: &dyn Fn(&str) -> bool| {
-        text.lines().find(|line| is_it(line)).map_or(String::new(), |line| format!("{line}\n"))
-    };
-    let kept = match file {
-        "status" => line(&|line| line.starts_with("Uid:")),
-        "cgroup" => {
-            let scope = text.lines().flat_map(|line| line.split('/'));
-            let mut scope = scope.filter(|part| machine_scope(part).is_some());
-            scope.next().map_or(String::new(), |scope| format!("0::/{scope}\n"))
-        }
-        "cmdline" => {
-            cut_arguments(&text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>())
-        }
-        "comm" => text.into_owned(),
-        _ => String::new(),
-    };
-    kept.into_bytes()
-}
-
-fn cut_arguments(arguments: &[String]) -> String {
-    let Some(first) = arguments.first() else { return String::new() };
-    // With a slash where it had one: then it is no option.
-    let program = first.rfind('/').and_then(|slash| first.get(slash..)).unwrap_or(first);
-    // With a blank where it had one: then it is no program's name.
-    let end = program.char_indices().find(|(_, c)| c.is_whitespace());
-    let end = end.map_or(program.len(), |(at, blank)| at + blank.len_utf8());
-    let program = program.get(..end).unwrap_or(program);
-    let name = name_argument(arguments).map(|name| format!("guest={}", name.replace(',', ",,")));
-    let option = name.as_ref().filter(|_| !is_name_option(program)).map(|_| "-name");
-    let kept = [program].into_iter().chain(option).chain(name.as_deref());
-    kept.flat_map(|argument| [argument, "\0"]).collect()
-}
-
-fn is_name_option(argument: &str) -> bool {
+/// Whether the next argument is the name of QEMU's guest.
+pub(crate) fn is_name_option(argument: &str) -> bool {
     argument == "-name" || argument == "--name"
 }
 
@@ -182,7 +146,7 @@ fn read(root: &Sysroot, pid: u32, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cut, machine_scope, name_argument};
+    use super::{machine_scope, name_argument};
 
     #[test]
     fn the_guests_name_is_found_among_qemus_arguments() {
@@ -200,30 +164,6 @@ mod tests {
             assert_eq!(name_argument(&arguments).as_deref(), name, "{argument}");
         }
         assert_eq!(name_argument(&["qemu".into(), "-name".into()]), None);
-    }
-
-    #[test]
-    fn of_arguments_only_program_and_name_are_taken() {
-        for (arguments, kept) in [
-            ("", ""),
-            (
-                "/usr/bin/qemu\0-object\0secret,data=x\0-name\0process=x,guest=v,,m\0-S\0",
-                "/qemu\0-name\0guest=v,,m\0",
-            ),
-            ("qemu\0x\0-name\0", "qemu\0"),
-            ("-name\0vm1\0-name\0vm2\0", "-name\0guest=vm1\0"),
-            ("/bin/-name\0vm1\0-name\0vm2\0", "/-name\0-name\0guest=vm2\0"),
-            ("\0secret\0", "\0"),
-            ("secret", "secret\0"),
-            ("/a/worker: of secret\0", "/worker: \0"),
-        ] {
-            let cut = cut("cmdline", arguments.as_bytes());
-            assert_eq!(String::from_utf8(cut).unwrap(), kept, "{arguments:?}");
-        }
-        assert_eq!(cut("status", b"Name:\tx\nUid:\t1\t2\t3\t4\n"), b"Uid:\t1\t2\t3\t4\n");
-        assert_eq!(cut("environ", b"SECRET=x"), b"");
-        let cgroup = b"1:cpu:/secret\n0::/secret/machine-qemu\\x2d1\\x2dvm1.scope/secret\n";
-        assert_eq!(cut("cgroup", cgroup), b"0::/machine-qemu\\x2d1\\x2dvm1.scope\n");
     }
 
     #[test]

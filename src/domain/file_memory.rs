@@ -9,7 +9,7 @@ use super::xml::{child, children, find, text_of};
 use crate::values::{Bytes, parse_libvirt};
 
 /// The namespace of `<qemu:commandline>`.
-pub(super) const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+pub(crate) const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 /// More memory devices than this are no domain of libvirt's: it allows 16 slots by default, and
 /// EGM has one a GPU.
@@ -86,7 +86,7 @@ fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 
 }
 
 /// Whether an argument is of those that take memory from a file, or that give it to a GPU.
-pub(super) fn is_memory_argument(previous: &str, argument: &str) -> bool {
+pub(crate) fn is_memory_argument(previous: &str, argument: &str) -> bool {
     let object = |kind: &str| {
         let json = || serde_json::from_str::<Value>(argument).ok();
         argument.split(',').next() == Some(kind)

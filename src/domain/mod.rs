@@ -1,12 +1,11 @@
 //! libvirt's domain XML, as far as it concerns EGM: read with the place of every value, and edited
 //! in place. Knows nothing of any host.
 
-pub(crate) mod cut;
 mod dialect;
 mod document;
 pub(crate) mod edit;
 pub(crate) mod element;
-mod file_memory;
+pub(crate) mod file_memory;
 mod model;
 mod read;
 mod source;

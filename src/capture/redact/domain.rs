@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use roxmltree::{Namespace, Node};
 
-use super::BadDomain;
-use super::file_memory::{QEMU, is_memory_argument};
-use super::xml;
+use crate::domain::BadDomain;
+use crate::domain::file_memory::{QEMU, is_memory_argument};
+use crate::domain::xml;
 
 /// What is kept of an element.
 #[derive(Clone, Copy)]
@@ -49,12 +49,12 @@ const DOMAIN: &[(&str, Keep)] = &[
     ),
 ];
 
-/// A definition or status file, cut. What is kept is put together anew, rather than the rest taken
+/// A definition or status file, redacted. What is kept is put together anew, rather than the rest taken
 /// out: so nothing stays that was not thought of.
 ///
 /// # Errors
 /// It is no domain: then nothing tells what in it is whose.
-pub(crate) fn cut(text: &str) -> Result<String, BadDomain> {
+pub(super) fn redact(text: &str) -> Result<String, BadDomain> {
     let document = xml::parse(text)?;
     let (domain, is_status) = xml::domain_of(&document)?;
     let mut writer = Writer { text, kept: String::new(), depth: 0 };
@@ -169,7 +169,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use super::redact;
     use crate::domain::Domain;
 
     const DOMAIN: &str = "<?xml version='1.0'?>
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_does_not_concern_egm_is_left_out() {
-        let text = cut(DOMAIN).unwrap();
+        let text = redact(DOMAIN).unwrap();
         assert!(!text.contains("SECRET"), "{text}");
         let [before, after] = [DOMAIN, &text].map(|text| Domain::parse(text).unwrap());
         assert_eq!(before.file_memory, after.file_memory);
@@ -219,13 +219,13 @@ mod tests {
         assert_eq!((after.name, after.pid, after.is_status), (before.name, before.pid, true));
         assert_eq!(after.hostdevs.len(), 1);
         assert_eq!(after.egm.len(), 1);
-        assert_eq!(cut(&text).as_deref(), Ok(text.as_str()), "and once more is the same");
+        assert_eq!(redact(&text).as_deref(), Ok(text.as_str()), "and once more is the same");
     }
 
     #[test]
     fn what_is_no_domain_is_not_cut() {
         for text in ["", "<domain><name>", "<network/>"] {
-            assert!(cut(text).is_err(), "{text}");
+            assert!(redact(text).is_err(), "{text}");
         }
     }
 }

@@ -1,17 +1,19 @@
 //! What of a file is taken: of those that have more in them than is used, only that.
 
+mod domain;
+mod process;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::claims::{self, LEASES};
-use crate::domain::cut::cut as cut_domain;
+use crate::claims::LEASES;
 use crate::host::device_links::DATABASE;
 use crate::host::parse_meminfo;
 use crate::host::pci_names::{self, DeviceId};
 
 /// The bytes to take of a file that was read; `None` for one that is put together otherwise, or
 /// that nobody has thought of here.
-pub(super) fn cut(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Option<Vec<u8>> {
+pub(super) fn redact(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Option<Vec<u8>> {
     let name = path.file_name()?.to_str()?;
     let text = || String::from_utf8_lossy(bytes);
     if path.starts_with("/sys") {
@@ -23,7 +25,7 @@ pub(super) fn cut(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Op
         });
     }
     if path.starts_with("/proc") {
-        return Some(claims::cut_process(name, bytes));
+        return Some(process::redact(name, bytes));
     }
     if path.starts_with(LEASES) {
         return Some(bytes.to_owned());
@@ -35,7 +37,7 @@ pub(super) fn cut(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Op
         return Some(pci_names::lines_of(bytes, devices).into_bytes());
     }
     if path.extension().is_some_and(|extension| extension == "xml") {
-        return cut_domain(&text()).ok().map(String::into_bytes);
+        return domain::redact(&text()).ok().map(String::into_bytes);
     }
     None
 }
