@@ -63,7 +63,7 @@ impl Capture {
         let mut tries = 1;
         loop {
             let capture = Self::take_once(root, with_claims)?;
-            if capture.difference.is_none() || !root.is_host() || tries == TRIES {
+            if capture.difference.is_none() || !root.may_change() || tries == TRIES {
                 return Ok(capture);
             }
             tries += 1;
@@ -73,21 +73,22 @@ impl Capture {
     fn take_once(root: &Sysroot, with_claims: bool) -> io::Result<Self> {
         let mut needs = Needs::all();
         needs.set(Needs::CLAIMS, with_claims);
-        let recorded = root.recorded();
-        let accounts = Accounts::of(&recorded);
-        let report = Report::read_with(&recorded, needs, &accounts);
-        let log = recorded.log().unwrap_or_default();
+        let recording = root.recording();
+        let accounts = Accounts::of(&recording);
+        let report = Report::read_with(&recording, needs, &accounts);
+        let log = recording.log().map(|log| log.clone()).unwrap_or_default();
         let left_out = left_out(&report, &log);
         let tree = Tree::default();
         let mut recording = Recording { root, report: &report, log, left_out, tree };
         recording.put_files(&accounts);
         recording.put_processes();
-        let has_claims = with_claims && !root.has_no_claims();
+        let has_claims =
+            with_claims && !root.recorded().is_some_and(|recorded| recorded.claims.is_none());
         let claims = has_claims.then(|| report.claims.unseen.clone());
         let mut manifest = Manifest {
             schema: SCHEMA.to_owned(),
             program: concat!("egm-probe ", env!("CARGO_PKG_VERSION")).to_owned(),
-            live: root.was_host(),
+            live: root.may_change() || root.recorded().is_some_and(|recorded| recorded.live),
             claims,
             moment: recording.moment(),
             inodes: recording.inodes(),

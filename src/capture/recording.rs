@@ -225,7 +225,7 @@ impl Recording<'_> {
         let mut errors = BTreeMap::new();
         let links = |region: &Region| region.device.number.zip(Some(region.device.links.clone()));
         let links: Vec<_> = self.report.host.regions.iter().filter_map(links).collect();
-        if !self.root.is_host() || links.iter().all(|(_, links)| links.is_none()) {
+        if !self.root.may_ask_system() || links.iter().all(|(_, links)| links.is_none()) {
             return errors;
         }
         self.tree.put(Path::new(DATABASE), Content::Directory);
@@ -291,7 +291,7 @@ impl Recording<'_> {
     /// A second before the first of the leases ends that had not ended yet, or when the last one
     /// ended: at that moment, too, they are what they were.
     pub(super) fn moment(&self) -> Option<u64> {
-        let recorded = self.root.manifest().and_then(|manifest| manifest.moment);
+        let recorded = self.root.recorded().and_then(|recorded| recorded.moment);
         let now = recorded.unwrap_or_else(|| Moment::now().0);
         let file = self.log.files.get(Path::new(LEASES));
         let leases = file.and_then(|(_, bytes)| leases::parse(bytes).ok()).unwrap_or_default();

@@ -105,7 +105,7 @@ fn read_directory(
     let mut definitions = Vec::new();
     for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref())) {
         let file = directory.join(name);
-        if let Some(Flaw { line, column }) = root.manifest().and_then(|it| it.bad_definition(&file))
+        if let Some(Flaw { line, column }) = root.recorded().and_then(|it| it.bad_definition(&file))
         {
             warnings.push(Warning::BadDefinition { path: file, line, column });
             continue;

@@ -76,12 +76,12 @@ pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError
         found.unread += more.unread;
         // One that ended without having been seen may have left a child.
         found.is_unsettled = round + 1 == ROUNDS && more.gone > 0;
-        if !root.is_host() {
+        if !root.may_change() {
             break;
         }
     }
     found.holders.sort_by_key(|holder| (holder.pid, holder.target));
-    if root.is_host() {
+    if root.may_change() {
         drop_ended(root, &mut found.holders);
     }
     Ok(found)
@@ -179,7 +179,7 @@ impl<'a> Scanner<'a> {
         let (known, buffer, found) = Default::default();
         let unnumbered = targets.without_number();
         let (is_refused, is_empty, is_changed) = (false, false, false);
-        let (pid, proofs) = (0, root.is_recorded().then(Vec::new));
+        let (pid, proofs) = (0, root.log().map(|_| Vec::new()));
         Self {
             root,
             targets,
@@ -241,7 +241,7 @@ impl<'a> Scanner<'a> {
         let is_gone =
             |result: &Result<(), ReadError>| result.as_ref().is_err_and(ReadError::is_gone);
         let is_there = !is_gone(&files) || !is_gone(&maps);
-        if !is_there && !self.root.is_host() {
+        if !is_there && !self.root.may_change() {
             // Recorded without what a holder is known by; nothing at all is a process that went
             // while it was recorded.
             self.is_refused |= self.root.entries(task).is_ok_and(|names| !names.is_empty());
@@ -307,7 +307,7 @@ impl<'a> Scanner<'a> {
             // Refused to all but root, not in most captures, or changed since it was listed: then
             // the node's inode and name are what is left to go by.
             Err(error) => {
-                self.is_changed |= error.is_gone() && self.root.is_host();
+                self.is_changed |= error.is_gone() && self.root.may_change();
                 self.note(&error);
                 (by_name(self.targets), false)
             }
@@ -334,7 +334,7 @@ impl<'a> Scanner<'a> {
                         Some(target)
                     }
                     // In a capture the node itself may be missing or something else.
-                    None if !self.root.is_host() => by_link(self.targets),
+                    None if !self.root.may_ask_system() => by_link(self.targets),
                     None => self.unnumbered.as_ref().and_then(by_link),
                 },
                 // It leads nowhere in a capture without the node; or it was closed meanwhile.

@@ -183,7 +183,7 @@ impl Claims {
 
     pub(crate) fn read_with(root: &Sysroot, regions: &[Region], accounts: &Accounts<'_>) -> Self {
         let mut claims = Self::default();
-        if root.has_no_claims() {
+        if root.recorded().is_some_and(|recorded| recorded.claims.is_none()) {
             return claims;
         }
         if regions.is_empty() {
@@ -262,7 +262,7 @@ impl Claims {
             last = Some(described);
             self.add(region, Claim::Process(claim));
         }
-        let seen_before = root.manifest().and_then(|manifest| manifest.claims.clone());
+        let seen_before = root.recorded().and_then(|recorded| recorded.claims.clone());
         let seen_before = seen_before.unwrap_or_default();
         self.unseen = Unseen {
             unread: found.unread.saturating_add(seen_before.unread),
@@ -330,7 +330,7 @@ impl Claims {
     }
 
     fn read_leases(&mut self, root: &Sysroot, regions: &[Region]) {
-        let recorded = root.manifest().and_then(|manifest| manifest.moment);
+        let recorded = root.recorded().and_then(|recorded| recorded.moment);
         let now = recorded.map_or_else(Moment::now, Moment);
         let leases = leases::read(root, now).unwrap_or_else(|problem| {
             let warning = Warning::LeasesUnread { path: LEASES.into(), problem };
@@ -372,8 +372,11 @@ impl Claims {
 fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Hidden> {
     /// The inode of the first PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
     const FIRST: &str = "pid:[4026531836]";
-    if !root.is_host() {
-        return root.has_foreign_proc().then_some(Hidden::ForeignProc);
+    if !root.may_trust_proc() {
+        return Some(Hidden::ForeignProc);
+    }
+    if !root.may_ask_system() {
+        return None;
     }
     // That of another namespace has no process of ours.
     if root.read_link("/proc/self/ns/pid").map_or(true, |own| own.as_os_str() != FIRST) {

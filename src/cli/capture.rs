@@ -44,7 +44,7 @@ pub(super) fn run(
         user_file::write(&args.file, &capture.bytes)?;
     }
     write_warnings(err, &capture.report, &capture.report.host.regions);
-    if args.with_claims && root.has_no_claims() {
+    if args.with_claims && root.recorded().is_some_and(|recorded| recorded.claims.is_none()) {
         let _ = writeln!(err, "egm-probe: warning: what was captured has no claims to record");
     }
     if let Some(difference) = &capture.difference {

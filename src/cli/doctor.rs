@@ -65,12 +65,14 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
 fn installed(args: &DoctorArgs, root: &Sysroot) -> Installed {
     let qemu = match &args.qemu {
         Some(program) => Some(ask(program)),
-        None if root.is_host() => Some(find_qemu().map_or(Qemu::Missing, |program| ask(&program))),
+        None if root.may_ask_system() => {
+            Some(find_qemu().map_or(Qemu::Missing, |program| ask(&program)))
+        }
         None => None,
     };
     let schema = match &args.schema {
         Some(directory) => Some(read_schema(directory)),
-        None if root.is_host() => Some(read_schema(Path::new(SCHEMAS))),
+        None if root.may_ask_system() => Some(read_schema(Path::new(SCHEMAS))),
         None => None,
     };
     Installed { qemu, schema }

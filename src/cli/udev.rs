@@ -101,7 +101,7 @@ impl Target {
         let directory = args.root.as_deref().unwrap_or(Path::new("/"));
         let file = RulesFile::below(directory)?;
         let root = Sysroot::directory(directory)?;
-        let is_live = root.is_host();
+        let is_live = root.may_ask_system();
         if is_live && !args.dry_run && !geteuid().is_root() {
             return Err(Error::NotRoot(file.path().to_owned()));
         }

@@ -121,7 +121,7 @@ impl Waiting {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags).map_err(no_signals)?;
         let (events, told) = io::pipe().map_err(|cause| failed("pipe", cause))?;
-        if root.is_host() {
+        if root.may_change() {
             listen(told);
         }
         Ok(Self { signals, stdout: io::stdout(), events })

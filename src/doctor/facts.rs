@@ -140,7 +140,7 @@ impl Kernel {
         let setting =
             |name: &str| decimal::<u64>(&line(root, &format!("/proc/sys/kernel/{name}"))?);
         let is_off = |name: &str| setting(name) == Some(0);
-        let own_arch = || root.is_host().then(|| std::env::consts::ARCH.to_owned());
+        let own_arch = || root.may_ask_system().then(|| std::env::consts::ARCH.to_owned());
         Self {
             // Since Linux 6.1; before, the program runs on nothing else than what it is made for.
             arch: line(root, "/proc/sys/kernel/arch").or_else(own_arch),
@@ -159,7 +159,7 @@ impl Kernel {
 /// kernel has, which go with its page size: 512 MiB only with 64 KiB, 32 MiB with 16 KiB and 64 KiB
 /// with 4 KiB on arm64, 1 GiB with 4 KiB elsewhere (`Documentation/arch/arm64/hugetlbpage.rst`).
 fn page_size(root: &Sysroot, huge_pages: &[String]) -> Option<u64> {
-    if root.is_host() {
+    if root.may_ask_system() {
         let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
         return size.and_then(|size| u64::try_from(size).ok());
     }
@@ -187,7 +187,7 @@ impl Iommu {
         };
         // A recording may have been made without device nodes.
         let mut regions = report.host.regions.iter();
-        let has_dev = root.is_host() || regions.any(|region| region.device.owner.is_some());
+        let has_dev = root.may_ask_system() || regions.any(|region| region.device.owner.is_some());
         Self { groups, has_iommufd: has_dev.then(|| is_device("/dev/iommu")) }
     }
 }

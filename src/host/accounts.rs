@@ -57,7 +57,7 @@ impl<'a> Accounts<'a> {
 
     /// Whether it is known at all who the users are, and which groups there are.
     pub(crate) fn are_known(&self) -> (bool, bool) {
-        let is_host = self.root.is_host();
+        let is_host = self.root.may_ask_system();
         (is_host || self.passwd().is_some(), is_host || self.groups_file().is_some())
     }
 
@@ -119,7 +119,7 @@ impl<'a> Accounts<'a> {
 
     /// What the name service says, which is the running host's.
     fn if_host<T>(&self, ask: impl FnOnce() -> Option<T>) -> Option<T> {
-        if self.root.is_host() { ask() } else { None }
+        if self.root.may_ask_system() { ask() } else { None }
     }
 }
 

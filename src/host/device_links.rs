@@ -18,7 +18,8 @@ pub(crate) fn read(
     sysfs: &Path,
     number: Option<DeviceNumber>,
 ) -> Option<Vec<PathBuf>> {
-    let mut links = if root.is_host() { ask_udev(sysfs)? } else { read_database(root, number?)? };
+    let mut links =
+        if root.may_ask_system() { ask_udev(sysfs)? } else { read_database(root, number?)? };
     links.sort();
     Some(links)
 }

@@ -130,7 +130,7 @@ impl Host {
     /// Reads the regions; on the running host those that are incomplete again for a while, since
     /// a driver makes and removes a region file by file and no event tells when it is done.
     fn read_regions<'a>(&mut self, root: &'a Sysroot, needs: Needs) -> PciBus<'a> {
-        let most = if root.is_host() { READS } else { 1 };
+        let most = if root.may_change() { READS } else { 1 };
         let mut known: BTreeMap<RegionName, Reading> = BTreeMap::new();
         let mut warnings = Vec::new();
         let mut read = 0;
@@ -153,8 +153,9 @@ impl Host {
             sleep(PAUSE);
         };
         self.warnings.append(&mut warnings);
+        let was_live = root.may_change() || root.recorded().is_some_and(|recorded| recorded.live);
         for mut reading in known.into_values() {
-            if reading.incomplete && root.was_host() {
+            if reading.incomplete && was_live {
                 reading.region.warnings.push(Warning::Incomplete { reads: READS });
             }
             self.regions.push(reading.region);

@@ -25,7 +25,7 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
         .filter(is_shown)
         .map(|(path, item)| (printable(&path.to_string_lossy()), described(item)))
         .collect();
-    if let Some(manifest) = root.manifest() {
+    if let Some(manifest) = root.recorded() {
         write_heading(out, manifest, root.stat("/proc").is_ok())?;
         for (directory, names) in &manifest.names {
             let names: Vec<_> = names.iter().map(String::as_str).collect();

@@ -19,7 +19,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, MutexGuard, OnceLock};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
@@ -70,6 +70,12 @@ enum Backend {
     Directory(Arc<PathBuf>),
     Archive(Arc<Archive>),
     Recorded(Arc<Recorder>),
+}
+
+impl Backend {
+    fn is_host(&self) -> bool {
+        matches!(self, Self::Host(_))
+    }
 }
 
 impl Sysroot {
@@ -134,32 +140,38 @@ impl Sysroot {
         Ok(Self(Backend::Archive(Arc::new(archive))))
     }
 
-    /// Whether this is the running host, where things change while they are read.
-    #[must_use]
-    pub fn is_host(&self) -> bool {
-        match &self.0 {
-            Backend::Host(_) => true,
-            Backend::Recorded(recorder) => recorder.host.is_host(),
-            Backend::Directory(_) | Backend::Archive(_) => false,
+    /// Whether it may change while it is read, so that reading it again can give another answer.
+    pub(crate) fn may_change(&self) -> bool {
+        self.source().is_host()
+    }
+
+    /// Whether the running system may be asked about it: udev, the name service, the C library,
+    /// other programs, and `/proc/self`.
+    pub(crate) fn may_ask_system(&self) -> bool {
+        self.source().is_host()
+    }
+
+    /// Whether the names and links in its `/proc` can be taken as they are written. Those of a
+    /// running kernel below another root belong to other file systems.
+    pub(crate) fn may_trust_proc(&self) -> bool {
+        let Backend::Directory(base) = self.source() else { return true };
+        !statfs(&base.join("proc")).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
+    }
+
+    /// What the recorder of a capture knew besides its files; `None` where this is not a capture
+    /// of egm-probe.
+    pub(crate) fn recorded(&self) -> Option<&Manifest> {
+        match self.source() {
+            Backend::Archive(archive) => archive.manifest(),
+            _ => None,
         }
     }
 
-    /// Whether this is the running host, or was when it was recorded.
-    pub(crate) fn was_host(&self) -> bool {
-        self.is_host() || self.manifest().is_some_and(|manifest| manifest.live)
-    }
-
-    /// Whether this is a capture without claims.
-    pub(crate) fn has_no_claims(&self) -> bool {
-        self.manifest().is_some_and(|manifest| manifest.claims.is_none())
-    }
-
-    /// What a capture says beside its files, where this is one.
-    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+    /// Where it is read from in the end.
+    fn source(&self) -> &Backend {
         match &self.0 {
-            Backend::Archive(archive) => archive.manifest(),
-            Backend::Recorded(recorder) => recorder.host.manifest(),
-            Backend::Host(_) | Backend::Directory(_) => None,
+            Backend::Recorded(recorder) => recorder.host.source(),
+            source => source,
         }
     }
 
@@ -172,19 +184,14 @@ impl Sysroot {
     }
 
     /// The same host, but what is read of it is written down.
-    pub(crate) fn recorded(&self) -> Self {
+    pub(crate) fn recording(&self) -> Self {
         Self(Backend::Recorded(Arc::new(Recorder::of(self))))
     }
 
-    /// Whether what is read of it is written down.
-    pub(crate) fn is_recorded(&self) -> bool {
-        matches!(self.0, Backend::Recorded(_))
-    }
-
-    /// What was read of a recorded host.
-    pub(crate) fn log(&self) -> Option<Log> {
+    /// What was read of it so far, where that is written down.
+    pub(crate) fn log(&self) -> Option<MutexGuard<'_, Log>> {
         match &self.0 {
-            Backend::Recorded(recorder) => Some(recorder.log().clone()),
+            Backend::Recorded(recorder) => Some(recorder.log()),
             _ => None,
         }
     }
@@ -298,7 +305,7 @@ impl Sysroot {
         if let Backend::Recorded(recorder) = &self.0 {
             return recorder.stat_entries(path);
         }
-        if self.is_host() {
+        if let Backend::Host(_) = &self.0 {
             let entries = directory::stat_entries(path);
             let entries = entries.map_err(|cause| ReadError::new(path, cause))?;
             let named = |(name, stat): (String, io::Result<Stat>)| {
@@ -341,25 +348,13 @@ impl Sysroot {
             let bytes = result.as_deref().unwrap_or_default().to_owned();
             return recorder.read(path, result.map(|_| ()), &bytes).map(|()| bytes);
         }
-        if !self.is_host() {
+        if !self.0.is_host() {
             return self.read(path, limit);
         }
         let mut bytes = Vec::new();
         directory::read(path, false, limit, &mut bytes)
             .map_err(|cause| ReadError::new(path, cause))?;
         Ok(bytes)
-    }
-
-    /// Whether its `/proc` is that of a running kernel, though this is not the running host's
-    /// root: there a process's links lead to where a name is not the one that is written.
-    pub(crate) fn has_foreign_proc(&self) -> bool {
-        match &self.0 {
-            Backend::Host(_) | Backend::Archive(_) => false,
-            Backend::Recorded(recorder) => recorder.host.has_foreign_proc(),
-            Backend::Directory(base) => {
-                statfs(&base.join("proc")).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
-            }
-        }
     }
 
     /// The same into a buffer that is used again.
