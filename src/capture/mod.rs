@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
+
+use crate::claims::unseen::Recorded;
 use crate::host::{Accounts, Needs};
 use crate::output::{json, topology};
 use crate::report::Report;
@@ -53,6 +56,15 @@ pub struct Capture {
 /// How often a host that changes meanwhile is recorded.
 const TRIES: u32 = 3;
 
+/// `capture.json`
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    files: &'a Manifest,
+    #[serde(flatten)]
+    claims: &'a Recorded,
+}
+
 impl Capture {
     /// Records a host: the running one, or one that was recorded before. `with_claims` is with who
     /// holds the regions and whose they may become.
@@ -82,17 +94,17 @@ impl Capture {
         let mut recording = Recording { root, report: &report, log, left_out, tree };
         recording.put_files(&accounts);
         recording.put_processes();
-        let has_claims =
-            with_claims && !root.recorded().is_some_and(|recorded| recorded.claims.is_none());
-        let claims = has_claims.then(|| report.claims.unseen.clone());
+        let has_claims = with_claims && Recorded::of(root).claims.is_some();
+        let claims = Recorded {
+            claims: has_claims.then(|| report.claims.unseen.clone()),
+            moment: recording.moment(),
+            bad_definitions: recording.bad_definitions(),
+        };
         let mut manifest = Manifest {
             schema: SCHEMA.to_owned(),
             program: concat!("egm-probe ", env!("CARGO_PKG_VERSION")).to_owned(),
             live: root.may_change() || root.recorded().is_some_and(|recorded| recorded.live),
-            claims,
-            moment: recording.moment(),
             inodes: recording.inodes(),
-            bad_definitions: recording.bad_definitions(),
             errors: recording.put_links(),
             names: BTreeMap::new(),
         };
@@ -102,7 +114,8 @@ impl Capture {
         let errors: Vec<_> =
             errors.into_iter().filter(|((path, op), _)| recording.is_told(path, *op)).collect();
         let tree = recording.tree;
-        let files = Sysroot::from_tar(&tree.tar(&manifest)?[..]).map_err(io::Error::other)?;
+        let tar = tree.tar(&Document { files: &manifest, claims: &claims })?;
+        let files = Sysroot::from_tar(&tar[..]).map_err(io::Error::other)?;
         for ((path, op), problem) in errors {
             let answer = ask(&files, &path, op).err().map(|error| Problem::of(&error));
             if answer.as_ref() != Some(&problem) {
@@ -110,7 +123,7 @@ impl Capture {
                 manifest.errors.entry(path).or_default().insert(op, problem);
             }
         }
-        let tar = tree.tar(&manifest)?;
+        let tar = tree.tar(&Document { files: &manifest, claims: &claims })?;
         let replayed = Sysroot::from_tar(&tar[..]).map_err(io::Error::other)?;
         let difference = difference(&report, &Report::read(&replayed, Needs::all()))?;
         Ok(Self { bytes: tree::compressed(&tar)?, report, difference })

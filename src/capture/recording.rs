@@ -9,14 +9,14 @@ use nix::errno::Errno;
 use super::redact;
 use super::tree::{Content, Tree};
 use crate::claims::leases;
+use crate::claims::unseen::{Flaw, Recorded};
 use crate::claims::{LEASES, Sight, Trace, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::device_links::DATABASE;
 use crate::host::{Accounts, Region};
 use crate::report::Report;
-use crate::sysroot::manifest::{FileNumbers, Flaw, Op, Problem};
+use crate::sysroot::manifest::{FileNumbers, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
-use crate::values::Moment;
 use crate::values::numbers::decimal;
 
 /// The definitions that do not concern EGM, and those that are none: nothing tells what in one of
@@ -291,8 +291,7 @@ impl Recording<'_> {
     /// A second before the first of the leases ends that had not ended yet, or when the last one
     /// ended: at that moment, too, they are what they were.
     pub(super) fn moment(&self) -> Option<u64> {
-        let recorded = self.root.recorded().and_then(|recorded| recorded.moment);
-        let now = recorded.unwrap_or_else(|| Moment::now().0);
+        let now = Recorded::of(self.root).moment().0;
         let file = self.log.files.get(Path::new(LEASES));
         let leases = file.and_then(|(_, bytes)| leases::parse(bytes).ok()).unwrap_or_default();
         let ends: Vec<_> = leases.into_iter().map(|lease| lease.expires.0).collect();

@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
+use serde::Serialize;
 use tar::{Builder, EntryType, Header};
 
 use crate::sysroot::Stat;
-use crate::sysroot::manifest::{Manifest, NAME};
+use crate::sysroot::manifest::NAME;
 use crate::values::DeviceNumber;
 
 /// Files by their path from the root.
@@ -81,11 +82,11 @@ impl Tree {
         below.filter_map(first).collect()
     }
 
-    /// The archive, not compressed.
-    pub(super) fn tar(&self, manifest: &Manifest) -> io::Result<Vec<u8>> {
+    /// The archive with its `capture.json`, not compressed.
+    pub(super) fn tar(&self, about: &impl Serialize) -> io::Result<Vec<u8>> {
         let mut builder = Builder::new(Vec::new());
         // First, so that whoever looks into the archive sees it.
-        let mut text = serde_json::to_vec_pretty(manifest)?;
+        let mut text = serde_json::to_vec_pretty(about)?;
         text.push(b'\n');
         let about = File { content: Content::File(text), mode: 0o444, uid: 0, gid: 0 };
         append(&mut builder, Path::new(NAME), &about)?;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::process::Users;
+use super::unseen::{Flaw, Recorded};
 use crate::domain::{BadDomain, Domain};
 use crate::host::Accounts;
-use crate::sysroot::manifest::Flaw;
-use crate::sysroot::{Sysroot, unless_gone};
+use crate::sysroot::{ReadError, Sysroot, unless_gone};
 use crate::values::numbers::decimal;
 use crate::warning::Warning;
 
@@ -34,96 +34,91 @@ pub(crate) struct Definition {
     pub(super) user: Option<u32>,
 }
 
-/// Reads the definitions of the system's libvirt, and of the users who are logged in. A domain
-/// that runs is there by its status file; its persistent definition is left out then, as it may
-/// have been changed for the next start.
-pub(super) fn read(
-    root: &Sysroot,
-    accounts: &Accounts<'_>,
-    users: &mut Users<'_>,
-    warnings: &mut Vec<Warning>,
-    is_unread: &mut bool,
-) -> Vec<Definition> {
-    let system = (Path::new(RUNNING), Path::new(DEFINED));
-    let before = warnings.len();
-    let mut definitions = read_pair(root, system, None, warnings);
-    let users_there = root.entries(USERS).unwrap_or_else(|error| {
-        if !error.is_absent() {
-            warnings.push(Warning::unreadable(&error));
+/// Reads definitions; files that cannot be read are warnings.
+pub(super) struct Reader<'a> {
+    pub(super) root: &'a Sysroot,
+    pub(super) recorded: &'a Recorded,
+    pub(super) warnings: &'a mut Vec<Warning>,
+}
+
+impl Reader<'_> {
+    /// Reads the definitions of the system's libvirt, and of the users who are logged in; and
+    /// whether some of the system's could not be read. A domain that runs is there by its status
+    /// file; its persistent definition is left out then, as it may have been changed for the next
+    /// start.
+    pub(super) fn read(
+        &mut self,
+        accounts: &Accounts<'_>,
+        users: &mut Users<'_>,
+    ) -> (Vec<Definition>, bool) {
+        let before = self.warnings.len();
+        let mut definitions = self.read_pair(Path::new(RUNNING), Path::new(DEFINED), None);
+        let users_there = self.listed(self.root.entries(USERS));
+        // Not those of users: they may put there what they like.
+        let is_unread = self.warnings.iter().skip(before).any(Warning::is_unreadable);
+        for user in users_there {
+            let Some(uid) = decimal(&user) else { continue };
+            let Some(home) = accounts.home(uid) else { continue };
+            let running = format!("{USERS}/{uid}/libvirt/qemu/run");
+            let defined = home.join(".config/libvirt/qemu");
+            let mut of_user = self.read_pair(Path::new(&running), &defined, Some(uid));
+            // A user may write anything there: what runs must be the user's own process.
+            of_user.retain(|definition| {
+                let pid = definition.domain.pid;
+                let is_own = pid.is_some_and(|pid| users.user(pid) == Some(uid));
+                !definition.domain.is_status || is_own
+            });
+            definitions.append(&mut of_user);
         }
-        Vec::new()
-    });
-    // Not those of users: they may put there what they like.
-    *is_unread = warnings.iter().skip(before).any(Warning::is_unreadable);
-    for user in users_there {
-        let Some(uid) = decimal(&user) else { continue };
-        let Some(home) = accounts.home(uid) else { continue };
-        let running = format!("{USERS}/{uid}/libvirt/qemu/run");
-        let defined = home.join(".config/libvirt/qemu");
-        let session = (Path::new(&running), defined.as_path());
-        let mut of_user = read_pair(root, session, Some(uid), warnings);
-        // A user may write anything there: what runs must be the user's own process.
-        of_user.retain(|definition| {
-            let pid = definition.domain.pid;
-            let is_own = pid.is_some_and(|pid| users.user(pid) == Some(uid));
-            !definition.domain.is_status || is_own
-        });
-        definitions.append(&mut of_user);
+        (definitions, is_unread)
     }
-    definitions
-}
 
-fn read_pair(
-    root: &Sysroot,
-    (running, defined): (&Path, &Path),
-    user: Option<u32>,
-    warnings: &mut Vec<Warning>,
-) -> Vec<Definition> {
-    let mut definitions = read_directory(root, running, user, warnings);
-    definitions.retain(|definition| definition.domain.is_status);
-    let running: BTreeSet<_> =
-        definitions.iter().map(|definition| definition.domain.name.clone()).collect();
-    let mut defined = read_directory(root, defined, user, warnings);
-    defined.retain(|definition| !running.contains(&definition.domain.name));
-    definitions.append(&mut defined);
-    definitions
-}
+    fn read_pair(&mut self, running: &Path, defined: &Path, user: Option<u32>) -> Vec<Definition> {
+        let mut definitions = self.read_directory(running, user);
+        definitions.retain(|definition| definition.domain.is_status);
+        let running: BTreeSet<_> =
+            definitions.iter().map(|definition| definition.domain.name.clone()).collect();
+        let mut defined = self.read_directory(defined, user);
+        defined.retain(|definition| !running.contains(&definition.domain.name));
+        definitions.append(&mut defined);
+        definitions
+    }
 
-fn read_directory(
-    root: &Sysroot,
-    directory: &Path,
-    user: Option<u32>,
-    warnings: &mut Vec<Warning>,
-) -> Vec<Definition> {
-    let names = unless_gone(|| root.entries(directory)).unwrap_or_else(|error| {
-        // Nothing is defined where there is no directory.
-        if !error.is_absent() {
-            warnings.push(Warning::unreadable(&error));
-        }
-        Vec::new()
-    });
-    let mut definitions = Vec::new();
-    for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref())) {
-        let file = directory.join(name);
-        if let Some(Flaw { line, column }) = root.recorded().and_then(|it| it.bad_definition(&file))
+    fn read_directory(&mut self, directory: &Path, user: Option<u32>) -> Vec<Definition> {
+        let names = self.listed(unless_gone(|| self.root.entries(directory)));
+        let mut definitions = Vec::new();
+        for name in names.iter().filter(|name| Path::new(name).extension() == Some("xml".as_ref()))
         {
-            warnings.push(Warning::BadDefinition { path: file, line, column });
-            continue;
+            let file = directory.join(name);
+            if let Some(Flaw { line, column }) = self.recorded.bad_definition(&file) {
+                self.warnings.push(Warning::BadDefinition { path: file, line, column });
+                continue;
+            }
+            match unless_gone(|| self.root.read_no_link(&file, FILE_LIMIT)) {
+                Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
+                    Ok(domain) => definitions.push(Definition { file, domain, user }),
+                    // Not in the parser's words: they may quote a password.
+                    Err(BadDomain { line, column, .. }) => {
+                        self.warnings.push(Warning::BadDefinition { path: file, line, column });
+                    }
+                },
+                // Undefined meanwhile, or stopped.
+                Err(error) if error.is_absent() => {}
+                Err(error) => self.warnings.push(Warning::unreadable(&error)),
+            }
         }
-        match unless_gone(|| root.read_no_link(&file, FILE_LIMIT)) {
-            Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
-                Ok(domain) => definitions.push(Definition { file, domain, user }),
-                // Not in the parser's words: they may quote a password.
-                Err(BadDomain { line, column, .. }) => {
-                    warnings.push(Warning::BadDefinition { path: file, line, column });
-                }
-            },
-            // Undefined meanwhile, or stopped.
-            Err(error) if error.is_absent() => {}
-            Err(error) => warnings.push(Warning::unreadable(&error)),
-        }
+        definitions
     }
-    definitions
+
+    /// The names in a directory; without one, nothing is defined.
+    fn listed(&mut self, names: Result<Vec<String>, ReadError>) -> Vec<String> {
+        names.unwrap_or_else(|error| {
+            if !error.is_absent() {
+                self.warnings.push(Warning::unreadable(&error));
+            }
+            Vec::new()
+        })
+    }
 }
 
 /// A domain without a name is none that libvirt would have written, nor one of so many elements,

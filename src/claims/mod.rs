@@ -9,13 +9,13 @@ pub(crate) mod process;
 mod proof;
 mod ranges;
 mod targets;
+pub(crate) mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::host::{Accounts, Region};
 use crate::sysroot::Sysroot;
-use crate::sysroot::manifest::{Flaw, Hidden, Unseen};
 use crate::values::{Bytes, Moment, RegionName};
 use crate::warning::Warning;
 pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
@@ -25,6 +25,7 @@ use process::Users;
 pub(crate) use proof::{Proof, Trace};
 pub use ranges::{Range, Ranges};
 use targets::Targets;
+use unseen::{Flaw, Hidden, Recorded, Unseen};
 
 /// The claims on the regions of a host, and how much of it could be looked at.
 #[derive(Clone, Debug, Default)]
@@ -183,9 +184,8 @@ impl Claims {
 
     pub(crate) fn read_with(root: &Sysroot, regions: &[Region], accounts: &Accounts<'_>) -> Self {
         let mut claims = Self::default();
-        if root.recorded().is_some_and(|recorded| recorded.claims.is_none()) {
-            return claims;
-        }
+        let recorded = Recorded::of(root);
+        let Some(unseen) = &recorded.claims else { return claims };
         if regions.is_empty() {
             // Nothing can be held, and nothing is left to look at.
             claims.sight = Sight::Complete;
@@ -193,9 +193,9 @@ impl Claims {
         }
         let targets = Targets::of(root, regions);
         let mut users = Users::of(root);
-        claims.read_processes(root, &targets, accounts, &mut users);
-        claims.read_definitions(root, &targets, accounts, &mut users);
-        claims.read_leases(root, regions);
+        claims.read_processes(root, &targets, accounts, &mut users, unseen);
+        claims.read_definitions(root, &recorded, &targets, accounts, &mut users);
+        claims.read_leases(root, regions, recorded.moment());
         claims
     }
 
@@ -225,6 +225,7 @@ impl Claims {
         targets: &Targets,
         accounts: &Accounts<'_>,
         users: &mut Users<'_>,
+        seen_before: &Unseen,
     ) {
         let found = match holders::find(root, targets) {
             Ok(found) => found,
@@ -262,8 +263,6 @@ impl Claims {
             last = Some(described);
             self.add(region, Claim::Process(claim));
         }
-        let seen_before = root.recorded().and_then(|recorded| recorded.claims.clone());
-        let seen_before = seen_before.unwrap_or_default();
         self.unseen = Unseen {
             unread: found.unread.saturating_add(seen_before.unread),
             hidden: seen_before.hidden.or_else(|| hidden_processes(root, &found.pids)),
@@ -283,13 +282,13 @@ impl Claims {
     fn read_definitions(
         &mut self,
         root: &Sysroot,
+        recorded: &Recorded,
         targets: &Targets,
         accounts: &Accounts<'_>,
         users: &mut Users<'_>,
     ) {
-        let mut is_unread = false;
-        let definitions =
-            definitions::read(root, accounts, users, &mut self.warnings, &mut is_unread);
+        let mut reader = definitions::Reader { root, recorded, warnings: &mut self.warnings };
+        let (definitions, is_unread) = reader.read(accounts, users);
         if is_unread && self.sight == Sight::Complete {
             // What the region is defined with is as little known as who would hold it unseen.
             self.sight = Sight::Partial;
@@ -329,9 +328,7 @@ impl Claims {
         }
     }
 
-    fn read_leases(&mut self, root: &Sysroot, regions: &[Region]) {
-        let recorded = root.recorded().and_then(|recorded| recorded.moment);
-        let now = recorded.map_or_else(Moment::now, Moment);
+    fn read_leases(&mut self, root: &Sysroot, regions: &[Region], now: Moment) {
         let leases = leases::read(root, now).unwrap_or_else(|problem| {
             let warning = Warning::LeasesUnread { path: LEASES.into(), problem };
             self.warnings.push(warning.clone());

@@ -6,11 +6,11 @@ use std::path::Path;
 use super::args::{CaptureArgs, Global};
 use super::domain_file::is_stdin as is_dash;
 use super::error::Error;
-use super::{Exit, write_warnings};
+use super::{Exit, open_capture, write_warnings};
 use crate::capture::Capture;
+use crate::claims::unseen::Recorded;
 use crate::files::user_file;
 use crate::output::capture::write;
-use crate::sysroot::Sysroot;
 
 pub(super) fn run(
     args: &CaptureArgs,
@@ -44,7 +44,7 @@ pub(super) fn run(
         user_file::write(&args.file, &capture.bytes)?;
     }
     write_warnings(err, &capture.report, &capture.report.host.regions);
-    if args.with_claims && root.recorded().is_some_and(|recorded| recorded.claims.is_none()) {
+    if args.with_claims && Recorded::of(&root).claims.is_none() {
         let _ = writeln!(err, "egm-probe: warning: what was captured has no claims to record");
     }
     if let Some(difference) = &capture.difference {
@@ -54,11 +54,6 @@ pub(super) fn run(
 }
 
 fn list(file: &Path, out: &mut dyn Write) -> Result<Exit, Error> {
-    let root = if is_dash(file) {
-        Sysroot::from_tar(io::stdin().lock())?
-    } else {
-        Sysroot::archive(file)?
-    };
-    write(out, &root)?;
+    write(out, &open_capture(file)?)?;
     Ok(Exit::Done)
 }

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::claims::unseen::Recorded;
 use crate::host::{Gpu, Needs, Region};
 use crate::report::Report;
 use crate::sysroot::{OpenError, Sysroot};
@@ -172,10 +173,7 @@ impl Global {
     fn root(&self) -> Result<Sysroot, Error> {
         Ok(match (&self.sysroot, &self.from) {
             (Some(directory), _) => host_below(directory)?,
-            (None, Some(archive)) if archive.as_os_str() == "-" => {
-                Sysroot::from_tar(io::stdin().lock())?
-            }
-            (None, Some(archive)) => Sysroot::archive(archive)?,
+            (None, Some(file)) => open_capture(file)?,
             (None, None) => Sysroot::host(),
         })
     }
@@ -205,6 +203,18 @@ fn host_below(directory: &Path) -> Result<Sysroot, OpenError> {
         let cause = io::Error::new(io::ErrorKind::NotFound, problem);
         return Err(OpenError::Unreadable { path: directory.to_owned(), cause });
     }
+    Ok(root)
+}
+
+/// The host in a capture: a file, or standard input for `-`.
+fn open_capture(file: &Path) -> Result<Sysroot, OpenError> {
+    let root = if domain_file::is_stdin(file) {
+        Sysroot::from_tar(io::stdin().lock())?
+    } else {
+        Sysroot::archive(file)?
+    };
+    let bad = |problem: String| OpenError::BadArchive { path: file.to_owned(), problem };
+    Recorded::read(&root).map_err(bad)?;
     Ok(root)
 }
 

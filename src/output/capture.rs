@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::sysroot::manifest::{Manifest, NAME, Op, Problem, Unseen};
+use crate::claims::unseen::{Recorded, Unseen};
+use crate::sysroot::manifest::{Manifest, NAME, Op, Problem};
 use crate::sysroot::{Item, Sysroot, describe};
 use crate::values::text::{excerpt, printable};
 
@@ -26,7 +27,9 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
         .map(|(path, item)| (printable(&path.to_string_lossy()), described(item)))
         .collect();
     if let Some(manifest) = root.recorded() {
-        write_heading(out, manifest, root.stat("/proc").is_ok())?;
+        let recorded = Recorded::of(root);
+        let has_proc = root.stat("/proc").is_ok();
+        write_heading(out, manifest, recorded.claims.as_ref(), has_proc)?;
         for (directory, names) in &manifest.names {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let names = excerpt(&names.join(" "), SHOWN);
@@ -38,7 +41,7 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
                 lines.push((printable(path), failed(*op, problem)));
             }
         }
-        for (path, flaw) in &manifest.bad_definitions {
+        for (path, flaw) in &recorded.bad_definitions {
             let what = format!("not taken: no definition from {}:{} on", flaw.line, flaw.column);
             lines.push((printable(path), what));
         }
@@ -52,10 +55,15 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
     Ok(())
 }
 
-fn write_heading(out: &mut dyn Write, manifest: &Manifest, has_proc: bool) -> io::Result<()> {
+fn write_heading(
+    out: &mut dyn Write,
+    manifest: &Manifest,
+    claims: Option<&Unseen>,
+    has_proc: bool,
+) -> io::Result<()> {
     let host = if manifest.live { "a running host" } else { "a host that was recorded before" };
     writeln!(out, "taken by {} from {host}", excerpt(&manifest.program, SHOWN))?;
-    match &manifest.claims {
+    match claims {
         None => writeln!(out, "claims: not taken"),
         Some(_) if !has_proc => writeln!(out, "claims: taken, no processes looked at"),
         Some(Unseen { unread: 0, hidden: None, unsettled: false }) => {

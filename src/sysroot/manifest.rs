@@ -1,9 +1,11 @@
 //! What a capture says beside its files: `capture.json` at its top.
 //!
-//! Files alone cannot tell everything that was seen on a host: that reading one failed, which names
-//! a directory has whose files nobody read, whether processes were looked at and how many refused.
+//! Files alone do not show everything that was seen on a host: that reading one failed, or the names
+//! in a directory whose files were not read. The keys of the document that are not about paths are
+//! those of `claims/unseen.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -11,6 +13,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ReadError, describe};
+use crate::values::text::excerpt;
 
 /// Its name in the archive.
 pub(crate) const NAME: &str = "capture.json";
@@ -30,12 +33,6 @@ pub(crate) struct Manifest {
     pub(crate) program: String,
     /// Whether the host was running, as opposed to recorded before.
     pub(crate) live: bool,
-    /// What was seen of its processes; `None` where claims were not taken.
-    pub(crate) claims: Option<Unseen>,
-    /// A moment in seconds since 1970 at which its leases are what they were: its own would make
-    /// two captures of the same host differ.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) moment: Option<u64>,
     /// The names in directories of which not all were read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) names: BTreeMap<String, BTreeSet<String>>,
@@ -45,32 +42,6 @@ pub(crate) struct Manifest {
     /// The device and inode of nodes, as `/proc/<pid>/maps` has them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) inodes: BTreeMap<String, FileNumbers>,
-    /// Definitions of libvirt's that are none. What is in them is not taken.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) bad_definitions: BTreeMap<String, Flaw>,
-}
-
-/// Which processes were not seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Unseen {
-    /// How many could not be looked at.
-    pub(crate) unread: usize,
-    /// Why others may be missing without a trace.
-    pub(crate) hidden: Option<Hidden>,
-    /// Whether they came and went faster than they could be looked at.
-    pub(crate) unsettled: bool,
-}
-
-/// Why `/proc` may leave out processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Hidden {
-    /// It is that of a running kernel below another root.
-    ForeignProc,
-    /// It is mounted with hidepid.
-    Hidepid,
-    /// It is that of a PID namespace of its own.
-    PidNamespace,
 }
 
 /// A way to read a path.
@@ -103,37 +74,32 @@ pub(crate) struct FileNumbers {
     pub(crate) inode: u64,
 }
 
-/// Where an XML file ceases to be a definition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Flaw {
-    pub(crate) line: u32,
-    pub(crate) column: u32,
+/// The problem with an archive whose [`NAME`] cannot be used.
+pub(crate) fn bad(problem: impl fmt::Display) -> String {
+    format!("has a bad {NAME}: {}", excerpt(&problem.to_string(), 100))
 }
 
 impl Manifest {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > SIZE_LIMIT {
-            return Err(format!("it is larger than {} MiB", SIZE_LIMIT >> 20));
+            return Err(bad(format!("it is larger than {} MiB", SIZE_LIMIT >> 20)));
         }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(bad)?;
         if manifest.schema != SCHEMA {
             let found = &manifest.schema;
-            return Err(format!("it is of the kind {found:?}, and this version reads {SCHEMA}"));
+            return Err(bad(format!(
+                "it is of the kind {found:?}, and this version reads {SCHEMA}"
+            )));
         }
         let names: usize = manifest.names.values().map(BTreeSet::len).sum();
         if names.saturating_add(manifest.errors.len()) > NAMES_LIMIT {
-            return Err(format!("it has more than {NAMES_LIMIT} names"));
+            return Err(bad(format!("it has more than {NAMES_LIMIT} names")));
         }
         Ok(manifest)
     }
 
     pub(super) fn problem(&self, path: &Path, op: Op) -> Option<&Problem> {
         self.errors.get(&*path.to_string_lossy())?.get(&op)
-    }
-
-    /// What is wrong with a definition that was left out for that.
-    pub(crate) fn bad_definition(&self, path: &Path) -> Option<Flaw> {
-        self.bad_definitions.get(&*path.to_string_lossy()).copied()
     }
 
     /// Whether a name was listed in a directory.

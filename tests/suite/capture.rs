@@ -535,7 +535,7 @@ fn what_is_reserved_stays_so_in_the_capture() {
     let ended = [("egm4", "1970-01-01T00:00:17Z"), ("egm5", "1970-01-01T00:00:16Z")];
     fs::write(host.path().join("run/egm-probe/leases.json"), leases(&ended)).unwrap();
     let taken = unpacked(&capture(&["--sysroot", root], &file, &["--with-claims"]));
-    assert!(contains(&taken, "\"moment\": 17,"), "{}", String::from_utf8_lossy(&taken));
+    assert!(contains(&taken, "\"moment\": 17\n"), "{}", String::from_utf8_lossy(&taken));
 }
 
 #[test]

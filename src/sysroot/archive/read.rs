@@ -60,10 +60,7 @@ impl Archive {
         }
         archive.look_for_roots()?;
         if let Ok(bytes) = archive.read_file(Path::new(manifest::NAME)) {
-            let manifest = Manifest::parse(bytes).map_err(|problem| {
-                format!("has a bad {}: {}", manifest::NAME, excerpt(&problem, SHOWN))
-            })?;
-            archive.manifest = Some(manifest);
+            archive.manifest = Some(Manifest::parse(bytes)?);
         }
         Ok(archive)
     }
