@@ -4,7 +4,7 @@
 //! number: a container's own node, a renamed one and a deleted one have it, too. A mapping
 //! outlives the file descriptor, so both are looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -155,9 +155,8 @@ struct Scanner<'a> {
     targets: &'a Targets,
     /// The targets that have nothing but a name to be known by, if there are any.
     unnumbered: Option<Targets>,
-    /// Which files are regions: most mappings of most processes are of the same few libraries. In
-    /// order, as without random numbers there is no table of the standard library's.
-    known: BTreeMap<Box<[u8]>, Option<usize>>,
+    /// Which files are regions: most mappings of most processes are of the same few libraries.
+    known: HashMap<Box<[u8]>, Option<usize>>,
     buffer: Vec<u8>,
     /// Whether something of the process at hand could not be looked at.
     is_refused: bool,
@@ -321,13 +320,13 @@ impl<'a> Scanner<'a> {
 
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
         let folder = format!("{task}/fd");
-        for (file, stat) in self.root.stat_entries(&folder)? {
+        for file in self.root.entries(&folder)? {
             let by_link = |targets: &Targets| {
                 let target = self.root.read_link(format!("{folder}/{file}")).ok()?;
                 targets.by_path(target.as_os_str().as_bytes())
             };
             let mut number = None;
-            let target = match stat {
+            let target = match self.root.stat_cached(format!("{folder}/{file}")) {
                 Ok(stat) => match self.targets.by_stat(&stat) {
                     Some(target) => {
                         number = self.targets.number(target);

@@ -84,26 +84,21 @@ impl<'a> PciBus<'a> {
 
     fn find_links(&self) -> BTreeMap<RegionName, LinksBack> {
         let mut found: BTreeMap<RegionName, LinksBack> = BTreeMap::new();
-        let mut pairs = Vec::new();
         for address in self.functions() {
-            if self.regions.len() <= FEW_REGIONS {
-                pairs.extend(self.regions.iter().map(|region| (*address, region.clone())));
+            let directory = Self::path_of(*address);
+            let listed = if self.regions.len() <= FEW_REGIONS {
+                self.regions.clone()
             } else {
-                let entries = self.root.entries(Self::path_of(*address)).unwrap_or_default();
-                let listed = entries.iter().filter_map(|entry| entry.parse().ok());
-                pairs.extend(listed.map(|region| (*address, region)));
-            }
-        }
-        let path = |(address, region): &(PciAddress, RegionName)| {
-            Path::new(&address.to_string()).join(region.as_str())
-        };
-        let targets = self.root.read_links(Path::new(DEVICES), pairs.iter().map(path));
-        for ((address, region), target) in pairs.into_iter().zip(targets) {
-            match target {
-                Ok(target) => found.entry(region).or_default().targets.push((address, target)),
-                Err(error) if error.is_absent() => {}
-                Err(error) => {
-                    found.entry(region).or_default().warnings.push(Warning::unreadable(&error));
+                let entries = self.root.entries(&directory).unwrap_or_default();
+                entries.iter().filter_map(|entry| entry.parse().ok()).collect()
+            };
+            for region in listed {
+                match self.root.read_link(directory.join(region.as_str())) {
+                    Ok(target) => found.entry(region).or_default().targets.push((*address, target)),
+                    Err(error) if error.is_absent() => {}
+                    Err(error) => {
+                        found.entry(region).or_default().warnings.push(Warning::unreadable(&error));
+                    }
                 }
             }
         }

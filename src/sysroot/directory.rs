@@ -1,17 +1,14 @@
 //! Reading real files: those of the running host, and those below another directory.
 
-use std::ffi::CStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, open, statx};
-use rustix::path::Arg;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::values::DeviceNumber;
 
@@ -54,67 +51,23 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
     })
 }
 
-pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
-    stat_at(CWD, path)
-}
-
-/// A directory, for paths that start there.
-pub(super) fn walk_to(path: &Path) -> io::Result<OwnedFd> {
-    // By the C library, which tests replace to have another `/sys`.
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?)
-}
-
-/// Where a link points to whose path starts at a directory.
-pub(super) fn link_in(directory: &OwnedFd, path: &Path) -> io::Result<PathBuf> {
-    Ok(nix::fcntl::readlinkat(directory, path)?.into())
-}
-
-/// The names in a directory that are text, in no order. Not by way of the standard library, which
-/// panics where a directory cannot be closed.
+/// The names in a directory that are text, in no order.
 pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut directory = nix::dir::Dir::open(path, flags, nix::sys::stat::Mode::empty())?;
     let mut names = Vec::new();
-    for entry in directory.iter() {
-        add_name(&mut names, entry?.file_name(), |_| ())?;
+    for entry in fs::read_dir(path)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        if names.len() == DIRECTORY_LIMIT {
+            return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
+        }
+        names.push(name);
     }
-    Ok(names.into_iter().map(|(name, ())| name).collect())
+    Ok(names)
 }
 
-pub(super) fn stat_entries(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut directory = Dir::new(open(path, flags, Mode::empty())?)?;
-    let mut entries = Vec::new();
-    while let Some(entry) = directory.read() {
-        let (entry, fd) = (entry?, directory.fd()?);
-        add_name(&mut entries, entry.file_name(), |name| stat_at(fd, name))?;
-    }
-    Ok(entries)
-}
-
-/// Adds a name that is text to those of a directory, with what is asked of it.
-fn add_name<T>(
-    names: &mut Vec<(String, T)>,
-    name: &CStr,
-    ask: impl FnOnce(&CStr) -> T,
-) -> io::Result<()> {
-    let Ok(text) = name.to_str() else { return Ok(()) };
-    if matches!(text, "." | "..") {
-        return Ok(());
-    }
-    if names.len() == DIRECTORY_LIMIT {
-        return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
-    }
-    names.push((text.to_owned(), ask(name)));
-    Ok(())
-}
-
-/// As stat, but for what a server would have to be asked for. It is the one call that nix does not
-/// have, and libc only as an unsafe function.
-fn stat_at(directory: impl AsFd, name: impl Arg) -> io::Result<Stat> {
+/// As stat, but for what a server would have to be asked for.
+pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let stat = statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
+    let stat = statx(CWD, path, flags, StatxFlags::BASIC_STATS)?;
     let device = DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor };
     let holder = DeviceNumber { major: stat.stx_dev_major, minor: stat.stx_dev_minor };
     Ok(Stat {

@@ -37,7 +37,7 @@ use mount::Sys;
 pub(crate) use path::join_link;
 pub(crate) use recorder::Log;
 use recorder::Recorder;
-pub use stat::{FileId, FileKind, Stat, StatEntry};
+pub use stat::{FileId, FileKind, Stat};
 
 /// The most that is read of one attribute file. The kernel gives a page at most, 64 KiB on the
 /// kernels that Grace hosts usually run.
@@ -236,32 +236,6 @@ impl Sysroot {
         })
     }
 
-    /// Where several links below a directory point to, on the running host without walking the
-    /// path to the directory anew for each. What is no link is an error, as for
-    /// [`Sysroot::read_link`].
-    pub(crate) fn read_links(
-        &self,
-        directory: &Path,
-        names: impl Iterator<Item = PathBuf>,
-    ) -> Vec<Result<PathBuf, ReadError>> {
-        let walked = match &self.0 {
-            Backend::Host(_) => directory::walk_to(directory).ok(),
-            _ => None,
-        };
-        let read = |name: PathBuf| match &walked {
-            // Whatever it is, the slow way says it as it says it elsewhere.
-            Some(walked) => match directory::link_in(walked, &name) {
-                Ok(target) => Ok(target),
-                Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
-                    Err(ReadError::new(directory.join(name), error))
-                }
-                Err(_) => self.read_link(directory.join(name)),
-            },
-            None => self.read_link(directory.join(name)),
-        };
-        names.map(read).collect()
-    }
-
     /// Kind, mode and owner of what a path leads to. Never opens it.
     ///
     /// # Errors
@@ -293,33 +267,6 @@ impl Sysroot {
             Backend::Directory(_) | Backend::Archive(_) => self.stat(path),
             Backend::Recorded(recorder) => recorder.stat(path, recorder.host.stat_cached(path)),
         }
-    }
-
-    /// The names in a directory, each with what [`Sysroot::stat_cached`] says of it: on the running
-    /// host without walking the path anew for each.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn stat_entries(&self, path: impl AsRef<Path>) -> Result<Vec<StatEntry>, ReadError> {
-        let path = path.as_ref();
-        if let Backend::Recorded(recorder) = &self.0 {
-            return recorder.stat_entries(path);
-        }
-        if let Backend::Host(_) = &self.0 {
-            let entries = directory::stat_entries(path);
-            let entries = entries.map_err(|cause| ReadError::new(path, cause))?;
-            let named = |(name, stat): (String, io::Result<Stat>)| {
-                let stat = stat.map_err(|cause| ReadError::new(path.join(&name), cause));
-                (name, stat)
-            };
-            return Ok(entries.into_iter().map(named).collect());
-        }
-        let names = self.entries(path)?;
-        let stat = |name: String| {
-            let stat = self.stat_cached(path.join(&name));
-            (name, stat)
-        };
-        Ok(names.into_iter().map(stat).collect())
     }
 
     /// The bytes of a regular file.

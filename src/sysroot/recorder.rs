@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::manifest::{Op, Problem};
 use super::path::resolve;
-use super::{ReadError, Stat, StatEntry, Sysroot};
+use super::{ReadError, Stat, Sysroot};
 use crate::values::numbers::decimal;
 
 /// Reads a host, and keeps what was read.
@@ -83,14 +83,6 @@ impl Recorder {
     ) -> Result<Stat, ReadError> {
         self.noted(path, Op::Stat, result, |log, place, stat| {
             log.stats.insert(path.to_owned(), (place, *stat));
-        })
-    }
-
-    pub(super) fn stat_entries(&self, path: &Path) -> Result<Vec<StatEntry>, ReadError> {
-        let entries = self.host.stat_entries(path);
-        self.noted(path, Op::List, entries, |log, place, entries| {
-            let names = entries.iter().map(|(name, _)| name.clone()).collect();
-            log.listings.insert(path.to_owned(), (place, names));
         })
     }
 

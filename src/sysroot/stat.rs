@@ -1,6 +1,5 @@
 //! What is known of a file without opening it.
 
-use super::ReadError;
 use crate::values::DeviceNumber;
 
 /// What stat says of a path.
@@ -18,9 +17,6 @@ pub struct Stat {
     /// Which file it is on the running host; `None` elsewhere, where nothing compares it.
     pub file: Option<FileId>,
 }
-
-/// A name in a directory, and what stat says of it.
-pub type StatEntry = (String, Result<Stat, ReadError>);
 
 /// What makes a file of the running host the same as another: the device that holds it (not the
 /// one that it may be) and its inode.
