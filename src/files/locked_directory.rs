@@ -7,7 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use nix::fcntl::OFlag;
+use rustix::fs::{FlockOperation, flock};
+use tempfile::NamedTempFile;
 
 use crate::files::user_file;
 use crate::sysroot::{describe, names};
@@ -126,9 +128,9 @@ impl OwnDirectory {
         wait: Duration,
     ) -> Result<Locked<'_>, DirectoryProblem> {
         let path = self.path.join(name);
-        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(OFlag::O_NOFOLLOW.bits());
         let lock = options.open(&path);
         let lock = lock.map_err(|cause| DirectoryProblem::io(&path, cause))?;
         self.lock_with(lock, &path, wait)
@@ -174,10 +176,9 @@ impl OwnDirectory {
 
 impl Locked<'_> {
     /// Writes a file that is not yet in its place.
-    pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
+    pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
         let OwnDirectory { path, unfinished } = self.directory;
-        let mut new =
-            tempfile::Builder::new().prefix(unfinished).tempfile_in(path).map_err(bare)?;
+        let mut new = new_file(path, unfinished, 0o600)?;
         let file = new.as_file_mut();
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -186,13 +187,13 @@ impl Locked<'_> {
     }
 
     /// Puts it there, in the place of what may be there.
-    pub(crate) fn put(&self, new: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    pub(crate) fn put(&self, new: NamedTempFile, path: &Path) -> io::Result<()> {
         new.persist(path).map_err(|error| error.error)?;
         self.sync()
     }
 
     /// Puts it there if nothing is there.
-    pub(crate) fn put_new(&self, new: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    pub(crate) fn put_new(&self, new: NamedTempFile, path: &Path) -> io::Result<()> {
         new.persist_noclobber(path).map_err(|error| error.error)?;
         self.sync()
     }
@@ -205,24 +206,20 @@ impl Locked<'_> {
 
 /// Reads a regular file; never waits for a pipe, and follows no link.
 pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }
     user_file::read_all(file, limit)
 }
 
-/// The system's error without the path of an unfinished file, which tells nobody anything. What the
-/// crate wraps it in gives the number in its text only.
-pub(crate) fn bare(error: io::Error) -> io::Error {
-    let text = error.to_string();
-    let number = text.split("(os error ").nth(1).and_then(|rest| rest.split(')').next());
-    match number.and_then(|number| number.parse().ok()) {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => error,
-    }
+/// Makes an unfinished file. Unlike those of `tempfile_in`, its errors do not name the file, which
+/// is of no use to a user.
+pub(crate) fn new_file(directory: &Path, prefix: &str, mode: u32) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().prefix(prefix).make_in(directory, |path| {
+        File::options().read(true).write(true).create_new(true).mode(mode).open(path)
+    })
 }
 
 fn shown(path: &Path) -> String {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
-use crate::files::locked_directory::bare;
+use crate::files::locked_directory::new_file;
 use crate::sysroot::{describe, open_named};
 use crate::values::text::excerpt;
 
@@ -93,11 +93,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let synced = File::open(directory)?;
     let mode = fs::metadata(&real).ok().map(|old| old.mode() & 0o777);
     // A new file gets what the umask leaves.
-    let builder = tempfile::Builder::new()
-        .prefix(".egm-probe-")
-        .permissions(fs::Permissions::from_mode(mode.unwrap_or(0o666)))
-        .tempfile_in(directory);
-    let mut new = builder.map_err(bare)?;
+    let mut new = new_file(directory, ".egm-probe-", mode.unwrap_or(0o666))?;
     let file = new.as_file_mut();
     file.write_all(bytes)?;
     if let Some(mode) = mode {
@@ -117,7 +113,7 @@ fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {
     let Some(directory) = real.parent() else { return problem("not a file in a directory") };
     // Before anything is changed: what cannot be synced is not begun.
     let synced = File::open(directory)?;
-    let mut new = tempfile::Builder::new().prefix(".egm-probe-").tempfile_in(directory)?;
+    let mut new = new_file(directory, ".egm-probe-", 0o600)?;
     new.write_all(bytes)?;
     let is_ours = {
         let metadata = new.as_file().metadata()?;
