@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::sysroot::describe;
 use crate::values::text::excerpt;
@@ -148,7 +149,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
 /// Ends a child with all that it has started.
 fn end(child: &mut Child) {
     // It may have ended by now.
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = i32::try_from(child.id()).map(|pid| killpg(Pid::from_raw(pid), Signal::SIGKILL));
     let _ = child.wait();
 }
 
