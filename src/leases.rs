@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::claims::LEASES;
 use crate::claims::leases::{self, Lease, SIZE_LIMIT};
-use crate::claims::{Claim, LEASES, LeaseClaim, Owner};
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory};
-use crate::report::{Report, State};
+use crate::report::{Report, State, labels};
 use crate::sysroot::Sysroot;
 use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Moment, RegionName};
@@ -178,21 +178,18 @@ fn objection(
     domain: &str,
     force: bool,
 ) -> Option<LeaseObjection> {
-    let row = report.row(report.host.region(region)?);
-    let others = || row.claims.iter().filter(|claim| claim.owner() != Owner::Domain(domain));
-    let holders: Vec<_> = others().filter(|claim| claim.is_held()).map(Claim::label).collect();
-    if !holders.is_empty() {
-        return Some(LeaseObjection::InUse { region: region.clone(), holders });
+    let availability = report.availability(report.host.region(region)?, Some(domain));
+    let region = region.clone();
+    if !availability.holders.is_empty() {
+        let holders = labels(&availability.holders);
+        Some(LeaseObjection::InUse { region, holders })
+    } else if let Some(lease) = availability.leases.first() {
+        let (owner, until) = (lease.domain.clone(), lease.expires);
+        Some(LeaseObjection::Taken { region, owner, until })
+    } else {
+        let is_unknown = availability.state == State::Unknown && !force;
+        is_unknown.then_some(LeaseObjection::Unknown { region })
     }
-    let taken = others().find_map(|claim| match claim {
-        Claim::Lease(LeaseClaim { domain, expires }) => {
-            let (owner, until) = (domain.clone(), *expires);
-            Some(LeaseObjection::Taken { region: region.clone(), owner, until })
-        }
-        _ => None,
-    });
-    let is_unknown = row.capacity.state == State::Unknown && !force;
-    taken.or_else(|| is_unknown.then(|| LeaseObjection::Unknown { region: region.clone() }))
 }
 
 /// The reasons not to reserve these regions for a virtual machine.

@@ -9,10 +9,9 @@ use super::rules::{
     SUSPECTED, TRAY,
 };
 use super::{Findings, Subject};
-use crate::claims::{Claim, Owner};
 use crate::domain::{EgmDevice, MemoryDevice, Value};
 use crate::host::{Gpu, Region, is_passthrough};
-use crate::report::Report;
+use crate::report::{Report, labels};
 use crate::values::text::{SHOWN, excerpt};
 use crate::values::{IdList, PciAddress, RegionName};
 use crate::warning::Warning;
@@ -197,11 +196,9 @@ fn check_peers(used: &Use<'_>, findings: &mut Findings) {
 }
 
 fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
-    let own = Owner::Domain(&subject.domain.name);
-    let claims = report.claims.of(&used.region.name).iter();
-    let holders = claims.filter(|claim| claim.is_held() && claim.owner() != own);
-    let holders: Vec<_> = holders.map(|claim| excerpt(&Claim::label(claim), SHOWN)).collect();
+    let holders = report.availability(used.region, Some(&subject.domain.name)).holders;
     if !holders.is_empty() {
+        let holders: Vec<_> = labels(&holders).iter().map(|name| excerpt(name, SHOWN)).collect();
         let message = format!("{} is in use by {}", used.region.name, holders.join(", "));
         findings.add(HELD, &used.path.span, message);
     }

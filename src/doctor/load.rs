@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Outcome;
 use super::facts::Facts;
-use crate::claims::{Claim, Owner, Sight};
+use crate::claims::{Claim, Sight};
+use crate::report::labels;
 use crate::values::Bytes;
 use crate::values::text::{SHOWN, excerpt};
 
@@ -107,13 +108,12 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
     let mut problems = Vec::new();
     let mut pids = BTreeSet::new();
     for region in &report.host.regions {
-        let claims = report.claims.of(&region.name).iter().filter(|claim| claim.is_held());
-        let owners: BTreeSet<Owner<'_>> = claims.clone().map(Claim::owner).collect();
-        if owners.len() > 1 {
-            let labels: Vec<_> = claims.clone().map(Claim::label).collect();
-            problems.push(format!("{} is held by several: {}", region.name, labels.join(", ")));
+        let availability = report.availability(region, None);
+        if availability.distinct_holders().len() > 1 {
+            let labels = labels(&availability.holders).join(", ");
+            problems.push(format!("{} is held by several: {labels}", region.name));
         }
-        for claim in claims {
+        for claim in availability.holders {
             match claim {
                 Claim::Process(process) if process.domain.is_none() => {
                     pids.insert(process.pid);

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Alignment, Choice, Objection, Plan, Request, Rest};
-use crate::claims::{Claim, LeaseClaim, Owner, Sight};
+use crate::claims::{Claim, Sight};
 use crate::domain::Domain;
 use crate::host::{Host, Needs, NotFound, Region, instead, is_passthrough};
-use crate::report::{Report, State};
+use crate::report::{Report, State, labels};
 use crate::values::{Bytes, PciAddress, RegionName};
 use crate::warning::Warning;
 
@@ -73,9 +73,12 @@ fn leased<'a>(
 ) -> Vec<&'a RegionName> {
     let is_said = request.all || !request.gpus.is_empty() || !request.regions.is_empty();
     let Some(owner) = request.owner.as_ref().filter(|_| !is_said) else { return Vec::new() };
-    let is_own = |claim: &Claim| matches!(claim, Claim::Lease(lease) if lease.domain == *owner);
-    let regions = report.host.regions.iter().map(|region| &region.name);
-    let leased: Vec<_> = regions.filter(|name| report.claims.of(name).iter().any(is_own)).collect();
+    let has_lease = |region: &&Region| {
+        let own = report.availability(region, Some(owner)).own;
+        own.iter().any(|claim| matches!(claim, Claim::Lease(_)))
+    };
+    let regions = report.host.regions.iter().filter(has_lease);
+    let leased: Vec<_> = regions.map(|region| &region.name).collect();
     if leased.is_empty() {
         objections.push(Objection::NothingReserved { owner: owner.clone() });
     }
@@ -166,38 +169,29 @@ fn judge_claims(
     region: &Region,
     objections: &mut Vec<Objection>,
 ) {
-    let row = report.row(region);
     let owner = request.owner.as_deref().or(domain.map(|domain| domain.name.as_str()));
-    let is_own = |claim: &Claim| owner.is_some_and(|owner| claim.owner() == Owner::Domain(owner));
-    let of_others = |is_held: bool| {
-        let claims = row.claims.iter();
-        let is_lease = |claim: &&Claim| matches!(claim, Claim::Lease(_));
-        let claims = claims.filter(|claim| claim.is_held() == is_held && !is_own(claim));
-        let claims = claims.filter(|claim| !is_lease(claim));
-        claims.map(Claim::label).collect::<Vec<_>>()
-    };
+    let mut availability = report.availability(region, owner);
     let name = || region.name.clone();
-    let (holders, domains) = (of_others(true), of_others(false));
-    if !holders.is_empty() {
+    if !availability.holders.is_empty() {
+        let holders = labels(&availability.holders);
         objections.push(Objection::InUse { region: name(), holders });
-    } else if row.capacity.state == State::Unknown {
+    } else if availability.state == State::Unknown {
         let skipped = report.claims.sight == Sight::Skipped;
         objections.push(Objection::Unknown { region: name(), skipped });
     } else if request.owner.is_none() {
         // A name in a file may be one that was left in it.
-        let holders = row.claims.iter().filter(|claim| claim.is_held() && is_own(claim));
-        let holders: Vec<_> = holders.map(Claim::label).collect();
-        if !holders.is_empty() {
+        availability.own.retain(|claim| claim.is_held());
+        if !availability.own.is_empty() {
+            let holders = labels(&availability.own);
             objections.push(Objection::Own { region: name(), holders });
         }
     }
-    for claim in row.claims.iter().filter(|claim| !is_own(claim)) {
-        if let Claim::Lease(LeaseClaim { domain, expires }) = claim {
-            let (owner, until) = (domain.clone(), *expires);
-            objections.push(Objection::Reserved { region: name(), owner, until });
-        }
+    for lease in availability.leases {
+        let (owner, until) = (lease.domain.clone(), lease.expires);
+        objections.push(Objection::Reserved { region: name(), owner, until });
     }
-    if !domains.is_empty() {
+    if !availability.defined.is_empty() {
+        let domains = labels(&availability.defined);
         objections.push(Objection::Defined { region: name(), domains });
     }
 }

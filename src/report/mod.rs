@@ -1,5 +1,6 @@
 //! A host, the claims on its regions and what follows from them, brought together for output.
 
+mod availability;
 mod capacity;
 mod changes;
 mod sockets;
@@ -12,6 +13,8 @@ use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
 use crate::values::RegionName;
 use crate::warning::Warning;
+pub use availability::Availability;
+pub(crate) use availability::labels;
 pub use capacity::{Capacity, State};
 pub use changes::{Event, Snapshot};
 pub use sockets::{NodesFrom, Place, Socket, Sockets};
@@ -59,18 +62,17 @@ impl Report {
 
     /// Brings the two together: several holders of one region are a warning of the region's.
     #[must_use]
-    pub fn new(mut host: Host, claims: Claims) -> Self {
-        for region in &mut host.regions {
-            let holders = claims.of(&region.name).iter().filter(|claim| claim.is_held());
-            // The processes of one virtual machine are one holder.
-            let by_owner: BTreeMap<_, _> =
-                holders.map(|claim| (claim.owner(), claim.label())).collect();
-            if by_owner.len() > 1 {
-                let holders = by_owner.into_values().collect();
+    pub fn new(host: Host, claims: Claims) -> Self {
+        let mut report = Self { host, claims, other_names: BTreeMap::new() };
+        let regions = report.host.regions.iter();
+        let holders = regions.map(|region| report.availability(region, None).distinct_holders());
+        let holders: Vec<_> = holders.collect();
+        for (region, holders) in report.host.regions.iter_mut().zip(holders) {
+            if holders.len() > 1 {
                 region.warnings.insert(0, Warning::SeveralHolders { holders });
             }
         }
-        Self { host, claims, other_names: BTreeMap::new() }
+        report
     }
 
     /// Looks whether a path is another name of a region's device: by its number, or as udev knows

@@ -1,0 +1,119 @@
+//! The claims on a region from the point of view of one virtual machine. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{Report, State};
+use crate::claims::{Claim, LeaseClaim, Owner};
+use crate::host::Region;
+
+/// Whether a virtual machine can have a region, and which others claim it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Availability<'a> {
+    /// The state of the region, for any virtual machine.
+    pub state: State,
+    /// The claims of others that hold the region now.
+    pub holders: Vec<&'a Claim>,
+    /// The definitions of other virtual machines that are off.
+    pub defined: Vec<&'a Claim>,
+    /// The leases of others: one at most, unless the file was edited.
+    pub leases: Vec<&'a LeaseClaim>,
+    /// The claims of the virtual machine itself.
+    pub own: Vec<&'a Claim>,
+}
+
+impl Report {
+    /// The availability of a region for the virtual machine of this name. Without a name, every
+    /// claim is another's.
+    #[must_use]
+    pub fn availability(&self, region: &Region, owner: Option<&str>) -> Availability<'_> {
+        let state = self.row(region).capacity.state;
+        Availability::of(self.claims.of(&region.name), state, owner)
+    }
+}
+
+impl<'a> Availability<'a> {
+    fn of(claims: &'a [Claim], state: State, owner: Option<&str>) -> Self {
+        let [holders, defined, own] = [(); 3].map(|()| Vec::new());
+        let mut all = Self { state, holders, defined, leases: Vec::new(), own };
+        for claim in claims {
+            match claim {
+                _ if owner.is_some_and(|owner| claim.owner() == Owner::Domain(owner)) => {
+                    all.own.push(claim);
+                }
+                Claim::Lease(lease) => all.leases.push(lease),
+                _ if claim.is_held() => all.holders.push(claim),
+                _ => all.defined.push(claim),
+            }
+        }
+        all
+    }
+
+    /// A label for each virtual machine or process among the holders. The processes of one virtual
+    /// machine are one holder.
+    #[must_use]
+    pub fn distinct_holders(&self) -> Vec<String> {
+        let labels = self.holders.iter().map(|claim| (claim.owner(), claim.label()));
+        labels.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+}
+
+/// The labels of claims, in their order.
+pub(crate) fn labels(claims: &[&Claim]) -> Vec<String> {
+    claims.iter().map(|claim| claim.label()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Availability, labels};
+    use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges};
+    use crate::report::State;
+    use crate::values::Moment;
+
+    fn process(pid: u32, domain: Option<&str>) -> Claim {
+        let process = ProcessClaim::new(pid, Ranges::default());
+        Claim::Process(ProcessClaim { domain: domain.map(str::to_owned), ..process })
+    }
+
+    fn domain(name: &str, is_running: bool) -> Claim {
+        Claim::Libvirt(LibvirtClaim { is_running, ..LibvirtClaim::new(name, "/x") })
+    }
+
+    fn lease(name: &str) -> Claim {
+        Claim::Lease(LeaseClaim::new(name, Moment(1)))
+    }
+
+    #[test]
+    fn each_claim_is_in_one_place() {
+        let claims = [
+            process(1, Some("a")),
+            process(2, Some("a")),
+            process(3, None),
+            domain("a", false),
+            domain("b", true),
+            domain("c", false),
+            lease("a"),
+            lease("c"),
+        ];
+        for (owner, own, holders, defined, leases) in [
+            (None, "", "a[1] a[2] [3] b", "a(off) c(off)", "a c"),
+            (Some("a"), "a[1] a[2] a(off) a(reserved)", "[3] b", "c(off)", "c"),
+            (Some("b"), "b", "a[1] a[2] [3]", "a(off) c(off)", "a c"),
+            (Some("c"), "c(off) c(reserved)", "a[1] a[2] [3] b", "a(off)", "a"),
+            // A process is not known by a name.
+            (Some("3"), "", "a[1] a[2] [3] b", "a(off) c(off)", "a c"),
+        ] {
+            let found = Availability::of(&claims, State::InUse, owner);
+            let reserved: Vec<_> = found.leases.iter().map(|it| it.domain.as_str()).collect();
+            let [found_own, found_holders, found_defined] =
+                [&found.own, &found.holders, &found.defined].map(|it| labels(it).join(" "));
+            assert_eq!(
+                (&*found_own, &*found_holders, &*found_defined, &*reserved.join(" ")),
+                (own, holders, defined, leases),
+                "{owner:?}"
+            );
+        }
+        let of_all = Availability::of(&claims, State::InUse, None);
+        assert_eq!(of_all.distinct_holders(), ["a[2]", "b", "[3]"]);
+    }
+}
