@@ -2,24 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Objection, Placement, PlannedCell, Request, Rest};
+use super::naming::Named;
+use super::{Objection, Placement, PlannedCell, Request, Rest, RestDevice};
 use crate::check::CELLS_LIMIT;
 use crate::domain::{Domain, EgmDevice, Hostdev};
-use crate::values::Bytes;
+use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
-/// Gives each region of a plan a cell: the one asked for, the one it backs already, or the first
+/// The cell of each region of a plan: the one asked for, the one it backs already, or the first
 /// that is left.
-pub(super) fn assign(
+pub(super) fn assign<'a>(
     request: &Request,
     domain: Option<&Domain>,
     rest: &Rest<'_>,
-    placements: &mut [Placement],
+    named: &[Named<'a>],
     objections: &mut Vec<Objection>,
-) {
-    let regions: BTreeMap<_, _> = placements
-        .iter()
-        .map(|placement| (placement.region.clone(), placement.path.clone()))
-        .collect();
+) -> BTreeMap<&'a RegionName, u32> {
+    let mut cells = BTreeMap::new();
+    if named.is_empty() {
+        return cells;
+    }
+    let regions: BTreeMap<_, _> =
+        named.iter().map(|gpu| (&gpu.region.name, gpu.path.as_str())).collect();
     for node in &request.guest_nodes {
         match &node.region {
             Some(region) if !regions.contains_key(region) => {
@@ -27,29 +30,28 @@ pub(super) fn assign(
                 objections.push(Objection::NotChosen { region, cell: node.cell });
             }
             None if regions.len() > 1 => {
-                let regions = regions.keys().cloned().collect();
+                let regions = regions.into_keys().cloned().collect();
                 objections.push(Objection::WhichRegion { cell: node.cell, regions });
-                return;
+                return cells;
             }
             _ => {}
         }
     }
-    let of_gpus = domain.map(|domain| gpu_cells(domain, placements)).unwrap_or_default();
-    // Whose each cell is, by the path of the region.
-    let mut taken: BTreeMap<u32, String> = BTreeMap::new();
-    for RestCell { cell, path } in rest.devices.iter().filter_map(|rest| rest_cell(rest.device)) {
-        taken.insert(cell, path.to_owned());
-    }
-    let mut cells = BTreeMap::new();
-    for (region, path) in &regions {
+    let of_gpus = domain.map(|domain| gpu_cells(domain, named)).unwrap_or_default();
+    // The path of the region that each cell belongs to.
+    let taken = rest.devices.iter().filter_map(|RestDevice { device, .. }| {
+        Some((device.cell.as_ref()?.value?, device.path.as_ref()?.text.as_str()))
+    });
+    let mut taken: BTreeMap<_, _> = taken.collect();
+    for (&region, &path) in &regions {
         let asked = request.guest_nodes.iter().rev();
         let asked = asked.filter(|node| node.region.as_ref().is_none_or(|name| name == region));
         let asked = asked.map(|node| node.cell).next();
         // By its path, or by the GPU of a device that has another one.
         let backed = || {
             let is_its = |device: &&EgmDevice| {
-                device.path.as_ref().is_some_and(|found| found.text == *path)
-                    || placements.iter().any(|it| it.region == *region && it.is_of(device))
+                device.path.as_ref().is_some_and(|found| found.text == path)
+                    || named.iter().any(|gpu| gpu.region.name == *region && gpu.has(device))
             };
             let devices = domain.into_iter().flat_map(|domain| &domain.egm);
             devices.filter(is_its).find_map(|device| device.cell.as_ref()?.value)
@@ -57,11 +59,11 @@ pub(super) fn assign(
         let Some(cell) = asked.or_else(backed) else { continue };
         if usize::try_from(cell).map_or(true, |cell| cell >= CELLS_LIMIT) {
             objections.push(Objection::CellBeyond { cell, last: CELLS_LIMIT - 1 });
-            return;
+            return BTreeMap::new();
         }
         match taken.get(&cell) {
-            Some(other) if other != path => {
-                let (first, second) = (other.clone(), region.clone());
+            Some(other) if *other != path => {
+                let (first, second) = ((*other).to_owned(), region.clone());
                 objections.push(Objection::CellOfTwo { cell, first, second });
             }
             _ if of_gpus.contains(&cell) => {
@@ -69,27 +71,25 @@ pub(super) fn assign(
             }
             _ => {}
         }
-        taken.insert(cell, path.clone());
-        cells.insert(region.clone(), cell);
+        taken.insert(cell, path);
+        cells.insert(region, cell);
     }
-    for (region, path) in &regions {
+    for (region, path) in regions {
         if !cells.contains_key(region) {
             let is_left = |cell: &u32| !taken.contains_key(cell) && !of_gpus.contains(cell);
             let Some(cell) = (0..=u32::MAX).find(is_left) else { continue };
-            taken.insert(cell, path.clone());
-            cells.insert(region.clone(), cell);
+            taken.insert(cell, path);
+            cells.insert(region, cell);
         }
     }
-    for placement in placements {
-        placement.cell = cells.get(&placement.region).copied().unwrap_or_default();
-    }
+    cells
 }
 
 /// The cells that are kept for the memory of GPUs, by `<acpi nodeset>`.
 ///
 /// Another device, such as a NIC, names the cell of the CPUs that are near it, which has memory of
 /// its own (VEP-199 of `KubeVirt`): its nodeset keeps no cell, unless all its cells are empty.
-fn gpu_cells(domain: &Domain, placements: &[Placement]) -> BTreeSet<u32> {
+fn gpu_cells(domain: &Domain, named: &[Named<'_>]) -> BTreeSet<u32> {
     let aliases: BTreeSet<_> = domain
         .egm
         .iter()
@@ -98,7 +98,7 @@ fn gpu_cells(domain: &Domain, placements: &[Placement]) -> BTreeSet<u32> {
     let is_gpu = |hostdev: &Hostdev| {
         let alias = hostdev.alias.as_ref().map(|alias| alias.text.as_str());
         alias.is_some_and(|alias| aliases.contains(alias))
-            || placements.iter().any(|placement| hostdev.pci() == Some(placement.gpu))
+            || named.iter().any(|named| hostdev.pci() == Some(named.gpu))
     };
     let empty: BTreeSet<_> = domain
         .cells
@@ -114,17 +114,6 @@ fn gpu_cells(domain: &Domain, placements: &[Placement]) -> BTreeSet<u32> {
     nodesets.flat_map(|cells| cells.iter().take(CELLS_LIMIT)).collect()
 }
 
-struct RestCell<'a> {
-    cell: u32,
-    path: &'a str,
-}
-
-/// The cell that a device of the domain backs, and with what.
-fn rest_cell(device: &EgmDevice) -> Option<RestCell<'_>> {
-    let cell = device.cell.as_ref()?.value?;
-    Some(RestCell { cell, path: &device.path.as_ref()?.text })
-}
-
 /// The cells of a guest, and its virtual CPUs.
 pub(super) struct Cells {
     pub(super) all: Vec<PlannedCell>,
@@ -136,16 +125,16 @@ pub(super) struct Cells {
 pub(super) fn cells(
     request: &Request,
     domain: Option<&Domain>,
-    placements: &mut [Placement],
-    objections: &mut Vec<Objection>,
+    rest: &Rest<'_>,
+    placements: &[Placement],
 ) -> Cells {
-    let mut cells: BTreeMap<u32, PlannedCell> = BTreeMap::new();
-    let new = |id| PlannedCell { id, memory: Bytes(0), cpus: None };
+    let of_gpus = placements.iter().filter_map(|it| it.gpu_cells.as_ref()).flat_map(IdList::iter);
+    let mut cells: BTreeMap<_, _> = of_gpus.map(|id| (id, empty(id))).collect();
     for cell in domain.into_iter().flat_map(|domain| &domain.cells) {
         if let Some(id) = cell.id.value {
             let memory = cell.memory.as_ref().and_then(|memory| memory.value).unwrap_or(Bytes(0));
             let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.clone());
-            cells.insert(id, PlannedCell { memory, cpus, ..new(id) });
+            cells.insert(id, PlannedCell { id, memory, cpus });
         }
     }
     // What was EGM and is no more, is nothing: not ordinary memory of the host.
@@ -155,10 +144,9 @@ pub(super) fn cells(
             cell.memory = Bytes(0);
         }
     }
-    for (id, memory) in backed(domain, placements) {
-        cells.entry(id).or_insert_with(|| new(id)).memory = memory;
+    for (id, memory) in backed(rest, placements) {
+        cells.entry(id).or_insert_with(|| empty(id)).memory = memory;
     }
-    add_gpu_cells(request.gpu_cells, domain, placements, &mut cells, objections);
     let vcpus = domain.and_then(|domain| domain.vcpus.as_ref()?.value);
     let vcpus = request.vcpus.or(vcpus).filter(|vcpus| *vcpus > 0);
     // What the cells have is theirs, even where it cannot be read.
@@ -179,56 +167,57 @@ pub(super) fn filled(cells: Vec<PlannedCell>) -> Vec<PlannedCell> {
     }
     let mut by_id: BTreeMap<_, _> = cells.into_iter().map(|cell| (cell.id, cell)).collect();
     for id in 0..last {
-        by_id.entry(id).or_insert(PlannedCell { id, memory: Bytes(0), cpus: None });
+        by_id.entry(id).or_insert_with(|| empty(id));
     }
     by_id.into_values().collect()
 }
 
+fn empty(id: u32) -> PlannedCell {
+    PlannedCell { id, memory: Bytes(0), cpus: None }
+}
+
 /// How much memory each cell has that is backed by EGM: the sum of its devices.
-fn backed(domain: Option<&Domain>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
-    let untouched = domain.into_iter().flat_map(|domain| &domain.egm);
-    let untouched = untouched.filter(|device| !placements.iter().any(|it| it.is_of(device)));
-    let untouched = untouched
-        .filter_map(|device| Some((device.cell.as_ref()?.value?, device.size.as_ref()?.value?)));
+fn backed(rest: &Rest<'_>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
     let planned = placements.iter().map(|placement| (placement.cell, placement.size));
     let mut sums: BTreeMap<u32, Bytes> = BTreeMap::new();
-    for (cell, size) in untouched.chain(planned) {
+    for (cell, size) in rest.cells().chain(planned) {
         let sum = sums.entry(cell).or_insert(Bytes(0));
         *sum = Bytes(sum.0.saturating_add(size.0));
     }
     sums
 }
 
-/// Empty cells for the GPUs' own memory, behind all others. A GPU that has some keeps them.
-fn add_gpu_cells(
+/// New cells for the GPUs' own memory, after all others. A GPU that has some keeps them.
+pub(super) fn for_gpus(
     each: u32,
     domain: Option<&Domain>,
-    placements: &mut [Placement],
-    cells: &mut BTreeMap<u32, PlannedCell>,
+    rest: &Rest<'_>,
+    named: &[Named<'_>],
+    nodes: &BTreeMap<&RegionName, u32>,
     objections: &mut Vec<Objection>,
-) {
+) -> BTreeMap<PciAddress, IdList> {
     let has_some = |gpu| {
         let hostdev = domain.and_then(|domain| domain.hostdev(gpu));
         hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
     };
-    let lacking = placements.iter_mut().filter(|placement| each > 0 && !has_some(placement.gpu));
-    let mut lacking: Vec<_> = lacking.collect();
-    lacking.sort_by_key(|placement| placement.gpu);
+    let lacking = named.iter().map(|named| named.gpu).filter(|gpu| each > 0 && !has_some(*gpu));
+    let lacking: BTreeSet<_> = lacking.collect();
+    let of_domain = domain.into_iter().flat_map(|domain| &domain.cells);
+    let cells = of_domain.filter_map(|cell| cell.id.value).chain(nodes.values().copied());
+    let cells: BTreeSet<_> = cells.chain(rest.cells().map(|(cell, _)| cell)).collect();
     let new = usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(lacking.len());
     let count = new.saturating_add(cells.len());
     if count > CELLS_LIMIT {
         objections.push(Objection::TooManyCells { cells: count, limit: CELLS_LIMIT });
-        return;
+        return BTreeMap::new();
     }
-    let mut next = cells.keys().next_back().map_or(0, |last| last.saturating_add(1));
-    for placement in lacking {
-        let end = next.saturating_add(each);
-        for id in next..end {
-            cells.insert(id, PlannedCell { id, memory: Bytes(0), cpus: None });
-        }
-        placement.gpu_cells = Some((next..end).collect());
-        next = end;
-    }
+    let mut next = cells.last().map_or(0, |last| last.saturating_add(1));
+    let of_gpu = |gpu| {
+        let first = next;
+        next = first.saturating_add(each);
+        (gpu, (first..next).collect())
+    };
+    lacking.into_iter().map(of_gpu).collect()
 }
 
 /// Shares virtual CPUs out over the cells that have memory, in order; the first ones get those

@@ -11,6 +11,7 @@ use crate::host::{Gpu, Region};
 use crate::report::Report;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use cells::Cells;
+use naming::Named;
 pub use objection::{Objection, Weight};
 
 /// What is asked for: GPUs, regions or everything, and how.
@@ -238,23 +239,40 @@ impl Plan {
     ) -> Result<Self, Refused> {
         let mut objections = Vec::new();
         let choices = choice::choose(report, request, &mut objections);
-        let mut placements = Vec::new();
-        if !choices.is_empty() {
-            naming::name(request, domain, &choices, &mut placements, &mut objections);
-            let rest = Rest::of(domain, &placements);
-            choice::judge(report, request, domain, &rest, &choices, &mut objections);
-            size::share_out(request, &rest, &choices, &mut placements, &mut objections);
-            cells::assign(request, domain, &rest, &mut placements, &mut objections);
-        }
+        let named = naming::name(request, domain, &choices, &mut objections);
+        let rest = Rest::of(domain, &named);
+        choice::judge(report, request, domain, &rest, &choices, &mut objections);
+        // By region. One that has an objection is missing.
+        let sizes = size::share_out(request, &rest, &named, &mut objections);
+        let nodes = cells::assign(request, domain, &rest, &named, &mut objections);
+        let mut gpu_cells =
+            cells::for_gpus(request.gpu_cells, domain, &rest, &named, &nodes, &mut objections);
+        let place = |Named { gpu, alias, old_alias, region, path }| {
+            let (cell, size) = (*nodes.get(&region.name)?, *sizes.get(&region.name)?);
+            let (gpu_cells, host_node) = (gpu_cells.remove(&gpu), region.numa_node);
+            let region = region.name.clone();
+            Some(Placement {
+                gpu,
+                alias,
+                old_alias,
+                region,
+                path,
+                host_node,
+                cell,
+                size,
+                gpu_cells,
+            })
+        };
+        let placements: Vec<_> = named.into_iter().filter_map(place).collect();
         let Cells { all: cells, vcpus, shares_vcpus } =
-            cells::cells(request, domain, &mut placements, &mut objections);
+            cells::cells(request, domain, &rest, &placements);
         let others = domain.into_iter().flat_map(|domain| &domain.other_memory);
         let memory = cells.iter().map(|cell| cell.memory).chain(others.map(MemoryDevice::counts));
         let memory = memory.map(|memory| memory.0).fold(0, u64::saturating_add);
         let is_refused = |objection: &Objection| match objection.weight() {
             Weight::Advice => request.strict,
             // What is left of nothing is no plan.
-            Weight::Refusal => !request.force || placements.is_empty(),
+            Weight::Refusal => !request.force || choices.is_empty(),
             Weight::Impossible => true,
         };
         let (refusals, warnings): (Vec<_>, Vec<_>) = objections.into_iter().partition(is_refused);
@@ -288,18 +306,9 @@ impl Plan {
     /// The placement of a device that a domain has already.
     #[must_use]
     pub fn of_device(&self, device: &EgmDevice) -> Option<&Placement> {
-        self.placements.iter().find(|placement| placement.is_of(device))
-    }
-}
-
-impl Placement {
-    /// Whether a device of the domain is this one: by the alias that its GPU has, or where that
-    /// is nobody's, by the one that its GPU gets and by its region.
-    fn is_of(&self, device: &EgmDevice) -> bool {
-        let Some(alias) = &device.pci_dev else { return false };
-        let path = device.path.as_ref().map(|path| path.text.as_str());
-        let is_its_name = alias.text == self.alias && path == Some(self.path.as_str());
-        self.old_alias.as_ref() == Some(&alias.text) || is_its_name
+        self.placements.iter().find(|Placement { alias, old_alias, path, .. }| {
+            naming::is_of(device, old_alias.as_deref(), alias, path)
+        })
     }
 }
 
@@ -314,11 +323,10 @@ struct RestDevice<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn of(domain: Option<&'a Domain>, placements: &[Placement]) -> Self {
+    fn of(domain: Option<&'a Domain>, named: &[Named<'_>]) -> Self {
         let devices = domain.into_iter().flat_map(|domain| {
             let hostdevs = domain.hostdevs_by_alias();
-            let untouched =
-                |device: &&EgmDevice| !placements.iter().any(|placement| placement.is_of(device));
+            let untouched = |device: &&EgmDevice| !named.iter().any(|gpu| gpu.has(device));
             domain.egm.iter().filter(untouched).map(move |device| {
                 let hostdev = device.pci_dev.as_ref().and_then(|it| hostdevs.get(it.text.as_str()));
                 let gpu = hostdev.and_then(|hostdev| hostdev.address.as_ref()?.value);
@@ -326,6 +334,13 @@ impl<'a> Rest<'a> {
             })
         });
         Self { devices: devices.collect() }
+    }
+
+    /// The cell and size of each.
+    fn cells(&self) -> impl Iterator<Item = (u32, Bytes)> {
+        self.devices.iter().filter_map(|RestDevice { device, .. }| {
+            Some((device.cell.as_ref()?.value?, device.size.as_ref()?.value?))
+        })
     }
 
     /// Those of one region, by the path of its device.

@@ -2,21 +2,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Choice, Objection, Placement, Request};
-use crate::domain::{Domain, is_lasting_alias};
-use crate::values::Bytes;
+use super::{Choice, Objection, Request};
+use crate::domain::{Domain, EgmDevice, is_lasting_alias};
+use crate::host::Region;
+use crate::values::PciAddress;
 
 /// What aliases begin with where nothing else is said.
 const PREFIX: &str = "ua-hostdev";
 
-/// Makes a placement of each GPU, with its alias and no more.
-pub(super) fn name(
+/// A GPU of a plan, with its alias.
+pub(super) struct Named<'a> {
+    pub(super) gpu: PciAddress,
+    pub(super) alias: String,
+    pub(super) old_alias: Option<String>,
+    pub(super) region: &'a Region,
+    /// The region's device.
+    pub(super) path: String,
+}
+
+impl Named<'_> {
+    /// Whether a device of the domain is that of this GPU.
+    pub(super) fn has(&self, device: &EgmDevice) -> bool {
+        is_of(device, self.old_alias.as_deref(), &self.alias, &self.path)
+    }
+}
+
+/// Whether a device of the domain is that of a GPU: by the alias that the GPU has in the domain, or
+/// if no GPU has it, by the alias that it gets and its region.
+pub(super) fn is_of(device: &EgmDevice, old_alias: Option<&str>, alias: &str, path: &str) -> bool {
+    let Some(found) = device.pci_dev.as_ref().map(|alias| alias.text.as_str()) else {
+        return false;
+    };
+    let has_path = device.path.as_ref().is_some_and(|found| found.text == path);
+    old_alias == Some(found) || (found == alias && has_path)
+}
+
+/// Gives each GPU its alias.
+pub(super) fn name<'a>(
     request: &Request,
     domain: Option<&Domain>,
-    choices: &[Choice<'_>],
-    placements: &mut Vec<Placement>,
+    choices: &[Choice<'a>],
     objections: &mut Vec<Objection>,
-) {
+) -> Vec<Named<'a>> {
+    if choices.is_empty() {
+        return Vec::new();
+    }
     let prefix = request.alias_prefix.as_deref().unwrap_or(PREFIX);
     let wanted = request.alias.as_deref();
     if wanted.is_some() && choices.len() > 1 {
@@ -39,13 +69,14 @@ pub(super) fn name(
     let mut by_address: Vec<_> = choices.iter().collect();
     by_address.sort_by_key(|choice| choice.gpu.address);
     let mut number = 0;
-    for choice in by_address {
-        let path = choice.region.device.path.to_string_lossy().into_owned();
-        let hostdev = domain.and_then(|domain| domain.hostdev(choice.gpu.address));
-        let old = hostdev.and_then(|hostdev| Some(hostdev.alias.as_ref()?.text.clone()));
-        let alias = match (wanted, &old) {
+    let mut named = Vec::new();
+    for Choice { gpu, region } in by_address {
+        let path = region.device.path.to_string_lossy().into_owned();
+        let hostdev = domain.and_then(|domain| domain.hostdev(gpu.address));
+        let old_alias = hostdev.and_then(|hostdev| Some(hostdev.alias.as_ref()?.text.clone()));
+        let alias = match (wanted, &old_alias) {
             (Some(wanted), _) => {
-                if old.as_deref() != Some(wanted) && used.contains(wanted) {
+                if old_alias.as_deref() != Some(wanted) && used.contains(wanted) {
                     objections.push(Objection::AliasTaken { alias: wanted.to_owned() });
                 }
                 wanted.to_owned()
@@ -60,20 +91,11 @@ pub(super) fn name(
                 }
             },
         };
-        placements.push(Placement {
-            gpu: choice.gpu.address,
-            alias,
-            old_alias: old,
-            region: choice.region.name.clone(),
-            path,
-            host_node: choice.region.numa_node,
-            cell: 0,
-            size: Bytes(0),
-            gpu_cells: None,
-        });
+        named.push(Named { gpu: gpu.address, alias, old_alias, region, path });
     }
     // Aliases are by address, all else is by region.
-    placements.sort_by(|a, b| (&a.region, a.gpu).cmp(&(&b.region, b.gpu)));
+    named.sort_by(|a, b| (&a.region.name, a.gpu).cmp(&(&b.region.name, b.gpu)));
+    named
 }
 
 #[cfg(test)]

@@ -2,52 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use super::{Alignment, Choice, Objection, Placement, Request, Rest};
+use super::naming::Named;
+use super::{Alignment, Objection, Request, Rest};
 use crate::host::Region;
-use crate::values::Bytes;
+use crate::values::{Bytes, RegionName};
 
-/// Gives each placement its size.
-pub(super) fn share_out(
+/// The size that each GPU of a region gets.
+pub(super) fn share_out<'a>(
     request: &Request,
     rest: &Rest<'_>,
-    choices: &[Choice<'_>],
-    placements: &mut [Placement],
+    named: &[Named<'a>],
     objections: &mut Vec<Objection>,
-) {
+) -> BTreeMap<&'a RegionName, Bytes> {
+    let mut sizes = BTreeMap::new();
     let (alignment, step) = (request.alignment, request.alignment.step());
-    if let Some(size) = request.size.filter(|size| !alignment.fits(*size)) {
+    let unaligned = request.size.filter(|size| !named.is_empty() && !alignment.fits(*size));
+    if let Some(size) = unaligned {
         let below = alignment.below(size);
         let above = below.map_or(0, |below| below.0).checked_add(step.0).map(Bytes);
         let near = below.into_iter().chain(above).collect();
         objections.push(Objection::Unaligned { size, step, near });
-        return;
+        return sizes;
     }
-    let regions: BTreeMap<_, _> =
-        choices.iter().map(|choice| (&choice.region.name, choice.region)).collect();
-    for (name, region) in regions {
-        let size = match request.size {
-            Some(size) => size,
-            None => match share(region, alignment) {
-                Ok(size) => size,
-                Err(objection) => {
-                    objections.push(objection);
-                    continue;
-                }
-            },
+    for gpus in named.chunk_by(|a, b| a.region.name == b.region.name) {
+        let Some(Named { region, path, .. }) = gpus.first() else { continue };
+        let each = match request.size.map_or_else(|| share(region, alignment), Ok) {
+            Ok(size) => size,
+            Err(objection) => {
+                objections.push(objection);
+                continue;
+            }
         };
-        let mut count: u64 = 0;
-        for placement in placements.iter_mut().filter(|placement| placement.region == *name) {
-            placement.size = size;
-            count += 1;
-        }
-        let (each, path) = (size, region.device.path.to_string_lossy());
-        let others = rest.of_path(&path).filter_map(|rest| rest.device.size.as_ref()?.value);
+        sizes.insert(&region.name, each);
+        let count = u64::try_from(gpus.len()).unwrap_or(u64::MAX);
+        let others = rest.of_path(path).filter_map(|rest| rest.device.size.as_ref()?.value);
         let others = others.map(|size| size.0).fold(0, u64::saturating_add);
-        let asked = u128::from(size.0) * u128::from(count) + u128::from(others);
+        let asked = u128::from(each.0) * u128::from(count) + u128::from(others);
         if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {
             let most = alignment.below(Bytes(size.0.saturating_sub(others) / count.max(1)));
             objections.push(Objection::TooLarge {
-                region: name.clone(),
+                region: region.name.clone(),
                 size,
                 asked,
                 each,
@@ -57,6 +51,7 @@ pub(super) fn share_out(
             });
         }
     }
+    sizes
 }
 
 /// The share of each GPU: the region divided by its GPUs, without a rest.
