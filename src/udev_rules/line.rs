@@ -1,5 +1,7 @@
 //! The lines of a udev rules file, as far as they concern the permission of a device (udev(7)).
 
+use crate::values::glob::glob;
+
 /// A rule: one line, or several that were joined by a backslash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
@@ -195,99 +197,9 @@ impl Token {
     }
 }
 
-/// Whether a name fits a pattern of `*`, `?` and `[a-z]`, as fnmatch(3).
-pub(super) fn glob(pattern: &str, name: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let name: Vec<char> = name.chars().collect();
-    fits(&pattern, &name)
-}
-
-/// Goes back to the last `*` only, which is enough: no more than length by length steps.
-fn fits(pattern: &[char], name: &[char]) -> bool {
-    let (mut at, mut rest) = (pattern, name);
-    let mut back: Option<(&[char], &[char])> = None;
-    loop {
-        let step = match at {
-            ['*', after @ ..] => {
-                back = Some((after, rest));
-                at = after;
-                continue;
-            }
-            [] if rest.is_empty() => return true,
-            [] => None,
-            _ => rest.split_first().and_then(|(c, rest)| Some((one(at, *c)?, rest))),
-        };
-        (at, rest) = match (step, back) {
-            (Some(step), _) => step,
-            (None, Some((after, [_, tail @ ..]))) => {
-                back = Some((after, tail));
-                (after, tail)
-            }
-            (None, _) => return false,
-        };
-    }
-}
-
-/// The pattern behind its first element, where that is this character.
-fn one(pattern: &[char], c: char) -> Option<&[char]> {
-    match pattern {
-        ['?', after @ ..] => Some(after),
-        ['[', set @ ..] => {
-            let (negated, set) = match set {
-                ['!' | '^', set @ ..] => (true, set),
-                set => (false, set),
-            };
-            // A bracket that comes first is one of the set.
-            let mut set = set;
-            let (mut found, mut is_first) = (false, true);
-            let after = loop {
-                let [first, tail @ ..] = set else { return None };
-                if *first == ']' && !is_first {
-                    break tail;
-                }
-                is_first = false;
-                if let Some((class, tail)) = class(set) {
-                    found |= class(&c);
-                    set = tail;
-                } else if let ['-', last, tail @ ..] = tail
-                    && *last != ']'
-                {
-                    found |= (*first..=*last).contains(&c);
-                    set = tail;
-                } else {
-                    found |= *first == c;
-                    set = tail;
-                }
-            };
-            (found != negated).then_some(after)
-        }
-        [first, after @ ..] => (*first == c).then_some(after),
-        [] => None,
-    }
-}
-
-/// Whether a character is of a class.
-type Class = fn(&char) -> bool;
-
-/// `[:digit:]`, within a set, and what is behind it.
-fn class(set: &[char]) -> Option<(Class, &[char])> {
-    const CLASSES: [(&str, Class); 6] = [
-        ("[:digit:]", char::is_ascii_digit),
-        ("[:alnum:]", char::is_ascii_alphanumeric),
-        ("[:alpha:]", char::is_ascii_alphabetic),
-        ("[:lower:]", char::is_ascii_lowercase),
-        ("[:upper:]", char::is_ascii_uppercase),
-        ("[:xdigit:]", char::is_ascii_hexdigit),
-    ];
-    CLASSES.iter().find_map(|(name, class)| {
-        let head = set.get(..name.len())?;
-        head.iter().copied().eq(name.chars()).then_some((*class, set.get(name.len()..)?))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Operator, glob, parse};
+    use super::{Operator, parse};
 
     #[test]
     fn rules_are_read_as_udev_reads_them() {
@@ -321,34 +233,5 @@ mod tests {
                 (10, vec![("MODE", Operator::Assign, "2")]),
             ]
         );
-    }
-
-    #[test]
-    fn patterns_are_those_of_the_shell() {
-        for (pattern, name, expected) in [
-            ("egm[0-9]*", "egm4", true),
-            ("egm[0-9]*", "egm10", true),
-            ("egm[0-9]*", "egm", false),
-            ("egm*", "egm4", true),
-            ("*4", "egm4", true),
-            ("*m*4", "egm4", true),
-            ("*", "", true),
-            ("", "", true),
-            ("", "x", false),
-            ("egm?", "egm4", true),
-            ("egm?", "egm44", false),
-            ("egm[!0-3]", "egm4", true),
-            ("egm[!0-9]", "egm4", false),
-            ("egm[]4]", "egm]", true),
-            ("egm[4", "egm4", false),
-            ("egm[[:digit:]]*", "egm4", true),
-            ("egm[![:digit:]]*", "egm4", false),
-            ("egm[4-]", "egm-", true),
-            ("tty*", "egm4", false),
-            ("egm4", "egm4", true),
-        ] {
-            assert_eq!(glob(pattern, name), expected, "{pattern} {name}");
-        }
-        assert!(!glob(&"*a".repeat(1000), &"a".repeat(999)), "and it comes to an end");
     }
 }

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod device_number;
+pub(crate) mod glob;
 mod id_list;
 mod moment;
 mod node_id;

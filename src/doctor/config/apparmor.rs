@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::sysroot::{FileKind, Sysroot};
+use crate::values::glob::path_glob;
 
 const DIRECTORY: &str = "/etc/apparmor.d";
 
@@ -181,8 +182,7 @@ fn parse(line: &str) -> Option<Rule> {
 
 /// Whether a path fits a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`, `{a,b}`.
 fn matches(pattern: &str, path: &str) -> bool {
-    let path: Vec<char> = path.chars().collect();
-    alternatives(pattern).iter().any(|pattern| fits(pattern, &path))
+    alternatives(pattern).iter().any(|pattern| path_glob(pattern, path))
 }
 
 /// A pattern without braces for each choice that it has.
@@ -212,63 +212,6 @@ fn alternatives(pattern: &str) -> Vec<String> {
         open.extend(inner.split(',').map(|choice| format!("{before}{choice}{after}")));
     }
     done
-}
-
-/// By the pattern's elements one after the other, with the places in the path that they reach.
-fn fits(pattern: &str, path: &[char]) -> bool {
-    let mut reached: BTreeSet<usize> = [0].into();
-    let mut rest: Vec<char> = pattern.chars().rev().collect();
-    while let Some(c) = rest.pop() {
-        let mut next = BTreeSet::new();
-        if c == '*' {
-            let across = rest.last() == Some(&'*');
-            while rest.last() == Some(&'*') {
-                rest.pop();
-            }
-            for at in reached {
-                next.insert(at);
-                let more = path.get(at..).unwrap_or_default();
-                let more = more.iter().take_while(|c| across || **c != '/');
-                next.extend((at + 1..).zip(more).map(|(at, _)| at));
-            }
-        } else {
-            let set = if c == '[' { Some(class(&mut rest)) } else { None };
-            let c = if c == '\\' { rest.pop().unwrap_or(c) } else { c };
-            for at in reached {
-                let Some(found) = path.get(at) else { continue };
-                let is_it = match &set {
-                    Some((negated, ranges)) => {
-                        ranges.iter().any(|(low, high)| (low..=high).contains(&found)) != *negated
-                    }
-                    None if c == '?' => *found != '/',
-                    None => *found == c,
-                };
-                if is_it {
-                    next.insert(at + 1);
-                }
-            }
-        }
-        reached = next;
-    }
-    reached.contains(&path.len())
-}
-
-/// The rest of `[a-z]`, up to its bracket.
-fn class(rest: &mut Vec<char>) -> (bool, Vec<(char, char)>) {
-    let negated = rest.last() == Some(&'^');
-    if negated {
-        rest.pop();
-    }
-    let mut ranges = Vec::new();
-    while let Some(low) = rest.pop().filter(|c| *c != ']') {
-        let mut high = low;
-        if rest.last() == Some(&'-') {
-            rest.pop();
-            high = rest.pop().unwrap_or(low);
-        }
-        ranges.push((low, high));
-    }
-    (negated, ranges)
 }
 
 #[cfg(test)]
