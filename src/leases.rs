@@ -11,7 +11,7 @@ use crate::claims::leases::{self, Lease, SIZE_LIMIT};
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory};
 use crate::report::{Report, State, labels};
 use crate::sysroot::Sysroot;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt, excerpts};
 use crate::values::{Moment, RegionName};
 use crate::warning::Warning;
 
@@ -34,10 +34,7 @@ const SAVED: &str = ".broken";
 /// A reason not to reserve a region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LeaseObjection {
-    #[error(
-        "{region} is in use by {}",
-        holders.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
-    )]
+    #[error("{region} is in use by {}", excerpts(holders))]
     InUse { region: RegionName, holders: Vec<String> },
     #[error("{region} is reserved for {} until {until}", excerpt(owner, SHOWN))]
     Taken { region: RegionName, owner: String, until: Moment },

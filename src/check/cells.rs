@@ -8,9 +8,9 @@ use super::rules::{
     PATH_CELLS, PLACED, SIZE, TOPOLOGY, TOTAL, VCPUS,
 };
 use super::{CELLS_LIMIT, Findings, Severity, Subject};
-use crate::domain::{Domain, Hostdev, MemoryDevice};
+use crate::domain::{Domain, Hostdev, Maybe, MemoryDevice, Value};
 use crate::report::Report;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::Bytes;
 
 pub(super) fn check(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
     let domain = subject.domain;
@@ -28,21 +28,18 @@ pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
     }
     let mut seen = BTreeSet::new();
     for cell in &domain.cells {
-        let text = excerpt(&cell.id.text, SHOWN);
-        match cell.id.value {
-            None => {
-                findings.add(CELLS, &cell.id.span, format!("`{text}` is not the number of a cell"));
-            }
-            Some(id) if !seen.insert(id) => {
-                findings.add(CELLS, &cell.id.span, format!("a second cell {id}"));
-            }
+        let message = match cell.id.value {
+            None => format!("`{}` is not the number of a cell", cell.id.shown()),
+            Some(id) if !seen.insert(id) => format!("a second cell {id}"),
             Some(id) if usize::try_from(id).is_ok_and(|id| id >= domain.cells.len()) => {
                 let last = domain.cells.len().saturating_sub(1);
                 let message = format!("cell {id} of {} cells", domain.cells.len());
                 findings.add(CELLS, &cell.id.span, message).help(format!("0 to {last}, each once"));
+                continue;
             }
-            Some(_) => {}
-        }
+            Some(_) => continue,
+        };
+        findings.add(CELLS, &cell.id.span, message);
     }
 }
 
@@ -53,63 +50,52 @@ fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
     let is_whole = !domain.other_memory.iter().any(MemoryDevice::is_like_egm);
     if is_whole && !findings.has(&[NODE, SIZE, CELLS, CELL_PATHS, PATH_CELLS]) {
         for device in &domain.egm {
-            let cell = device.cell.as_ref().and_then(|cell| cell.value);
-            let size = device.size.as_ref().and_then(|size| size.value);
-            if let Some((cell, size)) = cell.zip(size) {
+            if let Some((cell, size)) = device.cell.known().zip(device.size.known()) {
                 let sum = sums.entry(cell).or_default();
                 *sum = sum.saturating_add(size.0);
             }
         }
     }
     for cell in &domain.cells {
-        let sum = cell.id.value.and_then(|id| sums.get(&id));
-        match (&cell.memory, sum.map(|sum| sum >> 10)) {
-            (None, _) => {
-                let finding = findings.add(CELL_SUM, &cell.span, "a cell without memory");
-                finding.help("memory='0'");
+        let Some(memory) = &cell.memory else {
+            findings.add(CELL_SUM, &cell.span, "a cell without memory").help("memory='0'");
+            continue;
+        };
+        let sum = cell.id.value.and_then(|id| sums.get(&id)).map(|sum| sum >> 10);
+        let message = match (memory.value.map(|memory| memory.0 >> 10), sum) {
+            (None, _) => not_a_size(memory),
+            (Some(has), Some(sum)) if has != sum => {
+                format!("the cell has {has} KiB, its EGM devices {sum} KiB")
             }
-            (Some(memory), sum) => {
-                let help = sum
-                    .map_or("a number of KiB".into(), |sum| format!("memory='{sum}' unit='KiB'"));
-                match memory.value.map(|memory| memory.0 >> 10) {
-                    None => {
-                        let message = not_a_size(&memory.text);
-                        findings.add(CELL_SUM, &memory.span, message).help(help);
-                    }
-                    Some(has) if sum.is_some_and(|sum| sum != has) => {
-                        let sum = sum.unwrap_or_default();
-                        let message = format!("the cell has {has} KiB, its EGM devices {sum} KiB");
-                        findings.add(CELL_SUM, &memory.span, message).help(help);
-                    }
-                    Some(_) => {}
-                }
-            }
-        }
+            _ => continue,
+        };
+        let help = sum.map_or("a number of KiB".into(), |sum| format!("memory='{sum}' unit='KiB'"));
+        findings.add(CELL_SUM, &memory.span, message).help(help);
     }
     sums
 }
 
 /// That a text is not a size, for a number or its unit.
-pub(super) fn not_a_size(text: &str) -> String {
-    format!("invalid size or unit `{}`", excerpt(text, SHOWN))
+pub(super) fn not_a_size(size: &Value<Bytes>) -> String {
+    format!("invalid size or unit `{}`", size.shown())
 }
 
 /// Holds the domain against the sum of its cells, as they should be.
 fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findings) {
     let mut cells = domain.cells.iter().map(|cell| {
         let right = cell.id.value.and_then(|id| sums.get(&id).copied());
-        right.or_else(|| Some(cell.memory.as_ref()?.value?.0))
+        right.or_else(|| Some(cell.memory.known()?.0))
     });
     let sum = cells.try_fold(0, |sum: u64, memory| Some(sum.saturating_add(memory?)));
     let sum = sum.filter(|_| !domain.cells.is_empty());
     let others = domain.other_memory.iter().map(|device| device.counts().0);
     let others = others.fold(0, u64::saturating_add);
     let sum = sum.map(|sum| sum.saturating_add(others));
-    let memory = domain.memory.as_ref().and_then(|memory| memory.value);
+    let memory = domain.memory.known();
     let help = sum.map(|sum| format!("<memory unit='KiB'>{}</memory>", sum >> 10));
     let wrong = match (&domain.memory, sum) {
         (None, _) => Some((&domain.span, "a domain without <memory>".to_owned())),
-        (Some(found), _) if memory.is_none() => Some((&found.span, not_a_size(&found.text))),
+        (Some(found), _) if memory.is_none() => Some((&found.span, not_a_size(found))),
         (Some(found), Some(sum)) if memory.is_some_and(|memory| memory.0 != sum) => {
             let what = if others > 0 { "cells and memory devices" } else { "cells" };
             let has = memory.map_or(0, |memory| memory.0 >> 10);
@@ -132,10 +118,10 @@ fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findin
 /// Compares `<maxMemory>` with the memory that libvirt takes the domain to have: the sum of its
 /// cells as they are.
 fn check_maximum(domain: &Domain, findings: &mut Findings) {
-    let cells = domain.cells.iter().map(|cell| cell.memory.as_ref()?.value);
+    let cells = domain.cells.iter().map(|cell| cell.memory.known());
     let sum = cells.map(|memory| memory.map(|memory| memory.0));
     let sum = sum.reduce(|sum, memory| Some(sum?.saturating_add(memory?))).flatten();
-    let memory = sum.or_else(|| Some(domain.memory.as_ref()?.value?.0));
+    let memory = sum.or_else(|| Some(domain.memory.known()?.0));
     if findings.has(&[CELL_SUM]) {
         return;
     }
@@ -148,7 +134,7 @@ fn check_maximum(domain: &Domain, findings: &mut Findings) {
         return;
     };
     let message = match (maximum.value, memory) {
-        (None, _) => not_a_size(&maximum.text),
+        (None, _) => not_a_size(maximum),
         (Some(maximum), Some(memory)) if maximum.0 < memory => {
             format!("maximum is {} KiB, and the domain has {} KiB", maximum.0 >> 10, memory >> 10)
         }
@@ -162,27 +148,27 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     let count = domain.vcpus.as_ref().map_or(Some(1), |vcpus| vcpus.value);
     let Some(count) = count else {
         if let Some(vcpus) = &domain.vcpus {
-            let message = format!("invalid CPU count `{}`", excerpt(&vcpus.text, SHOWN));
+            let message = format!("invalid CPU count `{}`", vcpus.shown());
             findings.add(VCPUS, &vcpus.span, message).help("1 or more, without spaces");
         }
         return;
     };
     let last = count.saturating_sub(1);
     for id in domain.vcpu_ids.iter().filter(|id| id.value.is_none_or(|id| id > last)) {
-        let message = format!("CPU {} of {count} virtual CPUs", excerpt(&id.text, SHOWN));
+        let message = format!("CPU {} of {count} virtual CPUs", id.shown());
         findings.add(VCPUS, &id.span, message).help(format!("0 to {last}"));
     }
     if let Some(current) =
         domain.current_vcpus.as_ref().filter(|it| it.value.is_none_or(|it| it > count))
     {
-        let text = excerpt(&current.text, SHOWN);
+        let text = current.shown();
         let message = format!("the domain starts with {text} of {count} virtual CPUs");
         findings.add(VCPUS, &current.span, message).help(format!("{count} at most"));
     }
     let has_cpus = domain.cells.iter().any(|cell| cell.cpus.is_some());
     for cell in domain.cells.iter().filter(|cell| has_cpus && cell.cpus.is_none()) {
-        if cell.memory.as_ref().and_then(|memory| memory.value).is_some_and(|it| it.0 > 0) {
-            let id = excerpt(&cell.id.text, SHOWN);
+        if cell.memory.known().is_some_and(|it| it.0 > 0) {
+            let id = cell.id.shown();
             let message = format!("cell {id} has memory and no virtual CPUs");
             let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N` distributes them";
             findings.add(NO_CPUS, &cell.span, message).help(help);
@@ -193,7 +179,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     for cell in &domain.cells {
         let Some(cpus) = &cell.cpus else { continue };
         let Some(own) = &cpus.value else {
-            let message = format!("`{}` is not a list of CPUs", excerpt(&cpus.text, SHOWN));
+            let message = format!("`{}` is not a list of CPUs", cpus.shown());
             findings.add(VCPUS, &cpus.span, message).help("a list such as 0-3,8");
             continue;
         };
@@ -231,7 +217,7 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
     for hostdev in &subject.domain.hostdevs {
         let Some(nodeset) = &hostdev.cells else { continue };
         let Some(list) = &nodeset.value else {
-            let message = format!("`{}` is not a list of cells", excerpt(&nodeset.text, SHOWN));
+            let message = format!("`{}` is not a list of cells", nodeset.shown());
             findings.add(GPU_CELLS, &nodeset.span, message).help("a list such as 2-9");
             continue;
         };
@@ -239,7 +225,7 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
         let mut wrong = None;
         for id in list.iter().take(CELLS_LIMIT + 1) {
             let cell = subject.cells.get(&id);
-            let memory = cell.and_then(|cell| cell.memory.as_ref()?.value);
+            let memory = cell.and_then(|cell| cell.memory.known());
             wrong = wrong.or(match cell {
                 None => Some(format!("the guest has no NUMA cell {id}")),
                 Some(_) if !is_gpu => None,
@@ -257,11 +243,11 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
 }
 
 fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
-    let no_cell = |text: &str| format!("the guest has no NUMA cell `{}`", excerpt(text, SHOWN));
+    let no_cell = |id: &Value<u32>| format!("the guest has no NUMA cell `{}`", id.shown());
     for cell in &subject.domain.cells {
         for (sibling, distance) in &cell.distances {
             if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
-                findings.add(DISTANCES, &sibling.span, no_cell(&sibling.text));
+                findings.add(DISTANCES, &sibling.span, no_cell(sibling));
             } else if sibling.value == cell.id.value && *distance != Some(10) {
                 let message = "the distance of a cell to itself is 10";
                 findings.add(DISTANCES, &sibling.span, message).help("value='10'");
@@ -270,7 +256,7 @@ fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
     }
     for (cell, _) in &subject.domain.placed_cells {
         if cell.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
-            findings.add(PLACED, &cell.span, no_cell(&cell.text));
+            findings.add(PLACED, &cell.span, no_cell(cell));
         }
     }
 }

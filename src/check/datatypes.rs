@@ -14,6 +14,8 @@ use relax_ng::{
     ResolveError, Schema, SchemaResolver, SchemaSource, SchemaSyntax, XSD_DATATYPE_LIBRARY,
 };
 
+use crate::domain::element::escape;
+
 /// The type of most values: any text, as far as patterns allow.
 const TEXT: &str = "string";
 
@@ -79,7 +81,7 @@ impl DatatypeLibrary for Xsd {
         actual: &str,
         _: &DatatypeContext,
     ) -> bool {
-        let value = format!("<value type='{}'>{}</value>", escaped(kind), escaped(expected));
+        let value = format!("<value type='{}'>{}</value>", escape(kind), escape(expected));
         self.is_value(&value, actual)
     }
 }
@@ -127,16 +129,12 @@ impl Xsd {
 }
 
 fn data(kind: &str, params: &[(&str, &str)]) -> String {
-    let mut text = format!("<data type='{}'>", escaped(kind));
+    let mut text = format!("<data type='{}'>", escape(kind));
     for (name, value) in params {
-        let _ = write!(text, "<param name='{}'>{}</param>", escaped(name), escaped(value));
+        let _ = write!(text, "<param name='{}'>{}</param>", escape(name), escape(value));
     }
     text.push_str("</data>");
     text
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&#39;")
 }
 
 /// An element that has a value and nothing else.

@@ -10,7 +10,7 @@ use super::rules::{
     PATH, PATH_CELLS, PCI_DEV, SIZE, TWO_DEVICES, UNASSIGNED,
 };
 use super::{Findings, Rule, Severity, Subject};
-use crate::domain::{EgmDevice, Value, is_lasting_alias};
+use crate::domain::{EgmDevice, Maybe, Value, is_lasting_alias};
 use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Bytes, SIZE_STEP};
 
@@ -37,64 +37,55 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 fn check_path(device: &EgmDevice, findings: &mut Findings) {
-    match &device.path {
-        None => findings
-            .add(PATH, &device.span, "an EGM device without <source><path>")
-            .help("<source><path>/dev/egm4</path></source>, the device of the region"),
-        Some(path) if !path.text.starts_with('/') => {
-            let text = excerpt(&path.text, SHOWN);
-            let message = format!("`{text}` is not the absolute path of a device");
-            findings
-                .add(PATH, &path.span, message)
-                .help("the device of a region, such as /dev/egm4");
-        }
-        Some(path) => {
-            // Components leave out what a path has twice.
-            let plain: PathBuf = Path::new(&path.text).components().collect();
-            if plain.as_os_str() != path.text.as_str() {
-                let plain = excerpt(&plain.to_string_lossy(), SHOWN);
-                let message = format!("non-canonical form of {plain}");
-                findings.add(PATH, &path.span, message).help(format!("<path>{plain}</path>"));
-            }
-        }
+    let Some(path) = &device.path else {
+        let finding = findings.add(PATH, &device.span, "an EGM device without <source><path>");
+        return finding.help("<source><path>/dev/egm4</path></source>, the device of the region");
+    };
+    // Components leave out what a path has twice.
+    let plain: PathBuf = Path::new(&path.text).components().collect();
+    if !path.text.starts_with('/') {
+        let message = format!("`{}` is not the absolute path of a device", path.shown());
+        let finding = findings.add(PATH, &path.span, message);
+        finding.help("the device of a region, such as /dev/egm4");
+    } else if plain.as_os_str() != path.text.as_str() {
+        let plain = excerpt(&plain.to_string_lossy(), SHOWN);
+        let message = format!("non-canonical form of {plain}");
+        findings.add(PATH, &path.span, message).help(format!("<path>{plain}</path>"));
     }
 }
 
 fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings) {
     let Some(alias) = device.pci_dev.as_ref().filter(|alias| !alias.text.is_empty()) else {
-        let span = device.pci_dev.as_ref().map_or(&device.span, |alias| &alias.span);
+        let span = device.pci_dev.place(&device.span);
         let finding = findings.add(PCI_DEV, span, "an EGM device without <target><pciDev>");
-        finding.help("<pciDev>ua-hostdev0</pciDev>, the alias of the GPU's <hostdev>");
-        return;
+        return finding.help("<pciDev>ua-hostdev0</pciDev>, the alias of the GPU's <hostdev>");
     };
     let trimmed = alias.text.trim();
     if trimmed != alias.text {
         let message = "alias has leading or trailing spaces, which libvirt keeps";
         let help = format!("<pciDev>{}</pciDev>", excerpt(trimmed, SHOWN));
-        findings.add(PCI_DEV, &alias.span, message).help(help);
-        return;
+        return findings.add(PCI_DEV, &alias.span, message).help(help);
     }
-    let name = excerpt(&alias.text, SHOWN);
-    match subject.hostdev(device) {
+    let name = alias.shown();
+    let hostdev = subject.hostdev(device);
+    match hostdev.map(|hostdev| &hostdev.address) {
         None => {
             let message = format!("no <hostdev> of this domain has the alias `{name}`");
             let help = format!("<alias name='{name}'/> in the <hostdev> of the GPU");
             findings.add(NO_HOSTDEV, &alias.span, message).help(help);
         }
-        Some(hostdev) => match &hostdev.address {
-            None => {
-                let message = format!("the <hostdev> `{name}` is not a PCI function");
-                findings.add(NO_PCI, &alias.span, message);
-            }
-            Some(address) if address.value.is_none() => {
-                let message = format!("invalid PCI address `{}`", excerpt(&address.text, SHOWN));
-                let help = "domain='0x0009' bus='0x01' slot='0x00' function='0x0'";
-                findings.add(NO_PCI, &address.span, message).help(help);
-            }
-            Some(_) => {}
-        },
+        Some(None) => {
+            let message = format!("the <hostdev> `{name}` is not a PCI function");
+            findings.add(NO_PCI, &alias.span, message);
+        }
+        Some(Some(address)) if address.value.is_none() => {
+            let message = format!("invalid PCI address `{}`", address.shown());
+            let help = "domain='0x0009' bus='0x01' slot='0x00' function='0x0'";
+            findings.add(NO_PCI, &address.span, message).help(help);
+        }
+        Some(Some(_)) => {}
     }
-    let address = subject.hostdev(device).and_then(|hostdev| hostdev.address_type.as_ref());
+    let address = hostdev.and_then(|hostdev| hostdev.address_type.as_ref());
     if let Some(kind) = address.filter(|kind| kind.text == "unassigned") {
         let message = format!("the <hostdev> `{name}` is not given to the guest");
         let finding = findings.add(UNASSIGNED, &kind.span, message);
@@ -122,11 +113,10 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
 fn check_size(device: &EgmDevice, findings: &mut Findings) {
     let Some(size) = &device.size else {
         let finding = findings.add(SIZE, &device.span, "an EGM device without <target><size>");
-        finding.help("<size unit='KiB'>8388608</size>");
-        return;
+        return finding.help("<size unit='KiB'>8388608</size>");
     };
     match size.value {
-        None => findings.add(SIZE, &size.span, not_a_size(&size.text)).help(
+        None => findings.add(SIZE, &size.span, not_a_size(size)).help(
             "a whole number without spaces, in the unit of the attribute `unit` (default KiB)",
         ),
         Some(Bytes(0)) => {
@@ -151,13 +141,12 @@ fn check_access(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findin
     let of_cell = || cell.and_then(|cell| cell.access.as_ref());
     let of_domain = || subject.domain.backing.access.as_ref();
     let access = device.access.as_ref().or_else(of_cell).or_else(of_domain);
-    let span = access.map_or(&device.span, |access| &access.span);
-    if access.is_none_or(|access| access.text != "shared") {
-        let what = access.map_or("private where nothing is said".into(), |access| {
-            format!("`{}`", excerpt(&access.text, SHOWN))
-        });
-        findings.add(ACCESS, span, format!("access is {what}")).help("access='shared'");
-    }
+    let (span, what) = match access {
+        Some(access) if access.text == "shared" => return,
+        Some(access) => (&access.span, format!("`{}`", access.shown())),
+        None => (&device.span, "private where nothing is said".into()),
+    };
+    findings.add(ACCESS, span, format!("access is {what}")).help("access='shared'");
 }
 
 fn check_driver(device: &EgmDevice, findings: &mut Findings) {
@@ -171,15 +160,14 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
     let ids = &subject.cells;
     let Some(cell) = &device.cell else {
         let finding = findings.add(NODE, &device.span, "an EGM device without <target><node>");
-        finding.help("<node>0</node>, the guest NUMA cell that it backs");
-        return;
+        return finding.help("<node>0</node>, the guest NUMA cell that it backs");
     };
     // Numbers that are wrong themselves lead nowhere; and where there are no cells, it is said once.
     if findings.has(&[CELLS]) || (ids.is_empty() && findings.has(&[NODE])) {
         return;
     }
     if cell.value.is_none_or(|id| !ids.contains_key(&id)) {
-        let message = format!("the guest has no NUMA cell `{}`", excerpt(&cell.text, SHOWN));
+        let message = format!("the guest has no NUMA cell `{}`", cell.shown());
         let help = match (ids.keys().next(), ids.keys().next_back()) {
             (Some(first), Some(last)) if first == last => format!("it has cell {first} only"),
             (Some(first), Some(last)) => format!("it has the cells {first} to {last}"),
@@ -222,7 +210,7 @@ fn report_second<'a>(
     let mut seen = std::collections::BTreeSet::new();
     for value in values.filter(|value| !value.text.is_empty()) {
         if !seen.insert(&value.text) {
-            findings.add(rule, &value.span, message(&excerpt(&value.text, SHOWN)));
+            findings.add(rule, &value.span, message(&value.shown()));
         }
     }
 }
@@ -230,8 +218,9 @@ fn report_second<'a>(
 /// Without a host: no Grace host has GPUs in domain 0, and none of their slots is other than 0.
 pub(super) fn check_shifted(subject: &Subject<'_>, findings: &mut Findings) {
     for device in &subject.domain.egm {
-        let address = subject.hostdev(device).and_then(|hostdev| hostdev.address.as_ref());
-        let Some((found, address)) = address.and_then(|found| Some((found, found.value?))) else {
+        let hostdev = subject.hostdev(device);
+        let Some((found, address)) = hostdev.and_then(|it| Some((it.address.as_ref()?, it.pci()?)))
+        else {
             continue;
         };
         let meant = address.shifted().filter(|meant| meant.domain() > 0 && meant.bus() > 0);

@@ -119,8 +119,6 @@ impl Feature {
         if !is_of_parent || !is_named(node, self.element) {
             return None;
         }
-        let attribute =
-            |name| node.attributes().find(|it| it.name() == name && it.namespace().is_none());
         let tag = || start_tag(node);
         match self.usage {
             Present => Some(tag()),
@@ -128,9 +126,9 @@ impl Feature {
                 let mut before = node.prev_siblings().skip(1);
                 before.any(|other| is_named(other, self.element)).then(tag)
             }
-            Attribute(name) => attribute(name).map(|it| it.range()),
-            Without(name) => attribute(name).is_none().then(tag),
-            Value(name, value) => attribute(name).filter(|it| it.value() == value).map(|_| tag()),
+            Attribute(name) => node.attribute_node(name).map(|it| it.range()),
+            Without(name) => node.attribute(name).is_none().then(tag),
+            Value(name, value) => (node.attribute(name) == Some(value)).then(tag),
         }
     }
 }

@@ -9,10 +9,10 @@ use super::rules::{
     SUSPECTED, TRAY,
 };
 use super::{Findings, Subject};
-use crate::domain::{EgmDevice, MemoryDevice, Value};
+use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
 use crate::host::{Gpu, Region, is_passthrough};
 use crate::report::{Report, labels};
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::text::excerpts;
 use crate::values::{IdList, PciAddress, RegionName};
 use crate::warning::Warning;
 
@@ -47,7 +47,7 @@ pub(super) fn check(subject: &Subject<'_>, report: &Report, findings: &mut Findi
             cells: BTreeSet::new(),
             size: 0,
         });
-        of_region.cells.extend(device.cell.as_ref().and_then(|cell| cell.value));
+        of_region.cells.extend(device.cell.known());
         match check_gpu(subject, report, region, device, findings) {
             Some(gpu) => {
                 all_known &= of_region.gpus.insert(gpu);
@@ -81,7 +81,7 @@ fn region_of<'a>(
     if own.is_some() {
         return own;
     }
-    let shown = excerpt(&path.text, SHOWN);
+    let shown = path.shown();
     let other = report.region_by_other_name(path.text.as_ref());
     if let Some(region) = other {
         let message = format!("{shown} is another name of {}", region.name);
@@ -198,8 +198,8 @@ fn check_peers(used: &Use<'_>, findings: &mut Findings) {
 fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
     let holders = report.availability(used.region, Some(&subject.domain.name)).holders;
     if !holders.is_empty() {
-        let holders: Vec<_> = labels(&holders).iter().map(|name| excerpt(name, SHOWN)).collect();
-        let message = format!("{} is in use by {}", used.region.name, holders.join(", "));
+        let holders = excerpts(&labels(&holders));
+        let message = format!("{} is in use by {holders}", used.region.name);
         findings.add(HELD, &used.path.span, message);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::rules::{ACPI, HOLE, MACHINE, OS_TYPE, UEFI, USB};
-use crate::domain::{Controller, Domain};
+use crate::domain::{Controller, Domain, Maybe};
 use crate::values::text::{SHOWN, excerpt};
 
 const WITH_MACHINE: &str = "`egm-probe stanza --with machine` adds it";
@@ -22,12 +22,12 @@ fn check_type(domain: &Domain, findings: &mut Findings) {
         finding.help("<type arch='aarch64' machine='virt'>hvm</type> in <os>");
     }
     if let Some(arch) = domain.os.arch.as_ref().filter(|arch| arch.text != "aarch64") {
-        let message = format!("EGM in a guest for {}", excerpt(&arch.text, SHOWN));
+        let message = format!("EGM in a guest for {}", arch.shown());
         findings.add(MACHINE, &arch.span, message).help("arch='aarch64'");
     }
     let is_virt = |machine: &str| machine == "virt" || machine.starts_with("virt-");
     if let Some(machine) = domain.os.machine.as_ref().filter(|it| !is_virt(&it.text)) {
-        let message = format!("EGM on a machine of type {}", excerpt(&machine.text, SHOWN));
+        let message = format!("EGM on a machine of type {}", machine.shown());
         findings.add(MACHINE, &machine.span, message).help("machine='virt'");
     }
 }
@@ -40,12 +40,9 @@ fn check_firmware(domain: &Domain, findings: &mut Findings) {
         return;
     }
     let os = &domain.os;
-    let is = |value: &Option<crate::domain::Value<String>>, name: &str| {
-        value.as_ref().is_some_and(|value| value.text == name)
-    };
     // Other architectures have ACPI without it.
     let wants_uefi = os.arch.as_ref().is_none_or(|arch| arch.text == "aarch64");
-    if wants_uefi && !is(&os.firmware, "efi") && !is(&os.loader, "pflash") {
+    if wants_uefi && os.firmware.text() != "efi" && os.loader.text() != "pflash" {
         let help = format!("<os firmware='efi'>, or a <loader> with type='pflash'; {WITH_MACHINE}");
         findings.add(UEFI, &domain.span, "<acpi/> in a domain without UEFI firmware").help(help);
     }
@@ -55,7 +52,7 @@ fn check_hole(controller: &Controller, findings: &mut Findings) {
     let Some(hole) = controller.hole.as_ref().filter(|_| controller.bus.text == "pci") else {
         return;
     };
-    let model = controller.model.as_ref().map_or("", |model| model.text.as_str());
+    let model = controller.model.text();
     if model != "pcie-root" {
         let message = format!("<pcihole64> in a controller of model `{}`", excerpt(model, SHOWN));
         let help = "<controller type='pci' index='0' model='pcie-root'>";

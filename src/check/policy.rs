@@ -7,7 +7,7 @@ use super::rules::{
     SLOTS, TWO_HOSTDEVS, UNEVEN,
 };
 use super::{Findings, Severity, Subject};
-use crate::domain::{Domain, Value};
+use crate::domain::{Domain, Maybe, Value};
 use crate::values::PciAddress;
 use crate::values::text::{SHOWN, excerpt};
 
@@ -38,10 +38,8 @@ pub(super) fn check_forms(domain: &Domain, findings: &mut Findings) {
         );
     }
     for device in domain.other_memory.iter().filter(|device| !device.is_known()) {
-        let model = device.model.as_ref().map_or("", |model| model.text.as_str());
-        let span = device.model.as_ref().map_or(&device.span, |model| &model.span);
-        let message = format!("unknown memory model `{}`", excerpt(model, SHOWN));
-        let finding = findings.add(MODEL, span, message);
+        let message = format!("unknown memory model `{}`", excerpt(device.model.text(), SHOWN));
+        let finding = findings.add(MODEL, device.model.place(&device.span), message);
         if device.is_like_egm() {
             finding.help("did you mean `egm`?");
         }
@@ -64,18 +62,15 @@ fn check_backing(domain: &Domain, findings: &mut Findings) {
         let message = "<hugepages> does not go with memory from an EGM device";
         findings.add(HUGE_PAGES, span, message).help("leave it out");
     }
-    let right = "<allocation mode='immediate'/> in <memoryBacking>";
     match &backing.allocation {
         Some(mode) if mode.text == "immediate" => {}
         Some(mode) => {
-            let message = format!(
-                "allocation mode is `{}`, expected `immediate`",
-                excerpt(&mode.text, SHOWN)
-            );
+            let message = format!("allocation mode is `{}`, expected `immediate`", mode.shown());
             findings.add(ALLOCATION, &mode.span, message).help("mode='immediate'");
         }
         None => {
             let message = "memory is not allocated at the start";
+            let right = "<allocation mode='immediate'/> in <memoryBacking>";
             findings.add(ALLOCATION, &domain.span, message).help(right);
         }
     }
@@ -116,16 +111,14 @@ pub(super) fn in_xml(address: PciAddress) -> String {
 }
 
 fn check_other_memory(domain: &Domain, findings: &mut Findings) {
-    for device in &domain.other_memory {
-        let model = device.model.as_ref().map_or("", |model| model.text.as_str());
-        let span = device.model.as_ref().map_or(&device.span, |model| &model.span);
-        if device.is_known() {
-            let message = format!("memory of the model `{}` beside EGM", excerpt(model, SHOWN));
-            findings.add(OTHER_MEMORY, span, message).help("EGM alone");
-        }
+    for model in
+        domain.other_memory.iter().filter(|it| it.is_known()).filter_map(|it| it.model.as_ref())
+    {
+        let message = format!("memory of the model `{}` beside EGM", model.shown());
+        findings.add(OTHER_MEMORY, &model.span, message).help("EGM alone");
     }
     let taking = domain.other_memory.iter().filter(|device| device.takes_a_slot());
-    let slots = domain.memory_slots.as_ref().and_then(|slots| slots.value).unwrap_or(0);
+    let slots = domain.memory_slots.known().unwrap_or(0);
     let beyond = taking.enumerate().find(|(index, _)| u32::try_from(*index).ok() >= Some(slots));
     if let Some((_, device)) = beyond {
         let message = format!("no memory slot is left for the device: <maxMemory> has {slots}");
@@ -135,15 +128,14 @@ fn check_other_memory(domain: &Domain, findings: &mut Findings) {
         return;
     }
     let backed = |id| {
-        let cells = domain.egm.iter().filter_map(|device| device.cell.as_ref()?.value);
+        let cells = domain.egm.iter().filter_map(|device| device.cell.known());
         cells.into_iter().any(|cell| cell == id)
     };
     for cell in domain.cells.iter().take(super::CELLS_LIMIT) {
         let Some(memory) = &cell.memory else { continue };
         let has_memory = memory.value.is_some_and(|memory| memory.0 > 0);
         if has_memory && cell.id.value.is_some_and(|id| !backed(id)) {
-            let message =
-                format!("cell {} has memory that is not EGM", excerpt(&cell.id.text, SHOWN));
+            let message = format!("cell {} has memory that is not EGM", cell.id.shown());
             findings.add(OTHER_MEMORY, &memory.span, message).help("memory='0', or EGM devices");
         }
     }
@@ -159,7 +151,7 @@ fn check_shares(domain: &Domain, findings: &mut Findings) {
         };
         let first = *first.entry(&path.text).or_insert(value);
         if first != value {
-            let shown = excerpt(&path.text, SHOWN);
+            let shown = path.shown();
             let message = format!(
                 "{} KiB of {shown}, of which another GPU has {} KiB",
                 value.0 >> 10,

@@ -285,12 +285,12 @@ fn report(node: Node<'_, '_>, kind: &ValidationErrorKind) -> Finding {
         }
         ValidationErrorKind::UnexpectedAttribute(name) => {
             let message = format!("{element} has no attribute `{}`", excerpt(&name.local, SHOWN));
-            (attribute(node, name).unwrap_or_else(|| start_tag(node)), message)
+            (place_of(node, name, |it| it.range()), message)
         }
         ValidationErrorKind::InvalidAttributeValue(name, value) => {
             let (name_shown, value) = (excerpt(&name.local, SHOWN), excerpt(value, SHOWN));
             let message = format!("`{value}` is no value of `{name_shown}` in {element}");
-            (value_of(node, name).unwrap_or_else(|| start_tag(node)), message)
+            (place_of(node, name, |it| value_range(node, it)), message)
         }
         ValidationErrorKind::MissingContent => {
             (start_tag(node), format!("{element} lacks an element or an attribute"))
@@ -308,17 +308,16 @@ fn stray_text<'a, 'input>(node: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
     node.children().find(is_stray).filter(|_| has_elements)
 }
 
-fn attribute(node: Node<'_, '_>, name: &ExpandedName) -> Option<Range<usize>> {
-    node.attributes().find(|attribute| is_named(attribute, name)).map(|attribute| attribute.range())
-}
-
-fn value_of(node: Node<'_, '_>, name: &ExpandedName) -> Option<Range<usize>> {
-    let mut attributes = node.attributes();
-    attributes.find(|attribute| is_named(attribute, name)).map(|it| value_range(node, &it))
-}
-
-fn is_named(attribute: &roxmltree::Attribute<'_, '_>, name: &ExpandedName) -> bool {
-    attribute.name() == name.local && attribute.namespace() == name.namespace.as_deref()
+/// A place in an attribute; the start tag if the element does not have it.
+fn place_of(
+    node: Node<'_, '_>,
+    name: &ExpandedName,
+    place: impl Fn(&roxmltree::Attribute<'_, '_>) -> Range<usize>,
+) -> Range<usize> {
+    let is_it = |it: &roxmltree::Attribute<'_, '_>| {
+        it.name() == name.local && it.namespace() == name.namespace.as_deref()
+    };
+    node.attributes().find(is_it).map_or_else(|| start_tag(node), |it| place(&it))
 }
 
 /// The files of a schema: the extension, and those of one directory.

@@ -34,10 +34,7 @@ impl<'a> Edit<'a> {
 
     /// Gives an element another value of an attribute, or the attribute.
     pub(crate) fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
-        let attribute = node
-            .attributes()
-            .find(|attribute| attribute.name() == name && attribute.namespace().is_none());
-        match attribute {
+        match node.attribute_node(name) {
             Some(attribute) if attribute.value() == value => {}
             Some(attribute) => self.replace(value_range(node, &attribute), escape(value)),
             None => {
@@ -50,27 +47,22 @@ impl<'a> Edit<'a> {
 
     /// Takes an attribute away, with the blanks before it.
     pub(crate) fn remove_attribute(&mut self, node: Node<'_, '_>, name: &str) {
-        let is_it =
-            |it: &roxmltree::Attribute<'_, '_>| it.name() == name && it.namespace().is_none();
-        if let Some(attribute) = node.attributes().find(is_it) {
+        if let Some(attribute) = node.attribute_node(name) {
             let range = attribute.range();
             let before = self.text.get(..range.start).unwrap_or_default();
             self.replace(before.trim_end().len()..range.end, String::new());
         }
     }
 
-    /// Puts elements into a parent, each behind the last of those that `order` has before it or
-    /// at its own place, and among themselves in that order. To be called once for a parent.
-    pub(crate) fn insert(
-        &mut self,
-        parent: Node<'_, '_>,
-        order: &[&str],
-        mut elements: Vec<Element>,
-    ) {
+    /// Puts elements into a parent, each after the last of those that `order` has before it or at
+    /// its own place, and among themselves in that order: names with spaces between. To be called
+    /// once for a parent.
+    pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &str, mut elements: Vec<Element>) {
         if elements.is_empty() {
             return;
         }
-        // What is not known comes last.
+        let order: Vec<_> = order.split_whitespace().collect();
+        // An unknown name comes last.
         let rank =
             |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
         elements.sort_by_key(|element| rank(element.name()));
@@ -206,7 +198,7 @@ mod tests {
     use super::super::xml::{child, find, parse};
     use super::Edit;
 
-    const ORDER: [&str; 3] = ["name", "cpu", "devices"];
+    const ORDER: &str = "name cpu devices";
 
     fn cpu() -> Element {
         Element::new("cpu").child(Element::new("numa"))
@@ -242,7 +234,7 @@ mod tests {
         ] {
             let document = parse(text).unwrap();
             let mut edit = Edit::of(&document, None);
-            edit.insert(document.root_element(), &ORDER, vec![cpu()]);
+            edit.insert(document.root_element(), ORDER, vec![cpu()]);
             assert_eq!(edit.apply(), expected);
         }
     }
@@ -279,7 +271,7 @@ mod tests {
         let mut edit = Edit::of(&document, None);
         edit.set_attribute(document.root_element(), "a", "1");
         edit.set_text(child(document.root_element(), "b").unwrap(), "2");
-        edit.insert(document.root_element(), &ORDER, Vec::new());
+        edit.insert(document.root_element(), ORDER, Vec::new());
         assert!(edit.changes.is_empty());
     }
 }

@@ -17,6 +17,7 @@ use crate::values::PciAddress;
 pub use dialect::{BadDialect, Dialect};
 pub use document::Document;
 pub use file_memory::FileMemory;
+pub(crate) use model::Maybe;
 pub use model::{
     Attribute, Backing, Cell, Controller, Domain, EgmDevice, Hostdev, Iommu, MemoryDevice,
     MemoryMode, MemoryPolicy, Os, Pin, Topology, Value,

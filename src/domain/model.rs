@@ -6,6 +6,7 @@ use roxmltree::NodeId;
 
 use super::FileMemory;
 use crate::values::numbers::decimal;
+use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Bytes, IdList, PciAddress};
 
 /// A virtual machine as libvirt defines it.
@@ -89,6 +90,42 @@ pub struct Value<T> {
     /// The bytes of the source that say it: the text of an element, or an attribute's value
     /// within its quotes.
     pub span: Range<usize>,
+}
+
+impl<T> Value<T> {
+    /// The text as messages show it.
+    pub(crate) fn shown(&self) -> String {
+        excerpt(&self.text, SHOWN)
+    }
+}
+
+/// Looks into a value that may be missing.
+pub(crate) trait Maybe<T> {
+    /// Its meaning, if it is there and has one.
+    fn known(&self) -> Option<T>
+    where
+        T: Copy;
+    /// Its text; empty if it is missing.
+    fn text(&self) -> &str;
+    /// Its place, or if it is missing, that of what it belongs to.
+    fn place<'a>(&'a self, whole: &'a Range<usize>) -> &'a Range<usize>;
+}
+
+impl<T> Maybe<T> for Option<Value<T>> {
+    fn known(&self) -> Option<T>
+    where
+        T: Copy,
+    {
+        self.as_ref()?.value
+    }
+
+    fn text(&self) -> &str {
+        self.as_ref().map_or("", |value| &value.text)
+    }
+
+    fn place<'a>(&'a self, whole: &'a Range<usize>) -> &'a Range<usize> {
+        self.as_ref().map_or(whole, |value| &value.span)
+    }
 }
 
 /// What machine a domain is.

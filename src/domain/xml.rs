@@ -38,38 +38,14 @@ pub(crate) fn parse(text: &str) -> Result<Document<'_>, BadDomain> {
         ParsingOptions { allow_dtd: false, nodes_limit: NODES_LIMIT, ..Default::default() };
     let document =
         Document::parse_with_options(text, options).map_err(|error| not_xml(&error, text))?;
-    match too_deep(&document) {
-        Some(offset) => {
-            let problem =
-                format!("elements more than {DEPTH_LIMIT} deep, which libvirt does not read");
-            Err(BadDomain::at(text, offset, &problem))
-        }
-        None => Ok(document),
+    // An element's ancestors are the element itself and the document, too.
+    let is_too_deep =
+        |node: &Node<'_, '_>| node.is_element() && node.ancestors().nth(DEPTH_LIMIT + 1).is_some();
+    if let Some(node) = document.descendants().find(is_too_deep) {
+        let problem = format!("elements more than {DEPTH_LIMIT} deep, which libvirt does not read");
+        return Err(BadDomain::at(text, node.range().start, &problem));
     }
-}
-
-/// Where elements are nested too deep.
-fn too_deep(document: &Document<'_>) -> Option<usize> {
-    let mut node = document.root_element();
-    let mut depth = 1;
-    loop {
-        if depth > DEPTH_LIMIT {
-            return Some(node.range().start);
-        }
-        if let Some(child) = node.first_element_child() {
-            node = child;
-            depth += 1;
-            continue;
-        }
-        loop {
-            if let Some(next) = node.next_sibling_element() {
-                node = next;
-                break;
-            }
-            node = node.parent_element()?;
-            depth -= 1;
-        }
-    }
+    Ok(document)
 }
 
 /// The `<domain>` of a document, and whether it is a status file of libvirt's.
@@ -233,9 +209,7 @@ pub(crate) fn content(node: Node<'_, '_>) -> Option<Range<usize>> {
 
 /// The value of an attribute, and where it stands within its quotes.
 pub(crate) fn attribute(node: Node<'_, '_>, name: &str) -> Option<(String, Range<usize>)> {
-    let attribute = node
-        .attributes()
-        .find(|attribute| attribute.name() == name && attribute.namespace().is_none())?;
+    let attribute = node.attribute_node(name)?;
     Some((attribute.value().to_owned(), value_range(node, &attribute)))
 }
 

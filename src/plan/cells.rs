@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::naming::Named;
 use super::{Objection, Placement, PlannedCell, Request, Rest, RestDevice};
 use crate::check::CELLS_LIMIT;
-use crate::domain::{Domain, EgmDevice, Hostdev};
+use crate::domain::{Domain, EgmDevice, Hostdev, Maybe};
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
 /// The cell of each region of a plan: the one asked for, the one it backs already, or the first
@@ -40,7 +40,7 @@ pub(super) fn assign<'a>(
     let of_gpus = domain.map(|domain| gpu_cells(domain, named)).unwrap_or_default();
     // The path of the region that each cell belongs to.
     let taken = rest.devices.iter().filter_map(|RestDevice { device, .. }| {
-        Some((device.cell.as_ref()?.value?, device.path.as_ref()?.text.as_str()))
+        Some((device.cell.known()?, device.path.as_ref()?.text.as_str()))
     });
     let mut taken: BTreeMap<_, _> = taken.collect();
     for (&region, &path) in &regions {
@@ -54,7 +54,7 @@ pub(super) fn assign<'a>(
                     || named.iter().any(|gpu| gpu.region.name == *region && gpu.has(device))
             };
             let devices = domain.into_iter().flat_map(|domain| &domain.egm);
-            devices.filter(is_its).find_map(|device| device.cell.as_ref()?.value)
+            devices.filter(is_its).find_map(|device| device.cell.known())
         };
         let Some(cell) = asked.or_else(backed) else { continue };
         if usize::try_from(cell).map_or(true, |cell| cell >= CELLS_LIMIT) {
@@ -132,14 +132,14 @@ pub(super) fn cells(
     let mut cells: BTreeMap<_, _> = of_gpus.map(|id| (id, empty(id))).collect();
     for cell in domain.into_iter().flat_map(|domain| &domain.cells) {
         if let Some(id) = cell.id.value {
-            let memory = cell.memory.as_ref().and_then(|memory| memory.value).unwrap_or(Bytes(0));
+            let memory = cell.memory.known().unwrap_or(Bytes(0));
             let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.clone());
             cells.insert(id, PlannedCell { id, memory, cpus });
         }
     }
     // What was EGM and is no more, is nothing: not ordinary memory of the host.
     for device in domain.into_iter().flat_map(|domain| &domain.egm) {
-        let cell = device.cell.as_ref().and_then(|cell| cell.value);
+        let cell = device.cell.known();
         if let Some(cell) = cell.and_then(|id| cells.get_mut(&id)) {
             cell.memory = Bytes(0);
         }
@@ -147,7 +147,7 @@ pub(super) fn cells(
     for (id, memory) in backed(rest, placements) {
         cells.entry(id).or_insert_with(|| empty(id)).memory = memory;
     }
-    let vcpus = domain.and_then(|domain| domain.vcpus.as_ref()?.value);
+    let vcpus = domain.and_then(|domain| domain.vcpus.known());
     let vcpus = request.vcpus.or(vcpus).filter(|vcpus| *vcpus > 0);
     // What the cells have is theirs, even where it cannot be read.
     let mut with_cpus = domain.into_iter().flat_map(|domain| &domain.cells);

@@ -6,7 +6,7 @@ mod naming;
 mod objection;
 mod size;
 
-use crate::domain::{Domain, EgmDevice, MemoryDevice};
+use crate::domain::{Domain, EgmDevice, Maybe, MemoryDevice};
 use crate::host::{Gpu, Region};
 use crate::report::Report;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
@@ -329,7 +329,7 @@ impl<'a> Rest<'a> {
             let untouched = |device: &&EgmDevice| !named.iter().any(|gpu| gpu.has(device));
             domain.egm.iter().filter(untouched).map(move |device| {
                 let hostdev = device.pci_dev.as_ref().and_then(|it| hostdevs.get(it.text.as_str()));
-                let gpu = hostdev.and_then(|hostdev| hostdev.address.as_ref()?.value);
+                let gpu = hostdev.and_then(|hostdev| hostdev.address.known());
                 RestDevice { device, gpu }
             })
         });
@@ -339,7 +339,7 @@ impl<'a> Rest<'a> {
     /// The cell and size of each.
     fn cells(&self) -> impl Iterator<Item = (u32, Bytes)> {
         self.devices.iter().filter_map(|RestDevice { device, .. }| {
-            Some((device.cell.as_ref()?.value?, device.size.as_ref()?.value?))
+            Some((device.cell.known()?, device.size.known()?))
         })
     }
 

@@ -1,7 +1,7 @@
 //! What speaks against a plan: who, why, and what would do.
 
 use crate::host::{Driver, NotFound};
-use crate::values::text::{SHOWN, excerpt, printable};
+use crate::values::text::{SHOWN, excerpt, excerpts, printable};
 use crate::values::{Bytes, Moment, PciAddress, RegionName};
 
 /// What speaks against a plan, or should be known of it.
@@ -189,10 +189,7 @@ pub enum Objection {
         limit: usize,
     },
     /// Somebody else has the region.
-    #[error(
-        "{region} is in use by {}",
-        holders.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
-    )]
+    #[error("{region} is in use by {}", excerpts(holders))]
     InUse {
         /// The region.
         region: RegionName,
@@ -202,7 +199,7 @@ pub enum Objection {
     /// A machine of the domain's name has the region.
     #[error(
         "{region} is in use by {}, which the domain is taken to be by its name",
-        holders.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
+        excerpts(holders)
     )]
     Own {
         /// The region.
@@ -263,7 +260,7 @@ pub enum Objection {
     /// Virtual machines that are off have the region, too.
     #[error(
         "{region} is also defined with {}; only one of them can run at a time",
-        domains.iter().map(|name| excerpt(name, SHOWN)).collect::<Vec<_>>().join(", ")
+        excerpts(domains)
     )]
     Defined {
         /// The region.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::naming::Named;
 use super::{Alignment, Objection, Request, Rest};
+use crate::domain::Maybe;
 use crate::host::Region;
 use crate::values::{Bytes, RegionName};
 
@@ -35,7 +36,7 @@ pub(super) fn share_out<'a>(
         };
         sizes.insert(&region.name, each);
         let count = u64::try_from(gpus.len()).unwrap_or(u64::MAX);
-        let others = rest.of_path(path).filter_map(|rest| rest.device.size.as_ref()?.value);
+        let others = rest.of_path(path).filter_map(|rest| rest.device.size.known());
         let others = others.map(|size| size.0).fold(0, u64::saturating_add);
         let asked = u128::from(each.0) * u128::from(count) + u128::from(others);
         if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {

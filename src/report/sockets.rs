@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::host::{Gpu, NumaNode, Region};
 use crate::report::{Report, Row};
-use crate::values::{IdList, NodeId, PciAddress};
+use crate::values::{IdList, NodeId};
 
 /// How many nodes the firmware of a Grace host keeps for each GPU: one for each MIG instance.
 const NODES_A_GPU: usize = 8;
@@ -119,24 +119,15 @@ impl<'a> Sockets<'a> {
         for socket in self.sockets.iter_mut().chain([&mut self.elsewhere]) {
             socket.gpus.sort_by_key(|place| place.gpu.address);
         }
-        let by_gpu = |address: PciAddress, sockets: &mut Self, nodes: IdList| {
-            let mut all = sockets.sockets.iter_mut().chain([&mut sockets.elsewhere]);
-            let place = all.find_map(|socket| {
-                socket.gpus.iter_mut().find(|place| place.gpu.address == address)
-            });
-            if let Some(place) = place {
-                place.nodes = Some((nodes, NodesFrom::Gpu));
-            }
-        };
         let mut rest = Vec::new();
         for group in groups {
-            let all = self.iter().flat_map(|socket| &socket.gpus);
-            let owners: Vec<_> = all
-                .filter(|it| it.gpu.numa_node.id().is_some_and(|id| group.nodes.contains(&id)))
-                .map(|place| place.gpu.address)
-                .collect();
-            match owners.as_slice() {
-                [owner] => by_gpu(*owner, self, group.list()),
+            let all = self.sockets.iter_mut().chain([&mut self.elsewhere]);
+            let is_in = |place: &&mut Place<'_>| {
+                place.gpu.numa_node.id().is_some_and(|id| group.nodes.contains(&id))
+            };
+            let mut owners: Vec<_> = all.flat_map(|it| &mut it.gpus).filter(is_in).collect();
+            match owners.as_mut_slice() {
+                [owner] => owner.nodes = Some((group.list(), NodesFrom::Gpu)),
                 _ => rest.push(group),
             }
         }

@@ -7,100 +7,32 @@ use super::elements;
 use crate::domain::edit::Edit;
 use crate::domain::element::Element;
 use crate::domain::xml::{child, domain_of, find};
-use crate::domain::{BadDomain, Cell, Domain, EgmDevice, Hostdev};
+use crate::domain::{BadDomain, Cell, Domain, EgmDevice, Hostdev, Maybe};
 use crate::plan::{Placement, Plan, PlannedCell};
 use crate::values::Bytes;
 
 /// The order in which libvirt writes the children of `<domain>` (`virDomainDefFormatInternal`,
 /// `src/conf/domain_conf.c`), as far as it matters here. It reads them in any.
-const DOMAIN: [&str; 33] = [
-    "name",
-    "uuid",
-    "hwuuid",
-    "genid",
-    "title",
-    "description",
-    "metadata",
-    "maxMemory",
-    "memory",
-    "currentMemory",
-    "blkiotune",
-    "memtune",
-    "memoryBacking",
-    "vcpu",
-    "vcpus",
-    "iothreads",
-    "iothreadids",
-    "defaultiothread",
-    "cputune",
-    "numatune",
-    "resource",
-    "sysinfo",
-    "bootloader",
-    "os",
-    "idmap",
-    "features",
-    "cpu",
-    "clock",
-    "on_poweroff",
-    "on_crash",
-    "pm",
-    "perf",
-    "devices",
-];
+const DOMAIN: &str = "\
+    name uuid hwuuid genid title description metadata maxMemory memory currentMemory \
+    blkiotune memtune memoryBacking vcpu vcpus iothreads iothreadids defaultiothread cputune \
+    numatune resource sysinfo bootloader os idmap features cpu clock on_poweroff on_crash pm \
+    perf devices";
 
 /// The same for `<devices>`.
-const DEVICES: [&str; 25] = [
-    "emulator",
-    "disk",
-    "controller",
-    "lease",
-    "filesystem",
-    "interface",
-    "smartcard",
-    "serial",
-    "parallel",
-    "console",
-    "channel",
-    "input",
-    "tpm",
-    "graphics",
-    "sound",
-    "audio",
-    "video",
-    "hostdev",
-    "redirdev",
-    "watchdog",
-    "memballoon",
-    "rng",
-    "panic",
-    "shmem",
-    "memory",
-];
+const DEVICES: &str = "\
+    emulator disk controller lease filesystem interface smartcard serial parallel console \
+    channel input tpm graphics sound audio video hostdev redirdev watchdog memballoon rng \
+    panic shmem memory";
 
-const HOSTDEV: [&str; 8] =
-    ["driver", "source", "readonly", "shareable", "boot", "alias", "rom", "acpi"];
-const MEMORY: [&str; 2] = ["source", "target"];
-const TARGET: [&str; 3] = ["size", "node", "pciDev"];
-const BACKING: [&str; 7] =
-    ["hugepages", "nosharepages", "locked", "source", "access", "discard", "allocation"];
+const HOSTDEV: &str = "driver source readonly shareable boot alias rom acpi";
+const MEMORY: &str = "source target";
+const TARGET: &str = "size node pciDev";
+const BACKING: &str = "hugepages nosharepages locked source access discard allocation";
 /// Up to the last that is written here (`virDomainFeature`, `src/conf/domain_conf.h`).
-const FEATURES: [&str; 13] = [
-    "acpi",
-    "apic",
-    "pae",
-    "hap",
-    "viridian",
-    "privnet",
-    "hyperv",
-    "kvm",
-    "pvspinlock",
-    "capabilities",
-    "pmu",
-    "vmport",
-    "gic",
-];
-const CPU: [&str; 7] = ["model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"];
+const FEATURES: &str = "\
+    acpi apic pae hap viridian privnet hyperv kvm pvspinlock capabilities pmu vmport gic";
+const CPU: &str = "model vendor topology cache maxphysaddr feature numa";
 
 /// Puts a plan into a domain; everything else in its text stays as it is. What is put in is laid
 /// out with `step` a level, or as the text is.
@@ -123,11 +55,11 @@ pub(super) fn merge(
     }
     let devices = merge.devices(parts);
     match child(node, "devices") {
-        Some(parent) => merge.edit.insert(parent, &DEVICES, devices),
+        Some(parent) => merge.edit.insert(parent, DEVICES, devices),
         None if devices.is_empty() => {}
         None => new.push(Element::new("devices").children(devices)),
     }
-    merge.edit.insert(node, &DOMAIN, new);
+    merge.edit.insert(node, DOMAIN, new);
     Ok(merge.edit.apply())
 }
 
@@ -172,7 +104,7 @@ impl<'a, 'input> Merge<'a, 'input> {
                 None => new.push(elements::acpi(cells)),
             }
         }
-        self.edit.insert(node, &HOSTDEV, new);
+        self.edit.insert(node, HOSTDEV, new);
     }
 
     fn update_device(&mut self, device: &EgmDevice, placement: &Placement) {
@@ -188,7 +120,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             }
             (Some(source), None) => {
                 let path = Element::new("path").text(&placement.path);
-                self.edit.insert(source, &[], vec![path]);
+                self.edit.insert(source, "", vec![path]);
             }
             (None, None) => new.push(elements::source(placement)),
         }
@@ -196,59 +128,29 @@ impl<'a, 'input> Merge<'a, 'input> {
             Some(target) => self.update_target(target, device, placement),
             None => new.push(elements::target(placement)),
         }
-        self.edit.insert(node, &MEMORY, new);
+        self.edit.insert(node, MEMORY, new);
     }
 
     fn update_target(&mut self, target: Node<'_, '_>, device: &EgmDevice, placement: &Placement) {
         let mut new = Vec::new();
-        let found = device.size.as_ref().and_then(|size| size.value);
-        match child(target, "size") {
-            Some(size) => self.set_size(size, found, placement.size),
-            None => new.push(elements::size("size", placement.size)),
-        }
-        match child(target, "node") {
-            Some(node) => {
-                if device.cell.as_ref().and_then(|cell| cell.value) != Some(placement.cell) {
-                    self.edit.set_text(node, &placement.cell.to_string());
-                }
-            }
-            None => new.push(Element::new("node").text(placement.cell)),
-        }
-        match child(target, "pciDev") {
-            Some(alias) => {
-                if device.pci_dev.as_ref().is_none_or(|found| found.text != placement.alias) {
-                    self.edit.set_text(alias, &placement.alias);
-                }
-            }
-            None => new.push(Element::new("pciDev").text(&placement.alias)),
-        }
-        self.edit.insert(target, &TARGET, new);
+        self.put_size(target, "size", device.size.known(), placement.size, &mut new);
+        let is_right = device.cell.known() == Some(placement.cell);
+        self.put_text(target, "node", is_right, &placement.cell.to_string(), &mut new);
+        let is_right = device.pci_dev.as_ref().is_some_and(|it| it.text == placement.alias);
+        self.put_text(target, "pciDev", is_right, &placement.alias, &mut new);
+        self.edit.insert(target, TARGET, new);
     }
 
     /// Updates memory, cells and virtual CPUs; gives the children of `<domain>` that are to be
     /// put in.
     fn numa(&mut self, domain: Node<'a, 'input>, new: &mut Vec<Element>) {
         let memory = self.plan.memory;
-        let found = |value: &Option<crate::domain::Value<Bytes>>| {
-            value.as_ref().and_then(|value| value.value)
-        };
-        let (maximum, total, current) = (
-            found(&self.domain.max_memory),
-            found(&self.domain.memory),
-            found(&self.domain.current_memory),
-        );
         // libvirt requires it with any memory device (`virDomainMemoryDefValidate`).
-        match child(domain, "maxMemory") {
-            Some(_) if maximum.is_some_and(|maximum| maximum >= memory) => {}
-            Some(node) => self.set_size(node, maximum, memory),
-            None => new.push(elements::size("maxMemory", memory)),
-        }
-        match child(domain, "memory") {
-            Some(node) => self.set_size(node, total, memory),
-            None => new.push(elements::size("memory", memory)),
-        }
+        let found = self.domain.max_memory.known();
+        self.put_size(domain, "maxMemory", found, found.unwrap_or(memory).max(memory), new);
+        self.put_size(domain, "memory", self.domain.memory.known(), memory, new);
         if let Some(node) = child(domain, "currentMemory") {
-            self.set_size(node, current, memory);
+            self.set_size(node, self.domain.current_memory.known(), memory);
         }
         match child(domain, "memoryBacking") {
             Some(backing) => self.backing(backing),
@@ -258,7 +160,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         match (child(domain, "cpu"), find(domain, &["cpu", "numa"])) {
             (_, Some(numa)) => self.cells(numa),
             (Some(cpu), None) => {
-                self.edit.insert(cpu, &CPU, vec![elements::numa(&self.plan.cells)]);
+                self.edit.insert(cpu, CPU, vec![elements::numa(&self.plan.cells)]);
             }
             (None, None) => new.push(elements::cpu(self.plan)),
         }
@@ -276,7 +178,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             Some(features) => {
                 let missing = elements::feature_parts().into_iter();
                 let missing = missing.filter(|part| child(features, part.name()).is_none());
-                self.edit.insert(features, &FEATURES, missing.collect());
+                self.edit.insert(features, FEATURES, missing.collect());
             }
             None => new.push(elements::features()),
         }
@@ -293,7 +195,7 @@ impl<'a, 'input> Merge<'a, 'input> {
                 _ => {}
             }
         }
-        self.edit.insert(backing, &BACKING, new);
+        self.edit.insert(backing, BACKING, new);
     }
 
     fn vcpus(&mut self, domain: Node<'_, '_>, new: &mut Vec<Element>) {
@@ -301,9 +203,9 @@ impl<'a, 'input> Merge<'a, 'input> {
         let Some(vcpu) = child(domain, "vcpu") else {
             return new.push(elements::vcpu(count));
         };
-        if self.domain.vcpus.as_ref().and_then(|vcpus| vcpus.value) != Some(count) {
+        if self.domain.vcpus.known() != Some(count) {
             self.edit.set_text(vcpu, &count.to_string());
-            let current = self.domain.current_vcpus.as_ref().and_then(|current| current.value);
+            let current = self.domain.current_vcpus.known();
             if current.is_some_and(|current| current > count) {
                 self.edit.set_attribute(vcpu, "current", &count.to_string());
             }
@@ -319,12 +221,12 @@ impl<'a, 'input> Merge<'a, 'input> {
                 None => new.push(elements::cell(planned)),
             }
         }
-        self.edit.insert(numa, &["cell"], new);
+        self.edit.insert(numa, "cell", new);
     }
 
     fn update_cell(&mut self, cell: &Cell, planned: &PlannedCell) {
         let Some(node) = self.document.get_node(cell.node) else { return };
-        if cell.memory.as_ref().and_then(|memory| memory.value) != Some(planned.memory) {
+        if cell.memory.known() != Some(planned.memory) {
             self.edit.set_attribute(node, "memory", &elements::in_kib(planned.memory));
             self.edit.set_attribute(node, "unit", "KiB");
         }
@@ -335,6 +237,37 @@ impl<'a, 'input> Merge<'a, 'input> {
             }
             None if self.plan.shares_vcpus => self.edit.remove_attribute(node, "cpus"),
             _ => {}
+        }
+    }
+
+    /// Gives a child a text, unless it is right; a child that is missing is to be put in.
+    fn put_text(
+        &mut self,
+        parent: Node<'_, '_>,
+        name: &'static str,
+        is_right: bool,
+        text: &str,
+        new: &mut Vec<Element>,
+    ) {
+        match child(parent, name) {
+            Some(_) if is_right => {}
+            Some(node) => self.edit.set_text(node, text),
+            None => new.push(Element::new(name).text(text)),
+        }
+    }
+
+    /// The same for a size.
+    fn put_size(
+        &mut self,
+        parent: Node<'_, '_>,
+        name: &'static str,
+        found: Option<Bytes>,
+        size: Bytes,
+        new: &mut Vec<Element>,
+    ) {
+        match child(parent, name) {
+            Some(node) => self.set_size(node, found, size),
+            None => new.push(elements::size(name, size)),
         }
     }
 

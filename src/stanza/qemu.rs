@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Parts;
-use crate::domain::{Cell, Domain, EgmDevice, Hostdev, MemoryMode, MemoryPolicy, Value};
+use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy, Value};
 use crate::values::{Bytes, IdList};
 
 /// An option of QEMU's and its value.
@@ -101,11 +101,11 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
 /// `size=524288k,slots=4,maxmem=1048576k`. libvirt takes the size from the cells, and rounds the
 /// maximum up to whole MiB (`qemuDomainAlignMemorySizes`, `src/qemu/qemu_domain.c`).
 fn memory(domain: &Domain) -> String {
-    let sizes = domain.cells.iter().filter_map(|cell| cell.memory.as_ref()?.value);
+    let sizes = domain.cells.iter().filter_map(|cell| cell.memory.known());
     let size = sizes.map(|size| size.0).fold(0, u64::saturating_add);
-    let slots = positive(domain.memory_slots.as_ref());
+    let slots = positive(&domain.memory_slots);
     let slots = slots.map_or(String::new(), |slots| format!(",slots={slots}"));
-    let maximum = domain.max_memory.as_ref().and_then(|maximum| maximum.value);
+    let maximum = domain.max_memory.known();
     let maximum = maximum.filter(|maximum| maximum.0 > 0).map(|it| it.0.div_ceil(1 << 20) << 10);
     let maximum = maximum.map_or(String::new(), |maximum| format!(",maxmem={maximum}k"));
     format!("size={}k{slots}{maximum}", size >> 10)
@@ -114,8 +114,8 @@ fn memory(domain: &Domain) -> String {
 /// `4,sockets=4,cores=1,threads=1`, or `2,maxcpus=16,sockets=2,dies=1,clusters=1,cores=8,threads=1`
 /// with a `<topology>`. A QEMU that has EGM has dies and clusters (`qemuBuildSmpCommandLine`).
 fn smp(domain: &Domain) -> Option<String> {
-    let vcpus = domain.vcpus.as_ref()?.value?;
-    let mut smp = match domain.current_vcpus.as_ref().and_then(|current| current.value) {
+    let vcpus = domain.vcpus.known()?;
+    let mut smp = match domain.current_vcpus.known() {
         Some(current) if current < vcpus => format!("{current},maxcpus={vcpus}"),
         _ => vcpus.to_string(),
     };
@@ -133,11 +133,10 @@ fn smp(domain: &Domain) -> Option<String> {
 
 /// The backends and their devices; gives the backend of each cell.
 fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, String> {
-    let is_immediate = |mode: &Value<String>| mode.text == "immediate";
-    let prealloc = domain.backing.allocation.as_ref().is_some_and(is_immediate);
+    let prealloc = domain.backing.allocation.text() == "immediate";
     let mut paths: Vec<(&str, Vec<(usize, &EgmDevice)>)> = Vec::new();
     for (index, device) in domain.egm.iter().enumerate() {
-        let path = text(device.path.as_ref());
+        let path = device.path.text();
         match paths.iter_mut().find(|(known, _)| *known == path) {
             Some((_, devices)) => devices.push((index, device)),
             None => paths.push((path, vec![(index, device)])),
@@ -146,9 +145,9 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
     let mut backends = BTreeMap::new();
     for (number, (path, devices)) in paths.into_iter().enumerate() {
         let id = format!("memegm{number}");
-        let sizes = devices.iter().filter_map(|(_, device)| device.size.as_ref()?.value);
+        let sizes = devices.iter().filter_map(|(_, device)| device.size.known());
         // All devices of a path are in one cell.
-        let cell = devices.first().and_then(|(_, device)| device.cell.as_ref()?.value);
+        let cell = devices.first().and_then(|(_, device)| device.cell.known());
         let policy = cell.and_then(|cell| policy(domain, cell));
         let nodes = policy.and_then(|policy| policy.nodes.as_ref()?.value.as_ref());
         let nodes: Option<Vec<_>> = nodes.map(|nodes| nodes.iter().collect());
@@ -162,7 +161,7 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
             mem_path: path,
             share: true,
             prealloc,
-            prealloc_threads: positive(domain.backing.allocation_threads.as_ref()),
+            prealloc_threads: positive(&domain.backing.allocation_threads),
             size: Bytes(sizes.map(|size| size.0).fold(0, u64::saturating_add)),
             host_nodes: nodes.as_deref().filter(|_| policy.is_some()),
             policy,
@@ -170,8 +169,8 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
         };
         arguments.push(("-object", json(&backend)));
         for (index, device) in devices {
-            let alias = text(device.pci_dev.as_ref());
-            let Some(cell) = device.cell.as_ref().and_then(|cell| cell.value) else { continue };
+            let alias = device.pci_dev.text();
+            let Some(cell) = device.cell.known() else { continue };
             let rest = format!("id=egm{index},pci-dev={alias},node={cell}");
             arguments.push(("-object", format!("acpi-egm-memory,{rest}")));
             backends.insert(cell, id.clone());
@@ -200,16 +199,13 @@ fn qemu_policy(policy: &MemoryPolicy) -> Option<&'static str> {
 /// The `<hostdev>` devices that EGM devices name, in the order of the domain, each followed by its
 /// generic initiators. Other devices are left out.
 fn add_gpus(domain: &Domain, parts: Parts, arguments: &mut Vec<Argument>) {
-    let aliases: BTreeSet<_> =
-        domain.egm.iter().map(|device| text(device.pci_dev.as_ref())).collect();
+    let aliases: BTreeSet<_> = domain.egm.iter().map(|device| device.pci_dev.text()).collect();
     let gpus = domain.hostdevs.iter().filter_map(|hostdev| {
         let alias = hostdev.alias.as_ref()?.text.as_str();
         aliases.contains(alias).then_some((alias, hostdev))
     });
-    let is_on = |value: &Option<Value<bool>>| value.as_ref().and_then(|value| value.value);
-    let uses_iommufd = |hostdev: &Hostdev| {
-        is_on(&hostdev.iommufd).or_else(|| is_on(&domain.iommufd)).unwrap_or_default()
-    };
+    let uses_iommufd =
+        |hostdev: &Hostdev| hostdev.iommufd.known().or(domain.iommufd.known()).unwrap_or_default();
     if parts.hostdev && gpus.clone().any(|(_, hostdev)| uses_iommufd(hostdev)) {
         arguments.push(("-object", json(&Object::Iommufd { id: IOMMUFD })));
     }
@@ -221,7 +217,7 @@ fn add_gpus(domain: &Domain, parts: Parts, arguments: &mut Vec<Argument>) {
                 host: address.to_string(),
                 id,
                 iommufd: uses_iommufd(hostdev).then_some(IOMMUFD),
-                rombar: is_on(&hostdev.rom_bar).map(u8::from),
+                rombar: hostdev.rom_bar.known().map(u8::from),
             };
             arguments.push(("-device", json(&vfio)));
         }
@@ -238,17 +234,11 @@ fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMe
     let id = cell.id.value.unwrap_or_default();
     let mut argument = format!("node,nodeid={id}");
     if let Some(cpus) = cell.cpus.as_ref().and_then(|cpus| cpus.value.as_ref()) {
-        for range in cpus.to_string().split(',') {
-            argument.push_str(",cpus=");
-            argument.push_str(range);
-        }
+        argument += &format!(",{cpus}").replace(',', ",cpus=");
     }
-    let memory = cell.memory.as_ref().and_then(|memory| memory.value);
+    let memory = cell.memory.known();
     match backends.get(&id) {
-        Some(backend) => {
-            argument.push_str(",memdev=");
-            argument.push_str(backend);
-        }
+        Some(backend) => argument = argument + ",memdev=" + backend,
         None if memory.is_none_or(|memory| memory.0 > 0) => {
             return Err(OtherMemory(format!("guest NUMA cell {id}")));
         }
@@ -258,12 +248,8 @@ fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMe
 }
 
 /// A number that libvirt passes on: 0 is the same as none.
-fn positive(value: Option<&Value<u32>>) -> Option<u32> {
-    value?.value.filter(|number| *number > 0)
-}
-
-fn text(value: Option<&Value<String>>) -> &str {
-    value.map(|value| value.text.as_str()).unwrap_or_default()
+fn positive(value: &Option<Value<u32>>) -> Option<u32> {
+    value.known().filter(|number| *number > 0)
 }
 
 /// These values are texts, numbers and booleans: nothing that JSON cannot say.

@@ -284,12 +284,8 @@ impl Effective {
 
     /// What is given, each with its name: user, group, mode, label.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
-        let all = [
-            ("user", &self.user),
-            ("group", &self.group),
-            ("mode", &self.mode),
-            ("label", &self.label),
-        ];
+        let Self { user, group, mode, label, .. } = self;
+        let all = [("user", user), ("group", group), ("mode", mode), ("label", label)];
         all.into_iter().filter_map(|(name, given)| Some((name, given.as_ref()?)))
     }
 }
@@ -343,85 +339,50 @@ fn holds(token: &Token, name: &RegionName) -> Holds {
 mod tests {
     use super::{BTreeSet, Effective, File, parse};
 
-    /// What files give to egm4: mode and where, those that do not count, and the conditional ones.
-    fn of(files: &[&str]) -> (Option<(String, usize)>, Vec<String>, Vec<usize>) {
+    /// The mode that files give to egm4 and its line, modes that do not count, and the lines of
+    /// conditional ones: `2@4 not 1 if 3`. In the files, `;` ends a line and `'` is a quote.
+    fn of(files: &[&str]) -> String {
         let mut effective = Effective::default();
-        let files: Vec<_> = files
-            .iter()
-            .enumerate()
-            .map(|(index, text)| File::new(format!("{index}").into(), parse(text)))
-            .collect();
+        let parsed = files.iter().map(|text| parse(&text.replace("; ", "\n").replace('\'', "\"")));
+        let files: Vec<_> = parsed.map(|lines| File::new("x".into(), lines)).collect();
         let mut is_final = BTreeSet::new();
         for file in &files {
             file.apply(&"egm4".parse().unwrap(), &mut effective, &mut is_final);
         }
-        let others = effective.mode.iter().flat_map(|given| &given.others);
-        (
-            effective.mode.as_ref().map(|given| (given.value.clone(), given.place.line)),
-            others.map(|other| other.value.clone()).collect(),
-            effective.conditional.iter().map(|place| place.line).collect(),
-        )
+        let mut shown = String::from("-");
+        if let Some(given) = &effective.mode {
+            shown = format!("{}@{}", given.value, given.place.line);
+            shown.extend(given.others.iter().map(|other| format!(" not {}", other.value)));
+        }
+        shown.extend(effective.conditional.iter().map(|place| format!(" if {}", place.line)));
+        shown
     }
 
     #[test]
     fn the_last_rule_has_the_last_word_unless_one_before_is_final() {
-        let mode = |value: &str, line| Some((value.to_owned(), line));
-        for (files, given, others, conditional) in [
-            (&["SUBSYSTEM==\"egm\", MODE=\"0660\""][..], mode("0660", 1), &[][..], &[][..]),
-            (
-                &["KERNEL==\"egm[0-9]*\", MODE=\"1\"\nKERNEL==\"egm4\", MODE=\"2\""],
-                mode("2", 2),
-                &["1"],
-                &[],
-            ),
-            (
-                &["KERNEL==\"egm*\", MODE:=\"1\"", "KERNEL==\"egm4\", MODE=\"2\""],
-                mode("1", 1),
-                &["2"],
-                &[],
-            ),
-            (&["KERNEL==\"egm5\", MODE=\"1\"\nSUBSYSTEM==\"mem\", MODE=\"2\""], None, &[], &[]),
-            (
-                &["SUBSYSTEM!=\"egm\", GOTO=\"end\"\nMODE=\"1\"\nLABEL=\"end\""],
-                mode("1", 2),
-                &[],
-                &[],
-            ),
-            (
-                &["SUBSYSTEM==\"egm\", GOTO=\"end\"\nMODE=\"1\"\nLABEL=\"end\"\nMODE=\"2\""],
-                mode("2", 4),
-                &[],
-                &[],
-            ),
-            (&["SUBSYSTEM==\"egm\", GOTO=\"nowhere\"\nMODE=\"1\""], mode("1", 2), &[], &[]),
-            (&["SUBSYSTEM!=\"usb\", GOTO=\"end\"\nMODE=\"1\"\nLABEL=\"end\""], None, &[], &[]),
-            (
-                &[
-                    "KERNEL==\"egm*\", ENV{X}==\"1\", GOTO=\"a\"\nMODE=\"1\"\nLABEL=\"a\"\nMODE=\"2\"",
-                ],
-                mode("2", 4),
-                &[],
-                &[2],
-            ),
-            (&["KERNEL==\"egm*\", ATTR{egm-size}==\"*\", MODE=\"1\""], None, &[], &[1]),
-            (&["ENV{X}==\"1\", MODE=\"1\""], None, &[], &[]),
-            (&["ENV{DEVNAME}==\"/dev/egm4\", MODE=\"1\""], mode("1", 1), &[], &[]),
-            (&["DEVPATH==\"/devices/virtual/egm/*\", MODE=\"1\""], mode("1", 1), &[], &[]),
-            (&["KERNEL==\"egm4\", DRIVER==\"\", MODE=\"1\""], mode("1", 1), &[], &[]),
-            (&["SUBSYSTEM=\"egm\", MODE=\"1\""], None, &[], &[]),
-            (&["KERNEL==\"egm4\", ACTION==\"add|change\", MODE=\"1\""], mode("1", 1), &[], &[]),
-            (&["KERNEL==\"egm4\", ACTION!=\"remove\", MODE=\"1\""], mode("1", 1), &[], &[]),
-            (&["KERNEL==\"egm4\", ACTION==\"add\", MODE=\"1\""], None, &[], &[1]),
-            (&["KERNEL==\"egm4\", ACTION==\"remove\", MODE=\"1\""], None, &[], &[]),
-            (
-                &["SUBSYSTEMS==\"egm\", MODE=\"1\"\nKERNELS==\"egm5\", MODE=\"2\""],
-                mode("1", 1),
-                &[],
-                &[2],
-            ),
+        for (files, expected) in [
+            (&["SUBSYSTEM=='egm', MODE='0660'"][..], "0660@1"),
+            (&["KERNEL=='egm[0-9]*', MODE='1'; KERNEL=='egm4', MODE='2'"], "2@2 not 1"),
+            (&["KERNEL=='egm*', MODE:='1'", "KERNEL=='egm4', MODE='2'"], "1@1 not 2"),
+            (&["KERNEL=='egm5', MODE='1'; SUBSYSTEM=='mem', MODE='2'"], "-"),
+            (&["SUBSYSTEM!='egm', GOTO='end'; MODE='1'; LABEL='end'"], "1@2"),
+            (&["SUBSYSTEM=='egm', GOTO='end'; MODE='1'; LABEL='end'; MODE='2'"], "2@4"),
+            (&["SUBSYSTEM=='egm', GOTO='nowhere'; MODE='1'"], "1@2"),
+            (&["SUBSYSTEM!='usb', GOTO='end'; MODE='1'; LABEL='end'"], "-"),
+            (&["KERNEL=='egm*', ENV{X}=='1', GOTO='a'; MODE='1'; LABEL='a'; MODE='2'"], "2@4 if 2"),
+            (&["KERNEL=='egm*', ATTR{egm-size}=='*', MODE='1'"], "- if 1"),
+            (&["ENV{X}=='1', MODE='1'"], "-"),
+            (&["ENV{DEVNAME}=='/dev/egm4', MODE='1'"], "1@1"),
+            (&["DEVPATH=='/devices/virtual/egm/*', MODE='1'"], "1@1"),
+            (&["KERNEL=='egm4', DRIVER=='', MODE='1'"], "1@1"),
+            (&["SUBSYSTEM='egm', MODE='1'"], "-"),
+            (&["KERNEL=='egm4', ACTION=='add|change', MODE='1'"], "1@1"),
+            (&["KERNEL=='egm4', ACTION!='remove', MODE='1'"], "1@1"),
+            (&["KERNEL=='egm4', ACTION=='add', MODE='1'"], "- if 1"),
+            (&["KERNEL=='egm4', ACTION=='remove', MODE='1'"], "-"),
+            (&["SUBSYSTEMS=='egm', MODE='1'; KERNELS=='egm5', MODE='2'"], "1@1 if 2"),
         ] {
-            let others: Vec<_> = others.iter().map(|value: &&str| (*value).to_owned()).collect();
-            assert_eq!(of(files), (given, others, conditional.to_vec()), "{files:?}");
+            assert_eq!(of(files), expected, "{files:?}");
         }
     }
 }

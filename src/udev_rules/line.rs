@@ -69,40 +69,7 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
     lines
 }
 
-/// The keys that udev knows (udev(7)).
-const KEYS: [&str; 29] = [
-    "ACTION",
-    "DEVPATH",
-    "KERNEL",
-    "KERNELS",
-    "NAME",
-    "SYMLINK",
-    "SUBSYSTEM",
-    "SUBSYSTEMS",
-    "DRIVER",
-    "DRIVERS",
-    "ATTR",
-    "ATTRS",
-    "SYSCTL",
-    "ENV",
-    "CONST",
-    "TAG",
-    "TAGS",
-    "TEST",
-    "PROGRAM",
-    "RESULT",
-    "IMPORT",
-    "OWNER",
-    "GROUP",
-    "MODE",
-    "SECLABEL",
-    "RUN",
-    "LABEL",
-    "GOTO",
-    "OPTIONS",
-];
-
-/// Whether udev takes a token; it leaves out the whole line of one that it does not.
+/// Whether udev takes a token (udev(7)); it leaves out the whole line of one that it does not.
 fn is_known(token: &Token) -> bool {
     let (key, attribute) = match token.key.split_once('{') {
         Some((key, attribute)) => (key, attribute.strip_suffix('}')),
@@ -123,22 +90,21 @@ fn is_known(token: &Token) -> bool {
         "IMPORT" => attribute.is_some_and(|kind| {
             ["file", "program", "builtin", "db", "cmdline", "parent"].contains(&kind)
         }),
-        _ => attribute.is_none(),
+        "NAME" | "SYMLINK" | "TAG" | "PROGRAM" => attribute.is_none(),
+        _ => false,
     };
-    if !is_right {
-        return false;
-    }
     let is_octal = || {
         let value = &token.value;
         let is_mode = !value.is_empty() && value.len() <= 5;
         (is_mode && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit)))
             || value.contains(['$', '%'])
     };
-    match key {
-        "OWNER" | "GROUP" | "MODE" if token.operator == Operator::Remove => false,
-        "MODE" if !token.is_match() => is_octal(),
-        _ => KEYS.contains(&key),
-    }
+    is_right
+        && match key {
+            "OWNER" | "GROUP" if token.operator == Operator::Remove => false,
+            "MODE" => token.operator != Operator::Remove && is_octal(),
+            _ => true,
+        }
 }
 
 /// `None` for an empty line, and for one that udev leaves out.

@@ -78,9 +78,7 @@ impl AccountName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl AccountName {
     /// Whether it is a number, which udev takes whether an account has it or not.
     #[must_use]
     pub(crate) fn is_number(&self) -> bool {

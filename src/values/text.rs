@@ -38,6 +38,11 @@ pub(crate) fn excerpt(text: &str, length: usize) -> String {
     }
 }
 
+/// Excerpts of texts, in a list.
+pub(crate) fn excerpts(texts: &[String]) -> String {
+    texts.iter().map(|text| excerpt(text, SHOWN)).collect::<Vec<_>>().join(", ")
+}
+
 /// Whether a character can be shown as it is.
 pub(crate) fn is_plain(c: char) -> bool {
     // Marks and overrides of direction, invisible characters, separators of lines.
