@@ -30,14 +30,15 @@ enum Usage {
     Value(&'static str, &'static str),
 }
 
-/// How a file of libvirt's schema shows that it defines a feature: by a text, anywhere or between
-/// two others.
+/// How a file of libvirt's schema shows that it defines a feature: by the attribute or element of
+/// its name, or by a text, anywhere or between two others.
 enum Definition {
+    Usual,
     Text(&'static str),
     Within(&'static str, &'static str, &'static str),
 }
 
-use Definition::{Text, Within};
+use Definition::{Text, Usual, Within};
 use Usage::{Attribute, Present, Repeated, Value, Without};
 
 macro_rules! features {
@@ -58,29 +59,19 @@ features! {
     "<memory model='egm'>": "devices" "memory" Value("model", "egm") => Text("<value>egm</value>");
     "<maxMemory> without slots": "domain" "maxMemory" Without("slots")
         => Within("<element name=\"maxMemory\">", "</element>", "<optional>");
-    "<iommufd> of a domain": "domain" "iommufd" Present => Text("<element name=\"iommufd\"");
-    "`clusters` of a <topology>": "cpu" "topology" Attribute("clusters")
-        => Text("<attribute name=\"clusters\"");
-    "<ras> in <features>": "features" "ras" Present => Text("<element name=\"ras\"");
-    "`memReserve` of a controller": "controller" "target" Attribute("memReserve")
-        => Text("<attribute name=\"memReserve\"");
+    "<iommufd> of a domain": "domain" "iommufd" Present => Usual;
+    "`clusters` of a <topology>": "cpu" "topology" Attribute("clusters") => Usual;
+    "<ras> in <features>": "features" "ras" Present => Usual;
+    "`memReserve` of a controller": "controller" "target" Attribute("memReserve") => Usual;
     "more than one <iommu>": "devices" "iommu" Repeated => Text("<attribute name=\"pciBus\"");
-    "`pciBus` of an <iommu>": "iommu" "driver" Attribute("pciBus")
-        => Text("<attribute name=\"pciBus\"");
-    "`accel` of an <iommu>": "iommu" "driver" Attribute("accel")
-        => Text("<attribute name=\"accel\"");
-    "`ssidSize` of an <iommu>": "iommu" "driver" Attribute("ssidSize")
-        => Text("<attribute name=\"ssidSize\"");
-    "`ssidsize` of an <iommu>": "iommu" "driver" Attribute("ssidsize")
-        => Text("<attribute name=\"ssidsize\"");
-    "`pasid` of an <iommu>": "iommu" "driver" Attribute("pasid")
-        => Text("<attribute name=\"pasid\"");
-    "`cmdqv` of an <iommu>": "iommu" "driver" Attribute("cmdqv")
-        => Text("<attribute name=\"cmdqv\"");
-    "`iommufd` of a <hostdev>": "hostdev" "driver" Attribute("iommufd")
-        => Text("<attribute name=\"iommufd\"");
-    "<vpasidCapOffset> of a <hostdev>": "hostdev" "vpasidCapOffset" Present
-        => Text("<element name=\"vpasidCapOffset\"");
+    "`pciBus` of an <iommu>": "iommu" "driver" Attribute("pciBus") => Usual;
+    "`accel` of an <iommu>": "iommu" "driver" Attribute("accel") => Usual;
+    "`ssidSize` of an <iommu>": "iommu" "driver" Attribute("ssidSize") => Usual;
+    "`ssidsize` of an <iommu>": "iommu" "driver" Attribute("ssidsize") => Usual;
+    "`pasid` of an <iommu>": "iommu" "driver" Attribute("pasid") => Usual;
+    "`cmdqv` of an <iommu>": "iommu" "driver" Attribute("cmdqv") => Usual;
+    "`iommufd` of a <hostdev>": "hostdev" "driver" Attribute("iommufd") => Usual;
+    "<vpasidCapOffset> of a <hostdev>": "hostdev" "vpasidCapOffset" Present => Usual;
     "`nodeset` of an <acpi>": "" "acpi" Attribute("nodeset")
         => Within("<define name=\"acpi\">", "</define>", "\"nodeset\"");
 }
@@ -100,9 +91,12 @@ impl Feature {
     /// Whether a file of libvirt's schema defines it.
     pub(super) fn is_defined_in(&self, schema: &[u8]) -> bool {
         let find = |text: &[u8], part: &str| memmem::find(text, part.as_bytes());
-        match self.definition {
-            Text(text) => find(schema, text).is_some(),
-            Within(start, end, text) => {
+        let is_there = |text: &str| find(schema, text).is_some();
+        match (&self.definition, &self.usage) {
+            (Usual, Attribute(name)) => is_there(&format!("<attribute name=\"{name}\"")),
+            (Usual, _) => is_there(&format!("<element name=\"{}\"", self.element)),
+            (Text(text), _) => is_there(text),
+            (Within(start, end, text), _) => {
                 let inside = || {
                     let inside = schema.get(find(schema, start)?..)?;
                     inside.get(..find(inside, end)?)

@@ -100,23 +100,18 @@ impl<T> Value<T> {
 }
 
 /// Looks into a value that may be missing.
-pub(crate) trait Maybe<T> {
+pub(crate) trait Maybe<T: Clone> {
     /// Its meaning, if it is there and has one.
-    fn known(&self) -> Option<T>
-    where
-        T: Copy;
+    fn known(&self) -> Option<T>;
     /// Its text; empty if it is missing.
     fn text(&self) -> &str;
     /// Its place, or if it is missing, that of what it belongs to.
     fn place<'a>(&'a self, whole: &'a Range<usize>) -> &'a Range<usize>;
 }
 
-impl<T> Maybe<T> for Option<Value<T>> {
-    fn known(&self) -> Option<T>
-    where
-        T: Copy,
-    {
-        self.as_ref()?.value
+impl<T: Clone> Maybe<T> for Option<Value<T>> {
+    fn known(&self) -> Option<T> {
+        self.as_ref()?.value.clone()
     }
 
     fn text(&self) -> &str {

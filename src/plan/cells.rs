@@ -133,7 +133,7 @@ pub(super) fn cells(
     for cell in domain.into_iter().flat_map(|domain| &domain.cells) {
         if let Some(id) = cell.id.value {
             let memory = cell.memory.known().unwrap_or(Bytes(0));
-            let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.clone());
+            let cpus = cell.cpus.known();
             cells.insert(id, PlannedCell { id, memory, cpus });
         }
     }

@@ -118,20 +118,12 @@ mod tests {
     use crate::values::{Bytes, Moment};
 
     fn process(parts: &[(u64, u64)]) -> Claim {
-        let ranges = parts.iter().copied().collect();
-        Claim::Process(ProcessClaim {
-            pid: 1,
-            uid: None,
-            command: None,
-            user: None,
-            domain: None,
-            ranges,
-        })
+        Claim::Process(ProcessClaim::new(1, parts.iter().copied().collect()))
     }
 
     fn domain(is_running: bool, size: Option<u64>) -> Claim {
-        let (domain, file) = ("vm".into(), "/x".into());
-        Claim::Libvirt(LibvirtClaim { domain, is_running, size: size.map(Bytes), file })
+        let size = size.map(Bytes);
+        Claim::Libvirt(LibvirtClaim { is_running, size, ..LibvirtClaim::new("vm", "/x") })
     }
 
     /// State, free, held, stranded of a region of 100 bytes.

@@ -111,18 +111,14 @@ impl<'a, 'input> Merge<'a, 'input> {
         let Some(node) = self.document.get_node(device.node) else { return };
         self.edit.set_attribute(node, "access", "shared");
         let mut new = Vec::new();
-        match (child(node, "source"), find(node, &["source", "path"])) {
-            (_, Some(path)) => {
-                let found = device.path.as_ref().map(|path| path.text.as_str());
-                if found != Some(&placement.path) {
-                    self.edit.set_text(path, &placement.path);
-                }
+        match child(node, "source") {
+            Some(source) => {
+                let is_right = device.path.as_ref().is_some_and(|it| it.text == placement.path);
+                let mut path = Vec::new();
+                self.put_text(source, "path", is_right, &placement.path, &mut path);
+                self.edit.insert(source, "", path);
             }
-            (Some(source), None) => {
-                let path = Element::new("path").text(&placement.path);
-                self.edit.insert(source, "", vec![path]);
-            }
-            (None, None) => new.push(elements::source(placement)),
+            None => new.push(elements::source(placement)),
         }
         match child(node, "target") {
             Some(target) => self.update_target(target, device, placement),
@@ -230,9 +226,8 @@ impl<'a, 'input> Merge<'a, 'input> {
             self.edit.set_attribute(node, "memory", &elements::in_kib(planned.memory));
             self.edit.set_attribute(node, "unit", "KiB");
         }
-        let found = cell.cpus.as_ref().and_then(|cpus| cpus.value.as_ref());
         match &planned.cpus {
-            Some(cpus) if Some(cpus) != found => {
+            Some(cpus) if cell.cpus.known().as_ref() != Some(cpus) => {
                 self.edit.set_attribute(node, "cpus", &cpus.to_string());
             }
             None if self.plan.shares_vcpus => self.edit.remove_attribute(node, "cpus"),

@@ -175,28 +175,20 @@ mod tests {
              BOGUS=\"x\", MODE=\"3\"\nMODE=\"rw\"\nMODE-=\"0660\"\nSUBSYSTEM=\"egm\", MODE=\"4\"\n\
              SECLABEL=\"x\", MODE=\"5\"\nRUN{bogus}+=\"x\", MODE=\"6\"\nGROUP==\"kvm\", MODE=\"7\"\n",
         );
-        let shown: Vec<_> = lines
-            .iter()
-            .map(|line| {
-                let tokens =
-                    line.tokens.iter().map(|t| (t.key.as_str(), t.operator, t.value.as_str()));
-                (line.number, tokens.collect::<Vec<_>>())
-            })
-            .collect();
+        let shown = lines.iter().flat_map(|line| {
+            let tokens = line.tokens.iter();
+            tokens.map(|t| (line.number, t.key.as_str(), t.operator, t.value.as_str()))
+        });
         assert_eq!(
-            shown,
+            shown.collect::<Vec<_>>(),
             [
-                (
-                    3,
-                    vec![
-                        ("SUBSYSTEM", Operator::Match, "egm"),
-                        ("KERNEL", Operator::Match, "egm[0-9]*"),
-                        ("GROUP", Operator::Assign, "kvm"),
-                        ("MODE", Operator::AssignFinal, "0660"),
-                    ]
-                ),
-                (8, vec![("ATTR{a-b}", Operator::NoMatch, "a\"b"), ("RUN", Operator::Add, "x")]),
-                (10, vec![("MODE", Operator::Assign, "2")]),
+                (3, "SUBSYSTEM", Operator::Match, "egm"),
+                (3, "KERNEL", Operator::Match, "egm[0-9]*"),
+                (3, "GROUP", Operator::Assign, "kvm"),
+                (3, "MODE", Operator::AssignFinal, "0660"),
+                (8, "ATTR{a-b}", Operator::NoMatch, "a\"b"),
+                (8, "RUN", Operator::Add, "x"),
+                (10, "MODE", Operator::Assign, "2"),
             ]
         );
     }
