@@ -285,12 +285,15 @@ fn report(node: Node<'_, '_>, kind: &ValidationErrorKind) -> Finding {
         }
         ValidationErrorKind::UnexpectedAttribute(name) => {
             let message = format!("{element} has no attribute `{}`", excerpt(&name.local, SHOWN));
-            (place_of(node, name, |it| it.range()), message)
+            (attribute(node, name).map_or_else(|| start_tag(node), |it| it.range()), message)
         }
         ValidationErrorKind::InvalidAttributeValue(name, value) => {
             let (name_shown, value) = (excerpt(&name.local, SHOWN), excerpt(value, SHOWN));
             let message = format!("`{value}` is no value of `{name_shown}` in {element}");
-            (place_of(node, name, |it| value_range(node, it)), message)
+            (
+                attribute(node, name).map_or_else(|| start_tag(node), |it| value_range(node, &it)),
+                message,
+            )
         }
         ValidationErrorKind::MissingContent => {
             (start_tag(node), format!("{element} lacks an element or an attribute"))
@@ -308,16 +311,12 @@ fn stray_text<'a, 'input>(node: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
     node.children().find(is_stray).filter(|_| has_elements)
 }
 
-/// A place in an attribute; the start tag if the element does not have it.
-fn place_of(
-    node: Node<'_, '_>,
+fn attribute<'a, 'input>(
+    node: Node<'a, 'input>,
     name: &ExpandedName,
-    place: impl Fn(&roxmltree::Attribute<'_, '_>) -> Range<usize>,
-) -> Range<usize> {
-    let is_it = |it: &roxmltree::Attribute<'_, '_>| {
-        it.name() == name.local && it.namespace() == name.namespace.as_deref()
-    };
-    node.attributes().find(is_it).map_or_else(|| start_tag(node), |it| place(&it))
+) -> Option<roxmltree::Attribute<'a, 'input>> {
+    let namespace = name.namespace.as_deref();
+    node.attributes().find(|it| it.name() == name.local && it.namespace() == namespace)
 }
 
 /// The files of a schema: the extension, and those of one directory.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Parts;
-use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy, Value};
+use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy};
 use crate::values::{Bytes, IdList};
 
 /// An option of QEMU's and its value.
@@ -103,7 +103,8 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
 fn memory(domain: &Domain) -> String {
     let sizes = domain.cells.iter().filter_map(|cell| cell.memory.known());
     let size = sizes.map(|size| size.0).fold(0, u64::saturating_add);
-    let slots = positive(&domain.memory_slots);
+    // libvirt passes on no 0.
+    let slots = domain.memory_slots.known().filter(|slots| *slots > 0);
     let slots = slots.map_or(String::new(), |slots| format!(",slots={slots}"));
     let maximum = domain.max_memory.known();
     let maximum = maximum.filter(|maximum| maximum.0 > 0).map(|it| it.0.div_ceil(1 << 20) << 10);
@@ -161,7 +162,7 @@ fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, S
             mem_path: path,
             share: true,
             prealloc,
-            prealloc_threads: positive(&domain.backing.allocation_threads),
+            prealloc_threads: domain.backing.allocation_threads.known().filter(|it| *it > 0),
             size: Bytes(sizes.map(|size| size.0).fold(0, u64::saturating_add)),
             host_nodes: nodes.as_deref().filter(|_| policy.is_some()),
             policy,
@@ -245,11 +246,6 @@ fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMe
         None => {}
     }
     Ok(argument)
-}
-
-/// A number that libvirt passes on: 0 is the same as none.
-fn positive(value: &Option<Value<u32>>) -> Option<u32> {
-    value.known().filter(|number| *number > 0)
 }
 
 /// These values are texts, numbers and booleans: nothing that JSON cannot say.
