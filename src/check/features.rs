@@ -85,7 +85,7 @@ impl Feature {
     /// The dialect that has this spelling, if others spell it differently.
     pub(super) fn dialect(&self) -> Option<Dialect> {
         let Attribute(name) = self.usage else { return None };
-        Dialect::ALL.into_iter().find(|dialect| dialect.pasid_attribute() == name)
+        Dialect::ALL.iter().copied().find(|dialect| dialect.pasid_attribute() == name)
     }
 
     /// Whether a file of libvirt's schema defines it.

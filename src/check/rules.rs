@@ -1,19 +1,19 @@
 //! The rules that a domain with EGM is held against: one table, from which everything that names
 //! a rule is made.
 
-use serde::Serialize;
+use crate::values::named;
 
-/// How bad it is to break a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Severity {
-    /// What only the libvirt looked at does not support, or an allowed finding.
-    Note,
-    /// Against policy, or what only may fail.
-    Warning,
-    /// libvirt or QEMU refuses it, or the virtual machine gets wrong memory.
-    Error,
+named! {
+    /// How bad it is to break a rule.
+    #[non_exhaustive]
+    pub enum Severity {
+        /// What only the libvirt looked at does not support, or an allowed finding.
+        Note = "note",
+        /// Against policy, or what only may fail.
+        Warning = "warning",
+        /// libvirt or QEMU refuses it, or the virtual machine gets wrong memory.
+        Error = "error",
+    }
 }
 
 /// A rule.
@@ -30,18 +30,6 @@ pub struct Rule {
     pub explanation: &'static str,
     /// Whose rule it is.
     pub source: &'static str,
-}
-
-impl Severity {
-    /// Its name, as messages and options have it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
 }
 
 impl Rule {

@@ -450,7 +450,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 /// The names of the dialects, for the help and the completions.
 fn dialects() -> impl TypedValueParser<Value = Dialect> {
-    PossibleValuesParser::new(Dialect::ALL.map(Dialect::name)).try_map(|name| name.parse())
+    PossibleValuesParser::new(Dialect::ALL.iter().map(|dialect| dialect.name())).try_map(|name| name.parse())
 }
 
 fn parse_guest_node(text: &str) -> Result<GuestNode, String> {

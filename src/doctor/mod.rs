@@ -20,22 +20,23 @@ use serde::Serialize;
 
 use crate::host::Needs;
 use crate::sysroot::Sysroot;
+use crate::values::named;
 pub use checks::CHECKS;
 use facts::Facts;
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Verdict {
-    /// All is as it should be.
-    Pass,
-    /// It may do, or only for now.
-    Warn,
-    /// A virtual machine with EGM will not start, or not get its memory.
-    Fail,
-    /// Not looked at: what it depends on failed, or it cannot be known here.
-    Skip,
+named! {
+    /// How a check ended.
+    #[non_exhaustive]
+    pub enum Verdict {
+        /// All is as it should be.
+        Pass = "pass",
+        /// It may do, or only for now.
+        Warn = "warn",
+        /// A virtual machine with EGM will not start, or not get its memory.
+        Fail = "fail",
+        /// Not looked at: what it depends on failed, or it cannot be known here.
+        Skip = "skip",
+    }
 }
 
 /// One check.

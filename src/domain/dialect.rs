@@ -3,25 +3,29 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A libvirt, as far as it spells the elements of a Grace guest differently from others.
-///
-/// ```
-/// use egm_probe::domain::Dialect;
-///
-/// assert_eq!("nvidia-11.9".parse(), Ok(Dialect::Nvidia11_9));
-/// assert_eq!(Dialect::default().to_string(), "nvidia-12.4");
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(non_camel_case_types)] // 12.4 is a version.
-#[non_exhaustive]
-pub enum Dialect {
-    /// NVIDIA's libvirt 12.4.0+nvidia-stable1 and later.
-    #[default]
-    Nvidia12_4,
-    /// NVIDIA's libvirt 11.9.0+nvidia4 and those like it.
-    Nvidia11_9,
-    /// libvirt as it is released, which does not support EGM.
-    Upstream,
+use crate::values::named;
+
+named! {
+    /// A libvirt, as far as it spells the elements of a Grace guest differently from others.
+    ///
+    /// ```
+    /// use egm_probe::domain::Dialect;
+    ///
+    /// assert_eq!("nvidia-11.9".parse(), Ok(Dialect::Nvidia11_9));
+    /// assert_eq!(Dialect::default().to_string(), "nvidia-12.4");
+    /// ```
+    #[derive(Default)]
+    #[allow(non_camel_case_types)] // 12.4 is a version.
+    #[non_exhaustive]
+    pub enum Dialect {
+        /// NVIDIA's libvirt 12.4.0+nvidia-stable1 and later.
+        #[default]
+        Nvidia12_4 = "nvidia-12.4",
+        /// NVIDIA's libvirt 11.9.0+nvidia4 and those like it.
+        Nvidia11_9 = "nvidia-11.9",
+        /// libvirt as it is released, which does not support EGM.
+        Upstream = "upstream",
+    }
 }
 
 /// A text that names no dialect.
@@ -30,19 +34,6 @@ pub enum Dialect {
 pub struct BadDialect;
 
 impl Dialect {
-    /// Every dialect, the default one first.
-    pub const ALL: [Self; 3] = [Self::Nvidia12_4, Self::Nvidia11_9, Self::Upstream];
-
-    /// Its name, as the option `--libvirt` takes it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Nvidia12_4 => "nvidia-12.4",
-            Self::Nvidia11_9 => "nvidia-11.9",
-            Self::Upstream => "upstream",
-        }
-    }
-
     /// The attribute of the `<driver>` of an `SMMUv3` for process address space ids: `ssidSize='20'` and
     /// `ssidsize='20'` give their width, `pasid='on'` the widest.
     #[must_use]
@@ -71,6 +62,6 @@ impl FromStr for Dialect {
     type Err = BadDialect;
 
     fn from_str(text: &str) -> Result<Self, BadDialect> {
-        Self::ALL.into_iter().find(|dialect| dialect.name() == text).ok_or(BadDialect)
+        Self::ALL.iter().copied().find(|dialect| dialect.name() == text).ok_or(BadDialect)
     }
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use crate::values::{Bytes, IdList, NodeId};
+use crate::values::{Bytes, IdList, NodeId, named};
 
 /// The most nodes that a kernel can be built for (`CONFIG_NODES_SHIFT` is 10 at most).
 pub(super) const NODES_LIMIT: usize = 1024;
@@ -21,28 +19,16 @@ pub struct NumaNode {
     pub distances: Option<BTreeMap<NodeId, u32>>,
 }
 
-/// What a node is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-#[serde(rename_all = "kebab-case")]
-pub enum NodeKind {
-    /// It has CPUs.
-    Cpu,
-    /// It has memory and no CPUs: on Grace hosts, the memory of a GPU.
-    GpuMemory,
-    /// It has neither: kept for a GPU (eight each, for its MIG instances), or unused.
-    Empty,
-}
-
-impl NodeKind {
-    /// The name, as it is in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::GpuMemory => "gpu-memory",
-            Self::Empty => "empty",
-        }
+named! {
+    /// What a node is there for.
+    #[non_exhaustive]
+    pub enum NodeKind {
+        /// It has CPUs.
+        Cpu = "cpu",
+        /// It has memory and no CPUs: on Grace hosts, the memory of a GPU.
+        GpuMemory = "gpu-memory",
+        /// It has neither: kept for a GPU (eight each, for its MIG instances), or unused.
+        Empty = "empty",
     }
 }
 

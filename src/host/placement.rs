@@ -4,38 +4,24 @@
 //! told from the region: the number in its name is a proximity domain, and the node that Linux
 //! makes of that one is never online. It is told from the GPUs of the region.
 
-use serde::Serialize;
-
 use super::gpu::{Gpu, GpuNode};
 use super::numa::Topology;
 use super::region::Region;
-use crate::values::NodeId;
 use crate::values::text::excerpt;
+use crate::values::{NodeId, named};
 use crate::warning::Warning;
 
-/// How the host NUMA node of a region was learnt. The surest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum NodeSource {
-    /// The `numa_node` of its GPUs has CPUs.
-    Gpu,
-    /// The `numa_node` of its GPUs has none (it is a node of the GPU's own): of the nodes with
-    /// CPUs this one is nearest to it.
-    NearestCpuNode,
-    /// Its GPUs have no `numa_node`, but their local CPUs are those of exactly one node.
-    LocalCpus,
-}
-
-impl NodeSource {
-    /// The name, as it is in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gpu => "gpu",
-            Self::NearestCpuNode => "nearest-cpu-node",
-            Self::LocalCpus => "local-cpus",
-        }
+named! {
+    /// How the host NUMA node of a region was learnt. The surest first.
+    #[non_exhaustive]
+    pub enum NodeSource {
+        /// The `numa_node` of its GPUs has CPUs.
+        Gpu = "gpu",
+        /// The `numa_node` of its GPUs has none (it is a node of the GPU's own): of the nodes with
+        /// CPUs this one is nearest to it.
+        NearestCpuNode = "nearest-cpu-node",
+        /// Its GPUs have no `numa_node`, but their local CPUs are those of exactly one node.
+        LocalCpus = "local-cpus",
     }
 }
 

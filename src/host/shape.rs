@@ -4,48 +4,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use serde::Serialize;
-
 use super::bus::PciBus;
 use super::gpu::Gpu;
 use crate::host::sysfs::DeviceDir;
 use crate::sysroot::{ReadError, Sysroot, join_link};
-use crate::values::{PciAddress, RegionName};
+use crate::values::{PciAddress, RegionName, named};
 use crate::warning::Warning;
 
-/// A generation of the driver, by the way it shows regions in sysfs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Shape {
-    /// The oldest NVIDIA 6.8 to 6.14 kernels: a virtual device, links to the GPUs in it, and a
-    /// link to it in each GPU's directory.
-    PciLinks,
-    /// Kernel RFC v1, 2025-09: an auxiliary device under every GPU, with links to the GPUs.
-    AuxPerGpu,
-    /// Kernel RFC v2, 2026-02: an auxiliary device under the first GPU; the links to the GPUs are
-    /// in the region's directory.
-    AuxFirstGpu,
-    /// NVIDIA's own kernels, 6.8 to 6.18: a virtual device with a text file `gpu_devices` that
-    /// lists the GPUs bound to the driver.
-    GpuList,
-    /// Kernel series of mid-2026: a virtual device with links to its GPUs, bound or not.
-    Standalone,
+named! {
+    /// A generation of the driver, by the way it shows regions in sysfs.
+    #[non_exhaustive]
+    pub enum Shape {
+        /// The oldest NVIDIA 6.8 to 6.14 kernels: a virtual device, links to the GPUs in it, and a
+        /// link to it in each GPU's directory.
+        PciLinks = "pci-links",
+        /// Kernel RFC v1, 2025-09: an auxiliary device under every GPU, with links to the GPUs.
+        AuxPerGpu = "aux-per-gpu",
+        /// Kernel RFC v2, 2026-02: an auxiliary device under the first GPU; the links to the GPUs are
+        /// in the region's directory.
+        AuxFirstGpu = "aux-first-gpu",
+        /// NVIDIA's own kernels, 6.8 to 6.18: a virtual device with a text file `gpu_devices` that
+        /// lists the GPUs bound to the driver.
+        GpuList = "gpu-list",
+        /// Kernel series of mid-2026: a virtual device with links to its GPUs, bound or not.
+        Standalone = "standalone",
+    }
 }
 
 impl Shape {
-    /// The name, as it is in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PciLinks => "pci-links",
-            Self::AuxPerGpu => "aux-per-gpu",
-            Self::AuxFirstGpu => "aux-first-gpu",
-            Self::GpuList => "gpu-list",
-            Self::Standalone => "standalone",
-        }
-    }
-
     /// Whether the driver leaves out GPUs that are not bound to it.
     #[must_use]
     pub fn lists_only_bound_gpus(self) -> bool {
@@ -53,38 +39,20 @@ impl Shape {
     }
 }
 
-/// A way in which a region names its GPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[non_exhaustive]
-pub enum Source {
-    /// The text file `gpu_devices` of the region.
-    #[serde(rename = "gpu_devices")]
-    GpuDevices,
-    /// Links in the region's directory, named by the GPUs' addresses.
-    #[serde(rename = "region-links")]
-    RegionLinks,
-    /// Such links in the directory of the auxiliary device that the region belongs to.
-    #[serde(rename = "device-links")]
-    DeviceLinks,
-    /// The region's directory lies below the GPU's.
-    #[serde(rename = "parent-device")]
-    ParentDevice,
-    /// A link named as the region in the GPU's directory.
-    #[serde(rename = "pci-links")]
-    PciLinks,
-}
-
-impl Source {
-    /// The name, as it is in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GpuDevices => "gpu_devices",
-            Self::RegionLinks => "region-links",
-            Self::DeviceLinks => "device-links",
-            Self::ParentDevice => "parent-device",
-            Self::PciLinks => "pci-links",
-        }
+named! {
+    /// A way in which a region names its GPUs.
+    #[non_exhaustive]
+    pub enum Source {
+        /// The text file `gpu_devices` of the region.
+        GpuDevices = "gpu_devices",
+        /// Links in the region's directory, named by the GPUs' addresses.
+        RegionLinks = "region-links",
+        /// Such links in the directory of the auxiliary device that the region belongs to.
+        DeviceLinks = "device-links",
+        /// The region's directory lies below the GPU's.
+        ParentDevice = "parent-device",
+        /// A link named as the region in the GPU's directory.
+        PciLinks = "pci-links",
     }
 }
 

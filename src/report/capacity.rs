@@ -4,39 +4,23 @@
 //! same memory, the newer ones refuse it. So what its holder leaves unmapped is not free but
 //! stranded.
 
-use serde::Serialize;
-
 use crate::claims::{Claim, Ranges, Sight};
-use crate::values::Bytes;
+use crate::values::{Bytes, named};
 
-/// Whether a region can be given to a virtual machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum State {
-    /// Nobody holds it, and no virtual machine is defined with it.
-    Free,
-    /// A process holds it, or a virtual machine with it is running.
-    InUse,
-    /// Nobody holds it, and it is kept for somebody.
-    Reserved,
-    /// Nobody holds it, but a virtual machine that is off is defined with it.
-    Defined,
-    /// Who holds it was not looked for, or could not be seen.
-    Unknown,
-}
-
-impl State {
-    /// The name, as it is in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::InUse => "in-use",
-            Self::Reserved => "reserved",
-            Self::Defined => "defined",
-            Self::Unknown => "unknown",
-        }
+named! {
+    /// Whether a region can be given to a virtual machine.
+    #[non_exhaustive]
+    pub enum State {
+        /// Nobody holds it, and no virtual machine is defined with it.
+        Free = "free",
+        /// A process holds it, or a virtual machine with it is running.
+        InUse = "in-use",
+        /// Nobody holds it, and it is kept for somebody.
+        Reserved = "reserved",
+        /// Nobody holds it, but a virtual machine that is off is defined with it.
+        Defined = "defined",
+        /// Who holds it was not looked for, or could not be seen.
+        Unknown = "unknown",
     }
 }
 
