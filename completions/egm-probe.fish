@@ -47,13 +47,12 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "doctor" -d 'Che
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "udev" -d 'Let QEMU open the regions: the udev rules'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s O -l output-all -d 'Show all columns'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s b -l bytes -d 'Show sizes in bytes'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s n -l noheadings -d 'Leave out the header'
@@ -61,15 +60,15 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s r -l raw -d
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s P -l pairs -d 'NAME="value" pairs, for shells'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s J -l json -d 'JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s H -l list-columns -d 'List the columns there are, and exit'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s o -l output -d 'Show these columns; +LIST shows them beside the default ones' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s O -l output-all -d 'Show all columns'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s b -l bytes -d 'Show sizes in bytes'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s n -l noheadings -d 'Leave out the header'
@@ -77,35 +76,31 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s r -l raw -d '
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s P -l pairs -d 'NAME="value" pairs, for shells'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s J -l json -d 'JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s H -l list-columns -d 'List the columns there are, and exit'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -d 'GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -d 'GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s J -l json -d 'JSON (egm-probe.show/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l svg -d 'Draw a picture into FILE; - is standard output' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l svg -d 'Draw a picture into FILE; - is standard output' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l ascii -d 'Draw with characters that every terminal has'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l all-nodes -d 'Each NUMA node on a line of its own'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s J -l json -d 'JSON (egm-probe.topology/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
-always\t''
-never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'These GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'All GPUs of these regions, as egm4 or /dev/egm4' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory of each GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]' -r
@@ -126,7 +121,11 @@ qemu-args\t'QEMU\'s arguments, each on a line of its own'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d 'Blanks a level of XML [default: 2, or as the domain has]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Put it into the domain XML in FILE, beside what it has, and write that; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'The virtual machine\'s name: what it holds is not in its way, and without --gpu, --region or --all what is reserved for it is meant [default: the domain\'s]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l all -d 'All GPUs of all regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l peers -d 'Take the other GPUs of their regions, too'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 'Quote QEMU\'s arguments for a shell'
@@ -134,13 +133,9 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place 
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Only show what would change in the domain'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l force -d 'Go on where it is unwise: in use, or not all GPUs seen'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l strict -d 'Refuse whatever would only be warned of'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
-always\t''
-never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'Use libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l libvirt -d 'Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of the schema if it has EGM, else nvidia-12.4]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -d 'Make findings of this rule, such as EGM027, notes; may be repeated' -r
@@ -148,12 +143,17 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severit
 warning\t''
 error\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit; "all" lists them' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-host -d 'Leave the rules of this host out'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-schema -d 'Skip libvirt\'s schema'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l strict -d 'Warnings are wrong, too'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s q -l quiet -d 'Print nothing: the exit code tells'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l json -d 'JSON (egm-probe.validate/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
@@ -161,72 +161,72 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l from -d 
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l with-claims -d 'Record who holds the regions, too: the processes that do, libvirt\'s definitions as far as they concern EGM, and what is reserved'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s l -l list -d 'Show what is in FILE, and write nothing'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to look at who holds what, which sends no event, as 500ms or 2s' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -d 'End when a region is free, in-use or gone' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l timeout -d 'Give up after so long, as 90s or 10m' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to look at who holds what, which sends no event, as 500ms or 2s' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -d 'End when a region is free, in-use or gone' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l timeout -d 'Give up after so long, as 90s or 10m' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l initial -d 'Begin with what is there, as if it had just come'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s J -l json -d 'A line of JSON for each change (egm-probe.watch/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s o -l output -d 'Write them to FILE, whole or not at all, as node_exporter\'s textfile collector wants' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s o -l output -d 'Write them to FILE, whole or not at all, as node_exporter\'s textfile collector wants' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
-always\t''
-never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -d 'The regions of these GPUs' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l any -d 'Any N regions that are free' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'With --any: regions with at least so many GPUs' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l size -d 'With --any: regions of at least this size' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l for -d 'The virtual machine\'s name' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'For how long, as 90s, 10m or 1h' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l all -d 'All regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l force -d 'Also where it is not known who holds a region, or whether it is reserved'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s J -l json -d 'JSON (egm-probe.list/1) of the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l for -d 'The virtual machine\'s name' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l for -d 'The virtual machine\'s name' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l all -d 'All regions that are kept for NAME'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Ask this QEMU [default: the one that is installed, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Ask this QEMU [default: the one that is installed, on the running host]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s J -l json -d 'JSON (egm-probe.doctor/1)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s q -l quiet -d 'Print nothing: the exit code tells'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l fix-plan -d 'Print a shell script of what could be done, for you to read; nothing is run'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
@@ -244,33 +244,33 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l user -d 'Owner of the devices' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l group -d 'Group of the devices: one that QEMU is in' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l mode -d 'Permission bits of the devices' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l user -d 'Owner of the devices' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l group -d 'Group of the devices: one that QEMU is in' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l mode -d 'Permission bits of the devices' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
-always\t''
-never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l user -d 'Owner of the devices' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l group -d 'Group of the devices: one that QEMU is in' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l mode -d 'Permission bits of the devices' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-occupancy -d 'Do not look for who holds the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-reload -d 'Write the file without reloading udev'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l dry-run -d 'Show the difference without changing anything'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s J -l json -d 'JSON (egm-probe.udev/1)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l force -d 'Allow a missing user or group and a world-accessible mode; replace another\'s file, saved as 60-egm.rules.orig'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
@@ -278,20 +278,20 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s J -l json -d 'JSON (egm-probe.udev/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l from -d 'Read the host that was captured into FILE, a tar or tar.gz; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l color -d 'When to use colours; auto is on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-reload -d 'Write the file without reloading udev'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l dry-run -d 'Show the difference without changing anything'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s J -l json -d 'JSON (egm-probe.udev/1)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-occupancy -d 'Do not look for who holds the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l sysroot -d 'Read the host whose sys, proc, .. lie below DIR' -r -F

@@ -1,14 +1,18 @@
 //! `egm-probe completions`
 
-use std::io::Write;
-
+use clap::Args;
 use clap_complete::Shell;
 
-use super::args::CompletionsArgs;
 use super::error::Error;
-use super::{Exit, command};
+use super::{Exit, Session, command};
 
-pub(super) fn run(args: &CompletionsArgs, out: &mut dyn Write) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub(super) fn run(args: &CompletionsArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     // The generator panics where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "egm-probe", &mut script);
@@ -18,6 +22,6 @@ pub(super) fn run(args: &CompletionsArgs, out: &mut dyn Write) -> Result<Exit, E
         let text = String::from_utf8_lossy(&script);
         script = text.replace("egm__subcmd__probe__", "egm__probe__").into_bytes();
     }
-    out.write_all(&script)?;
+    session.out.write_all(&script)?;
     Ok(Exit::Done)
 }

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::Global;
+use clap::Args;
+
 use super::error::Error;
-use super::setup_args::DoctorArgs;
-use super::{Exit, Terminal};
+use super::{Exit, Session};
 use crate::check::SCHEMAS;
 use crate::doctor::{CHECKS, Installed, LibvirtSchema, Qemu, examine, is_healthy};
 use crate::domain::xml;
@@ -27,24 +27,41 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// No file of libvirt's schema is larger.
 const SCHEMA_LIMIT: usize = 8 << 20;
 
-pub(super) fn run(
-    args: &DoctorArgs,
-    global: &Global,
-    terminal: Terminal,
-    out: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// JSON (egm-probe.doctor/1)
+    #[arg(short = 'J', long)]
+    json: bool,
+    /// Print nothing: the exit code tells
+    #[arg(short, long, conflicts_with_all = ["json", "fix_plan"])]
+    quiet: bool,
+    /// Print a shell script of what could be done, for you to read; nothing is run
+    #[arg(long, conflicts_with = "json")]
+    fix_plan: bool,
+    /// Ask this QEMU [default: the one that is installed, on the running host]
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
+    /// Read libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
+    #[arg(long, value_name = "DIR")]
+    schema: Option<PathBuf>,
+    /// Explain a check, such as D11, and exit; "all" lists them
+    #[arg(long, value_name = "CODE", exclusive = true)]
+    explain: Option<String>,
+}
+
+pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     if let Some(code) = &args.explain {
-        return explain(code, out);
+        return explain(code, session.out);
     }
-    let root = global.root()?;
+    let root = session.global.root()?;
     let installed = installed(args, &root);
-    let examined = examine(&root, installed, !global.no_occupancy);
+    let examined = examine(&root, installed, !session.global.no_occupancy);
     if args.json {
-        output::write_json(out, &examined)?;
+        output::write_json(session.out, &examined)?;
     } else if args.fix_plan {
-        output::write_plan(out, &examined)?;
+        output::write_plan(session.out, &examined)?;
     } else if !args.quiet {
-        output::write(out, &examined, terminal.color)?;
+        output::write(session.out, &examined, session.terminal.color)?;
     }
     Ok(if is_healthy(&examined) { Exit::Done } else { Exit::No })
 }

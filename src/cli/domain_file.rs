@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::Error;
+use super::is_dash;
 use crate::domain::{BadDomain, Domain, Encoding, Source};
 use crate::files::user_file::{self, Snapshot};
 use crate::values::text::printable;
@@ -11,14 +12,9 @@ use crate::values::text::printable;
 /// libvirt takes no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
 const LIMIT: usize = 4 << 20;
 
-/// Whether `-` was given for a file.
-pub(super) fn is_stdin(path: &Path) -> bool {
-    path.as_os_str() == "-"
-}
-
 /// What to call a file.
 pub(super) fn name_of(path: &Path) -> String {
-    if is_stdin(path) { "standard input".into() } else { printable(&path.to_string_lossy()) }
+    if is_dash(path) { "standard input".into() } else { printable(&path.to_string_lossy()) }
 }
 
 /// A file that was read.
@@ -32,7 +28,7 @@ pub(super) struct DomainFile {
 impl DomainFile {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let name = name_of(path);
-        if is_stdin(path) {
+        if is_dash(path) {
             let bytes = user_file::read_all(io::stdin().lock(), LIMIT).map_err(Error::Stdin)?;
             let source = Source::decode(&bytes).map_err(|error| bad_file(&name, error))?;
             return Ok(Self { name, source, snapshot: None });

@@ -72,19 +72,7 @@ impl Error {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::RulesFile(problem) if problem.is_refusal() => Exit::No,
-            Self::Open(_)
-            | Self::RulesFile(_)
-            | Self::Udev(_)
-            | Self::Directory(_)
-            | Self::NotUndone(..)
-            | Self::NotRoot(_)
-            | Self::Doing { .. }
-            | Self::Write(_)
-            | Self::File(_)
-            | Self::Stdin(_)
-            | Self::Schema(_)
-            | Self::BadFile { .. }
-            | Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
+            Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
             Self::Unwritable { .. }
@@ -102,6 +90,8 @@ impl Error {
                 })
                 .max_by_key(|exit| *exit as u8)
                 .unwrap_or(Exit::No),
+            // Something could not be read or written.
+            _ => Exit::Failed,
         }
     }
 }

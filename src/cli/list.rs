@@ -1,35 +1,57 @@
 //! `egm-probe list`
 
-use std::io::Write;
+use clap::Args;
 
-use super::args::{Global, ListArgs};
 use super::error::Error;
-use super::{Exit, Terminal, write_warnings};
+use super::{Exit, Session};
 use crate::host::{Class, Needs, no_egm};
 use crate::output::columns::{COLUMNS, Column, EVERYTHING, choose, defaults};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
 use crate::report::Report;
 
-pub(super) fn run(
-    args: &ListArgs,
-    global: &Global,
-    terminal: Terminal,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct ListArgs {
+    /// Show these columns; +LIST shows them beside the default ones
+    #[arg(short, long, value_name = "LIST")]
+    output: Option<String>,
+    /// Show all columns
+    #[arg(short = 'O', long, conflicts_with = "output")]
+    output_all: bool,
+    /// Show sizes in bytes
+    #[arg(short, long)]
+    bytes: bool,
+    /// Leave out the header
+    #[arg(short, long)]
+    noheadings: bool,
+    /// One blank between columns; blanks in values are escaped
+    #[arg(short, long, group = "format")]
+    raw: bool,
+    /// NAME="value" pairs, for shells
+    #[arg(short = 'P', long, group = "format")]
+    pairs: bool,
+    /// JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes
+    #[arg(short = 'J', long, group = "format")]
+    json: bool,
+    /// List the columns there are, and exit
+    #[arg(short = 'H', long)]
+    list_columns: bool,
+}
+
+pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     if args.list_columns {
-        table::write_columns(out, "")?;
+        table::write_columns(session.out, "")?;
         return Ok(Exit::Done);
     }
     let columns = columns(args)?;
     if args.json {
-        let report = global.report(EVERYTHING)?;
-        json::write_list(out, &report)?;
+        let report = session.global.report(EVERYTHING)?;
+        json::write_list(session.out, &report)?;
         return Ok(exit(&report));
     }
     let needs = columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
-    let report = global.report(needs)?;
+    let report = session.global.report(needs)?;
     let rows: Vec<_> = report.rows().collect();
     let style = Style {
         format: match (args.raw, args.pairs) {
@@ -39,15 +61,15 @@ pub(super) fn run(
         },
         bytes: args.bytes,
         header: !args.noheadings,
-        width: terminal.width,
-        color: terminal.color,
+        width: session.terminal.width,
+        color: session.terminal.color,
     };
-    table::write(out, &rows, &columns, style)?;
+    table::write(session.out, &rows, &columns, style)?;
     // The answer first, where both go to a terminal.
-    out.flush()?;
-    write_warnings(err, &report, &report.host.regions);
+    session.out.flush()?;
+    session.warn_of(&report, &report.host.regions);
     if rows.is_empty() && report.warnings().next().is_none() {
-        let _ = writeln!(err, "egm-probe: {}", no_egm(report.host.class));
+        let _ = writeln!(session.err, "egm-probe: {}", no_egm(report.host.class));
     }
     Ok(exit(&report))
 }
@@ -63,4 +85,12 @@ fn columns(args: &ListArgs) -> Result<Vec<&'static Column>, Error> {
         None if args.output_all => COLUMNS.iter().collect(),
         None => defaults(),
     })
+}
+
+/// The columns, from the table that makes them.
+pub(super) fn columns_help() -> String {
+    let mut help = b"Columns:\n".to_vec();
+    // Writing to a vector cannot fail.
+    let _ = table::write_columns(&mut help, "  ");
+    String::from_utf8_lossy(&help).trim_end().to_owned()
 }

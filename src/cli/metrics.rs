@@ -1,22 +1,23 @@
 //! `egm-probe metrics`
 
-use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use super::Exit;
-use super::args::{Global, MetricsArgs};
+use clap::Args;
+
 use super::error::Error;
-use crate::files::user_file;
+use super::{Exit, Session};
 use crate::output::metrics;
 
-pub(super) fn run(args: &MetricsArgs, global: &Global, out: &mut dyn Write) -> Result<Exit, Error> {
-    let report = global.report(metrics::NEEDS)?;
-    match &args.output {
-        Some(path) if path.as_os_str() != "-" => {
-            let mut text = Vec::new();
-            metrics::write(&mut text, &report)?;
-            user_file::write(path, &text)?;
-        }
-        _ => metrics::write(out, &report)?,
-    }
+#[derive(Args, Debug)]
+pub(super) struct MetricsArgs {
+    /// Write them to FILE, whole or not at all, as node_exporter's textfile collector wants
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &MetricsArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
+    let report = session.global.report(metrics::NEEDS)?;
+    let path = args.output.as_deref().unwrap_or(Path::new("-"));
+    session.write_to(path, |out| metrics::write(out, &report))?;
     Ok(Exit::Done)
 }

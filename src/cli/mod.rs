@@ -1,5 +1,8 @@
 //! The command line: arguments in, an exit code out. What is to be printed goes to the writers
-//! that the caller gives.
+//! that the caller gives. Each command has a file of its own, with its arguments.
+
+// The documentation of arguments is the help, which has no Markdown.
+#![allow(clippy::doc_markdown)]
 
 mod args;
 mod capture;
@@ -11,7 +14,6 @@ mod error;
 mod list;
 mod metrics;
 mod reserve;
-mod setup_args;
 mod show;
 mod stanza;
 mod topology;
@@ -21,19 +23,19 @@ mod validate;
 mod watch;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ColorChoice, CommandFactory, Parser};
 
 use crate::claims::unseen::Recorded;
-use crate::host::{Gpu, Needs, Region};
+use crate::files::user_file;
+use crate::host::{Needs, Region};
 use crate::report::Report;
 use crate::sysroot::{OpenError, Sysroot};
-use crate::warning::Warning;
-use args::{Cli, Command, Global, When};
+use args::{Cli, Command, Global};
 use error::Error;
 
 /// How a run ended.
@@ -88,24 +90,27 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Exit {
-    // The system takes it back faster than it can be taken apart, which would be a tenth of a start.
-    let mut definition = ManuallyDrop::new(command());
-    let matches = match definition.try_get_matches_from_mut(args) {
-        Ok(matches) => matches,
-        Err(error) => return usage(&error, terminal, out, err),
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, terminal, out, err),
     };
-    let result = execute(&cli, terminal, out, err).and_then(|exit| {
-        out.flush()?;
-        Ok(exit)
-    });
+    let color = match cli.global.color {
+        ColorChoice::Always => true,
+        ColorChoice::Auto => terminal.color,
+        ColorChoice::Never => false,
+    };
+    let terminal = Terminal { color, ..terminal };
+    let mut session = Session { global: &cli.global, terminal, out, err };
+    let result = session.execute(&cli.command);
+    let result = result.and_then(|exit| Ok(session.out.flush().map(|()| exit)?));
+    finish(result, Exit::Done, session.err)
+}
+
+/// The exit code of a result, after its error was written. A reader that has gone is no error.
+fn finish(result: Result<Exit, Error>, if_closed: Exit, err: &mut dyn Write) -> Exit {
     match result {
         Ok(exit) => exit,
-        // Whoever read the output has had enough of it.
-        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => if_closed,
         Err(error) => {
             // If this cannot be written either, the exit code is all there is to say it.
             let _ = writeln!(err, "egm-probe: {error}");
@@ -120,30 +125,6 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn execute(
-    cli: &Cli,
-    terminal: Terminal,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
-    let terminal = Terminal { color: cli.global.color.or(terminal.color), ..terminal };
-    match &cli.command {
-        Command::List(args) => list::run(args, &cli.global, terminal, out, err),
-        Command::Show(args) => show::run(args, &cli.global, out, err),
-        Command::Validate(args) => validate::run(args, &cli.global, terminal, out, err),
-        Command::Topology(args) => topology::run(args, &cli.global, terminal, out, err),
-        Command::Watch(args) => watch::run(args, &cli.global, out, err),
-        Command::Capture(args) => capture::run(args, &cli.global, out, err),
-        Command::Metrics(args) => metrics::run(args, &cli.global, out),
-        Command::Reserve(args) => reserve::reserve(args, &cli.global, out, err),
-        Command::Release(args) => reserve::release(args, &cli.global, out),
-        Command::Doctor(args) => doctor::run(args, &cli.global, terminal, out),
-        Command::Udev(command) => udev::run(command, &cli.global, out, err),
-        Command::Stanza(args) => stanza::run(args, &cli.global, out, err),
-        Command::Completions(args) => completions::run(args, out),
-    }
-}
-
 /// Help and version are answers; everything else that clap says is about wrong usage.
 fn usage(
     error: &clap::Error,
@@ -152,21 +133,83 @@ fn usage(
     err: &mut dyn Write,
 ) -> Exit {
     let text = error.render();
-    let (exit, result) = if error.use_stderr() {
+    let (exit, written) = if error.use_stderr() {
         (Exit::Usage, write!(err, "{text}"))
     } else if terminal.color {
         (Exit::Done, write!(out, "{}", text.ansi()).and_then(|()| out.flush()))
     } else {
         (Exit::Done, write!(out, "{text}").and_then(|()| out.flush()))
     };
-    match result.map_err(Error::from) {
-        Ok(()) => exit,
-        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => exit,
-        Err(error) => {
-            let _ = writeln!(err, "egm-probe: {error}");
-            error.exit()
+    finish(written.map(|()| exit).map_err(Error::from), exit, err)
+}
+
+/// One run of a command: the options that all commands share, and what it writes to.
+struct Session<'a> {
+    global: &'a Global,
+    terminal: Terminal,
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+impl Session<'_> {
+    fn execute(&mut self, command: &Command) -> Result<Exit, Error> {
+        match command {
+            Command::List(args) => list::run(args, self),
+            Command::Show(args) => show::run(args, self),
+            Command::Validate(args) => validate::run(args, self),
+            Command::Topology(args) => topology::run(args, self),
+            Command::Watch(args) => watch::run(args, self),
+            Command::Capture(args) => capture::run(args, self),
+            Command::Metrics(args) => metrics::run(args, self),
+            Command::Reserve(args) => reserve::reserve(args, self),
+            Command::Release(args) => reserve::release(args, self),
+            Command::Doctor(args) => doctor::run(args, self),
+            Command::Udev(command) => udev::run(command, self),
+            Command::Stanza(args) => stanza::run(args, self),
+            Command::Completions(args) => completions::run(args, self),
         }
     }
+
+    // Standard error is the last resort: an error in writing to it cannot be reported.
+
+    fn warn(&mut self, warning: impl Display) {
+        let _ = writeln!(self.err, "egm-probe: warning: {warning}");
+    }
+
+    fn note(&mut self, note: impl Display) {
+        let _ = writeln!(self.err, "egm-probe: note: {note}");
+    }
+
+    /// Writes the warnings about a host and about some of its regions.
+    fn warn_of<'r>(&mut self, report: &Report, regions: impl IntoIterator<Item = &'r Region>) {
+        for warning in report.warnings() {
+            self.warn(warning);
+        }
+        for region in regions {
+            for warning in region.all_warnings() {
+                self.warn(format_args!("{}: {warning}", region.name));
+            }
+        }
+    }
+
+    /// Writes to a file, whole or not at all, or to standard output if the file is `-`.
+    fn write_to(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        if is_dash(path) {
+            return Ok(write(self.out)?);
+        }
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        Ok(user_file::write(path, &bytes)?)
+    }
+}
+
+/// Whether `-` was given for a file.
+fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 impl Global {
@@ -208,7 +251,7 @@ fn host_below(directory: &Path) -> Result<Sysroot, OpenError> {
 
 /// The host in a capture: a file, or standard input for `-`.
 fn open_capture(file: &Path) -> Result<Sysroot, OpenError> {
-    let root = if domain_file::is_stdin(file) {
+    let root = if is_dash(file) {
         Sysroot::from_tar(io::stdin().lock())?
     } else {
         Sysroot::archive(file)?
@@ -216,41 +259,4 @@ fn open_capture(file: &Path) -> Result<Sysroot, OpenError> {
     let bad = |problem: String| OpenError::BadArchive { path: file.to_owned(), problem };
     Recorded::read(&root).map_err(bad)?;
     Ok(root)
-}
-
-impl When {
-    fn or(self, auto: bool) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Auto => auto,
-            Self::Never => false,
-        }
-    }
-}
-
-/// Writes the warnings about a host and about some of its regions.
-fn write_warnings<'a>(
-    err: &mut dyn Write,
-    report: &Report,
-    regions: impl IntoIterator<Item = &'a Region>,
-) {
-    // Standard error is the last resort: where it is closed there is nobody to tell.
-    let mut write = |prefix: &str, warning: &Warning| {
-        let _ = writeln!(err, "egm-probe: warning: {prefix}{warning}");
-    };
-    for warning in report.warnings() {
-        write("", warning);
-    }
-    for region in regions {
-        for warning in region.all_warnings() {
-            write(&format!("{}: ", region.name), warning);
-        }
-    }
-}
-
-/// Writes the warnings about a GPU that no region names.
-fn write_gpu_warnings(err: &mut dyn Write, gpu: &Gpu) {
-    for warning in &gpu.warnings {
-        let _ = writeln!(err, "egm-probe: warning: {warning}");
-    }
 }

@@ -1,34 +1,81 @@
 //! `egm-probe reserve` and `egm-probe release`
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use super::args::{Global, ReleaseArgs, ReserveArgs};
+use clap::{ArgGroup, Args};
+
+use super::args::{Global, parse_gpu, parse_region, parse_time};
 use super::error::Error;
-use super::{Exit, write_warnings};
+use super::{Exit, Session};
 use crate::claims::leases::is_name;
 use crate::host::{Host, Needs, NotFound, Region};
 use crate::leases::{LeaseObjection, LeaseStore, objections};
-use crate::output::columns::{self, Column};
+use crate::output::columns;
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
 use crate::report::{Report, State};
 use crate::sysroot::Sysroot;
 use crate::values::text::{SHOWN, excerpt};
-use crate::values::{Bytes, RegionName};
+use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 
 /// The columns that are printed of what was reserved.
 const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
 
-pub(super) fn reserve(
-    args: &ReserveArgs,
-    global: &Global,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("wanted").required(true).multiple(true).args(["regions", "gpus", "all", "any"]))]
+pub(super) struct ReserveArgs {
+    /// Regions, as egm4 or /dev/egm4
+    #[arg(value_name = "REGION", value_parser = parse_region)]
+    regions: Vec<RegionName>,
+    /// The regions of these GPUs
+    #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
+    gpus: Vec<PciAddress>,
+    /// All regions
+    #[arg(long, conflicts_with = "any")]
+    all: bool,
+    /// Any N regions that are free
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(conflicts_with_all = ["regions", "gpus"])]
+    any: Option<u32>,
+    /// With --any: regions with at least so many GPUs
+    #[arg(long = "gpus", value_name = "G", requires = "any")]
+    least_gpus: Option<usize>,
+    /// With --any: regions of at least this size
+    #[arg(long, requires = "any", value_parser = parse_option)]
+    size: Option<Bytes>,
+    /// The virtual machine's name
+    #[arg(long = "for", value_name = "NAME")]
+    owner: String,
+    /// For how long, as 90s, 10m or 1h
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_ttl)]
+    ttl: Duration,
+    /// Also where it is not known who holds a region, or whether it is reserved
+    #[arg(long)]
+    force: bool,
+    /// JSON (egm-probe.list/1) of the regions
+    #[arg(short = 'J', long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("given_up").required(true).multiple(true).args(["regions", "all"]))]
+pub(super) struct ReleaseArgs {
+    /// Regions, as egm4 or /dev/egm4
+    #[arg(value_name = "REGION", value_parser = parse_region)]
+    regions: Vec<RegionName>,
+    /// All regions that are kept for NAME
+    #[arg(long, conflicts_with = "regions")]
+    all: bool,
+    /// The virtual machine's name
+    #[arg(long = "for", value_name = "NAME")]
+    owner: String,
+}
+
+pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     check_name(&args.owner)?;
-    let (directory, root) = place(global)?;
+    let (directory, root) = place(session.global)?;
     let store = LeaseStore::below(directory, &root)?;
     let host = Host::read(&root, Needs::empty());
     if host.regions.is_empty() {
@@ -54,32 +101,26 @@ pub(super) fn reserve(
     report.claims.warnings.extend(replaced);
     report.host.regions.retain(|region| wanted.contains(&region.name));
     if args.json {
-        json::write_list(out, &report)?;
+        json::write_list(session.out, &report)?;
         return Ok(Exit::Done);
     }
-    let columns: Vec<&Column> = columns::choose(COLUMNS)?;
     let rows: Vec<_> = report.rows().collect();
-    let style = Style::new(Format::Table);
-    table::write(out, &rows, &columns, style)?;
-    out.flush()?;
-    write_warnings(err, &report, &report.host.regions);
+    table::write(session.out, &rows, &columns::choose(COLUMNS)?, Style::new(Format::Table))?;
+    session.out.flush()?;
+    session.warn_of(&report, &report.host.regions);
     Ok(Exit::Done)
 }
 
-pub(super) fn release(
-    args: &ReleaseArgs,
-    global: &Global,
-    out: &mut dyn Write,
-) -> Result<Exit, Error> {
+pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     check_name(&args.owner)?;
-    let (directory, root) = place(global)?;
+    let (directory, root) = place(session.global)?;
     let store = LeaseStore::below(directory, &root)?;
     let regions: BTreeSet<_> = args.regions.iter().cloned().collect();
     let wanted = (!args.all).then_some(&regions);
     let given_up =
         if store.exists() { store.lock()?.give_up(wanted, &args.owner)? } else { BTreeSet::new() };
     for region in &given_up {
-        writeln!(out, "{region}")?;
+        writeln!(session.out, "{region}")?;
     }
     let missing: Vec<_> = regions.difference(&given_up).map(ToString::to_string).collect();
     if missing.is_empty() {
@@ -163,4 +204,14 @@ fn choose(args: &ReserveArgs, count: u32, report: &Report) -> Result<BTreeSet<Re
         )));
     }
     Ok(free.into_iter().take(wanted).map(|region| region.name.clone()).collect())
+}
+
+/// A minute as `1m`: at least a second, at most thirty days.
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(30 * 86_400);
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > MOST {
+        return Err("expected 1s to 30days".into());
+    }
+    Ok(time)
 }

@@ -1,32 +1,40 @@
 //! `egm-probe show`
 
-use std::io::Write;
+use clap::Args;
 
-use super::args::{Global, ShowArgs};
+use super::args::{parse_gpu, parse_region};
 use super::error::Error;
-use super::{Exit, write_gpu_warnings, write_warnings};
+use super::{Exit, Session};
 use crate::host::{Host, Needs, NotFound};
 use crate::output::json;
 use crate::output::show::{self, Selection};
-use crate::values::PciAddress;
+use crate::values::{PciAddress, RegionName};
 
-pub(super) fn run(
-    args: &ShowArgs,
-    global: &Global,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
-    let report = global.report(Needs::all())?;
-    let selection = select(args, &report.host).inspect_err(|_| write_warnings(err, &report, []))?;
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Regions, as egm4 or /dev/egm4; without any region or GPU, all regions
+    #[arg(value_name = "REGION", value_parser = parse_region)]
+    regions: Vec<RegionName>,
+    /// GPUs, as 0009:01:00.0 or pci_0009_01_00_0
+    #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu)]
+    gpus: Vec<PciAddress>,
+    /// JSON (egm-probe.show/1)
+    #[arg(short = 'J', long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
+    let report = session.global.report(Needs::all())?;
+    let selection = select(args, &report.host).inspect_err(|_| session.warn_of(&report, []))?;
     if args.json {
-        json::write_show(out, &report, &selection)?;
+        json::write_show(session.out, &report, &selection)?;
         return Ok(Exit::Done);
     }
-    show::write(out, &report, &selection)?;
-    out.flush()?;
-    write_warnings(err, &report, selection.concerned_regions());
-    for gpu in selection.lone_gpus() {
-        write_gpu_warnings(err, gpu);
+    show::write(session.out, &report, &selection)?;
+    session.out.flush()?;
+    session.warn_of(&report, selection.concerned_regions());
+    for warning in selection.lone_gpus().flat_map(|gpu| &gpu.warnings) {
+        session.warn(warning);
     }
     Ok(Exit::Done)
 }

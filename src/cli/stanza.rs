@@ -1,26 +1,122 @@
 //! `egm-probe stanza`
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use super::args::{Global, Part, StanzaArgs, StanzaFormat};
-use super::domain_file::{DomainFile, is_stdin};
+use clap::{ArgGroup, Args, ValueEnum};
+
+use super::args::{Global, one_of, parse_gpu, parse_region};
+use super::domain_file::DomainFile;
 use super::error::Error;
-use super::{Exit, difference, write_warnings};
+use super::{Exit, Session, difference, is_dash};
 use crate::check::SCHEMAS;
+use crate::domain::Dialect;
 use crate::files::user_file;
 use crate::host::Region;
 use crate::output::stanza as output;
-use crate::plan::{Alignment, Objection, Plan, Request};
+use crate::plan::{Alignment, GuestNode, Objection, Plan, Request};
 use crate::report::Report;
 use crate::stanza::{Options, Parts, Stanza};
 use crate::values::text::printable;
+use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 
-pub(super) fn run(
-    args: &StanzaArgs,
-    global: &Global,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner"]))]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct StanzaArgs {
+    /// These GPUs, as 0009:01:00.0 or pci_0009_01_00_0
+    #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
+    #[arg(num_args = 1..)]
+    gpus: Vec<PciAddress>,
+    /// All GPUs of these regions, as egm4 or /dev/egm4
+    #[arg(long = "region", value_name = "REGION", value_parser = parse_region)]
+    #[arg(value_delimiter = ',', num_args = 1..)]
+    regions: Vec<RegionName>,
+    /// All GPUs of all regions
+    #[arg(long)]
+    all: bool,
+    /// Take the other GPUs of their regions, too
+    #[arg(long)]
+    peers: bool,
+    /// Memory of each GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]
+    #[arg(long, value_parser = parse_option)]
+    size: Option<Bytes>,
+    /// Guest NUMA node of a region [default: the one it backs already, or the first left]
+    #[arg(long = "guest-node", value_name = "[REGION=]N", value_parser = parse_guest_node)]
+    #[arg(value_delimiter = ',')]
+    guest_nodes: Vec<GuestNode>,
+    /// Alias of the one GPU; begins with ua-
+    #[arg(long, value_name = "NAME", conflicts_with = "alias_prefix")]
+    alias: Option<String>,
+    /// What the aliases of the GPUs begin with, before a number [default: ua-hostdev]
+    #[arg(long, value_name = "PREFIX")]
+    alias_prefix: Option<String>,
+    /// Also write these parts of the domain
+    #[arg(long = "with", value_enum, value_name = "LIST", value_delimiter = ',')]
+    parts: Vec<Part>,
+    /// Virtual CPUs to share out anew over the cells [default: the domain's, as they are]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    vcpus: Option<u32>,
+    /// Empty NUMA cells to add for each GPU's own memory where it has none; Grace GPUs want 8
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=64))]
+    gpu_cells: u32,
+    /// The libvirt to write for [default: the installed one if it has EGM, else nvidia-12.4]
+    #[arg(long, value_name = "DIALECT", value_parser = one_of(Dialect::ALL, Dialect::name))]
+    libvirt: Option<Dialect>,
+    /// What to write
+    #[arg(long, value_enum, default_value = "xml")]
+    format: StanzaFormat,
+    /// Quote QEMU's arguments for a shell
+    #[arg(long)]
+    shell: bool,
+    /// Blanks a level of XML [default: 2, or as the domain has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=16))]
+    indent: Option<u8>,
+    /// Put it into the domain XML in FILE, beside what it has, and write that; - is standard input
+    #[arg(long, value_name = "FILE")]
+    domain: Option<PathBuf>,
+    /// Write the domain back to its file
+    #[arg(long, requires = "domain")]
+    in_place: bool,
+    /// Only show what would change in the domain
+    #[arg(long, requires = "domain")]
+    dry_run: bool,
+    /// The virtual machine's name: what it holds is not in its way, and without --gpu, --region or
+    /// --all what is reserved for it is meant [default: the domain's]
+    #[arg(long = "for", value_name = "NAME")]
+    owner: Option<String>,
+    /// Go on where it is unwise: in use, or not all GPUs seen
+    #[arg(long)]
+    force: bool,
+    /// Refuse whatever would only be warned of
+    #[arg(long, conflicts_with = "force")]
+    strict: bool,
+}
+
+/// A part of a domain that goes with its EGM devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The <hostdev> of each GPU
+    Hostdev,
+    /// Memory, memory backing and NUMA cells
+    Numa,
+    /// UEFI, ACPI and GICv3
+    Machine,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StanzaFormat {
+    /// libvirt's XML
+    Xml,
+    /// The plan, the XML and QEMU's arguments (egm-probe.stanza/1)
+    Json,
+    /// QEMU's arguments, each on a line of its own
+    QemuArgs,
+}
+
+pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
+    let global = session.global;
     check_usage(args, global)?;
     let base = args.domain.as_deref().map(DomainFile::read_utf8).transpose()?;
     let report = global.report(Plan::NEEDS)?;
@@ -28,42 +124,49 @@ pub(super) fn run(
     let plan = match Plan::new(&report, &request(args), domain.as_ref()) {
         Ok(plan) => plan,
         Err(refused) => {
-            write_warnings(err, &report, asked_for(args, &report));
-            write_objections(err, &refused.warnings);
+            warn(session, &report, asked_for(args, &report), &refused.warnings);
             return Err(Error::Refused(refused.refusals));
         }
     };
     let warnings = plan.warnings.clone();
-    let stanza = write_down(args, global, &report, plan, base.as_ref()).inspect_err(|_| {
-        write_warnings(err, &report, asked_for(args, &report));
-        write_objections(err, &warnings);
-    })?;
-    if args.dry_run {
-        write_difference(out, base.as_ref(), &stanza)?;
+    let stanza = write_down(args, global, &report, plan, base.as_ref())
+        .inspect_err(|_| warn(session, &report, asked_for(args, &report), &warnings))?;
+    let base = base.as_ref();
+    if let Some(base) = base.filter(|_| args.dry_run) {
+        difference::write(session.out, &base.name, base.source.text(), &stanza.xml)?;
     } else if args.in_place {
-        put_back(args, base.as_ref(), &stanza)?;
+        put_back(args, base, &stanza)?;
     } else {
-        write_out(args, &report, &stanza, out)?;
+        write_out(args, &report, &stanza, session.out)?;
     }
-    out.flush()?;
-    let is_unchanged = base.as_ref().is_some_and(|base| base.source.text() == stanza.xml);
-    if is_unchanged && (args.in_place || args.dry_run) {
-        let name = base.as_ref().map_or("", |base| &base.name);
-        let _ = writeln!(err, "egm-probe: note: {name}: nothing to change");
+    session.out.flush()?;
+    let changes_file = args.in_place || args.dry_run;
+    if let Some(base) = base.filter(|it| changes_file && it.source.text() == stanza.xml) {
+        session.note(format_args!("{}: nothing to change", base.name));
     }
     if args.format != StanzaFormat::Json {
         let regions = report.host.regions.iter();
-        write_warnings(err, &report, regions.filter(|region| stanza.plan.has_region(&region.name)));
-        write_objections(err, &stanza.plan.warnings);
+        let regions = regions.filter(|region| stanza.plan.has_region(&region.name));
+        warn(session, &report, regions, &stanza.plan.warnings);
         for finding in &stanza.warnings {
             let (message, code) = (printable(&finding.message), finding.rule.code);
             let help = finding.help.as_deref().map(printable);
             let help = help.map_or(String::new(), |help| format!("; help: {help}"));
             let severity = finding.severity.name();
-            let _ = writeln!(err, "egm-probe: {severity}: {message} ({code}){help}");
+            let _ = writeln!(session.err, "egm-probe: {severity}: {message} ({code}){help}");
         }
     }
     Ok(Exit::Done)
+}
+
+fn warn<'a>(
+    session: &mut Session<'_>,
+    report: &Report,
+    regions: impl IntoIterator<Item = &'a Region>,
+    objections: &[Objection],
+) {
+    session.warn_of(report, regions);
+    objections.iter().for_each(|objection| session.warn(objection));
 }
 
 /// The regions whose warnings may tell why there is no plan.
@@ -81,10 +184,10 @@ fn asked_for<'a>(args: &StanzaArgs, report: &'a Report) -> Vec<&'a Region> {
 fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     let is_xml = args.format == StanzaFormat::Xml;
     let has = |part| args.parts.contains(&part);
-    let of_domain = args.domain.as_deref().is_some_and(is_stdin);
+    let of_domain = args.domain.as_deref().is_some_and(is_dash);
     let problem = if args.in_place && of_domain {
         "--in-place needs a file to write to, and --domain - is standard input"
-    } else if of_domain && global.from.as_deref().is_some_and(is_stdin) {
+    } else if of_domain && global.from.as_deref().is_some_and(is_dash) {
         "--domain - and --from - cannot both be standard input"
     } else if (args.in_place || args.dry_run) && !is_xml {
         "--in-place and --dry-run write XML: leave --format out"
@@ -183,18 +286,15 @@ fn put_back(args: &StanzaArgs, base: Option<&DomainFile>, stanza: &Stanza) -> Re
     Ok(())
 }
 
-fn write_difference(
-    out: &mut dyn Write,
-    base: Option<&DomainFile>,
-    stanza: &Stanza,
-) -> Result<(), Error> {
-    let Some(base) = base else { return Ok(()) };
-    difference::write(out, &base.name, base.source.text(), &stanza.xml)?;
-    Ok(())
-}
-
-fn write_objections(err: &mut dyn Write, objections: &[Objection]) {
-    for objection in objections {
-        let _ = writeln!(err, "egm-probe: warning: {objection}");
-    }
+fn parse_guest_node(text: &str) -> Result<GuestNode, String> {
+    let (region, cell) = match text.split_once('=') {
+        Some((region, cell)) => {
+            (Some(parse_region(region).map_err(|error| error.to_string())?), cell)
+        }
+        None => (None, text),
+    };
+    let is_number = !cell.is_empty() && cell.bytes().all(|digit| digit.is_ascii_digit());
+    let cell = cell.parse().ok().filter(|_| is_number);
+    let cell = cell.ok_or("expected the number of a guest NUMA node, as in 0 or egm4=0")?;
+    Ok(GuestNode { region, cell })
 }

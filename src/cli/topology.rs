@@ -1,41 +1,46 @@
 //! `egm-probe topology`
 
-use std::io::Write;
+use std::path::PathBuf;
 
-use super::args::{Global, TopologyArgs};
+use clap::Args;
+
 use super::error::Error;
-use super::{Exit, Terminal, write_warnings};
-use crate::files::user_file;
+use super::{Exit, Session};
 use crate::host::Needs;
 use crate::output::svg;
 use crate::output::topology::{self as output, TreeStyle};
 
-pub(super) fn run(
-    args: &TopologyArgs,
-    global: &Global,
-    terminal: Terminal,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
-    let report = global.report(Needs::all())?;
+#[derive(Args, Debug)]
+pub(super) struct TopologyArgs {
+    /// Draw with characters that every terminal has
+    #[arg(long)]
+    ascii: bool,
+    /// Each NUMA node on a line of its own
+    #[arg(long)]
+    all_nodes: bool,
+    /// Draw a picture into FILE; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ascii", "all_nodes", "json"])]
+    svg: Option<PathBuf>,
+    /// JSON (egm-probe.topology/1)
+    #[arg(short = 'J', long, conflicts_with_all = ["ascii", "all_nodes"])]
+    json: bool,
+}
+
+pub(super) fn run(args: &TopologyArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
+    let report = session.global.report(Needs::all())?;
     if args.json {
-        output::write_json(out, &report)?;
+        output::write_json(session.out, &report)?;
         return Ok(Exit::Done);
     }
     match &args.svg {
-        Some(path) if path.as_os_str() == "-" => svg::write(out, &report)?,
-        Some(path) => {
-            let mut picture = Vec::new();
-            svg::write(&mut picture, &report)?;
-            user_file::write(path, &picture)?;
-        }
+        Some(path) => session.write_to(path, |out| svg::write(out, &report))?,
         None => {
             let (ascii, all_nodes) = (args.ascii, args.all_nodes);
-            let style = TreeStyle { ascii, color: terminal.color, all_nodes };
-            output::write(out, &report, style)?;
+            let style = TreeStyle { ascii, color: session.terminal.color, all_nodes };
+            output::write(session.out, &report, style)?;
         }
     }
-    out.flush()?;
-    write_warnings(err, &report, &report.host.regions);
+    session.out.flush()?;
+    session.warn_of(&report, &report.host.regions);
     Ok(Exit::Done)
 }

@@ -3,22 +3,25 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::{Args, Subcommand};
 use nix::errno::Errno;
 use nix::unistd::{alarm, geteuid};
 
-use super::args::Global;
+use super::args::{Global, parse_region};
 use super::error::Error;
-use super::setup_args::{RuleArgs, UdevCommand, UdevFileArgs, UdevInstallArgs};
 use super::udev_nodes::{explain, give_back, look};
-use super::{Exit, difference};
+use super::{Exit, Session, difference};
 use crate::host::{Accounts, Host, Needs, no_egm};
 use crate::output::udev::{self as output, Action, UdevReport};
 use crate::sysroot::Sysroot;
 use crate::udev_rules::file::{Change, RulesFile};
 use crate::udev_rules::udevadm::Udev;
-use crate::udev_rules::{Asked, Helper, HostRules, Settings, links, nodes};
+use crate::udev_rules::{
+    AccountName, Asked, Helper, HostRules, Label, Mode, Settings, links, nodes,
+};
+use crate::values::RegionName;
 
 /// Seconds after which a command that the rules call ends itself: udev waits for it before it
 /// changes the device's mode.
@@ -30,35 +33,111 @@ const FIRST_PERSON: u32 = 1000;
 /// Path at which udev looks for a program that a rule names without a path.
 const UDEV_PROGRAM: &str = "/usr/lib/udev/egm-probe";
 
-pub(super) fn run(
-    command: &UdevCommand,
-    global: &Global,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Debug, Subcommand)]
+pub(super) enum UdevCommand {
+    /// Print the rules
+    Print(RuleArgs),
+    /// Write the rules, apply them, and verify the result
+    Install(UdevInstallArgs),
+    /// Show whether the devices match the rules
+    Status(UdevStatusArgs),
+    /// Remove the installed rules, and reset devices that no other rule sets
+    Uninstall(UdevFileArgs),
+    /// Print the links of a region's device (called by the rules)
+    #[command(hide = true)]
+    Links(UdevLinksArgs),
+    /// Make udev process all regions again (called by the rules when a GPU is added or removed)
+    #[command(hide = true)]
+    Refresh,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RuleArgs {
+    /// Owner of the devices
+    #[arg(long, value_name = "NAME", default_value = "root")]
+    user: AccountName,
+    /// Group of the devices: one that QEMU is in
+    #[arg(long, value_name = "NAME", default_value = "kvm")]
+    group: AccountName,
+    /// Permission bits of the devices
+    #[arg(long, value_name = "MODE", default_value = "0660")]
+    mode: Mode,
+    /// SELinux label of the devices, as system_u:object_r:svirt_image_t:s0
+    #[arg(long, value_name = "CONTEXT")]
+    selinux: Option<Label>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UdevFileArgs {
+    /// Write below DIR only, as packagers do, and leave the running system alone
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write the file without reloading udev
+    #[arg(long)]
+    no_reload: bool,
+    /// Show the difference without changing anything
+    #[arg(long)]
+    dry_run: bool,
+    /// JSON (egm-probe.udev/1)
+    #[arg(short = 'J', long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UdevInstallArgs {
+    #[command(flatten)]
+    rule: RuleArgs,
+    #[command(flatten)]
+    file: UdevFileArgs,
+    /// Allow a missing user or group and a world-accessible mode; replace another's file, saved as
+    /// 60-egm.rules.orig
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UdevStatusArgs {
+    /// JSON (egm-probe.udev/1)
+    #[arg(short = 'J', long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UdevLinksArgs {
+    /// The region, as egm4
+    #[arg(value_name = "REGION", value_parser = parse_region)]
+    region: RegionName,
+}
+
+pub(super) fn run(command: &UdevCommand, session: &mut Session<'_>) -> Result<Exit, Error> {
+    let global = session.global;
     match command {
         UdevCommand::Print(args) => {
             let rules = settings(args, Settings::default().helper).to_string();
-            out.write_all(rules.as_bytes())?;
+            session.out.write_all(rules.as_bytes())?;
             Ok(Exit::Done)
         }
         UdevCommand::Install(args) => {
             no_other_root(global)?;
-            install(args, out, err)
+            install(args, session)
         }
         UdevCommand::Uninstall(args) => {
             no_other_root(global)?;
-            uninstall(args, out, err)
+            uninstall(args, session)
         }
-        UdevCommand::Status(args) => status(&global.root()?, args.json, out, err),
+        UdevCommand::Status(args) => status(&global.root()?, args.json, session),
         UdevCommand::Links(args) => {
             alarm::set(HELPER_LIMIT);
             let links = links(&global.root()?, &args.region);
             if links.is_empty() {
-                let _ = writeln!(err, "egm-probe: {}: NUMA node and GPUs are unknown", args.region);
+                let _ = writeln!(
+                    session.err,
+                    "egm-probe: {}: NUMA node and GPUs are unknown",
+                    args.region
+                );
                 return Ok(Exit::No);
             }
-            writeln!(out, "{}", links.join(" "))?;
+            writeln!(session.out, "{}", links.join(" "))?;
             Ok(Exit::Done)
         }
         UdevCommand::Refresh => {
@@ -111,11 +190,7 @@ impl Target {
     }
 }
 
-fn install(
-    args: &UdevInstallArgs,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+fn install(args: &UdevInstallArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let target = Target::of(&args.file)?;
     let mut report = UdevReport::new(Action::Install);
     let (helper, note) = helper(target.is_live);
@@ -132,7 +207,7 @@ fn install(
     report.file = Some(target.file.path().to_owned());
     if args.file.dry_run {
         let change = target.file.plan_install(&rules, args.force)?;
-        return show_difference(args.file.json, report, &change, out, err);
+        return show_difference(args.file.json, report, &change, session);
     }
     let change = target.file.install(&rules, args.force)?;
     report.add_change(&change);
@@ -152,15 +227,15 @@ fn install(
         }
         explain((&target.root, target.file.path()), &settings, &mut report);
     }
-    finish(args.file.json, &report, out, err)
+    finish(args.file.json, &report, session)
 }
 
-fn uninstall(args: &UdevFileArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Error> {
+fn uninstall(args: &UdevFileArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let target = Target::of(args)?;
     let mut report = UdevReport::new(Action::Uninstall);
     report.file = Some(target.file.path().to_owned());
     if args.dry_run {
-        return show_difference(args.json, report, &target.file.plan_uninstall()?, out, err);
+        return show_difference(args.json, report, &target.file.plan_uninstall()?, session);
     }
     let gave = HostRules::read(&target.root);
     report.add_change(&target.file.uninstall()?);
@@ -171,7 +246,7 @@ fn uninstall(args: &UdevFileArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
         tell(udev, false, &mut report);
         give_back(&target.root, &gave, &mut report);
     }
-    finish(args.json, &report, out, err)
+    finish(args.json, &report, session)
 }
 
 fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
@@ -182,12 +257,7 @@ fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
     }
 }
 
-fn status(
-    root: &Sysroot,
-    json: bool,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+fn status(root: &Sysroot, json: bool, session: &mut Session<'_>) -> Result<Exit, Error> {
     let mut report = UdevReport::new(Action::Status);
     let rules = HostRules::read(root);
     let host = Host::read(root, Needs::DEVICE_NODE);
@@ -214,7 +284,7 @@ fn status(
         );
     }
     let has_rules = report.rules.iter().any(|rule| rule.counts == Some(true));
-    let exit = finish(json, &report, out, err)?;
+    let exit = finish(json, &report, session)?;
     Ok(if has_rules { exit } else { Exit::No })
 }
 
@@ -222,43 +292,35 @@ fn show_difference(
     json: bool,
     mut report: UdevReport,
     change: &Change,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
+    session: &mut Session<'_>,
 ) -> Result<Exit, Error> {
     report.dry_run = true;
     report.add_change(change);
     if !json {
         let name = report.file.as_deref().unwrap_or(Path::new("")).display().to_string();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        difference::write(out, &name, &text(change.before()), &text(&change.after))?;
-        out.flush()?;
+        difference::write(session.out, &name, &text(change.before()), &text(&change.after))?;
+        session.out.flush()?;
         if !report.changed {
-            let _ = writeln!(err, "egm-probe: note: nothing would change");
+            session.note("nothing would change");
         }
         if let Some(note) = report.backup_note() {
-            let _ = writeln!(err, "egm-probe: note: {note}");
+            session.note(note);
         }
     }
-    finish(json, &report, out, err)
+    finish(json, &report, session)
 }
 
 /// Writes the report. A node that differs from the request is a failure.
-fn finish(
-    json: bool,
-    report: &UdevReport,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+fn finish(json: bool, report: &UdevReport, session: &mut Session<'_>) -> Result<Exit, Error> {
     if json {
-        output::write_json(out, report)?;
+        output::write_json(session.out, report)?;
     } else {
         if !report.dry_run {
-            output::write(out, report)?;
-            out.flush()?;
+            output::write(session.out, report)?;
+            session.out.flush()?;
         }
-        for warning in &report.warnings {
-            let _ = writeln!(err, "egm-probe: warning: {warning}");
-        }
+        report.warnings.iter().for_each(|warning| session.warn(warning));
     }
     Ok(if report.is_right() { Exit::Done } else { Exit::No })
 }

@@ -2,16 +2,18 @@
 
 use std::io::Write;
 use std::mem::ManuallyDrop;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::{Global, ValidateArgs};
-use super::domain_file::{DomainFile, is_stdin, name_of};
+use clap::Args;
+
+use super::args::{Global, one_of};
+use super::domain_file::{DomainFile, name_of};
 use super::error::Error;
-use super::{Exit, Terminal, write_warnings};
+use super::{Exit, Session, is_dash};
 use crate::check::{
-    BadSchema, Finding, NEEDS, Options, RULES, SCHEMAS, Schema, Severity, validate,
+    BadSchema, Finding, NEEDS, Options, RULES, Rule, SCHEMAS, Schema, Severity, validate,
 };
-use crate::domain::{Document, Source};
+use crate::domain::{Dialect, Document, Source};
 use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
@@ -22,18 +24,53 @@ const SCHEMA_LIMIT: usize = 1 << 20;
 /// More findings in one file are of no use.
 const SHOWN: usize = 100;
 
-pub(super) fn run(
-    args: &ValidateArgs,
-    global: &Global,
-    terminal: Terminal,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct ValidateArgs {
+    /// Domain XML, or libvirt's status files; - is standard input
+    #[arg(value_name = "FILE", required_unless_present = "explain")]
+    files: Vec<PathBuf>,
+    /// Leave the rules of this host out
+    #[arg(long)]
+    no_host: bool,
+    /// Use libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_schema")]
+    schema: Option<PathBuf>,
+    /// Skip libvirt's schema
+    #[arg(long)]
+    no_schema: bool,
+    /// Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of
+    /// the schema if it has EGM, else nvidia-12.4]
+    #[arg(long, value_name = "DIALECT")]
+    libvirt: Option<Dialect>,
+    /// Make findings of this rule, such as EGM027, notes; may be repeated
+    #[arg(long, value_name = "CODE", value_parser = parse_rule)]
+    allow: Vec<Rule>,
+    /// Show only findings at least this severe
+    #[arg(long, value_name = "LEAST", default_value = "note")]
+    #[arg(value_parser = one_of(Severity::ALL, Severity::name))]
+    severity: Severity,
+    /// Warnings are wrong, too
+    #[arg(long)]
+    strict: bool,
+    /// Print nothing: the exit code tells
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+    /// JSON (egm-probe.validate/1)
+    #[arg(short = 'J', long)]
+    json: bool,
+    /// Explain a rule, such as EGM011, and exit; "all" lists them
+    #[arg(long, value_name = "CODE", exclusive = true)]
+    explain: Option<String>,
+}
+
+pub(super) fn run(args: &ValidateArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     if let Some(code) = &args.explain {
-        return explain(code, out);
+        return explain(code, session.out);
     }
+    let global = session.global;
     let stdins = args.files.iter().map(AsRef::as_ref).chain(global.from.as_deref());
-    if stdins.filter(|path| is_stdin(path)).count() > 1 {
+    if stdins.filter(|path| is_dash(path)).count() > 1 {
         return Err(Error::Usage("standard input can be read only once"));
     }
     let sources: Vec<_> = args.files.iter().map(|path| read(path)).collect();
@@ -57,16 +94,14 @@ pub(super) fn run(
     if args.json {
         let version = options.schema.and_then(Schema::version);
         let header = findings::Header { dialect: options.dialect, schema_version: version };
-        findings::write_json(out, &header, &files, report.as_ref(), &notes)?;
+        findings::write_json(session.out, &header, &files, report.as_ref(), &notes)?;
     } else {
-        write_text(args, &files, terminal, out, err)?;
-        out.flush()?;
+        write_text(args, &files, session)?;
+        session.out.flush()?;
         if !args.quiet {
-            for note in &notes {
-                let _ = writeln!(err, "egm-probe: note: {note}");
-            }
+            notes.iter().for_each(|note| session.note(note));
             if let Some(report) = &report {
-                write_warnings(err, report, []);
+                session.warn_of(report, []);
             }
         }
     }
@@ -76,15 +111,11 @@ pub(super) fn run(
 fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     if code.eq_ignore_ascii_case("all") {
         findings::write_rules(out, RULES)?;
-        return Ok(Exit::Done);
+    } else {
+        let rule = rule(code).ok_or_else(|| Error::NoRule(code.to_owned()))?;
+        findings::write_explanation(out, &rule)?;
     }
-    match RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code)) {
-        Some(rule) => {
-            findings::write_explanation(out, rule)?;
-            Ok(Exit::Done)
-        }
-        None => Err(Error::NoRule(code.to_owned())),
-    }
+    Ok(Exit::Done)
 }
 
 /// libvirt's schema: the one that was named, or on the running host the installed one. Another
@@ -165,7 +196,7 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn parse((path, source): (&std::path::PathBuf, &'a Result<Source, String>)) -> Self {
+    fn parse((path, source): (&PathBuf, &'a Result<Source, String>)) -> Self {
         let name = name_of(path);
         let (text, document) = match source {
             Ok(source) => {
@@ -221,7 +252,7 @@ fn check(
     };
     let worst = found.iter().map(|finding| finding.severity).max();
     let all = found.len();
-    found.retain(|finding| finding.severity >= args.severity.severity());
+    found.retain(|finding| finding.severity >= args.severity);
     let (hidden, devices) = (all - found.len(), Some(document.domain().egm.len()));
     Ok(Checked { file, text, result: Ok(found), devices, hidden, worst })
 }
@@ -229,27 +260,26 @@ fn check(
 fn write_text(
     args: &ValidateArgs,
     files: &[Checked],
-    terminal: Terminal,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
+    session: &mut Session<'_>,
 ) -> Result<(), Error> {
+    let color = session.terminal.color;
     for checked in files {
         let Checked { file, text, result, devices, hidden, .. } = checked;
         match result {
             Ok(_) if args.quiet => {}
             Ok(findings) => {
                 for found in checked.with_places().into_iter().take(SHOWN) {
-                    findings::write_text(out, file, text, found, terminal.color)?;
+                    findings::write_text(session.out, file, text, found, color)?;
                 }
                 let rest = findings.len().saturating_sub(SHOWN) + hidden;
                 let rest = if rest > 0 { format!("; {rest} not shown") } else { String::new() };
                 let none = if *devices == Some(0) { ", and no EGM memory in it" } else { "" };
-                writeln!(out, "{file}: {}{none}{rest}", count(findings))?;
+                writeln!(session.out, "{file}: {}{none}{rest}", count(findings))?;
             }
             Err(error) => {
                 // In the order of the files, where both go to a terminal.
-                out.flush()?;
-                let _ = writeln!(err, "egm-probe: {error}");
+                session.out.flush()?;
+                let _ = writeln!(session.err, "egm-probe: {error}");
             }
         }
     }
@@ -258,17 +288,12 @@ fn write_text(
 
 /// `1 error, 2 warnings, 1 note`
 fn count(findings: &[Finding]) -> String {
-    let number = |severity: Severity, name: &str| {
-        let number = findings.iter().filter(|it| it.severity == severity).count();
+    let number = |severity: &Severity| {
+        let number = findings.iter().filter(|it| it.severity == *severity).count();
         let plural = if number == 1 { "" } else { "s" };
-        (number > 0).then(|| format!("{number} {name}{plural}"))
+        (number > 0).then(|| format!("{number} {}{plural}", severity.name()))
     };
-    let counts = [
-        number(Severity::Error, "error"),
-        number(Severity::Warning, "warning"),
-        number(Severity::Note, "note"),
-    ];
-    let counts: Vec<_> = counts.into_iter().flatten().collect();
+    let counts: Vec<_> = Severity::ALL.iter().rev().filter_map(number).collect();
     if counts.is_empty() { "nothing wrong".into() } else { counts.join(", ") }
 }
 
@@ -282,4 +307,12 @@ fn exit(files: &[Checked], strict: bool) -> Exit {
     } else {
         Exit::Done
     }
+}
+
+fn rule(code: &str) -> Option<Rule> {
+    RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code)).copied()
+}
+
+fn parse_rule(code: &str) -> Result<Rule, &'static str> {
+    rule(code).ok_or("unknown rule; --explain all lists them")
 }

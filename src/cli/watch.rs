@@ -4,15 +4,15 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::args::{Global, Until, WatchArgs};
+use super::args::{parse_region, parse_time};
 use super::error::Error;
-use super::{Exit, write_warnings};
+use super::{Exit, Session};
 use crate::output::watch as output;
 use crate::report::{Report, Snapshot, State};
 use crate::sysroot::Sysroot;
@@ -22,25 +22,47 @@ use std::thread::sleep;
 /// After an event more are waited for so long: a driver makes a region file by file.
 const SETTLE: Duration = Duration::from_millis(20);
 
-pub(super) fn run(
-    args: &WatchArgs,
-    global: &Global,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Exit, Error> {
+#[derive(Args, Debug)]
+pub(super) struct WatchArgs {
+    /// Begin with what is there, as if it had just come
+    #[arg(long)]
+    initial: bool,
+    /// How often to look at who holds what, which sends no event, as 500ms or 2s
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
+    interval: Duration,
+    /// End when a region is free, in-use or gone
+    #[arg(long, num_args = 2, value_names = ["STATE", "REGION"])]
+    until: Option<Vec<String>>,
+    /// Give up after so long, as 90s or 10m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    timeout: Option<Duration>,
+    /// A line of JSON for each change (egm-probe.watch/1)
+    #[arg(short = 'J', long)]
+    json: bool,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Until {
+    Free,
+    InUse,
+    Gone,
+}
+
+pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let until = args.until.as_deref().map(awaited).transpose()?;
-    let root = global.root()?;
-    let is_recorded = global.from.is_some();
-    let needs = global.wanted(Snapshot::NEEDS);
+    let root = session.global.root()?;
+    let is_recorded = session.global.from.is_some();
+    let needs = session.global.wanted(Snapshot::NEEDS);
     // Before the first look: what happens meanwhile is not missed.
     let mut waiting = Waiting::new(&root)?;
     let started = Instant::now();
     let report = Report::read(&root, needs);
-    write_warnings(err, &report, &report.host.regions);
+    session.warn_of(&report, &report.host.regions);
     let mut before = Snapshot::of(&report);
     let time = || (!is_recorded).then(Moment::now);
     if args.initial {
-        write(out, args.json, &Snapshot::default(), &before, time())?;
+        write(session.out, args.json, &Snapshot::default(), &before, time())?;
     }
     loop {
         if let Some((until, region)) = &until
@@ -60,7 +82,7 @@ pub(super) fn run(
             Woken::ToStop => return Ok(Exit::Done),
             Woken::ToLook => {
                 let now = Snapshot::of(&Report::read(&root, needs));
-                write(out, args.json, &before, &now, time())?;
+                write(session.out, args.json, &before, &now, time())?;
                 before = now;
             }
         }
@@ -211,9 +233,17 @@ fn awaited(words: &[String]) -> Result<(Until, RegionName), Error> {
     let usage =
         Error::Usage("--until takes free, in-use or gone, and a region, as in --until free egm4");
     let [state, region] = words else { return Err(usage) };
-    let region = region.strip_prefix("/dev/").unwrap_or(region);
-    match (Until::from_str(state, false), region.parse()) {
+    match (Until::from_str(state, false), parse_region(region)) {
         (Ok(until), Ok(region)) => Ok((until, region)),
         _ => Err(usage),
     }
+}
+
+/// More often than that would be to do nothing else.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_millis(50) {
+        return Err("expected at least 50ms".into());
+    }
+    Ok(time)
 }
