@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::values::text::{excerpt, printable};
+use crate::values::text::{excerpt, printable, shown};
 use crate::values::{DeviceNumber, NodeId, PciAddress, RegionName};
 
 /// Something about the host, a region or a GPU that is not as it should be.
@@ -198,8 +198,4 @@ impl Serialize for Warning {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-fn shown(path: &std::path::Path) -> String {
-    excerpt(&path.to_string_lossy(), PATH_SHOWN)
 }

@@ -30,10 +30,9 @@ pub(super) fn explain(
         for node in report.nodes.iter().filter(|node| node.right != Some(true)) {
             for (name, given) in rules.for_region(&node.region).given() {
                 if given.place.path != file {
-                    let place = format!("{}:{}", given.place.path.display(), given.place.line);
-                    let value = &given.value;
+                    let (place, value) = (&given.place, printable(&given.value));
                     let reason = format!("{place}: overrides the rule with {name} {value}");
-                    report.warnings.push(printable(&reason));
+                    report.warnings.push(reason);
                 }
             }
         }

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use crate::files::user_file;
 use crate::sysroot::{describe, names};
-use crate::values::text::excerpt;
+use crate::values::text::shown;
 use std::thread::sleep;
 
 /// Why nothing can be written there.
@@ -220,8 +220,4 @@ pub(crate) fn new_file(directory: &Path, prefix: &str, mode: u32) -> io::Result<
     tempfile::Builder::new().prefix(prefix).make_in(directory, |path| {
         File::options().read(true).write(true).create_new(true).mode(mode).open(path)
     })
-}
-
-fn shown(path: &Path) -> String {
-    excerpt(&path.to_string_lossy(), 300)
 }

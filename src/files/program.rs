@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::sysroot::describe;
-use crate::values::text::excerpt;
+use crate::values::text::{excerpt, shown};
 use std::thread::sleep;
 
 /// The most that is read of what a program prints.
@@ -151,10 +151,6 @@ fn end(child: &mut Child) {
     // It may have ended by now.
     let _ = i32::try_from(child.id()).map(|pid| killpg(Pid::from_raw(pid), Signal::SIGKILL));
     let _ = child.wait();
-}
-
-fn shown(path: &Path) -> String {
-    excerpt(&path.to_string_lossy(), 300)
 }
 
 fn said(words: &str) -> String {

@@ -21,14 +21,6 @@ pub(crate) mod udev;
 pub(crate) mod watch;
 
 use std::borrow::Cow;
-use std::path::Path;
-
-use crate::values::text::printable;
-
-/// A path, safe to show.
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
-}
 
 /// A value, or the `-` that stands for unknown.
 fn or_dash<T: ToString>(value: Option<T>) -> Cow<'static, str> {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::{or_dash, shown};
+use super::or_dash;
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
 use crate::host::{Driver, Gpu, Host, NodeSource, NumaNode, Owner, Region, Shape};
 use crate::report::{Capacity, Report, Row};
-use crate::values::text::printable;
+use crate::values::text::{printable, shown};
 use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 
 /// What of a host is shown: each region and GPU once, regions in natural order, GPUs by address.

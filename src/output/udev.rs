@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{json, shown};
+use super::json;
 use crate::udev_rules::file::Change;
 use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
-use crate::values::text::printable;
+use crate::values::text::{printable, shown};
 
 /// What a `udev` command did and found.
 #[derive(Clone, Debug, Serialize)]
@@ -62,7 +62,6 @@ pub(crate) struct RuleEntry {
 
 impl UdevReport {
     /// A report of a command that has done nothing yet.
-    #[must_use]
     pub(crate) fn new(action: Action) -> Self {
         Self {
             schema: "egm-probe.udev/1",
@@ -117,24 +116,17 @@ impl UdevReport {
     }
 
     /// Whether every node has what it is to have.
-    #[must_use]
     pub(crate) fn is_right(&self) -> bool {
         self.nodes.iter().all(|node| node.right == Some(true))
     }
 }
 
 /// Writes `egm-probe.udev/1`.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_json(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
     json::write(out, report)
 }
 
 /// Writes it for people.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
     if let Some(file) = &report.file {
         let state = match (report.action, report.changed) {
@@ -154,7 +146,7 @@ pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> 
         while let Some(more) = rules.next_if(|more| more.place == rule.place) {
             parts.push(gives(more));
         }
-        writeln!(out, "{}:{}: {}", shown(&rule.place.path), rule.place.line, parts.join(", "))?;
+        writeln!(out, "{}: {}", rule.place, parts.join(", "))?;
     }
     for Shadowed { path, by, masked } in &report.shadowed {
         let how = if *masked { "switched off" } else { "replaced" };

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use crate::values::text::printable;
+use crate::values::text::shown;
 use crate::warning::Warning;
 
 /// A path of the host that could not be read, and the cause.
@@ -77,10 +77,6 @@ pub(crate) fn describe(error: &io::Error) -> String {
         return text;
     };
     text.strip_suffix(&format!(" (os error {number})")).map_or(text.clone(), str::to_owned)
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
 }
 
 /// The error that the kernel would have given.

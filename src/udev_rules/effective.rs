@@ -1,6 +1,7 @@
 //! What the rules of a host, all files together, give to a region's device.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use super::line::{Line, Operator, Token, parse};
 use crate::sysroot::{ReadError, Sysroot, join_link};
 use crate::values::RegionName;
+use crate::values::text::shown;
 use crate::warning::Warning;
 
 /// Where udev looks for rules. Of two files of one name that in the earlier directory counts; else
@@ -62,6 +64,12 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// The line, from 1.
     pub(crate) line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", shown(&self.path), self.line)
+    }
 }
 
 /// One value that rules give to a device.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::effective::FILE_NAME;
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
-use crate::values::text::excerpt;
+use crate::values::text::shown;
 
 const DIRECTORY: [&str; 3] = ["etc", "udev", "rules.d"];
 const LIMIT: usize = 1 << 20;
@@ -217,8 +217,4 @@ impl RulesFile {
     fn failed(&self, cause: io::Error) -> FileProblem {
         DirectoryProblem::io(&self.path, cause).into()
     }
-}
-
-fn shown(path: &Path) -> String {
-    excerpt(&path.to_string_lossy(), 300)
 }

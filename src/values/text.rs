@@ -1,6 +1,7 @@
 //! Text of unknown origin, made safe to show.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// A text in which every control character and every character that redirects text is written
 /// as `\x1b` or `\u{202e}`, so that it can do nothing to a terminal.
@@ -24,6 +25,12 @@ pub(crate) fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
         }
     }
     shown
+}
+
+/// A path, safe to show; a longer one than those of real hosts is cut.
+#[must_use]
+pub(crate) fn shown(path: &Path) -> String {
+    excerpt(&path.to_string_lossy(), 300)
 }
 
 /// How much is shown of a value of unknown origin.

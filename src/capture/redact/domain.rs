@@ -7,6 +7,7 @@ use std::fmt::Write;
 use roxmltree::{Namespace, Node};
 
 use crate::domain::BadDomain;
+use crate::domain::element::escape;
 use crate::domain::file_memory::{QEMU, is_memory_argument};
 use crate::domain::xml;
 
@@ -121,13 +122,13 @@ impl Writer<'_> {
             element.namespaces().filter(|space| space.name() != Some("xml") && !above(space))
         {
             let prefix = space.name().map_or(String::new(), |prefix| format!(":{prefix}"));
-            let _ = write!(tag, " xmlns{prefix}='{}'", escaped(space.uri()));
+            let _ = write!(tag, " xmlns{prefix}='{}'", escape(space.uri()));
         }
         let is_kept = |name: &str| ATTRIBUTES.contains(&name);
         for attribute in
             element.attributes().filter(|it| it.namespace().is_none() && is_kept(it.name()))
         {
-            let _ = write!(tag, " {}='{}'", attribute.name(), escaped(attribute.value()));
+            let _ = write!(tag, " {}='{}'", attribute.name(), escape(attribute.value()));
         }
         self.line(&format!("{tag}>"));
         self.depth += 1;
@@ -159,12 +160,6 @@ impl Writer<'_> {
 fn is_command_line(child: &Node<'_, '_>) -> bool {
     let is_domains = |parent: Node<'_, '_>| parent.has_tag_name("domain");
     child.has_tag_name((QEMU, "commandline")) && child.parent().is_some_and(is_domains)
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&#39;");
-    // Else they are read as blanks.
-    text.replace('\t', "&#9;").replace('\n', "&#10;").replace('\r', "&#13;")
 }
 
 #[cfg(test)]

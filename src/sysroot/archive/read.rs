@@ -13,7 +13,7 @@ use crate::sysroot::describe;
 use crate::sysroot::manifest::{self, Manifest};
 use crate::sysroot::path::DEPTH_LIMIT;
 use crate::values::DeviceNumber;
-use crate::values::text::excerpt;
+use crate::values::text::{excerpt, shown};
 
 /// The most that an archive may hold once decompressed, all told.
 const TOTAL_LIMIT: u64 = 256 * 1024 * 1024;
@@ -246,10 +246,6 @@ fn device(header: &Header) -> Result<Content, String> {
 /// The words of the tar and gzip readers, whose causes are nested and end in line breaks.
 fn problem(error: &io::Error) -> String {
     format!("not readable as an archive ({})", excerpt(describe(error).trim(), SHOWN))
-}
-
-fn shown(path: &Path) -> String {
-    excerpt(&path.to_string_lossy(), SHOWN)
 }
 
 /// A stream that fails after so many bytes, and that knows how many zeros it ended in.
