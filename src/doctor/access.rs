@@ -5,22 +5,24 @@ use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
 use crate::udev_rules::{Asked, Effective, FILE_NAME, Node, Place};
 use crate::values::shell::quote;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt, shown};
+
+const STATUS: &str = "egm-probe udev status";
+const TRIGGER: &str = "udevadm trigger --action=change --subsystem-match=egm";
 
 pub(super) fn user(facts: &Facts<'_>) -> Outcome {
     match User::find(facts) {
         Ok(user) => {
-            let groups: Vec<_> =
-                user.groups.iter().map(|group| facts.accounts.group(*group)).collect();
-            Outcome::passed(excerpt(&format!("{}, in {}", user.name, groups.join(", ")), 200))
+            let groups = user.groups.iter().map(|group| facts.accounts.group(*group));
+            let groups = groups.collect::<Vec<_>>().join(", ");
+            Outcome::passed(excerpt(&format!("{}, in {groups}", user.name), 200))
         }
         Err(NoUser::Unknown(problem)) => {
-            Outcome::skip(problem).by_hand("ask as root", &["sudo egm-probe doctor".to_owned()])
+            Outcome::skip(problem).by_hand("ask as root", ["sudo egm-probe doctor"])
         }
         Err(NoUser::None(problem)) => Outcome::fail(problem).hint(
             "install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-kvm), or correct \
              its /etc/libvirt/qemu.conf",
-            &[],
         ),
     }
 }
@@ -57,14 +59,14 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         let outcome = Outcome::fail(format!("{name} may not open {}", shut.join(", ")));
         if let Some(place) = in_the_way(facts) {
             let text = format!("first see to {place}: what udev install writes would not count");
-            return outcome.by_hand(text, &["egm-probe udev status".to_owned()]);
+            return outcome.by_hand(text, [STATUS]);
         }
         let text = "have udev give the devices to QEMU's group";
-        return outcome.hint(text, &[install_command(facts)]);
+        return outcome.fix(text, [install_command(facts)]);
     }
     if !missing.is_empty() {
         let message = format!("{}: no device node, or not the region's", missing.join(", "));
-        return Outcome::fail(message).by_hand("make them as the driver does", &make_nodes(facts));
+        return Outcome::fail(message).by_hand("make them as the driver does", make_nodes(facts));
     }
     Outcome::pass()
 }
@@ -79,7 +81,7 @@ fn in_the_way(facts: &Facts<'_>) -> Option<String> {
         let effective = facts.rules.for_region(&region.name);
         let mut given = effective.given().filter(|(name, _)| *name != "label");
         let place = given.find(|(_, given)| given.is_final || is_later(&given.place));
-        place.map(|(_, given)| shown(&given.place))
+        place.map(|(_, given)| given.place.to_string())
     })
 }
 
@@ -92,58 +94,47 @@ fn make_nodes(facts: &Facts<'_>) -> Vec<String> {
         let path = quote(&excerpt(path, SHOWN));
         Some(format!("rm -f {path} && mknod -m 0600 {path} c {} {}", number.major, number.minor))
     });
-    let trigger = "udevadm trigger --action=change --subsystem-match=egm".to_owned();
-    commands.chain([trigger]).collect()
+    commands.chain([TRIGGER.to_owned()]).collect()
 }
 
 pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
     let rules = &facts.rules;
     if let Some(shadowed) = rules.shadowed.iter().find(|shadowed| shadowed.masked) {
-        let message = format!("{} switches {} off", shadowed.by.display(), shadowed.path.display());
+        let message = format!("{} switches {} off", shown(&shadowed.by), shown(&shadowed.path));
         return Outcome::warn(message)
-            .by_hand("remove it", &[format!("rm {}", quote(&shadowed.by.to_string_lossy()))]);
+            .by_hand("remove it", [format!("rm {}", quote(&shadowed.by.to_string_lossy()))]);
     }
     if rules.is_empty() {
         let message = "no rule names EGM devices: what permission they have now does not last";
-        return Outcome::warn(message).hint("write one", &[install_command(facts)]);
+        return Outcome::warn(message).fix("write one", [install_command(facts)]);
     }
     for region in &facts.report.host.regions {
         let effective = rules.for_region(&region.name);
         if let Some(problem) = undone(&effective) {
-            return Outcome::warn(problem).by_hand(
-                "see which rules there are, and take that one out",
-                &["egm-probe udev status".to_owned()],
-            );
+            return Outcome::warn(problem)
+                .by_hand("see which rules there are, and take that one out", [STATUS]);
         }
         if let Some(place) = effective.conditional.first() {
-            let message = format!(
-                "{} gives {} another permission under conditions of its own",
-                shown(place),
-                region.name
-            );
-            return Outcome::warn(message)
-                .by_hand("see what it does", &["egm-probe udev status".to_owned()]);
+            let name = &region.name;
+            let message =
+                format!("{place} gives {name} another permission under conditions of its own");
+            return Outcome::warn(message).by_hand("see what it does", [STATUS]);
         }
         if effective.mode.is_none() || (effective.group.is_none() && effective.user.is_none()) {
             let hidden = rules.shadowed.first().map_or(String::new(), |shadowed| {
-                format!(
-                    " ({} takes the place of {})",
-                    shadowed.by.display(),
-                    shadowed.path.display()
-                )
+                format!(" ({} takes the place of {})", shown(&shadowed.by), shown(&shadowed.path))
             });
             let name = &region.name;
             let message =
                 format!("no rule gives {name} to QEMU: its permission does not last{hidden}");
-            return Outcome::warn(message).hint("write one", &[install_command(facts)]);
+            return Outcome::warn(message).fix("write one", [install_command(facts)]);
         }
         let node = Node::of(region, Asked::of_rules(&effective), &facts.accounts);
         if node.right == Some(false) {
             let message = format!("{} is not as the rules say", region.name);
-            let trigger = "udevadm trigger --action=change --subsystem-match=egm";
             return Outcome::warn(message)
-                .by_hand("see what differs", &["egm-probe udev status".to_owned()])
-                .hint("have udev apply them", &[trigger.to_owned()]);
+                .by_hand("see what differs", [STATUS])
+                .fix("have udev apply them", [TRIGGER]);
         }
     }
     match rules.warnings.first() {
@@ -158,15 +149,10 @@ fn undone(effective: &Effective) -> Option<String> {
         let other = given.others.iter().find(|other| other.place.path.ends_with(FILE_NAME))?;
         Some(format!(
             "{} gives the {name} {}, not the {} of {}",
-            shown(&given.place),
+            given.place,
             excerpt(&given.value, SHOWN),
             excerpt(&other.value, SHOWN),
-            shown(&other.place)
+            other.place
         ))
     })
-}
-
-/// `/etc/udev/rules.d/60-egm.rules:10`
-fn shown(place: &Place) -> String {
-    format!("{}:{}", excerpt(&place.path.to_string_lossy(), 200), place.line)
 }

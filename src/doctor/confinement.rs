@@ -11,19 +11,21 @@ use crate::values::text::{SHOWN, excerpt, printable};
 const DEFAULT_ACL: [&str; 7] =
     ["/dev/null", "/dev/full", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/ptmx", "/dev/kvm"];
 
+fn default_acl() -> impl Iterator<Item = String> {
+    DEFAULT_ACL.into_iter().map(str::to_owned)
+}
+
 /// What QEMU may open under `SELinux`.
 pub(super) const LABEL: &str = "system_u:object_r:svirt_image_t:s0";
 const TYPE: &str = "svirt_image_t";
 
 const LISTED: &str = "libvirt lets QEMU at the devices of each domain";
 
-/// The settings; the checks here are skipped where they are not known.
-fn settings<'a>(facts: &'a Facts<'_>) -> Result<&'a Settings, Outcome> {
+/// The settings; if they are not known, D10 does not pass, and the checks here are skipped.
+fn settings<'a>(facts: &'a Facts<'_>) -> Option<&'a Settings> {
     match &facts.conf {
-        QemuConf::Read(settings) => Ok(settings),
-        QemuConf::Unreadable(problem) | QemuConf::Malformed(problem) => {
-            Err(Outcome::skip(problem.clone()))
-        }
+        QemuConf::Read(settings) => Some(settings),
+        QemuConf::Unreadable(_) | QemuConf::Malformed(_) => None,
     }
 }
 
@@ -56,10 +58,7 @@ fn libvirt_does(facts: &Facts<'_>) -> Option<bool> {
 }
 
 pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
-    let conf = match settings(facts) {
-        Ok(conf) => conf,
-        Err(outcome) => return outcome,
-    };
+    let Some(conf) = settings(facts) else { return Outcome::skip("D10 failed") };
     if conf.list("cgroup_controllers").is_some_and(|it| !it.iter().any(|it| it == "devices")) {
         return Outcome::passed("libvirt leaves the devices controller alone");
     }
@@ -74,19 +73,18 @@ pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
             "cgroup_device_acl is not set, and {} gives a region to QEMU past libvirt",
             past.join(", ")
         );
-        let all: Vec<_> = DEFAULT_ACL.iter().map(|it| (*it).to_owned()).chain(devices).collect();
-        return Outcome::warn(message).hint(acl(&all), &[]);
+        let all: Vec<_> = default_acl().chain(devices).collect();
+        return Outcome::warn(message).hint(acl(&all));
     };
     let own = devices.into_iter().filter(|_| !by_libvirt);
-    let wanted = DEFAULT_ACL.iter().map(|path| (*path).to_owned()).chain(own);
-    let missing: Vec<_> = wanted.filter(|path| !allowed.contains(path)).collect();
+    let missing: Vec<_> = default_acl().chain(own).filter(|path| !allowed.contains(path)).collect();
     if missing.is_empty() {
         return Outcome::pass();
     }
     let shown: Vec<_> = missing.iter().map(|path| excerpt(path, SHOWN)).collect();
     let message = format!("cgroup_device_acl is set, without {}", shown.join(", "));
     let all: Vec<_> = allowed.iter().cloned().chain(missing).collect();
-    Outcome::warn(message).hint(acl(&all), &[])
+    Outcome::warn(message).hint(acl(&all))
 }
 
 /// The setting with all of these.
@@ -97,10 +95,7 @@ fn acl(paths: &[String]) -> String {
 }
 
 pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
-    let conf = match settings(facts) {
-        Ok(conf) => conf,
-        Err(outcome) => return outcome,
-    };
+    let Some(conf) = settings(facts) else { return Outcome::skip("D10 failed") };
     if conf.list("namespaces").is_some_and(|list| !list.iter().any(|it| it == "mount")) {
         return Outcome::passed("switched off");
     }
@@ -122,19 +117,16 @@ pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
         "{} gives a region to QEMU past libvirt: the namespace does not have its device",
         past.join(", ")
     );
-    let all = allowed.iter().cloned();
-    let all: Vec<_> = if allowed.is_empty() {
-        DEFAULT_ACL.iter().map(|it| (*it).to_owned()).chain(missing).collect()
-    } else {
-        all.chain(missing).collect()
-    };
+    let kept = if allowed.is_empty() { default_acl().collect() } else { allowed.to_vec() };
+    let all = [kept, missing].concat();
     Outcome::warn(message)
-        .hint("<memory model='egm'> instead, as `egm-probe stanza` writes it", &[])
-        .hint(format!("or, {}", acl(&all)), &[])
+        .hint("<memory model='egm'> instead, as `egm-probe stanza` writes it")
+        .hint(format!("or, {}", acl(&all)))
 }
 
 /// Why a security driver is of no concern to QEMU.
-fn unconfined(conf: &Settings, driver: &str) -> Option<Outcome> {
+fn unconfined(facts: &Facts<'_>, driver: &str) -> Option<Outcome> {
+    let Some(conf) = settings(facts) else { return Some(Outcome::skip("D10 failed")) };
     if conf.list("security_driver").is_some_and(|list| !list.iter().any(|it| it == driver)) {
         return Some(Outcome::passed("libvirt does not use it: security_driver"));
     }
@@ -148,13 +140,8 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
         Apparmor::Unknown(problem) => return Outcome::skip(problem.clone()),
         Apparmor::On(profile) => profile,
     };
-    match settings(facts) {
-        Ok(conf) => {
-            if let Some(outcome) = unconfined(conf, "apparmor") {
-                return outcome;
-            }
-        }
-        Err(outcome) => return outcome,
+    if let Some(outcome) = unconfined(facts, "apparmor") {
+        return outcome;
     }
     let shut: Vec<_> = devices(facts).into_iter().filter(|it| !profile.allows(it)).collect();
     if shut.is_empty() {
@@ -164,9 +151,8 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
     let denied: Vec<_> = shut.iter().filter(|it| profile.denies(it)).collect();
     if let Some(path) = denied.first() {
         let message = format!("a rule of libvirt's profile denies {}", excerpt(path, SHOWN));
-        let find =
-            "grep -rn 'deny.*/dev' /etc/apparmor.d/abstractions /etc/apparmor.d/local".to_owned();
-        return Outcome::warn(message).by_hand("find it, and take it out", &[find]);
+        let find = "grep -rn 'deny.*/dev' /etc/apparmor.d/abstractions /etc/apparmor.d/local";
+        return Outcome::warn(message).by_hand("find it, and take it out", [find]);
     }
     if libvirt_does(facts) == Some(true) {
         return Outcome::passed(LISTED);
@@ -185,7 +171,7 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
         format!("mkdir -p {}", file.trim_end_matches("/libvirt-qemu")),
         format!("printf '%s\\n' '/dev/egm[0-9]* rw,' >> {file}"),
     ];
-    Outcome::warn(message).by_hand("let every QEMU of libvirt's at them", &commands)
+    Outcome::warn(message).by_hand("let every QEMU of libvirt's at them", commands)
 }
 
 /// Regions that no rule gives a label to that QEMU may open, with the label that they get.
@@ -207,9 +193,9 @@ fn unlabelled(facts: &Facts<'_>) -> Vec<String> {
 
 /// Whether a rule must label the devices.
 pub(super) fn needs_label(facts: &Facts<'_>) -> bool {
-    let confined = settings(facts).is_ok_and(|conf| unconfined(conf, "selinux").is_none());
-    let on = matches!(facts.selinux, Ok(true));
-    on && confined && libvirt_does(facts) != Some(true)
+    facts.selinux == Ok(true)
+        && unconfined(facts, "selinux").is_none()
+        && libvirt_does(facts) != Some(true)
 }
 
 pub(super) fn selinux(facts: &Facts<'_>) -> Outcome {
@@ -218,13 +204,8 @@ pub(super) fn selinux(facts: &Facts<'_>) -> Outcome {
         Ok(true) => {}
         Err(problem) => return Outcome::skip(problem.clone()),
     }
-    match settings(facts) {
-        Ok(conf) => {
-            if let Some(outcome) = unconfined(conf, "selinux") {
-                return outcome;
-            }
-        }
-        Err(outcome) => return outcome,
+    if let Some(outcome) = unconfined(facts, "selinux") {
+        return outcome;
     }
     let wrong = unlabelled(facts);
     let Some(first) = wrong.first() else { return Outcome::pass() };
@@ -234,5 +215,5 @@ pub(super) fn selinux(facts: &Facts<'_>) -> Outcome {
     let message = format!(
         "{first}; NVIDIA's libvirt labels the device of each domain of its own, another does not"
     );
-    Outcome::warn(message).hint("have udev label the devices", &[install_command(facts)])
+    Outcome::warn(message).fix("have udev label the devices", [install_command(facts)])
 }

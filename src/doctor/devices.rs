@@ -28,7 +28,7 @@ pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
             }
             let commands = ["modprobe nvgrace_gpu_vfio_pci", "modprobe nvgrace_egm"];
             let text = "load the driver; some kernels have the first of these modules only";
-            outcome.by_hand(text, &commands.map(str::to_owned))
+            outcome.by_hand(text, commands)
         }
     }
 }
@@ -46,17 +46,13 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
     let makes = |gpu: &&Gpu| gpu.driver.name().is_some_and(|name| MAKERS.contains(&name));
     let others: Vec<&Gpu> = gpus.iter().filter(|gpu| !makes(gpu)).collect();
     let firmware = "switch EGM on in the firmware's set-up (SBIOS), and restart the host";
-    let restart = ["systemctl reboot --firmware-setup".to_owned()];
+    let restart = ["systemctl reboot --firmware-setup"];
     let what = if facts.kernel.has_module { "nvgrace_egm" } else { "the driver" };
-    if gpus.is_empty() {
-        let message = format!(
-            "{what} is loaded and shows no region: EGM is off in the firmware, or no GPU is there"
-        );
-        return Outcome::fail(message).by_hand(firmware, &restart);
-    }
     if others.is_empty() {
-        let message = format!("{what} is loaded and shows no region: EGM is off in the firmware");
-        return Outcome::fail(message).by_hand(firmware, &restart);
+        let or = if gpus.is_empty() { ", or no GPU is there" } else { "" };
+        let message =
+            format!("{what} is loaded and shows no region: EGM is off in the firmware{or}");
+        return Outcome::fail(message).by_hand(firmware, restart);
     }
     let message = format!(
         "{what} is loaded and shows no region: {} of {} GPUs are not bound to nvgrace_gpu_vfio_pci, \
@@ -64,17 +60,16 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
         others.len(),
         gpus.len()
     );
-    let bind = bind(&others);
     Outcome::fail(message)
-        .by_hand("bind the GPUs", &bind)
-        .by_hand(format!("or {firmware}"), &restart)
+        .by_hand("bind the GPUs", bind(&others))
+        .by_hand(format!("or {firmware}"), restart)
 }
 
 pub(super) fn shape(facts: &Facts<'_>) -> Outcome {
     let regions = &facts.report.host.regions;
     if let Some(region) = regions.iter().find(|region| region.shape.is_none()) {
         return Outcome::warn(format!("{}: shown in a way that is not known", region.name))
-            .hint("is there a newer egm-probe?", &[]);
+            .hint("is there a newer egm-probe?");
     }
     let mut shapes: Vec<_> =
         regions.iter().filter_map(|region| region.shape.map(Shape::name)).collect();
@@ -83,7 +78,7 @@ pub(super) fn shape(facts: &Facts<'_>) -> Outcome {
     if regions.iter().any(|region| region.shape == Some(Shape::PciLinks)) {
         let message =
             format!("{shapes}: an old driver, with which two processes can share a region");
-        return Outcome::warn(message).hint("a newer kernel of NVIDIA's", &[]);
+        return Outcome::warn(message).hint("a newer kernel of NVIDIA's");
     }
     Outcome::passed(shapes)
 }
@@ -108,13 +103,11 @@ pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
         odd.extend(warnings.map(|warning| format!("{}: {warning}", region.name)));
     }
     odd.extend(facts.report.host.warnings.iter().map(ToString::to_string));
-    let show = ["egm-probe show".to_owned()];
+    let show = ["egm-probe show"];
     match (lacking.is_empty(), odd.first()) {
         (true, None) => Outcome::pass(),
-        (true, Some(_)) => Outcome::warn(first_of(&odd)).by_hand("see what is known", &show),
-        (false, _) => {
-            Outcome::fail(lacking.join("; ")).by_hand("see what is known, and why", &show)
-        }
+        (true, Some(_)) => Outcome::warn(first_of(&odd)).by_hand("see what is known", show),
+        (false, _) => Outcome::fail(lacking.join("; ")).by_hand("see what is known, and why", show),
     }
 }
 
@@ -148,7 +141,7 @@ pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
         not_ready.into_iter().partition(|gpu| gpu.driver == Driver::Unknown);
     if !wrong.is_empty() {
         return Outcome::fail(shown(&wrong))
-            .by_hand("bind to the driver for passthrough, when nothing uses them", &bind(&wrong));
+            .by_hand("bind to the driver for passthrough, when nothing uses them", bind(&wrong));
     }
     if unknown.is_empty() { Outcome::pass() } else { Outcome::skip(shown(&unknown)) }
 }
@@ -173,24 +166,21 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
     let regions = facts.report.host.regions.iter();
     let gpus = regions.flat_map(|region| region.gpus.iter().map(move |gpu| (region, gpu)));
     for (region, gpu) in gpus.filter(|(_, gpu)| gpu.is_there) {
-        let members = match gpu.iommu_group {
-            Some(group) => facts.iommu.groups.get(&group),
-            None if is_unread(gpu, "iommu_group") => {
+        let Some(group) = gpu.iommu_group else {
+            if is_unread(gpu, "iommu_group") {
                 unknown.push(format!("the IOMMU group of {} is not known", gpu.address));
-                continue;
-            }
-            None => {
+            } else {
                 without.push(gpu.address.to_string());
-                continue;
             }
+            continue;
         };
-        let members = match members {
+        let members = match facts.iommu.groups.get(&group) {
             Some(Ok(members)) => members.as_slice(),
+            None => &[],
             Some(Err(error)) => {
                 unknown.push(error.clone());
                 continue;
             }
-            None => &[],
         };
         // The GPU's other functions go with it.
         let slot = |address: PciAddress| (address.domain(), address.bus(), address.slot());
@@ -213,13 +203,13 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
         ))
         .by_hand(
             "switch the SMMU on in the firmware's set-up; and not off on the kernel's command line",
-            &["grep -o 'iommu[^ ]*\\|arm-smmu[^ ]*' /proc/cmdline".to_owned()],
+            ["grep -o 'iommu[^ ]*\\|arm-smmu[^ ]*' /proc/cmdline"],
         );
     }
     if !shared.is_empty() {
         let message = format!("GPUs share their IOMMU groups: {}", shared.join("; "));
         return Outcome::fail(message)
-            .hint("pass all of the group to one virtual machine, or use other slots", &[]);
+            .hint("pass all of the group to one virtual machine, or use other slots");
     }
     unknown.into_iter().next().map_or(Outcome::pass(), Outcome::skip)
 }
@@ -246,7 +236,6 @@ pub(super) fn iommufd(facts: &Facts<'_>) -> Outcome {
                 "no /dev/iommu (kernel {}): QEMU can only use the older container of vfio",
                 excerpt(release, SHOWN)
             ))
-            .hint("load it", &["modprobe iommufd".to_owned()])
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Checks of the virtual machines that are defined with EGM: what else they want.
 
 use super::facts::Facts;
-use super::{Outcome, first_of};
+use super::{Outcome, Verdict, first_of};
 use crate::domain::{Cell, Domain, Value};
 use crate::values::Bytes;
 use crate::values::text::{SHOWN, excerpt};
@@ -17,12 +17,7 @@ const LARGE: [u16; 2] = [0x31c2, 0x31c3];
 const CELLS: usize = 8;
 
 /// Tells of the domains with EGM what they lack; `none` is what to say where there is no such domain.
-fn look(
-    facts: &Facts<'_>,
-    none: &str,
-    hint: &str,
-    lacks: impl Fn(&Domain) -> Option<String>,
-) -> Outcome {
+fn look(facts: &Facts<'_>, none: &str, lacks: impl Fn(&Domain) -> Option<String>) -> Outcome {
     let definitions = facts.report.claims.definitions.iter();
     let mut domains =
         definitions.map(|it| &it.domain).filter(|domain| !domain.egm.is_empty()).peekable();
@@ -37,15 +32,13 @@ fn look(
         .collect();
     match lacking.first() {
         None => Outcome::pass(),
-        Some(_) => Outcome::warn(first_of(&lacking)).hint(hint, &[]),
+        Some(_) => Outcome::warn(first_of(&lacking)),
     }
 }
 
 pub(super) fn smmu(facts: &Facts<'_>) -> Outcome {
     let none = "one wants <iommu model='smmuv3'> for each GPU";
-    let hint =
-        "<iommu model='smmuv3'/> in <devices> for each GPU, on the PCI bus that the GPU is on";
-    look(facts, none, hint, |domain| {
+    look(facts, none, |domain| {
         let count = domain.iommus.iter().filter(|iommu| iommu.is_smmuv3()).count();
         let gpus = domain.egm.len();
         (count < gpus).then(|| format!("{count} of {gpus} <iommu model='smmuv3'>"))
@@ -64,7 +57,7 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
     let hint = format!(
         "<pcihole64 unit='KiB'>{kib}</pcihole64> in the <controller type='pci' model='pcie-root'>"
     );
-    look(facts, &none, &hint, |domain| {
+    let outcome = look(facts, &none, |domain| {
         let largest = holes(domain).filter_map(|hole| hole.value).max();
         match largest {
             None if holes(domain).next().is_none() => Some("no <pcihole64>".into()),
@@ -72,7 +65,8 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
             Some(hole) if hole < wanted => Some(format!("<pcihole64> of {hole}, wanted {wanted}")),
             Some(_) => None,
         }
-    })
+    });
+    if outcome.verdict == Verdict::Warn { outcome.hint(hint) } else { outcome }
 }
 
 fn holes(domain: &Domain) -> impl Iterator<Item = &Value<Bytes>> {
@@ -81,8 +75,7 @@ fn holes(domain: &Domain) -> impl Iterator<Item = &Value<Bytes>> {
 
 pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {
     let none = "`egm-probe stanza --with hostdev,numa,machine --gpu-cells 8` writes them";
-    let hint = "`egm-probe stanza --all --with hostdev,numa,machine --gpu-cells 8 --domain FILE` adds them";
-    look(facts, none, hint, |domain| {
+    look(facts, none, |domain| {
         let hostdevs = domain.hostdevs_by_alias();
         domain.egm.iter().find_map(|device| {
             let alias = &device.pci_dev.as_ref()?.text;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Outcome;
-use super::facts::Facts;
+use super::facts::{Facts, HugePages};
 use crate::claims::{Claim, Sight};
 use crate::report::labels;
 use crate::values::Bytes;
@@ -30,10 +30,11 @@ pub(super) fn page_size(facts: &Facts<'_>) -> Outcome {
     match facts.kernel.page_size {
         None => Outcome::skip("not known"),
         Some(size) if size >= 64 << 10 => Outcome::passed(format!("{} KiB", size >> 10)),
-        Some(size) => Outcome::warn(format!("{} KiB, where 64 KiB are usual", size >> 10)).by_hand(
-            "a kernel with pages of 64 KiB (linux-nvidia-64k in Ubuntu, kernel-64k in RHEL)",
-            &[],
-        ),
+        Some(size) => Outcome::warn(format!("{} KiB, where 64 KiB are usual", size >> 10))
+            .by_hand::<&str>(
+                "a kernel with pages of 64 KiB (linux-nvidia-64k in Ubuntu, kernel-64k in RHEL)",
+                [],
+            ),
     }
 }
 
@@ -62,10 +63,9 @@ pub(super) fn locked_memory(facts: &Facts<'_>) -> Outcome {
     }
     let name = excerpt(&process.name, SHOWN);
     let message = format!("{name}[{}] may lock {limit}, and {needs} are needed", process.pid);
-    let text = "in a drop-in of its service: [Service] LimitMEMLOCK=infinity";
     Outcome::warn(message).by_hand(
-        text,
-        &["systemctl edit virtqemud.service || systemctl edit libvirtd.service".to_owned()],
+        "in a drop-in of its service: [Service] LimitMEMLOCK=infinity",
+        ["systemctl edit virtqemud.service || systemctl edit libvirtd.service"],
     )
 }
 
@@ -76,30 +76,19 @@ pub(super) fn huge_pages(facts: &Facts<'_>) -> Outcome {
     if facts.huge_pages.iter().all(|pages| pages.free == Some(0)) {
         return Outcome::passed("all that are set aside are in use");
     }
-    let total: u64 = facts
-        .huge_pages
-        .iter()
-        .map(|pages| pages.size.0.saturating_mul(pages.count))
-        .fold(0, u64::saturating_add);
-    let free: Option<u64> = facts
-        .huge_pages
-        .iter()
-        .map(|pages| pages.free.map(|free| pages.size.0.saturating_mul(free)))
-        .try_fold(0, |sum: u64, free| Some(sum.saturating_add(free?)));
-    let free = free.map_or("-".to_owned(), |free| Bytes(free).to_string());
-    let commands: Vec<_> = facts
-        .huge_pages
-        .iter()
-        .filter_map(|pages| {
-            let used = pages.count.saturating_sub(pages.free.filter(|free| *free > 0)?);
-            let file = format!("/sys/kernel/mm/hugepages/{}/nr_hugepages", pages.directory);
-            Some(format!("echo {used} > {file}"))
-        })
-        .collect();
-    let message = format!("{} are set aside, of which {free} are free", Bytes(total));
-    Outcome::warn(message).by_hand(
+    let sum = |count: fn(&HugePages) -> Option<u64>| {
+        let sizes = facts.huge_pages.iter().map(|it| Some(it.size.0.saturating_mul(count(it)?)));
+        let sum = sizes.into_iter().try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)));
+        sum.map_or("-".to_owned(), |sum| Bytes(sum).to_string())
+    };
+    let (total, free) = (sum(|pages| Some(pages.count)), sum(|pages| pages.free));
+    let commands = facts.huge_pages.iter().filter_map(|pages| {
+        let used = pages.count.saturating_sub(pages.free.filter(|free| *free > 0)?);
+        Some(format!("echo {used} > /sys/kernel/mm/hugepages/{}/nr_hugepages", pages.directory))
+    });
+    Outcome::warn(format!("{total} are set aside, of which {free} are free")).by_hand(
         "give back what is free; for good in /etc/sysctl.d or on the kernel's command line",
-        &commands,
+        commands,
     )
 }
 
@@ -135,20 +124,18 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
     if problems.is_empty() {
         return match report.claims.sight {
             Sight::Complete | Sight::PartialNothingOpen => Outcome::pass(),
-            Sight::Partial => {
-                let root = ["sudo egm-probe doctor".to_owned()];
-                Outcome::warn("not every process could be looked at").by_hand("ask as root", &root)
-            }
+            Sight::Partial => Outcome::warn("not every process could be looked at")
+                .by_hand("ask as root", ["sudo egm-probe doctor"]),
             Sight::Skipped => Outcome::skip("no processes to look at"),
         };
     }
     let message = excerpt(&problems.join("; "), 400);
-    let look: Vec<_> = pids.iter().map(|pid| format!("ps -fp {pid}")).collect();
-    if look.is_empty() {
-        let see = ["virsh list --all".to_owned()];
-        return Outcome::warn(message).by_hand("see what libvirt says, as root", &see);
+    if pids.is_empty() {
+        return Outcome::warn(message)
+            .by_hand("see what libvirt says, as root", ["virsh list --all"]);
     }
-    Outcome::warn(message).by_hand("see what they are, and end them", &look)
+    let look = pids.iter().map(|pid| format!("ps -fp {pid}"));
+    Outcome::warn(message).by_hand("see what they are, and end them", look)
 }
 
 pub(super) fn scrub(facts: &Facts<'_>) -> Outcome {
@@ -160,7 +147,6 @@ pub(super) fn scrub(facts: &Facts<'_>) -> Outcome {
         Some(limit) if facts.kernel.panics && limit > 0 && limit < seconds => {
             let message = format!("{delay}; the kernel stops at a soft lockup of {limit} s");
             Outcome::warn(message)
-                .hint("let it go on", &["sysctl -w kernel.softlockup_panic=0".to_owned()])
         }
         _ => Outcome::passed(delay),
     }

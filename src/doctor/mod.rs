@@ -52,6 +52,8 @@ pub struct Check {
     /// Why it matters.
     pub explanation: &'static str,
     run: fn(&Facts<'_>) -> Outcome,
+    /// The remedies, each with its commands, unless the check names others.
+    remedies: &'static [(&'static str, &'static [&'static str])],
 }
 
 /// What a check found.
@@ -168,11 +170,25 @@ pub fn examine(root: &Sysroot, installed: Installed, occupancy: bool) -> Vec<Exa
             Some((_, Outcome { verdict: Verdict::Skip, message, .. })) => {
                 Outcome::skip(message.clone().unwrap_or_default())
             }
-            _ => (check.run)(&facts),
+            _ => check.make(&facts),
         };
         examined.push(Examined { check, outcome });
     }
     examined
+}
+
+impl Check {
+    fn make(&self, facts: &Facts<'_>) -> Outcome {
+        let outcome = (self.run)(facts);
+        let is_wrong = matches!(outcome.verdict, Verdict::Warn | Verdict::Fail);
+        if !is_wrong || !outcome.hints.is_empty() {
+            return outcome;
+        }
+        let add = |outcome: Outcome, (text, commands): &(&str, &[&str])| {
+            outcome.fix(*text, commands.iter().copied())
+        };
+        self.remedies.iter().fold(outcome, add)
+    }
 }
 
 /// Whether no check failed.
@@ -212,16 +228,29 @@ impl Outcome {
         Self { verdict: Verdict::Skip, ..Self::passed(message) }
     }
 
-    /// Adds what can be done.
-    fn hint(mut self, text: impl Into<String>, commands: &[String]) -> Self {
-        let (text, commands) = (text.into(), commands.to_vec());
-        self.hints.push(Hint { text, commands, by_hand: false });
+    /// Adds a remedy in words.
+    fn hint(self, text: impl Into<String>) -> Self {
+        self.fix::<&str>(text, [])
+    }
+
+    /// Adds a remedy with commands that only repair.
+    fn fix<C: Into<String>>(
+        mut self,
+        text: impl Into<String>,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Self {
+        let commands = commands.into_iter().map(Into::into).collect();
+        self.hints.push(Hint { text: text.into(), commands, by_hand: false });
         self
     }
 
-    /// The same for what shows something, asks, or interrupts what runs.
-    fn by_hand(self, text: impl Into<String>, commands: &[String]) -> Self {
-        let mut outcome = self.hint(text, commands);
+    /// The same for commands that show something, ask, or interrupt running programs.
+    fn by_hand<C: Into<String>>(
+        self,
+        text: impl Into<String>,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Self {
+        let mut outcome = self.fix(text, commands);
         if let Some(hint) = outcome.hints.last_mut() {
             hint.by_hand = true;
         }

@@ -4,35 +4,30 @@ use super::facts::Facts;
 use super::{LibvirtSchema, Outcome, Qemu};
 use crate::values::text::excerpt;
 
-const PACKAGES: &str = "install NVIDIA's packages of QEMU and libvirt";
 const NOT_ASKED: &str = "only known of the running host";
 
 pub(super) fn qemu(facts: &Facts<'_>) -> Outcome {
     match &facts.installed.qemu {
         None => Outcome::skip(NOT_ASKED),
-        Some(Qemu::Missing) => Outcome::fail("no qemu-system-aarch64 here").hint(PACKAGES, &[]),
-        Some(Qemu::Silent(problem)) => Outcome::fail(problem.clone()).hint(PACKAGES, &[]),
+        Some(Qemu::Missing) => Outcome::fail("no qemu-system-aarch64 here"),
+        Some(Qemu::Silent(problem)) => Outcome::fail(problem.clone()),
         Some(Qemu::Answered { program, knows_egm }) => {
             let program = excerpt(&program.to_string_lossy(), 200);
             if *knows_egm {
                 return Outcome::passed(program);
             }
-            Outcome::fail(format!("{program} has no acpi-egm-memory")).hint(PACKAGES, &[])
+            Outcome::fail(format!("{program} has no acpi-egm-memory"))
         }
     }
 }
 
 pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
-    let without =
-        "or start QEMU without libvirt: `egm-probe stanza --format qemu-args` writes its arguments";
     match &facts.installed.schema {
         None => Outcome::skip(NOT_ASKED),
         Some(LibvirtSchema::Missing(directory)) => Outcome::warn(format!(
             "no libvirt schema in {}: libvirt is not installed",
             excerpt(&directory.to_string_lossy(), 200)
-        ))
-        .hint(PACKAGES, &[])
-        .hint(without, &[]),
+        )),
         Some(LibvirtSchema::Unreadable(problem)) => Outcome::warn(problem.clone()),
         Some(LibvirtSchema::Read { knows_egm: true, .. }) => Outcome::pass(),
         Some(LibvirtSchema::Read { directory, knows_egm: false }) => {
@@ -41,7 +36,7 @@ pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
                 "{directory} has no memory model egm: this libvirt refuses the domain, or drops \
                  <pciDev>"
             );
-            Outcome::fail(message).hint(PACKAGES, &[]).hint(without, &[])
+            Outcome::fail(message)
         }
     }
 }
