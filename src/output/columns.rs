@@ -4,9 +4,10 @@
 use std::fmt;
 
 use crate::claims::Claim;
-use crate::host::{Gpu, Needs, NodeSource, Region, Shape};
+use crate::host::{Gpu, Needs, NodeSource, Owner, Region, Shape};
 use crate::report::Row;
 use crate::values::Bytes;
+use crate::values::text::printable;
 
 /// One column.
 #[non_exhaustive]
@@ -75,21 +76,6 @@ impl Column {
     pub fn value(&self, row: &Row<'_>) -> Value {
         (self.value)(row)
     }
-
-    const fn new(
-        name: &'static str,
-        kind: Kind,
-        needs: Needs,
-        help: &'static str,
-        value: fn(&Row<'_>) -> Value,
-    ) -> Self {
-        Self { name, help, kind, default: false, needs, value }
-    }
-
-    const fn by_default(mut self) -> Self {
-        self.default = true;
-        self
-    }
 }
 
 const NOTHING: Needs = Needs::empty();
@@ -98,104 +84,74 @@ const NOTHING: Needs = Needs::empty();
 pub(crate) const EVERYTHING: Needs =
     Needs::GPU_NAMES.union(Needs::NUMA).union(Needs::DEVICE_NODE).union(Needs::CLAIMS);
 
+macro_rules! columns {
+    ($(default: $default:literal {
+        $($name:literal $kind:ident $needs:expr, $help:literal, $value:expr;)*
+    })*) => {
+        [$($(Column {
+            name: $name,
+            help: $help,
+            kind: Kind::$kind,
+            default: $default,
+            needs: $needs,
+            value: $value,
+        },)*)*]
+    };
+}
+
 /// Every column, in the order in which all of them are shown.
-pub static COLUMNS: [Column; 24] = [
-    Column::new("DEVICE", Kind::Text, NOTHING, "name of the region", |row| {
-        text(row.region.name.as_str())
-    })
-    .by_default(),
-    Column::new("NODE", Kind::Number, Needs::NUMA, "host NUMA node of the region", |row| {
-        optional(row.region.numa_node)
-    })
-    .by_default(),
-    Column::new("SIZE", Kind::Bytes, NOTHING, "size of the region", |row| {
-        Value::Bytes(row.region.size)
-    })
-    .by_default(),
-    Column::new("FREE", Kind::Bytes, Needs::CLAIMS, "what a VM can have of it", |row| {
-        Value::Bytes(row.capacity.free)
-    })
-    .by_default(),
-    Column::new("STATE", Kind::Text, Needs::CLAIMS, "whether a VM can have it", |row| {
-        text(row.capacity.state.name())
-    })
-    .by_default(),
-    Column::new("GPUS", Kind::List, Needs::GPUS, "PCI addresses of its GPUs", |row| {
-        of_gpus(row.region, |gpu| Some(gpu.address))
-    })
-    .by_default(),
-    Column::new(
-        "OWNER",
-        Kind::Text,
-        Needs::DEVICE_NODE,
-        "user and group of the device node",
-        |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group)),
-    )
-    .by_default(),
-    Column::new(
-        "HOLDER",
-        Kind::List,
-        Needs::CLAIMS,
-        "who holds it, or is defined with it",
-        |row| Value::List(row.claims.iter().map(Claim::label).collect()),
-    ),
-    Column::new("HELD", Kind::Bytes, Needs::CLAIMS, "what its holder has mapped", |row| {
-        Value::Bytes(row.capacity.held)
-    }),
-    Column::new(
-        "STRANDED",
-        Kind::Bytes,
-        Needs::CLAIMS,
-        "what its holder has left unmapped, and nobody can have",
-        |row| Value::Bytes(row.capacity.stranded),
-    ),
-    Column::new("PATH", Kind::Text, NOTHING, "path of the device node", |row| {
-        text(row.region.device.path.to_string_lossy())
-    }),
-    Column::new("MAJMIN", Kind::Text, NOTHING, "major and minor device number", |row| {
-        optional(row.region.device.number)
-    }),
-    Column::new("MODE", Kind::Text, Needs::DEVICE_NODE, "mode of the device node", |row| {
-        of_owner(row.region, |owner| format!("{:04o}", owner.mode))
-    }),
-    Column::new("USER", Kind::Text, Needs::DEVICE_NODE, "user of the device node", |row| {
-        of_owner(row.region, |owner| owner.user.clone())
-    }),
-    Column::new("GROUP", Kind::Text, Needs::DEVICE_NODE, "group of the device node", |row| {
-        of_owner(row.region, |owner| owner.group.clone())
-    }),
-    Column::new("NGPUS", Kind::Number, Needs::GPUS, "how many GPUs it names", |row| {
-        optional(row.region.learnt_from.first().map(|_| row.region.gpus.len()))
-    }),
-    Column::new("NAMES", Kind::List, Needs::GPU_NAMES, "names of its GPUs", |row| {
-        of_gpus(row.region, |gpu| gpu.name.clone())
-    }),
-    Column::new(
-        "DRIVERS",
-        Kind::List,
-        Needs::GPU_DETAILS,
-        "drivers that its GPUs are bound to",
-        |row| of_gpus(row.region, |gpu| gpu.driver.name().map(str::to_owned)),
-    ),
-    Column::new("IOMMU", Kind::List, Needs::GPU_DETAILS, "IOMMU groups of its GPUs", |row| {
-        of_gpus(row.region, |gpu| gpu.iommu_group)
-    }),
-    Column::new("NODEFROM", Kind::Text, Needs::NUMA, "how the NUMA node was learnt", |row| {
-        optional(row.region.numa_node_from.map(NodeSource::name))
-    }),
-    Column::new("SHAPE", Kind::Text, Needs::GPUS, "generation of the driver", |row| {
-        optional(row.region.shape.map(Shape::name))
-    }),
-    Column::new("LEARNT", Kind::List, Needs::GPUS, "how the GPUs were learnt", |row| {
-        Value::List(row.region.learnt_from.iter().map(|source| source.name().to_owned()).collect())
-    }),
-    Column::new("SYSFS", Kind::Text, NOTHING, "its directory in sysfs", |row| {
-        text(row.region.path.to_string_lossy())
-    }),
-    Column::new("WARNINGS", Kind::Number, EVERYTHING, "how many warnings there are", |row| {
-        text(row.region.all_warnings().count().to_string())
-    }),
-];
+pub static COLUMNS: [Column; 24] = columns! {
+    default: true {
+        "DEVICE" Text NOTHING, "name of the region", |row| text(row.region.name.as_str());
+        "NODE" Number Needs::NUMA, "host NUMA node of the region",
+            |row| optional(row.region.numa_node);
+        "SIZE" Bytes NOTHING, "size of the region", |row| Value::Bytes(row.region.size);
+        "FREE" Bytes Needs::CLAIMS, "what a VM can have of it",
+            |row| Value::Bytes(row.capacity.free);
+        "STATE" Text Needs::CLAIMS, "whether a VM can have it",
+            |row| text(row.capacity.state.name());
+        "GPUS" List Needs::GPUS, "PCI addresses of its GPUs",
+            |row| of_gpus(row.region, |gpu| Some(gpu.address));
+        "OWNER" Text Needs::DEVICE_NODE, "user and group of the device node",
+            |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group));
+    }
+    default: false {
+        "HOLDER" List Needs::CLAIMS, "who holds it, or is defined with it",
+            |row| Value::List(row.claims.iter().map(Claim::label).collect());
+        "HELD" Bytes Needs::CLAIMS, "what its holder has mapped",
+            |row| Value::Bytes(row.capacity.held);
+        "STRANDED" Bytes Needs::CLAIMS, "what its holder has left unmapped, and nobody can have",
+            |row| Value::Bytes(row.capacity.stranded);
+        "PATH" Text NOTHING, "path of the device node",
+            |row| text(row.region.device.path.to_string_lossy());
+        "MAJMIN" Text NOTHING, "major and minor device number",
+            |row| optional(row.region.device.number);
+        "MODE" Text Needs::DEVICE_NODE, "mode of the device node",
+            |row| of_owner(row.region, |owner| format!("{:04o}", owner.mode));
+        "USER" Text Needs::DEVICE_NODE, "user of the device node",
+            |row| of_owner(row.region, |owner| owner.user.clone());
+        "GROUP" Text Needs::DEVICE_NODE, "group of the device node",
+            |row| of_owner(row.region, |owner| owner.group.clone());
+        "NGPUS" Number Needs::GPUS, "how many GPUs it names",
+            |row| optional(row.region.learnt_from.first().map(|_| row.region.gpus.len()));
+        "NAMES" List Needs::GPU_NAMES, "names of its GPUs",
+            |row| of_gpus(row.region, |gpu| gpu.name.clone());
+        "DRIVERS" List Needs::GPU_DETAILS, "drivers that its GPUs are bound to",
+            |row| of_gpus(row.region, |gpu| gpu.driver.name().map(str::to_owned));
+        "IOMMU" List Needs::GPU_DETAILS, "IOMMU groups of its GPUs",
+            |row| of_gpus(row.region, |gpu| gpu.iommu_group);
+        "NODEFROM" Text Needs::NUMA, "how the NUMA node was learnt",
+            |row| optional(row.region.numa_node_from.map(NodeSource::name));
+        "SHAPE" Text Needs::GPUS, "generation of the driver",
+            |row| optional(row.region.shape.map(Shape::name));
+        "LEARNT" List Needs::GPUS, "how the GPUs were learnt",
+            |row| Value::List(row.region.learnt_from.iter().map(|it| it.name().to_owned()).collect());
+        "SYSFS" Text NOTHING, "its directory in sysfs",
+            |row| text(row.region.path.to_string_lossy());
+        "WARNINGS" Number EVERYTHING, "how many warnings there are",
+            |row| text(row.region.all_warnings().count().to_string());
+    }
+};
 
 fn text(value: impl Into<String>) -> Value {
     Value::Text(Some(value.into()))
@@ -210,7 +166,7 @@ fn of_gpus<T: ToString>(region: &Region, value: impl Fn(&Gpu) -> Option<T>) -> V
     Value::List(region.gpus.iter().map(|gpu| super::or_dash(value(gpu)).into_owned()).collect())
 }
 
-fn of_owner(region: &Region, value: impl Fn(&crate::host::Owner) -> String) -> Value {
+fn of_owner(region: &Region, value: impl Fn(&Owner) -> String) -> Value {
     optional(region.device.owner.as_ref().map(value))
 }
 
@@ -242,9 +198,7 @@ pub fn choose(list: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
     };
     for name in list.split(',').map(str::trim) {
         let column = COLUMNS.iter().find(|column| column.name.eq_ignore_ascii_case(name));
-        chosen.push(
-            column.ok_or_else(|| NoSuchColumn { name: crate::values::text::printable(name) })?,
-        );
+        chosen.push(column.ok_or_else(|| NoSuchColumn { name: printable(name) })?);
     }
     Ok(chosen)
 }
@@ -275,11 +229,8 @@ mod tests {
     #[test]
     fn every_name_is_one_shell_word_and_stands_once() {
         for (index, column) in COLUMNS.iter().enumerate() {
-            assert!(
-                column.name.bytes().all(|letter| letter.is_ascii_uppercase()),
-                "{}",
-                column.name
-            );
+            let name = column.name;
+            assert!(name.bytes().all(|letter| letter.is_ascii_uppercase()), "{name}");
             let again = COLUMNS.iter().skip(index + 1).any(|other| other.name == column.name);
             assert!(!again, "{} stands twice", column.name);
         }

@@ -11,13 +11,10 @@ use crate::doctor::{Check, Examined, Hint, Verdict, is_healthy};
 use crate::values::text::printable;
 
 /// Writes a line for each check, and below it what can be done.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
     for Examined { check, outcome } in examined {
-        let verdict = in_words(outcome.verdict);
-        let verdict = if color { painted(outcome.verdict, verdict) } else { verdict.to_owned() };
+        let verdict = in_capitals(outcome.verdict);
+        let verdict = if color { painted(outcome.verdict, &verdict) } else { verdict };
         write!(out, "{:>6}: Checking {:<60}: {verdict}", "EGM", check.title)?;
         match (&outcome.message, outcome.verdict) {
             (None, _) => writeln!(out)?,
@@ -34,13 +31,8 @@ pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> 
     Ok(())
 }
 
-fn in_words(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "PASS",
-        Verdict::Warn => "WARN",
-        Verdict::Fail => "FAIL",
-        Verdict::Skip => "SKIP",
-    }
+fn in_capitals(verdict: Verdict) -> String {
+    verdict.name().to_uppercase()
 }
 
 /// In virt-host-validate's colours.
@@ -56,21 +48,18 @@ fn painted(verdict: Verdict, text: &str) -> String {
 
 /// Writes a script of everything that can be done, for somebody to read before it is run. Each
 /// command is there once.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
     writeln!(out, "#!/bin/sh")?;
     writeln!(
         out,
-        "# What `egm-probe doctor` would do here, as root. Read it before you run it: what"
+        "# What `egm-probe doctor` would do here, as root. Read it before you run it: what\n\
+         # shows something, asks, or interrupts what runs is left to you, behind a #."
     )?;
-    writeln!(out, "# shows something, asks, or interrupts what runs is left to you, behind a #.")?;
     let mut written = BTreeSet::new();
     for Examined { check, outcome } in examined {
         let is_wrong = matches!(outcome.verdict, Verdict::Warn | Verdict::Fail);
         let Some(message) = outcome.message.as_ref().filter(|_| is_wrong) else { continue };
-        writeln!(out, "\n# {} {}: {}", check.code, check.title, in_words(outcome.verdict))?;
+        writeln!(out, "\n# {} {}: {}", check.code, check.title, in_capitals(outcome.verdict))?;
         writeln!(out, "# {}", printable(message))?;
         for Hint { text, commands, by_hand, .. } in &outcome.hints {
             writeln!(out, "# {}", printable(text))?;
@@ -91,9 +80,6 @@ pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Resu
 }
 
 /// Writes what a check is for.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Result<()> {
     writeln!(out, "{}: checking {}\n\n{}", check.code, check.title, check.explanation)?;
     if let Some(parent) = check.parent {
@@ -103,9 +89,6 @@ pub(crate) fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Resul
 }
 
 /// Writes a line for each check that there is.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_checks(out: &mut dyn Write, checks: &[Check]) -> io::Result<()> {
     for check in checks {
         writeln!(out, "{}  {:<4} {}", check.code, check.parent.unwrap_or("-"), check.title)?;
@@ -132,25 +115,17 @@ struct Entry<'a> {
     hints: &'a [Hint],
 }
 
-impl<'a> Entry<'a> {
-    fn of(Examined { check, outcome }: &'a Examined) -> Self {
-        Self {
-            code: check.code,
-            title: check.title,
-            parent: check.parent,
-            verdict: outcome.verdict,
-            message: outcome.message.as_deref(),
-            hints: &outcome.hints,
-        }
-    }
-}
-
 /// Writes `egm-probe.doctor/1`.
-///
-/// # Errors
-/// Those of the writer.
-pub(crate) fn write_json(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
-    let checks = examined.iter().map(Entry::of).collect();
+pub(crate) fn write_json<'a>(out: &mut dyn Write, examined: &'a [Examined]) -> io::Result<()> {
+    let entry = |Examined { check, outcome }: &'a Examined| Entry {
+        code: check.code,
+        title: check.title,
+        parent: check.parent,
+        verdict: outcome.verdict,
+        message: outcome.message.as_deref(),
+        hints: &outcome.hints,
+    };
+    let checks = examined.iter().map(entry).collect();
     let healthy = is_healthy(examined);
     json::write(out, &Document { schema: "egm-probe.doctor/1", healthy, checks, warnings: [] })
 }

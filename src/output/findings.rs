@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-#[cfg(feature = "cli")]
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
@@ -10,8 +9,7 @@ use super::json;
 use crate::check::{Finding, Rule, Severity};
 use crate::domain::{Dialect, lines_and_columns};
 use crate::report::Report;
-#[cfg(feature = "cli")]
-use crate::values::text::printable;
+use crate::values::text::{is_plain, printable};
 
 /// A file, and what was found in it.
 #[derive(Clone, Debug)]
@@ -32,7 +30,6 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// The findings, each with its line and column.
-    #[must_use]
     pub(crate) fn with_places(&self) -> Vec<(&Finding, (u32, u32))> {
         let findings = self.result.as_deref().unwrap_or_default();
         let places = lines_and_columns(&self.text, findings.iter().map(|it| it.span.start));
@@ -41,14 +38,9 @@ impl Checked {
 }
 
 /// How much of a line is shown before and behind the place in it.
-#[cfg(feature = "cli")]
 const AROUND: usize = 120;
 
 /// Writes one finding with its place.
-///
-/// # Errors
-/// Those of the writer.
-#[cfg(feature = "cli")]
 pub(crate) fn write_text(
     out: &mut dyn Write,
     file: &str,
@@ -86,7 +78,6 @@ pub(crate) fn write_text(
 }
 
 /// The line of a finding, cut where it is long, in which the place is marked.
-#[cfg(feature = "cli")]
 struct Excerpt {
     source: String,
     start: usize,
@@ -96,7 +87,6 @@ struct Excerpt {
     is_cut: bool,
 }
 
-#[cfg(feature = "cli")]
 impl Excerpt {
     fn of(text: &str, finding: &Finding, (line, column): (u32, u32)) -> Self {
         let before = text.get(..finding.span.start).unwrap_or_default();
@@ -116,7 +106,7 @@ impl Excerpt {
         let before = before.get(skipped..).unwrap_or_default();
         // Each is one column wide, and does nothing to a terminal.
         let plain = |text: &str, length: usize| -> String {
-            let plain = |c: char| if crate::values::text::is_plain(c) { c } else { ' ' };
+            let plain = |c: char| if is_plain(c) { c } else { ' ' };
             text.chars().take(length).map(plain).collect()
         };
         let (before, marked) = (plain(before, AROUND + 1), plain(marked, AROUND));
@@ -128,18 +118,12 @@ impl Excerpt {
 }
 
 /// Writes a rule with its explanation.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
     writeln!(out, "{} ({}): {}\n", rule.code, rule.severity.name(), rule.title)?;
     writeln!(out, "{}\n\nSource: {}", rule.explanation, rule.source)
 }
 
 /// Writes every rule, a line each.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
     for rule in rules {
         writeln!(out, "{}  {:7}  {}", rule.code, rule.severity.name(), rule.title)?;
@@ -156,9 +140,6 @@ pub(crate) struct Header<'a> {
 }
 
 /// Writes `egm-probe.validate/1`.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_json(
     out: &mut dyn Write,
     header: &Header<'_>,
@@ -169,7 +150,7 @@ pub(crate) fn write_json(
     let warnings = report.into_iter().flat_map(Report::warnings).map(ToString::to_string);
     let document = Document {
         schema: "egm-probe.validate/1",
-        dialect: header.dialect.name(),
+        dialect: header.dialect,
         schema_version: header.schema_version,
         host: report.is_some(),
         files: files.iter().map(FileEntry::new).collect(),
@@ -181,7 +162,7 @@ pub(crate) fn write_json(
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
-    dialect: &'static str,
+    dialect: Dialect,
     schema_version: Option<&'a str>,
     host: bool,
     files: Vec<FileEntry<'a>>,

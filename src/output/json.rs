@@ -4,8 +4,6 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight};
 use crate::host::{Device, Gpu, NodeKind, NodeSource, NumaNode, Region, Shape, Source};
@@ -73,70 +71,21 @@ pub(super) fn occupancy(sight: Sight) -> &'static str {
 }
 
 pub(super) fn write(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
-    let formatter = Plain(PrettyFormatter::new());
-    document.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
-    writeln!(out)
+    let text = serde_json::to_string_pretty(document)?;
+    text.lines().try_for_each(|line| write_line(out, line))
 }
 
-/// The usual layout, with whatever a terminal could act on written as `\u009b`: the same JSON.
-struct Plain(PrettyFormatter<'static>);
-
-impl Formatter for Plain {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        for part in fragment.split_inclusive(|c| !is_plain(c)) {
-            match part.chars().next_back().filter(|last| !is_plain(*last)) {
-                None => writer.write_all(part.as_bytes())?,
-                Some(last) => {
-                    let plain = part.strip_suffix(last).unwrap_or_default();
-                    writer.write_all(plain.as_bytes())?;
-                    for unit in last.encode_utf16(&mut [0; 2]) {
-                        write!(writer, "\\u{unit:04x}")?;
-                    }
-                }
-            }
+/// Writes a line of JSON, with every character that a terminal could act on as `\u009b`: the same JSON.
+pub(super) fn write_line(out: &mut dyn Write, line: &str) -> io::Result<()> {
+    for part in line.split_inclusive(|c| !is_plain(c)) {
+        let last = part.chars().next_back().filter(|last| !is_plain(*last));
+        let plain = last.and_then(|last| part.strip_suffix(last)).unwrap_or(part);
+        out.write_all(plain.as_bytes())?;
+        for unit in last.iter().flat_map(|last| last.encode_utf16(&mut [0; 2]).to_vec()) {
+            write!(out, "\\u{unit:04x}")?;
         }
-        Ok(())
     }
-
-    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_array(writer)
-    }
-
-    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array(writer)
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
-    }
-
-    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array_value(writer)
-    }
-
-    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object(writer)
-    }
-
-    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object(writer)
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)
-    }
-
-    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object_value(writer)
-    }
+    writeln!(out)
 }
 
 #[derive(Serialize)]
@@ -361,11 +310,7 @@ impl NodeDetails {
             cpus: node.cpus.as_ref().map(ToString::to_string),
             memory: node.memory,
             distances: distances.map(|distances| {
-                let entry = |(node, distance): (&NodeId, &u32)| Distance {
-                    node: *node,
-                    distance: *distance,
-                };
-                distances.iter().map(entry).collect()
+                distances.iter().map(|(&node, &distance)| Distance { node, distance }).collect()
             }),
         }
     }

@@ -14,10 +14,6 @@ use crate::values::{Bytes, NodeId};
 pub const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::GPU_NAMES).union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
 
-/// The states that a region can be in, each a label of its own.
-const STATES: [State; 5] =
-    [State::Free, State::InUse, State::Reserved, State::Defined, State::Unknown];
-
 /// Writes all metrics of a host, which must have been read with [`NEEDS`].
 ///
 /// # Errors
@@ -77,7 +73,7 @@ fn add_states(out: &mut String, rows: &[Row<'_>]) {
         "Whether a virtual machine can have the region: 1 for the state it is in.",
     );
     for row in rows {
-        for state in STATES {
+        for &state in State::ALL {
             let labels = [("region", row.region.name.as_str()), ("state", state.name())];
             sample(out, "egm_region_state", &labels, u64::from(row.capacity.state == state));
         }

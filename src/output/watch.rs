@@ -5,15 +5,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::or_dash;
+use super::{json, or_dash};
 use crate::report::Event;
 use crate::values::text::printable;
 use crate::values::{Moment, PciAddress};
 
 /// Writes a line for people; without a time for a host that was recorded.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
     let time = time.map_or(String::new(), |time| format!("{time}  "));
     writeln!(out, "{time}{}", printable(&in_words(event)))
@@ -58,27 +55,11 @@ struct Line<'a> {
 }
 
 /// Writes a line of JSON, `egm-probe.watch/1`.
-///
-/// # Errors
-/// Those of the writer.
 pub(crate) fn write_json(
     out: &mut dyn Write,
     event: &Event,
     time: Option<Moment>,
 ) -> io::Result<()> {
-    // The formatter of whole documents breaks lines; what a terminal would act on is escaped here, too.
     let line = serde_json::to_string(&Line { schema: "egm-probe.watch/1", time, event })?;
-    let escaped = |c: char| c.is_control() || !crate::values::text::is_plain(c);
-    for part in line.split_inclusive(escaped) {
-        match part.chars().next_back().filter(|last| escaped(*last)) {
-            None => out.write_all(part.as_bytes())?,
-            Some(last) => {
-                out.write_all(part.strip_suffix(last).unwrap_or_default().as_bytes())?;
-                for unit in last.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
-                }
-            }
-        }
-    }
-    writeln!(out)
+    json::write_line(out, &line)
 }
