@@ -14,7 +14,7 @@ use crate::domain::xml;
 use crate::files::program;
 use crate::output::doctor as output;
 use crate::sysroot::Sysroot;
-use crate::values::text::{excerpt, printable};
+use crate::values::text::{excerpt, shown};
 
 /// QEMU for the host's architecture, by its names in Debian and its kin and in Fedora; the last is
 /// RHEL's, which is in no PATH.
@@ -69,30 +69,22 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit, 
 fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     if code.eq_ignore_ascii_case("all") {
         output::write_checks(out, CHECKS)?;
-        return Ok(Exit::Done);
+    } else {
+        let check = CHECKS.iter().find(|check| check.code.eq_ignore_ascii_case(code));
+        let check = check.ok_or_else(|| Error::NoCheck(code.to_owned()))?;
+        output::write_explanation(out, check)?;
     }
-    let check = CHECKS.iter().find(|check| check.code.eq_ignore_ascii_case(code));
-    let check = check.ok_or_else(|| Error::NoCheck(code.to_owned()))?;
-    output::write_explanation(out, check)?;
     Ok(Exit::Done)
 }
 
 /// What is installed here says something of this host only; but where somebody names it, that is
 /// what is meant.
 fn installed(args: &DoctorArgs, root: &Sysroot) -> Installed {
-    let qemu = match &args.qemu {
-        Some(program) => Some(ask(program)),
-        None if root.may_ask_system() => {
-            Some(find_qemu().map_or(Qemu::Missing, |program| ask(&program)))
-        }
-        None => None,
-    };
-    let schema = match &args.schema {
-        Some(directory) => Some(read_schema(directory)),
-        None if root.may_ask_system() => Some(read_schema(Path::new(SCHEMAS))),
-        None => None,
-    };
-    Installed { qemu, schema }
+    let is_host = root.may_ask_system();
+    let found = || find_qemu().map_or(Qemu::Missing, |program| ask(&program));
+    let qemu = args.qemu.as_deref().map(ask).or_else(|| is_host.then(found));
+    let schema = args.schema.as_deref().or(is_host.then_some(Path::new(SCHEMAS)));
+    Installed { qemu, schema: schema.map(read_schema) }
 }
 
 fn find_qemu() -> Option<PathBuf> {
@@ -116,32 +108,25 @@ fn read_schema(directory: &Path) -> LibvirtSchema {
     let Ok(root) = Sysroot::directory(directory) else {
         return LibvirtSchema::Missing(directory.to_owned());
     };
-    let mut knows_egm = false;
-    let mut is_there = false;
+    let (mut knows_egm, mut is_there) = (false, false);
+    let unreadable = |problem: String| LibvirtSchema::Unreadable(shown(directory) + &problem);
     for file in ["/domaincommon.rng", "/domain.rng"] {
-        match root.read(file, SCHEMA_LIMIT) {
-            Ok(bytes) => {
-                is_there = true;
-                match has_egm(&String::from_utf8_lossy(&bytes)) {
-                    Ok(has) => knows_egm |= has,
-                    Err(problem) => {
-                        let directory = printable(&directory.to_string_lossy());
-                        let problem = format!("{directory}{file}: {problem}");
-                        return LibvirtSchema::Unreadable(problem);
-                    }
-                }
-            }
-            Err(error) if error.is_absent() => {}
-            Err(error) => {
-                let directory = printable(&directory.to_string_lossy());
-                return LibvirtSchema::Unreadable(format!("{directory}{error}"));
-            }
+        let bytes = match root.read(file, SCHEMA_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_absent() => continue,
+            Err(error) => return unreadable(error.to_string()),
+        };
+        is_there = true;
+        match has_egm(&String::from_utf8_lossy(&bytes)) {
+            Ok(has) => knows_egm |= has,
+            Err(problem) => return unreadable(format!("{file}: {problem}")),
         }
     }
+    let directory = directory.to_owned();
     if is_there {
-        LibvirtSchema::Read { directory: directory.to_owned(), knows_egm }
+        LibvirtSchema::Read { directory, knows_egm }
     } else {
-        LibvirtSchema::Missing(directory.to_owned())
+        LibvirtSchema::Missing(directory)
     }
 }
 

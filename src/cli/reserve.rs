@@ -85,6 +85,9 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
     let locked = store.lock()?;
     // No other process can reserve regions from here on.
     let mut report = Report::read(&root, Needs::all());
+    if report.host.regions.is_empty() {
+        return Err(NotFound::no_egm(&report.host, "").into());
+    }
     if let Some(problem) = report.claims.leases_unread.take().filter(|_| !args.force) {
         return Err(Error::NotReserved(vec![LeaseObjection::Unread(problem)]));
     }
@@ -156,9 +159,6 @@ fn check_name(name: &str) -> Result<(), Error> {
 /// The regions that are named, by themselves or by their GPUs.
 fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
     let host = &report.host;
-    if host.regions.is_empty() {
-        return Err(NotFound::no_egm(host, "").into());
-    }
     let mut wanted = BTreeSet::new();
     for name in &args.regions {
         wanted.insert(host.find_region(name)?.name.clone());
@@ -179,9 +179,6 @@ fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, E
 
 /// So many regions that are free and do, the smallest first: what is large stays for who needs it.
 fn choose(args: &ReserveArgs, count: u32, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
-    if report.host.regions.is_empty() {
-        return Err(NotFound::no_egm(&report.host, "").into());
-    }
     let does = |region: &&Region| {
         let is_free = matches!(report.row(region).capacity.state, State::Free | State::Defined);
         is_free

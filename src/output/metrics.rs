@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use super::all_gpus;
 use crate::claims::{Claim, Sight};
-use crate::host::{Class, Gpu, Needs, Region};
+use crate::host::{Class, Needs, Region, Shape};
 use crate::report::{Report, Row, State};
 use crate::values::text::printable;
 use crate::values::{Bytes, NodeId};
@@ -25,9 +26,6 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     out.write_all(metrics.as_bytes())
 }
 
-/// A size of a region: its name, what it means, and how much it is.
-type Size = (&'static str, &'static str, fn(&Row<'_>) -> Option<Bytes>);
-
 fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     add_sizes(out, rows);
     add_states(out, rows);
@@ -45,25 +43,14 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
 }
 
 fn add_sizes(out: &mut String, rows: &[Row<'_>]) {
-    let sizes: [Size; 4] = [
-        ("size", "Size of the region.", |row| row.region.size),
-        ("free", "What a virtual machine can have of the region.", |row| row.capacity.free),
-        ("held", "What the region's holder has mapped.", |row| row.capacity.held),
-        (
-            "stranded",
-            "What the region's holder has left unmapped, and nobody else can have.",
-            |row| row.capacity.stranded,
-        ),
-    ];
-    for (name, help, value) in sizes {
-        let name = format!("egm_region_{name}_bytes");
-        head(out, &name, help);
-        for row in rows {
-            if let Some(value) = value(row) {
-                sample(out, &name, &[("region", row.region.name.as_str())], value.0);
-            }
-        }
-    }
+    let mut add = |name: &str, help: &str, value: fn(&Row<'_>) -> Option<Bytes>| {
+        of_regions(out, rows, &format!("egm_region_{name}_bytes"), help, |row| Some(value(row)?.0));
+    };
+    add("size", "Size of the region.", |row| row.region.size);
+    add("free", "What a virtual machine can have of the region.", |row| row.capacity.free);
+    add("held", "What the region's holder has mapped.", |row| row.capacity.held);
+    let unmapped = "What the region's holder has left unmapped, and nobody else can have.";
+    add("stranded", unmapped, |row| row.capacity.stranded);
 }
 
 fn add_states(out: &mut String, rows: &[Row<'_>]) {
@@ -78,25 +65,17 @@ fn add_states(out: &mut String, rows: &[Row<'_>]) {
             sample(out, "egm_region_state", &labels, u64::from(row.capacity.state == state));
         }
     }
-    head(
-        out,
-        "egm_region_holders",
-        "How many processes and running virtual machines hold the region.",
-    );
-    for row in rows.iter().filter(|row| row.capacity.state != State::Unknown) {
+    let help = "How many processes and running virtual machines hold the region.";
+    of_regions(out, rows, "egm_region_holders", help, |row| {
         let holders = row.claims.iter().filter(|claim| claim.is_held()).count();
-        sample(out, "egm_region_holders", &[("region", row.region.name.as_str())], count(holders));
-    }
-    head(
-        out,
-        "egm_region_lease_expires_timestamp_seconds",
-        "When the lease on the region expires.",
-    );
+        (row.capacity.state != State::Unknown).then(|| count(holders))
+    });
+    let name = "egm_region_lease_expires_timestamp_seconds";
+    head(out, name, "When the lease on the region expires.");
     for row in rows {
         for claim in row.claims {
             if let Claim::Lease(lease) = claim {
                 let labels = [("region", row.region.name.as_str()), ("domain", &lease.domain)];
-                let name = "egm_region_lease_expires_timestamp_seconds";
                 sample(out, name, &labels, lease.expires.0);
             }
         }
@@ -104,32 +83,43 @@ fn add_states(out: &mut String, rows: &[Row<'_>]) {
 }
 
 fn add_descriptions(out: &mut String, rows: &[Row<'_>], report: &Report) {
-    head(out, "egm_region_warnings", "How many things are odd about the region.");
-    for row in rows {
-        let warnings = count(row.region.all_warnings().count());
-        sample(out, "egm_region_warnings", &[("region", row.region.name.as_str())], warnings);
-    }
+    let help = "How many things are odd about the region.";
+    let warnings = |row: &Row<'_>| Some(count(row.region.all_warnings().count()));
+    of_regions(out, rows, "egm_region_warnings", help, warnings);
     head(out, "egm_region_info", "What the region is; always 1.");
     for row in rows {
         let Region { name, numa_node, shape, device, .. } = row.region;
         let node = numa_node.map(|node: NodeId| node.to_string()).unwrap_or_default();
         let path = device.path.to_string_lossy();
-        let shape = shape.map_or("", crate::host::Shape::name);
+        let shape = shape.map_or("", Shape::name);
         let labels =
             [("region", name.as_str()), ("path", &path), ("numa_node", &node), ("shape", shape)];
         sample(out, "egm_region_info", &labels, 1);
     }
     head(out, "egm_gpu_info", "A GPU, and the region that names it; always 1.");
-    let mut gpus: Vec<(&Gpu, Option<&Region>)> = report.host.gpus().collect();
-    gpus.sort_by_key(|(gpu, _)| gpu.address);
-    gpus.dedup_by_key(|(gpu, _)| gpu.address);
-    for (gpu, region) in gpus {
+    for (gpu, region) in all_gpus(&report.host).into_values() {
         let address = gpu.address.to_string();
         let region = region.map_or("", |region| region.name.as_str());
         let driver = gpu.driver.name().unwrap_or_default();
         let name = gpu.name.as_deref().unwrap_or_default();
         let labels = [("gpu", &*address), ("region", region), ("driver", driver), ("name", name)];
         sample(out, "egm_gpu_info", &labels, 1);
+    }
+}
+
+/// A metric with one sample for each region whose value is known.
+fn of_regions(
+    out: &mut String,
+    rows: &[Row<'_>],
+    name: &str,
+    help: &str,
+    value: impl Fn(&Row<'_>) -> Option<u64>,
+) {
+    head(out, name, help);
+    for row in rows {
+        if let Some(value) = value(row) {
+            sample(out, name, &[("region", row.region.name.as_str())], value);
+        }
     }
 }
 

@@ -21,6 +21,28 @@ pub(crate) mod udev;
 pub(crate) mod watch;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::host::{Gpu, Host, Region};
+use crate::report::{Place, Socket};
+use crate::values::{PciAddress, RegionName};
+
+/// The GPUs at a socket that belong to a region of it, or to none of its regions.
+fn gpus_of<'a>(socket: &'a Socket<'_>, region: Option<&Region>) -> Vec<&'a Place<'a>> {
+    let is_here = |name: &RegionName| socket.regions.iter().any(|row| row.region.name == *name);
+    let is_wanted = |place: &&Place<'_>| match (region, place.region) {
+        (Some(region), own) => own.is_some_and(|own| own.name == region.name),
+        (None, own) => !own.is_some_and(|own| is_here(&own.name)),
+    };
+    socket.gpus.iter().filter(is_wanted).collect()
+}
+
+/// Every GPU of a host once, by address, with the region that names it.
+fn all_gpus(host: &Host) -> BTreeMap<PciAddress, (&Gpu, Option<&Region>)> {
+    // The first of several regions counts.
+    let gpus: Vec<_> = host.gpus().collect();
+    gpus.into_iter().rev().map(|(gpu, region)| (gpu.address, (gpu, region))).collect()
+}
 
 /// A value, or the `-` that stands for unknown.
 fn or_dash<T: ToString>(value: Option<T>) -> Cow<'static, str> {

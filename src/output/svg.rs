@@ -6,8 +6,8 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
-use super::or_dash;
 use super::topology::node_range;
+use super::{gpus_of, or_dash};
 use crate::claims::Claim;
 use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
 use crate::values::Bytes;
@@ -103,20 +103,10 @@ impl Picture {
         inside.text(2 * MARGIN, inside.y, "name", &socket_name(socket))?;
         inside.y += GAP;
         for row in &socket.regions {
-            let is_own =
-                |place: &&Place<'_>| place.region.is_some_and(|it| it.name == row.region.name);
-            let gpus: Vec<_> = socket.gpus.iter().filter(is_own).collect();
             inside.region(row, largest)?;
-            inside.gpus(&gpus, true)?;
+            inside.gpus(&gpus_of(socket, Some(row.region)), true)?;
         }
-        let has_region = |place: &&Place<'_>| {
-            socket
-                .regions
-                .iter()
-                .any(|row| place.region.is_some_and(|it| it.name == row.region.name))
-        };
-        let others: Vec<_> = socket.gpus.iter().filter(|place| !has_region(place)).collect();
-        inside.gpus(&others, false)?;
+        inside.gpus(&gpus_of(socket, None), false)?;
         for nodes in &socket.other_nodes {
             inside.y += 16;
             let text = cut(&format!("{}, without CPUs", node_range(nodes)), INNER);
@@ -288,6 +278,5 @@ fn share(width: u64, part: Bytes, whole: Bytes) -> u64 {
 
 /// Safe between tags: what is no character of XML's is shown as an escape before.
 fn escaped(text: &str) -> String {
-    let text = crate::values::text::printable(text);
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

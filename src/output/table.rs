@@ -147,16 +147,14 @@ fn write_raw(
     style: Style,
 ) -> io::Result<()> {
     if style.header {
-        let names: Vec<_> = columns.iter().map(|column| column.name).collect();
-        writeln!(out, "{}", names.join(" "))?;
+        write_words(out, columns.iter().map(|column| column.name.to_owned()))?;
     }
     for row in rows {
         let cell = |column: &&Column| {
             let value = escaped(column.value(row), |c| c.is_whitespace() || c == '\\');
             joined(value, style.bytes, ",").replace(' ', "\\x20")
         };
-        let cells: Vec<_> = columns.iter().map(cell).collect();
-        writeln!(out, "{}", cells.join(" "))?;
+        write_words(out, columns.iter().map(cell))?;
     }
     Ok(())
 }
@@ -173,10 +171,13 @@ fn write_pairs(
             let value = escaped(column.value(row), |c| matches!(c, '"' | '\\' | '$' | '`'));
             format!("{}=\"{}\"", column.name, joined(value, style.bytes, ","))
         };
-        let cells: Vec<_> = columns.iter().map(cell).collect();
-        writeln!(out, "{}", cells.join(" "))?;
+        write_words(out, columns.iter().map(cell))?;
     }
     Ok(())
+}
+
+fn write_words(out: &mut dyn Write, words: impl Iterator<Item = String>) -> io::Result<()> {
+    writeln!(out, "{}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// A value in which these characters are escaped, and in the parts of a list the comma, which

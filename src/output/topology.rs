@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::json::{self, GpuDetails, NodeDetails, RegionEntry, occupancy};
-use super::or_dash;
+use super::{all_gpus, gpus_of, or_dash};
 use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
 use crate::values::text::printable;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
@@ -80,10 +80,7 @@ fn socket_branch(report: &Report, socket: &Socket<'_>, style: TreeStyle) -> Bran
     };
     let mut below: Vec<Branch> =
         socket.regions.iter().map(|row| region_branch(report, socket, row, style)).collect();
-    let others = socket.gpus.iter().filter(|place| {
-        let is_here = |row: &Row<'_>| place.region.is_some_and(|it| it.name == row.region.name);
-        !socket.regions.iter().any(is_here)
-    });
+    let others = gpus_of(socket, None).into_iter();
     below.extend(others.map(|place| gpu_branch(report, place, style)));
     for nodes in &socket.other_nodes {
         let branch = Branch::leaf(format!("{}  no CPUs", node_range(nodes)));
@@ -100,8 +97,7 @@ fn region_branch(report: &Report, socket: &Socket<'_>, row: &Row<'_>, style: Tre
         format!("{}  {}  {bar}{state}{}", region.name, or_dash(region.size), parts(*capacity));
     let mut below: Vec<Branch> =
         claims.iter().map(|claim| Branch::leaf(printable(&claim.label()))).collect();
-    let own =
-        socket.gpus.iter().filter(|place| place.region.is_some_and(|it| it.name == region.name));
+    let own = gpus_of(socket, Some(region)).into_iter();
     below.extend(own.map(|place| gpu_branch(report, place, style)));
     Branch { text, below }
 }
@@ -205,7 +201,7 @@ fn node_branches(report: &Report, nodes: &IdList, style: TreeStyle) -> Vec<Branc
 struct Document<'a> {
     schema: &'static str,
     occupancy: &'static str,
-    sockets: Vec<SocketEntry<'a>>,
+    sockets: Vec<SocketEntry>,
     regions: Vec<RegionEntry<'a>>,
     gpus: Vec<GpuDetails<'a>>,
     numa_nodes: Vec<NodeDetails>,
@@ -213,9 +209,9 @@ struct Document<'a> {
 }
 
 #[derive(Serialize)]
-struct SocketEntry<'a> {
+struct SocketEntry {
     numa_node: Option<NodeId>,
-    regions: Vec<&'a RegionName>,
+    regions: Vec<RegionName>,
     gpus: Vec<PlaceEntry>,
     other_nodes: Vec<String>,
 }
@@ -240,26 +236,18 @@ pub fn write_json(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     };
     let entry = |socket: &Socket<'_>| SocketEntry {
         numa_node: socket.node,
-        regions: Vec::new(),
+        regions: socket.regions.iter().map(|row| row.region.name.clone()).collect(),
         gpus: socket.gpus.iter().map(place).collect(),
         other_nodes: socket.other_nodes.iter().map(ToString::to_string).collect(),
     };
-    let with_regions = |socket: &Socket<'_>| {
-        let names = report.host.regions.iter().map(|region| &region.name);
-        let is_here =
-            |name: &&RegionName| socket.regions.iter().any(|row| row.region.name == **name);
-        SocketEntry { regions: names.filter(is_here).collect(), ..entry(socket) }
-    };
     let topology = &report.host.topology;
-    let mut gpus: Vec<_> = report.host.gpus().collect();
-    gpus.sort_by_key(|(gpu, _)| gpu.address);
-    gpus.dedup_by_key(|(gpu, _)| gpu.address);
+    let gpus = all_gpus(&report.host).into_values();
     let document = Document {
         schema: "egm-probe.topology/1",
         occupancy: occupancy(report.claims.sight),
-        sockets: sockets.iter().map(with_regions).collect(),
+        sockets: sockets.iter().map(entry).collect(),
         regions: report.rows().map(RegionEntry::new).collect(),
-        gpus: gpus.into_iter().map(|(gpu, region)| GpuDetails::new(gpu, region)).collect(),
+        gpus: gpus.map(|(gpu, region)| GpuDetails::new(gpu, region)).collect(),
         numa_nodes: topology.nodes.iter().map(|(id, node)| NodeDetails::new(*id, node)).collect(),
         warnings: report.warnings().collect(),
     };

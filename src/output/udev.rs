@@ -11,7 +11,7 @@ use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
 use crate::values::text::{printable, shown};
 
 /// What a `udev` command did and found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct UdevReport {
     schema: &'static str,
     /// Which command it was.
@@ -37,11 +37,11 @@ pub(crate) struct UdevReport {
 }
 
 /// A `udev` command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
 pub(crate) enum Action {
     Install,
+    #[default]
     Status,
     Uninstall,
 }
@@ -63,19 +63,7 @@ pub(crate) struct RuleEntry {
 impl UdevReport {
     /// A report of a command that has done nothing yet.
     pub(crate) fn new(action: Action) -> Self {
-        Self {
-            schema: "egm-probe.udev/1",
-            action,
-            dry_run: false,
-            changed: false,
-            file: None,
-            backup: None,
-            udev_told: None,
-            rules: Vec::new(),
-            shadowed: Vec::new(),
-            nodes: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { schema: "egm-probe.udev/1", action, ..Self::default() }
     }
 
     /// Takes over a change of the rules file, planned or made.
