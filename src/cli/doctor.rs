@@ -71,7 +71,8 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
         output::write_checks(out, CHECKS)?;
     } else {
         let check = CHECKS.iter().find(|check| check.code.eq_ignore_ascii_case(code));
-        let check = check.ok_or_else(|| Error::NoCheck(code.to_owned()))?;
+        let (kind, command, code) = ("check", "doctor", code.to_owned());
+        let check = check.ok_or(Error::Unlisted { kind, command, code })?;
         output::write_explanation(out, check)?;
     }
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
 use crate::udev_rules::file::FileProblem;
 use crate::udev_rules::udevadm::UdevProblem;
-use crate::values::text::excerpt;
+use crate::values::text::{SHOWN, excerpt};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -50,8 +50,8 @@ pub(super) enum Error {
     NotReserved(Vec<LeaseObjection>),
     #[error("{0}")]
     NotEnough(String),
-    #[error("no check {}; `egm-probe doctor --explain all` lists them", excerpt(.0, 80))]
-    NoCheck(String),
+    #[error("no {kind} {}; `egm-probe {command} --explain all` lists them", excerpt(code, SHOWN))]
+    Unlisted { kind: &'static str, command: &'static str, code: String },
     #[error("{0}; the change of the rules was not undone: {1}")]
     NotUndone(Box<UdevProblem>, Box<FileProblem>),
     #[error("{0} (--force overrides this)")]
@@ -60,8 +60,6 @@ pub(super) enum Error {
     NotRoot(PathBuf),
     #[error("{problem}: {}", describe(cause))]
     Doing { problem: String, cause: io::Error },
-    #[error("no rule {}; `egm-probe validate --explain all` lists them", excerpt(.0, 80))]
-    NoRule(String),
     #[error("standard input: {}", describe(.0))]
     Stdin(io::Error),
     #[error("{0}")]
@@ -80,8 +78,7 @@ impl Error {
             | Self::Unwise(_)
             | Self::NotReserved(_)
             | Self::NotEnough(_)
-            | Self::NoCheck(_)
-            | Self::NoRule(_) => Exit::No,
+            | Self::Unlisted { .. } => Exit::No,
             Self::Refused(objections) => objections
                 .iter()
                 .map(|objection| match objection {

@@ -40,12 +40,20 @@ pub(super) enum UdevCommand {
     /// Write the rules, apply them, and verify the result
     Install(UdevInstallArgs),
     /// Show whether the devices match the rules
-    Status(UdevStatusArgs),
+    Status {
+        /// JSON (egm-probe.udev/1)
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
     /// Remove the installed rules, and reset devices that no other rule sets
     Uninstall(UdevFileArgs),
     /// Print the links of a region's device (called by the rules)
     #[command(hide = true)]
-    Links(UdevLinksArgs),
+    Links {
+        /// The region, as egm4
+        #[arg(value_name = "REGION", value_parser = parse_region)]
+        region: RegionName,
+    },
     /// Make udev process all regions again (called by the rules when a GPU is added or removed)
     #[command(hide = true)]
     Refresh,
@@ -95,20 +103,6 @@ pub(super) struct UdevInstallArgs {
     force: bool,
 }
 
-#[derive(Args, Debug)]
-pub(super) struct UdevStatusArgs {
-    /// JSON (egm-probe.udev/1)
-    #[arg(short = 'J', long)]
-    json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct UdevLinksArgs {
-    /// The region, as egm4
-    #[arg(value_name = "REGION", value_parser = parse_region)]
-    region: RegionName,
-}
-
 pub(super) fn run(command: &UdevCommand, session: &mut Session<'_>) -> Result<Exit, Error> {
     let global = session.global;
     match command {
@@ -125,16 +119,13 @@ pub(super) fn run(command: &UdevCommand, session: &mut Session<'_>) -> Result<Ex
             no_other_root(global)?;
             uninstall(args, session)
         }
-        UdevCommand::Status(args) => status(&global.root()?, args.json, session),
-        UdevCommand::Links(args) => {
+        UdevCommand::Status { json } => status(&global.root()?, *json, session),
+        UdevCommand::Links { region } => {
             alarm::set(HELPER_LIMIT);
-            let links = links(&global.root()?, &args.region);
+            let links = links(&global.root()?, region);
             if links.is_empty() {
-                let _ = writeln!(
-                    session.err,
-                    "egm-probe: {}: NUMA node and GPUs are unknown",
-                    args.region
-                );
+                let problem = "NUMA node and GPUs are unknown";
+                let _ = writeln!(session.err, "egm-probe: {region}: {problem}");
                 return Ok(Exit::No);
             }
             writeln!(session.out, "{}", links.join(" "))?;

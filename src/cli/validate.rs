@@ -112,7 +112,9 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     if code.eq_ignore_ascii_case("all") {
         findings::write_rules(out, RULES)?;
     } else {
-        let rule = rule(code).ok_or_else(|| Error::NoRule(code.to_owned()))?;
+        let (kind, command) = ("rule", "validate");
+        let error = || Error::Unlisted { kind, command, code: code.to_owned() };
+        let rule = rule(code).ok_or_else(error)?;
         findings::write_explanation(out, &rule)?;
     }
     Ok(Exit::Done)

@@ -128,6 +128,8 @@ struct Waiting {
     stdout: io::Stdout,
     /// Something comes out of it when udev has told something.
     events: PipeReader,
+    /// Without a writer every poll would report that the pipe is closed.
+    _told: PipeWriter,
 }
 
 impl Waiting {
@@ -142,11 +144,12 @@ impl Waiting {
         signals.thread_block().map_err(no_signals)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags).map_err(no_signals)?;
-        let (events, told) = io::pipe().map_err(|cause| failed("pipe", cause))?;
+        let no_pipe = |cause| failed("pipe", cause);
+        let (events, told) = io::pipe().map_err(no_pipe)?;
         if root.may_change() {
-            listen(told);
+            listen(told.try_clone().map_err(no_pipe)?);
         }
-        Ok(Self { signals, stdout: io::stdout(), events })
+        Ok(Self { signals, stdout: io::stdout(), events, _told: told })
     }
 
     fn wait(&mut self, limit: Duration) -> Result<Woken, Error> {
@@ -173,23 +176,12 @@ impl Waiting {
             PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
         ];
-        // Where nobody listens the pipe is closed, which would be told again and again.
-        let count = if self.is_heard() { 3 } else { 2 };
-        let fds = fds.get_mut(..count).unwrap_or_default();
         // Rounded up: to look too early would be to look again and again.
         let limit = limit.as_millis().saturating_add(1);
-        poll(fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX))?;
-        let is_told = |index: usize| {
-            fds.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
-        };
-        Ok((is_told(0) || is_told(1), is_told(2)))
-    }
-
-    fn is_heard(&self) -> bool {
-        let mut events = [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut events, PollTimeout::ZERO);
-        let told = events.first().and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-        !told.contains(PollFlags::POLLHUP) || told.contains(PollFlags::POLLIN)
+        poll(&mut fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX))?;
+        let [signal, closed, event] =
+            fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        Ok((signal || closed, event))
     }
 }
 

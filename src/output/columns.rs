@@ -1,13 +1,11 @@
 //! The columns of `list`: one table that feeds the output, the option `-o`, its help, and what
 //! is read of the host at all.
 
-use std::fmt;
-
 use crate::claims::Claim;
 use crate::host::{Gpu, Needs, NodeSource, Owner, Region, Shape};
 use crate::report::Row;
-use crate::values::Bytes;
 use crate::values::text::printable;
+use crate::values::{Bytes, named};
 
 /// One column.
 #[non_exhaustive]
@@ -25,18 +23,19 @@ pub struct Column {
     value: fn(&Row<'_>) -> Value,
 }
 
-/// The kind of a column's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// Text.
-    Text,
-    /// A number.
-    Number,
-    /// An amount of memory: for people, or in bytes where that was asked for.
-    Bytes,
-    /// Any number of texts.
-    List,
+named! {
+    /// The kind of a column's values.
+    #[non_exhaustive]
+    pub enum Kind {
+        /// Text.
+        Text = "string",
+        /// A number.
+        Number = "number",
+        /// An amount of memory: for people, or in bytes where that was asked for.
+        Bytes = "bytes",
+        /// Any number of texts.
+        List = "list",
+    }
 }
 
 impl Kind {
@@ -44,17 +43,6 @@ impl Kind {
     #[must_use]
     pub fn is_numeric(self) -> bool {
         matches!(self, Self::Number | Self::Bytes)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Text => "string",
-            Self::Number => "number",
-            Self::Bytes => "bytes",
-            Self::List => "list",
-        })
     }
 }
 

@@ -6,15 +6,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::json;
+use super::{GREEN, RED, YELLOW, json, painted};
 use crate::doctor::{Check, Examined, Hint, Verdict, is_healthy};
 use crate::values::text::printable;
 
 /// Writes a line for each check, and below it what can be done.
 pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
     for Examined { check, outcome } in examined {
-        let verdict = in_capitals(outcome.verdict);
-        let verdict = if color { painted(outcome.verdict, &verdict) } else { verdict };
+        let verdict = painted(&in_capitals(outcome.verdict), color_of(outcome.verdict), color);
         write!(out, "{:>6}: Checking {:<60}: {verdict}", "EGM", check.title)?;
         match (&outcome.message, outcome.verdict) {
             (None, _) => writeln!(out)?,
@@ -31,19 +30,20 @@ pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> 
     Ok(())
 }
 
+const BLUE: u8 = 34;
+
 fn in_capitals(verdict: Verdict) -> String {
     verdict.name().to_uppercase()
 }
 
 /// In virt-host-validate's colours.
-fn painted(verdict: Verdict, text: &str) -> String {
-    let color = match verdict {
-        Verdict::Pass => 32,
-        Verdict::Warn => 33,
-        Verdict::Fail => 31,
-        Verdict::Skip => 34,
-    };
-    format!("\x1b[{color}m{text}\x1b[0m")
+fn color_of(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Pass => GREEN,
+        Verdict::Warn => YELLOW,
+        Verdict::Fail => RED,
+        Verdict::Skip => BLUE,
+    }
 }
 
 /// Writes a script of everything that can be done, for somebody to read before it is run. Each

@@ -27,6 +27,15 @@ use crate::host::{Gpu, Host, Region};
 use crate::report::{Place, Socket};
 use crate::values::{PciAddress, RegionName};
 
+const RED: u8 = 31;
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+
+/// A text in a colour, if colours are wanted.
+fn painted(text: &str, color: u8, paint: bool) -> String {
+    if paint { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 /// The GPUs at a socket that belong to a region of it, or to none of its regions.
 fn gpus_of<'a>(socket: &'a Socket<'_>, region: Option<&Region>) -> Vec<&'a Place<'a>> {
     let is_here = |name: &RegionName| socket.regions.iter().any(|row| row.region.name == *name);

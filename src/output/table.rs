@@ -209,7 +209,7 @@ fn joined(value: Value, bytes: bool, separator: &str) -> String {
 /// Those of the writer.
 pub fn write_columns(out: &mut dyn Write, indent: &str) -> io::Result<()> {
     for Column { name, kind, help, .. } in &COLUMNS {
-        writeln!(out, "{indent}{name:<9} {kind:<7} {help}")?;
+        writeln!(out, "{indent}{name:<9} {:<7} {help}", kind.name())?;
     }
     Ok(())
 }

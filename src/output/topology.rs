@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::json::{self, GpuDetails, NodeDetails, RegionEntry, occupancy};
-use super::{all_gpus, gpus_of, or_dash};
+use super::{GREEN, RED, YELLOW, all_gpus, gpus_of, or_dash, painted};
 use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
 use crate::values::text::printable;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
@@ -144,20 +144,12 @@ fn bar(size: Option<Bytes>, capacity: Capacity, style: TreeStyle) -> String {
     format!("[{}]  ", drawn.concat())
 }
 
-const RED: u8 = 31;
-const GREEN: u8 = 32;
-const YELLOW: u8 = 33;
-
 fn color_of(state: State) -> u8 {
     match state {
         State::Free => GREEN,
         State::InUse => RED,
         _ => YELLOW,
     }
-}
-
-fn painted(text: &str, color: u8, paint: bool) -> String {
-    if paint { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {

@@ -35,7 +35,7 @@ pub(super) fn columns() -> Vec<Entry> {
         let mut help = column.help.to_owned();
         help[..1].make_ascii_uppercase();
         Entry {
-            head: format!(".BR {} \" ({}{default})\"", column.name, column.kind),
+            head: format!(".BR {} \" ({}{default})\"", column.name, column.kind.name()),
             text: prose(&format!("{help}."), &[]),
         }
     };
