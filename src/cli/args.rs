@@ -106,6 +106,6 @@ pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
     name: fn(T) -> &'static str,
 ) -> impl TypedValueParser<Value = T> {
     let names = PossibleValuesParser::new(values.iter().map(|value| name(*value)));
-    let named = move |text: String| values.iter().copied().find(|value| name(*value) == text);
-    names.try_map(move |text| named(text).ok_or("unknown name"))
+    let find = move |text: String| values.iter().copied().find(|value| name(*value) == text);
+    names.try_map(move |text| find(text).ok_or("unknown name"))
 }

@@ -166,7 +166,9 @@ fn warn<'a>(
     objections: &[Objection],
 ) {
     session.warn_of(report, regions);
-    objections.iter().for_each(|objection| session.warn(objection));
+    for objection in objections {
+        session.warn(objection);
+    }
 }
 
 /// The regions whose warnings may tell why there is no plan.

@@ -32,13 +32,12 @@ pub(super) fn run(args: &TopologyArgs, session: &mut Session<'_>) -> Result<Exit
         output::write_json(session.out, &report)?;
         return Ok(Exit::Done);
     }
-    match &args.svg {
-        Some(path) => session.write_to(path, |out| svg::write(out, &report))?,
-        None => {
-            let (ascii, all_nodes) = (args.ascii, args.all_nodes);
-            let style = TreeStyle { ascii, color: session.terminal.color, all_nodes };
-            output::write(session.out, &report, style)?;
-        }
+    if let Some(path) = &args.svg {
+        session.write_to(path, |out| svg::write(out, &report))?;
+    } else {
+        let (ascii, all_nodes) = (args.ascii, args.all_nodes);
+        let style = TreeStyle { ascii, color: session.terminal.color, all_nodes };
+        output::write(session.out, &report, style)?;
     }
     session.out.flush()?;
     session.warn_of(&report, &report.host.regions);

@@ -311,7 +311,9 @@ fn finish(json: bool, report: &UdevReport, session: &mut Session<'_>) -> Result<
             output::write(session.out, report)?;
             session.out.flush()?;
         }
-        report.warnings.iter().for_each(|warning| session.warn(warning));
+        for warning in &report.warnings {
+            session.warn(warning);
+        }
     }
     Ok(if report.is_right() { Exit::Done } else { Exit::No })
 }

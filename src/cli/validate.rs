@@ -93,13 +93,15 @@ pub(super) fn run(args: &ValidateArgs, session: &mut Session<'_>) -> Result<Exit
     let files: Vec<_> = inputs.iter().map(check).collect::<Result<_, _>>()?;
     if args.json {
         let version = options.schema.and_then(Schema::version);
-        let header = findings::Header { dialect: options.dialect, schema_version: version };
-        findings::write_json(session.out, &header, &files, report.as_ref(), &notes)?;
+        let (dialect, report) = (options.dialect, report.as_ref());
+        findings::write_json(session.out, dialect, version, &files, report, &notes)?;
     } else {
         write_text(args, &files, session)?;
         session.out.flush()?;
         if !args.quiet {
-            notes.iter().for_each(|note| session.note(note));
+            for note in &notes {
+                session.note(note);
+            }
             if let Some(report) = &report {
                 session.warn_of(report, []);
             }

@@ -131,18 +131,11 @@ pub(crate) fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()>
     Ok(())
 }
 
-/// The libvirt that the domains are for.
-pub(crate) struct Header<'a> {
-    /// Its dialect.
-    pub(crate) dialect: Dialect,
-    /// The version of its schema, if a schema was used and the version is known.
-    pub(crate) schema_version: Option<&'a str>,
-}
-
 /// Writes `egm-probe.validate/1`.
 pub(crate) fn write_json(
     out: &mut dyn Write,
-    header: &Header<'_>,
+    dialect: Dialect,
+    schema_version: Option<&str>,
     files: &[Checked],
     report: Option<&Report>,
     notes: &[String],
@@ -150,8 +143,8 @@ pub(crate) fn write_json(
     let warnings = report.into_iter().flat_map(Report::warnings).map(ToString::to_string);
     let document = Document {
         schema: "egm-probe.validate/1",
-        dialect: header.dialect,
-        schema_version: header.schema_version,
+        dialect,
+        schema_version,
         host: report.is_some(),
         files: files.iter().map(FileEntry::new).collect(),
         warnings: notes.iter().cloned().chain(warnings).collect(),

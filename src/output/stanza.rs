@@ -10,13 +10,13 @@ use crate::plan::Placement;
 use crate::report::Report;
 use crate::stanza::Stanza;
 use crate::values::shell::quote;
-use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
+use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 
 /// Writes `egm-probe.stanza/1`: the plan, its XML, and QEMU's arguments.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_json(out: &mut dyn Write, report: &Report, stanza: &Stanza) -> io::Result<()> {
+pub fn write_json<'a>(out: &mut dyn Write, report: &Report, stanza: &'a Stanza) -> io::Result<()> {
     let (plan, domain) = (&stanza.plan, stanza.domain());
     let regions = report.host.regions.iter();
     let of_regions = regions.filter(|region| plan.has_region(&region.name)).flat_map(|region| {
@@ -30,10 +30,25 @@ pub fn write_json(out: &mut dyn Write, report: &Report, stanza: &Stanza) -> io::
     });
     let of_domain = stanza.warnings.iter();
     let of_domain = of_domain.map(|finding| format!("{} ({})", finding.message, finding.rule.code));
+    let device = |placement: &'a Placement| DeviceEntry {
+        gpu: placement.gpu,
+        alias: &placement.alias,
+        region: &placement.region,
+        path: &placement.path,
+        numa_node: placement.host_node,
+        guest_node: placement.cell,
+        size: placement.size,
+        gpu_cells: placement.gpu_cells.as_ref().map(|cells| cells.iter().collect()),
+    };
+    let cell = |cell: &Cell| CellEntry {
+        id: cell.id.value,
+        memory: number(cell.memory.as_ref()),
+        cpus: cell.cpus.as_ref().and_then(|cpus| Some(cpus.value.as_ref()?.to_string())),
+    };
     let document = Document {
         schema: "egm-probe.stanza/1",
-        devices: plan.placements.iter().map(DeviceEntry::new).collect(),
-        cells: domain.cells.iter().map(CellEntry::new).collect(),
+        devices: plan.placements.iter().map(device).collect(),
+        cells: domain.cells.iter().map(cell).collect(),
         memory: number(domain.memory.as_ref()),
         vcpus: number(domain.vcpus.as_ref()),
         xml: &stanza.xml,
@@ -97,37 +112,11 @@ struct DeviceEntry<'a> {
     gpu_cells: Option<Vec<u32>>,
 }
 
-impl<'a> DeviceEntry<'a> {
-    fn new(placement: &'a Placement) -> Self {
-        Self {
-            gpu: placement.gpu,
-            alias: &placement.alias,
-            region: &placement.region,
-            path: &placement.path,
-            numa_node: placement.host_node,
-            guest_node: placement.cell,
-            size: placement.size,
-            gpu_cells: placement.gpu_cells.as_ref().map(|cells| cells.iter().collect()),
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct CellEntry {
     id: Option<u32>,
     memory: Option<Bytes>,
     cpus: Option<String>,
-}
-
-impl CellEntry {
-    fn new(cell: &Cell) -> Self {
-        let cpus = cell.cpus.as_ref().and_then(|cpus| cpus.value.as_ref());
-        Self {
-            id: cell.id.value,
-            memory: number(cell.memory.as_ref()),
-            cpus: cpus.map(IdList::to_string),
-        }
-    }
 }
 
 fn number<T: Copy>(value: Option<&Value<T>>) -> Option<T> {

@@ -6,10 +6,10 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
-use super::topology::node_range;
+use super::topology::{node_range, own_nodes};
 use super::{gpus_of, or_dash};
 use crate::claims::Claim;
-use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
+use crate::report::{Capacity, Place, Report, Row, Socket, Sockets, State};
 use crate::values::Bytes;
 use crate::values::text::{excerpt, printable};
 
@@ -189,10 +189,8 @@ impl Picture {
                 let gpu = place.gpu;
                 self.text(x + 12, top + 20, "name", &format!("GPU {}", gpu.address))?;
                 let name = gpu.name.as_deref().unwrap_or("-");
-                let nodes = place.nodes.as_ref().map_or(String::new(), |(nodes, from)| {
-                    let guess = if *from == NodesFrom::Order { " by order" } else { "" };
-                    format!("{}{guess}", node_range(nodes))
-                });
+                let nodes = place.nodes.as_ref();
+                let nodes = nodes.map_or(String::new(), |(nodes, from)| own_nodes(nodes, *from));
                 let lines = [name, &gpu.driver.in_words(), &nodes];
                 for (line, y) in lines.iter().zip([36, 51, 66]) {
                     self.text(x + 12, top + y, "small", &cut(line, width - 20))?;

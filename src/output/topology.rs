@@ -156,10 +156,7 @@ fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {
     let gpu = place.gpu;
     let name = gpu.name.as_deref().map(printable);
     let nodes = place.nodes.as_ref();
-    let shown = nodes.map(|(nodes, from)| {
-        let guess = if *from == NodesFrom::Order { " by order" } else { "" };
-        format!(", {}{guess}", node_range(nodes))
-    });
+    let shown = nodes.map(|(nodes, from)| format!(", {}", own_nodes(nodes, *from)));
     let text = format!(
         "GPU {}  {}, {}{}",
         gpu.address,
@@ -169,6 +166,12 @@ fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {
     );
     let below = nodes.map(|(nodes, _)| node_branches(report, nodes, style)).unwrap_or_default();
     Branch { text, below }
+}
+
+/// `nodes 2-9 by order`
+pub(super) fn own_nodes(nodes: &IdList, from: NodesFrom) -> String {
+    let guess = if from == NodesFrom::Order { " by order" } else { "" };
+    format!("{}{guess}", node_range(nodes))
 }
 
 /// `node 2`, `nodes 2-9`

@@ -130,21 +130,10 @@ impl Profile {
 /// Whether a file of a directory that is included is read (`is_blacklisted`, apparmor
 /// `libraries/libapparmor/src/private.c`).
 fn is_read(name: &str) -> bool {
-    const LEFT_OUT: [&str; 12] = [
-        ".dpkg-new",
-        ".dpkg-old",
-        ".dpkg-dist",
-        ".dpkg-bak",
-        ".dpkg-remove",
-        ".pacsave",
-        ".pacnew",
-        ".rpmnew",
-        ".rpmsave",
-        ".orig",
-        ".rej",
-        "~",
-    ];
-    !name.starts_with('.') && name != "README" && !LEFT_OUT.iter().any(|end| name.ends_with(end))
+    const LEFT_OUT: &str = ".dpkg-new .dpkg-old .dpkg-dist .dpkg-bak .dpkg-remove .pacsave .pacnew \
+        .rpmnew .rpmsave .orig .rej ~";
+    let is_left_out = || LEFT_OUT.split(' ').any(|end| name.ends_with(end));
+    !name.starts_with('.') && name != "README" && !is_left_out()
 }
 
 /// `include if exists <abstractions/libvirt-qemu.d>`
