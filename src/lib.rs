@@ -104,22 +104,24 @@
 //! ```
 //!
 //! # Check
-//! A domain that somebody else wrote is held against the same rules.
+//! A domain that another program wrote is checked against the same rules, in one call: those of
+//! libvirt and QEMU, of the host if there is one, and libvirt's schema.
 //!
 //! ```
+//! use egm_probe::check::{self, CheckOptions, Severity, validate};
+//! use egm_probe::domain::{Document, line_and_column};
 //! # use egm_probe::report::Report;
 //! # use egm_probe::sysroot::Sysroot;
-//! use egm_probe::check::{self, Severity, check};
-//! use egm_probe::domain::{Dialect, Domain, line_and_column};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let root = Sysroot::archive("tests/fixtures/gb200-full-gpu-list/host.tar.gz".as_ref())?;
+//! let root = Sysroot::archive("tests/fixtures/gb200-full-gpu-list/host.tar.gz".as_ref())?;
 //! let report = Report::read(&root, check::NEEDS);
 //! let bad = "tests/fixtures/domains/bad/gb200-full-gpu-list/cell-too-large.xml";
 //! let text = std::fs::read_to_string(bad)?;
-//! let findings = check(&Domain::parse(&text)?, Dialect::default(), Some(&report));
-//! let finding = &findings[0];
-//! assert_eq!((finding.rule.code, finding.rule.severity), ("EGM011", Severity::Error));
+//!
+//! let host = CheckOptions { report: Some(&report), root: Some(&root), ..Default::default() };
+//! let finding = &validate(&Document::parse(&text)?, &host)?[0];
+//! assert_eq!((finding.rule.code, finding.severity), ("EGM011", Severity::Error));
 //! assert_eq!(line_and_column(&text, finding.span.start), (20, 40));
 //! # Ok(())
 //! # }

@@ -105,7 +105,7 @@ impl Xsd {
     fn is_value(&self, pattern: &str, value: &str) -> bool {
         self.with_value(pattern, |schema| {
             let none = DatatypeRegistry::new();
-            let errors = schema.map(|schema| schema.validate(&none, &Value(value)));
+            let errors = schema.map(|schema| schema.validate(&none, &LoneValue(value)));
             errors.is_some_and(|errors| errors.is_ok_and(|errors| errors.is_empty()))
         })
     }
@@ -121,7 +121,7 @@ impl Xsd {
             let source = SchemaSource::new(text, "", SchemaSyntax::Xml);
             let schema = Schema::compile(&source, &Nowhere).ok()?;
             // Whether there is such a type is told when it is used.
-            schema.validate(&DatatypeRegistry::new(), &Value("")).ok()?;
+            schema.validate(&DatatypeRegistry::new(), &LoneValue("")).ok()?;
             Some(schema)
         };
         then(values.entry(pattern.to_owned()).or_insert_with(compile).as_ref())
@@ -138,9 +138,9 @@ fn data(kind: &str, params: &[(&str, &str)]) -> String {
 }
 
 /// An element that has a value and nothing else.
-struct Value<'a>(&'a str);
+struct LoneValue<'a>(&'a str);
 
-impl Element for Value<'_> {
+impl Element for LoneValue<'_> {
     type Location = ();
 
     fn name(&self) -> ExpandedName {

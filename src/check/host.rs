@@ -12,6 +12,7 @@ use super::{Findings, Subject};
 use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
 use crate::host::{Gpu, Region, is_passthrough};
 use crate::report::{Report, labels};
+use crate::sysroot::Sysroot;
 use crate::values::text::excerpts;
 use crate::values::{IdList, PciAddress, RegionName};
 use crate::warning::Warning;
@@ -29,13 +30,18 @@ struct Use<'a> {
     size: u64,
 }
 
-pub(super) fn check(subject: &Subject<'_>, report: &Report, findings: &mut Findings) {
+pub(super) fn check(
+    subject: &Subject<'_>,
+    report: &Report,
+    root: Option<&Sysroot>,
+    findings: &mut Findings,
+) {
     let mut uses: BTreeMap<&RegionName, Use<'_>> = BTreeMap::new();
     // Whether of every device region and GPU are known: else nobody can say which are missing.
     let mut all_known = !subject.domain.other_memory.iter().any(MemoryDevice::is_like_egm);
     for device in &subject.domain.egm {
         let path = device.path.as_ref().filter(|path| path.text.starts_with('/'));
-        let region = path.and_then(|path| Some((path, region_of(report, path, findings)?)));
+        let region = path.and_then(|path| Some((path, region_of(report, root, path, findings)?)));
         let Some((path, region)) = region else {
             all_known = false;
             continue;
@@ -72,6 +78,7 @@ pub(super) fn check(subject: &Subject<'_>, report: &Report, findings: &mut Findi
 /// The region that a path is that of: by its own name only.
 fn region_of<'a>(
     report: &'a Report,
+    root: Option<&Sysroot>,
     path: &Value<String>,
     findings: &mut Findings,
 ) -> Option<&'a Region> {
@@ -82,7 +89,7 @@ fn region_of<'a>(
         return own;
     }
     let shown = path.shown();
-    let other = report.region_by_other_name(path.text.as_ref());
+    let other = root.and_then(|root| report.region_by_other_name(root, path.text.as_ref()));
     if let Some(region) = other {
         let message = format!("{shown} is another name of {}", region.name);
         let finding = findings.add(OTHER_NAME, &path.span, message);

@@ -27,6 +27,7 @@ use crate::domain::{
 };
 use crate::host::Needs;
 use crate::report::Report;
+use crate::sysroot::Sysroot;
 use crate::values::numbers::decimal;
 use crate::values::text::excerpt;
 pub(crate) use rules::{
@@ -39,11 +40,13 @@ pub use schema::{SCHEMAS, Schema};
 
 /// The basis of a check, besides the domain.
 #[derive(Clone, Copy, Default)]
-pub struct Options<'a> {
+pub struct CheckOptions<'a> {
     /// The libvirt whose spelling is right.
     pub dialect: Dialect,
     /// The host, read with [`NEEDS`]; `None` skips its rules.
     pub report: Option<&'a Report>,
+    /// The files of that host, to find a region by another name of its device.
+    pub root: Option<&'a Sysroot>,
     /// libvirt's schema; `None` skips it.
     #[cfg(feature = "cli")]
     pub schema: Option<&'a Schema>,
@@ -192,20 +195,23 @@ pub const NEEDS: Needs =
 /// The schema is invalid, which shows only in use.
 ///
 /// ```
-/// use egm_probe::check::{Options, RULES, Severity, validate};
+/// use egm_probe::check::{CheckOptions, RULES, Severity, validate};
 /// use egm_probe::domain::Document;
 ///
 /// let text = "<domain><name>vm1</name><devices><memory model='egm'/></devices></domain>";
 /// let document = Document::parse(text)?;
-/// let findings = validate(&document, &Options::default())?;
+/// let findings = validate(&document, &CheckOptions::default())?;
 /// assert!(findings.iter().any(|finding| finding.rule.code == "EGM001"), "no path");
-/// let allowed = validate(&document, &Options { allow: RULES, ..Options::default() })?;
+/// let allowed = validate(&document, &CheckOptions { allow: RULES, ..CheckOptions::default() })?;
 /// assert!(allowed.iter().all(|finding| finding.severity == Severity::Note));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[cfg_attr(not(feature = "cli"), allow(clippy::unnecessary_wraps))]
-pub fn validate(document: &Document<'_>, options: &Options<'_>) -> Result<Vec<Finding>, BadSchema> {
-    let mut findings = check(document.domain(), options.dialect, options.report);
+pub fn validate(
+    document: &Document<'_>,
+    options: &CheckOptions<'_>,
+) -> Result<Vec<Finding>, BadSchema> {
+    let mut findings = check(document.domain(), options);
     if document.encoding() != Encoding::Utf8 {
         let mut finding = Finding::new(ENCODING, 0..0, "UTF-16, which libvirt does not read");
         finding.help("iconv -f UTF-16 -t UTF-8");
@@ -228,8 +234,8 @@ pub fn validate(document: &Document<'_>, options: &Options<'_>) -> Result<Vec<Fi
 /// read with [`NEEDS`]. The findings are in the order of the source.
 ///
 /// ```
-/// use egm_probe::check::check;
-/// use egm_probe::domain::{Dialect, Domain};
+/// use egm_probe::check::{CheckOptions, check};
+/// use egm_probe::domain::Domain;
 ///
 /// let domain = Domain::parse(
 ///     "<domain><memory>8388608</memory><cpu><numa><cell memory='8388608'/></numa></cpu><devices>
@@ -239,12 +245,13 @@ pub fn validate(document: &Document<'_>, options: &Options<'_>) -> Result<Vec<Fi
 ///        </memory>
 ///      </devices></domain>",
 /// )?;
-/// let findings = check(&domain, Dialect::default(), None);
+/// let findings = check(&domain, &CheckOptions::default());
 /// assert!(findings.iter().any(|finding| finding.rule.code == "EGM003"), "there is no such hostdev");
 /// # Ok::<(), egm_probe::domain::BadDomain>(())
 /// ```
 #[must_use]
-pub fn check(domain: &Domain, dialect: Dialect, report: Option<&Report>) -> Vec<Finding> {
+pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
+    let CheckOptions { dialect, report, root, .. } = *options;
     let mut findings = Findings::default();
     policy::check_forms(domain, &mut findings);
     if !domain.egm.is_empty() {
@@ -260,7 +267,7 @@ pub fn check(domain: &Domain, dialect: Dialect, report: Option<&Report>) -> Vec<
             findings.add(RELEASED, &device.span, message).help("only NVIDIA's libvirt does so far");
         }
         match report {
-            Some(report) => host::check(&subject, report, &mut findings),
+            Some(report) => host::check(&subject, report, root, &mut findings),
             None => devices::check_shifted(&subject, &mut findings),
         }
     }

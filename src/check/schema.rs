@@ -16,7 +16,7 @@ use super::datatypes::{self, BadPattern};
 use super::features::{self, FEATURES, Feature};
 use super::prune::{element_names, pruned};
 use super::rules::{OBSOLETE, SCHEMA, UNSUPPORTED, UNSUPPORTED_EGM};
-use super::{BadSchema, Finding, Options, Severity};
+use super::{BadSchema, CheckOptions, Finding, Severity};
 use crate::domain::xml::{self, start_tag, text_of, value_range};
 use crate::domain::{Dialect, Document};
 use crate::values::text::{SHOWN, excerpt};
@@ -116,7 +116,7 @@ impl Schema {
         &self,
         findings: &mut Vec<Finding>,
         document: &Document<'_>,
-        options: &Options<'_>,
+        options: &CheckOptions<'_>,
     ) -> Result<(), BadSchema> {
         let mut more = self.check_parts(document)?;
         more.retain(|InPart { finding, is_surplus, part }| {
@@ -142,7 +142,7 @@ impl Schema {
         &self,
         findings: &mut Vec<Finding>,
         document: &Document<'_>,
-        options: &Options<'_>,
+        options: &CheckOptions<'_>,
     ) {
         let is_unsupported = |feature: &Feature| {
             let is_it = |(known, _): &(&Feature, &bool)| known.name == feature.name;

@@ -8,10 +8,10 @@ use crate::values::{DeviceNumber, RegionName};
 
 /// The devices of a host's regions.
 #[derive(Clone)]
-pub(super) struct Targets(Vec<Target>);
+pub(super) struct Targets(Vec<RegionDevice>);
 
 #[derive(Clone)]
-struct Target {
+struct RegionDevice {
     name: RegionName,
     number: Option<DeviceNumber>,
     path: PathBuf,
@@ -24,7 +24,7 @@ impl Targets {
         let target = |region: &Region| {
             let is_its = |stat: &Stat| is_number(stat, region.device.number);
             let node = root.stat(&region.device.path).ok().filter(is_its);
-            Target {
+            RegionDevice {
                 name: region.name.clone(),
                 number: region.device.number,
                 path: region.device.path.clone(),
@@ -60,14 +60,16 @@ impl Targets {
 
     /// The region whose node is this file, by device and inode as maps writes them.
     pub(super) fn by_file(&self, file: &[u8]) -> Option<usize> {
-        let is = |target: &Target| target.file.as_ref().is_some_and(|node| node.as_bytes() == file);
+        let is = |target: &RegionDevice| {
+            target.file.as_ref().is_some_and(|node| node.as_bytes() == file)
+        };
         self.0.iter().position(is)
     }
 
     /// The region whose node has, or had, this name.
     pub(super) fn by_path(&self, path: &[u8]) -> Option<usize> {
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-        let is = |target: &Target| target.path.as_os_str().as_encoded_bytes() == path;
+        let is = |target: &RegionDevice| target.path.as_os_str().as_encoded_bytes() == path;
         self.0.iter().position(is).filter(|_| !path.is_empty())
     }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::error::Error;
 use super::is_dash;
-use crate::domain::{BadDomain, Domain, Encoding, Source};
-use crate::files::user_file::{self, Snapshot};
+use crate::domain::{BadDomain, Domain, Encoding, SourceText};
+use crate::files::user_file::{self, FileVersion};
 use crate::values::text::printable;
 
 /// libvirt takes no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
@@ -20,9 +20,9 @@ pub(super) fn name_of(path: &Path) -> String {
 /// A file that was read.
 pub(super) struct DomainFile {
     pub(super) name: String,
-    pub(super) source: Source,
+    pub(super) source: SourceText,
     /// `None` for standard input.
-    pub(super) snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<FileVersion>,
 }
 
 impl DomainFile {
@@ -30,11 +30,11 @@ impl DomainFile {
         let name = name_of(path);
         if is_dash(path) {
             let bytes = user_file::read_all(io::stdin().lock(), LIMIT).map_err(Error::Stdin)?;
-            let source = Source::decode(&bytes).map_err(|error| bad_file(&name, error))?;
+            let source = SourceText::decode(&bytes).map_err(|error| bad_file(&name, error))?;
             return Ok(Self { name, source, snapshot: None });
         }
         let snapshot = user_file::read(path, LIMIT)?;
-        let source = Source::decode(&snapshot.bytes).map_err(|error| bad_file(&name, error))?;
+        let source = SourceText::decode(&snapshot.bytes).map_err(|error| bad_file(&name, error))?;
         Ok(Self { name, source, snapshot: Some(snapshot) })
     }
 

@@ -4,11 +4,10 @@ use clap::Args;
 
 use super::error::Error;
 use super::{Exit, Session};
-use crate::host::{Class, Needs, no_egm};
+use crate::host::{Needs, no_egm};
 use crate::output::columns::{COLUMNS, Column, EVERYTHING, choose, defaults};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
-use crate::report::Report;
 
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools)]
@@ -48,7 +47,7 @@ pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Er
     if args.json {
         let report = session.global.report(EVERYTHING)?;
         json::write_list(session.out, &report)?;
-        return Ok(exit(&report));
+        return Ok(Exit::Done);
     }
     let needs = columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
     let report = session.global.report(needs)?;
@@ -71,12 +70,7 @@ pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Er
     if rows.is_empty() && report.warnings().next().is_none() {
         let _ = writeln!(session.err, "egm-probe: {}", no_egm(report.host.class));
     }
-    Ok(exit(&report))
-}
-
-/// An empty list is an answer only where it is known to be one.
-fn exit(report: &Report) -> Exit {
-    if report.host.class == Class::Unreadable { Exit::Failed } else { Exit::Done }
+    Ok(Exit::Done)
 }
 
 fn columns(args: &ListArgs) -> Result<Vec<&'static Column>, Error> {

@@ -159,14 +159,14 @@ fn settings(args: &RuleArgs, helper: Helper) -> Settings {
 }
 
 /// The file's place, and the running system's udev if it is to read the file.
-struct Target {
+struct Destination {
     root: Sysroot,
     file: RulesFile,
     udev: Option<Udev>,
     is_live: bool,
 }
 
-impl Target {
+impl Destination {
     fn of(args: &UdevFileArgs) -> Result<Self, Error> {
         let directory = args.root.as_deref().unwrap_or(Path::new("/"));
         let file = RulesFile::below(directory)?;
@@ -182,7 +182,7 @@ impl Target {
 }
 
 fn install(args: &UdevInstallArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    let target = Target::of(&args.file)?;
+    let target = Destination::of(&args.file)?;
     let mut report = UdevReport::new(Action::Install);
     let (helper, note) = helper(target.is_live);
     report.warnings.extend(note);
@@ -222,7 +222,7 @@ fn install(args: &UdevInstallArgs, session: &mut Session<'_>) -> Result<Exit, Er
 }
 
 fn uninstall(args: &UdevFileArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    let target = Target::of(args)?;
+    let target = Destination::of(args)?;
     let mut report = UdevReport::new(Action::Uninstall);
     report.file = Some(target.file.path().to_owned());
     if args.dry_run {

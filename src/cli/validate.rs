@@ -11,12 +11,13 @@ use super::domain_file::{DomainFile, name_of};
 use super::error::Error;
 use super::{Exit, Session, is_dash};
 use crate::check::{
-    BadSchema, Finding, NEEDS, Options, RULES, Rule, SCHEMAS, Schema, Severity, validate,
+    BadSchema, CheckOptions, Finding, NEEDS, RULES, Rule, SCHEMAS, Schema, Severity, validate,
 };
-use crate::domain::{Dialect, Document, Source};
+use crate::domain::{Dialect, Document, SourceText};
 use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
+use crate::sysroot::Sysroot;
 
 /// Checking a larger file against the schema takes seconds.
 const SCHEMA_LIMIT: usize = 1 << 20;
@@ -76,15 +77,16 @@ pub(super) fn run(args: &ValidateArgs, session: &mut Session<'_>) -> Result<Exit
     let sources: Vec<_> = args.files.iter().map(|path| read(path)).collect();
     let inputs: Vec<_> = args.files.iter().zip(&sources).map(Input::parse).collect();
     let (mut notes, mut more) = (Vec::new(), Vec::new());
-    // The capture is dropped before the schema is read: together they would take twice the memory.
-    let report = host(args, global, &inputs, &mut more)?;
+    let host = host(args, global, &mut more)?;
+    let report = host.as_ref().map(|(_, report)| report);
     // Freeing the schema at the end would take a tenth of the run time.
     let schema = schema(args, global, &inputs, &mut notes)?.map(ManuallyDrop::new);
     notes.append(&mut more);
     let of_schema = schema.as_ref().and_then(|schema| schema.dialect());
-    let mut options = Options {
+    let mut options = CheckOptions {
         dialect: args.libvirt.or(of_schema).unwrap_or_default(),
-        report: report.as_ref(),
+        report,
+        root: host.as_ref().map(|(root, _)| root),
         schema: schema.as_deref(),
         is_installed: args.schema.is_none(),
         allow: &args.allow,
@@ -93,8 +95,7 @@ pub(super) fn run(args: &ValidateArgs, session: &mut Session<'_>) -> Result<Exit
     let files: Vec<_> = inputs.iter().map(check).collect::<Result<_, _>>()?;
     if args.json {
         let version = options.schema.and_then(Schema::version);
-        let (dialect, report) = (options.dialect, report.as_ref());
-        findings::write_json(session.out, dialect, version, &files, report, &notes)?;
+        findings::write_json(session.out, options.dialect, version, &files, report, &notes)?;
     } else {
         write_text(args, &files, session)?;
         session.out.flush()?;
@@ -102,7 +103,7 @@ pub(super) fn run(args: &ValidateArgs, session: &mut Session<'_>) -> Result<Exit
             for note in &notes {
                 session.note(note);
             }
-            if let Some(report) = &report {
+            if let Some(report) = report {
                 session.warn_of(report, []);
             }
         }
@@ -161,14 +162,13 @@ fn skip_schema(
 fn host(
     args: &ValidateArgs,
     global: &Global,
-    inputs: &[Input<'_>],
     notes: &mut Vec<String>,
-) -> Result<Option<Report>, Error> {
+) -> Result<Option<(Sysroot, Report)>, Error> {
     if args.no_host {
         return Ok(None);
     }
     let root = global.root()?;
-    let mut report = Report::read(&root, global.wanted(NEEDS));
+    let report = Report::read(&root, global.wanted(NEEDS));
     if report.host.regions.is_empty() {
         notes.push(format!("host rules not checked: {}", no_egm(report.host.class)));
         if report.host.class == Class::Unreadable {
@@ -179,16 +179,10 @@ fn host(
     if global.no_occupancy {
         notes.push("holders of the regions not checked (--no-occupancy)".into());
     }
-    let documents = inputs.iter().filter_map(|input| input.document.as_ref().ok());
-    for device in documents.flat_map(|document| &document.domain().egm) {
-        if let Some(path) = &device.path {
-            report.look_up(&root, path.text.as_ref());
-        }
-    }
-    Ok(Some(report))
+    Ok(Some((root, report)))
 }
 
-fn read(path: &Path) -> Result<Source, String> {
+fn read(path: &Path) -> Result<SourceText, String> {
     DomainFile::read(path).map(|file| file.source).map_err(|error| error.to_string())
 }
 
@@ -200,7 +194,7 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn parse((path, source): (&PathBuf, &'a Result<Source, String>)) -> Self {
+    fn parse((path, source): (&PathBuf, &'a Result<SourceText, String>)) -> Self {
         let name = name_of(path);
         let (text, document) = match source {
             Ok(source) => {
@@ -230,7 +224,7 @@ impl<'a> Input<'a> {
 fn check(
     args: &ValidateArgs,
     input: &Input<'_>,
-    options: &mut Options<'_>,
+    options: &mut CheckOptions<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Checked, Error> {
     let (file, text) = (input.name.clone(), input.text.to_owned());
@@ -244,7 +238,7 @@ fn check(
     if let Some(problem) = input.schema_problem().filter(|_| options.schema.is_some()) {
         notes.push(format!("{file}: libvirt's schema not checked: {problem}"));
     }
-    let without = Options { schema: None, ..*options };
+    let without = CheckOptions { schema: None, ..*options };
     let found = validate(document, if input.has_schema() { options } else { &without });
     let mut found = match found {
         Ok(found) => found,

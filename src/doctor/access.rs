@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
-use crate::udev_rules::{Asked, Effective, FILE_NAME, Node, Place};
+use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace};
 use crate::values::shell::quote;
 use crate::values::text::{SHOWN, excerpt, shown};
 
@@ -76,7 +76,7 @@ fn in_the_way(facts: &Facts<'_>) -> Option<String> {
     if let Some(masked) = facts.rules.shadowed.iter().find(|shadowed| shadowed.masked) {
         return Some(excerpt(&masked.by.to_string_lossy(), 200));
     }
-    let is_later = |place: &Place| place.path.file_name().is_some_and(|name| name > FILE_NAME);
+    let is_later = |place: &RulePlace| place.path.file_name().is_some_and(|name| name > FILE_NAME);
     facts.report.host.regions.iter().find_map(|region| {
         let effective = facts.rules.for_region(&region.name);
         let mut given = effective.given().filter(|(name, _)| *name != "label");
@@ -129,7 +129,7 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
                 format!("no rule gives {name} to QEMU: its permission does not last{hidden}");
             return Outcome::warn(message).fix("write one", [install_command(facts)]);
         }
-        let node = Node::of(region, Asked::of_rules(&effective), &facts.accounts);
+        let node = RegionNode::of(region, Asked::of_rules(&effective), &facts.accounts);
         if node.right == Some(false) {
             let message = format!("{} is not as the rules say", region.name);
             return Outcome::warn(message)

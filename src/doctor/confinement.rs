@@ -1,7 +1,7 @@
 //! Checks of what libvirt and the kernel put before a device that QEMU may open by its mode.
 
 use super::config::apparmor::Apparmor;
-use super::config::qemu_conf::{self, QemuConf, Settings};
+use super::config::qemu_conf::{self, ConfValues, QemuConf};
 use super::facts::Facts;
 use super::user::install_command;
 use super::{LibvirtSchema, Outcome};
@@ -22,7 +22,7 @@ const TYPE: &str = "svirt_image_t";
 const LISTED: &str = "libvirt lets QEMU at the devices of each domain";
 
 /// The settings; if they are not known, D10 does not pass, and the checks here are skipped.
-fn settings<'a>(facts: &'a Facts<'_>) -> Option<&'a Settings> {
+fn settings<'a>(facts: &'a Facts<'_>) -> Option<&'a ConfValues> {
     match &facts.conf {
         QemuConf::Read(settings) => Some(settings),
         QemuConf::Unreadable(_) | QemuConf::Malformed(_) => None,

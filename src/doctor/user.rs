@@ -1,6 +1,6 @@
 //! Whom QEMU runs as, and the one command that gives the devices to it.
 
-use super::config::qemu_conf::{self, QemuConf, Settings};
+use super::config::qemu_conf::{self, ConfValues, QemuConf};
 use super::confinement;
 use super::facts::Facts;
 use crate::udev_rules::AccountName;
@@ -74,7 +74,7 @@ impl User {
 /// A user or group that is configured, by name or number (`virGetUserID`, `src/util/virutil.c`):
 /// what begins with a plus is a number.
 fn configured(
-    conf: &Settings,
+    conf: &ConfValues,
     key: &str,
     find: impl Fn(&str) -> Option<u32>,
 ) -> Result<Option<u32>, NoUser> {

@@ -3,7 +3,7 @@
 #[cfg(feature = "cli")]
 use roxmltree::Node;
 
-use super::{BadDomain, Domain, Encoding, Source, xml};
+use super::{BadDomain, Domain, Encoding, SourceText, xml};
 
 /// The XML of a domain, parsed once: the domain, and the elements that it does not have.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     /// As [`Domain::parse`].
-    pub fn of(source: &'a Source) -> Result<Self, BadDomain> {
+    pub fn of(source: &'a SourceText) -> Result<Self, BadDomain> {
         Ok(Self { encoding: source.encoding(), ..Self::parse(source.text())? })
     }
 

@@ -19,10 +19,10 @@ pub use document::Document;
 pub use file_memory::FileMemory;
 pub(crate) use model::Maybe;
 pub use model::{
-    Attribute, Backing, Cell, Controller, Domain, EgmDevice, Hostdev, Iommu, MemoryDevice,
-    MemoryMode, MemoryPolicy, Os, Pin, Topology, Value,
+    Attribute, Backing, Cell, Controller, CpuTopology, Domain, EgmDevice, Hostdev, Iommu,
+    MemoryDevice, MemoryMode, MemoryPolicy, Os, Pin, Value,
 };
-pub use source::{Encoding, Source};
+pub use source::{Encoding, SourceText};
 pub use xml::{line_and_column, lines_and_columns};
 
 /// A text that is no domain of libvirt's, and where it ceases to be one.

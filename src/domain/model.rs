@@ -46,7 +46,7 @@ pub struct Domain {
     /// The numbers of those that `<vcpus>` lists.
     pub vcpu_ids: Vec<Value<u32>>,
     /// Its `<topology>`.
-    pub topology: Option<Topology>,
+    pub topology: Option<CpuTopology>,
     /// Its NUMA cells.
     pub cells: Vec<Cell>,
     /// Its EGM devices, `<memory model='egm'>`.
@@ -218,7 +218,7 @@ pub enum MemoryMode {
 /// How the CPUs of a guest are arranged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Topology {
+pub struct CpuTopology {
     /// How many CPUs that makes; `None` where it is more than can be, or nothing.
     pub cpus: Option<u32>,
     /// The numbers of sockets, dies, clusters, cores, threads: those that are written.

@@ -7,8 +7,8 @@ use roxmltree::Node;
 
 use super::xml::{attribute, child, children, find, is_named, start_tag, text_of};
 use super::{
-    Attribute, Backing, Cell, Controller, Domain, EgmDevice, Hostdev, Iommu, MemoryDevice,
-    MemoryMode, MemoryPolicy, Os, Pin, Topology, Value, file_memory,
+    Attribute, Backing, Cell, Controller, CpuTopology, Domain, EgmDevice, Hostdev, Iommu,
+    MemoryDevice, MemoryMode, MemoryPolicy, Os, Pin, Value, file_memory,
 };
 use crate::values::numbers::decimal;
 use crate::values::{Bytes, IdList, PciAddress, parse_libvirt};
@@ -191,13 +191,13 @@ fn nodes(text: &str) -> Option<IdList> {
     list(text).filter(|nodes| nodes.last() < Some(16384))
 }
 
-fn read_topology(topology: Node<'_, '_>) -> Topology {
+fn read_topology(topology: Node<'_, '_>) -> CpuTopology {
     let levels = ["sockets", "dies", "clusters", "cores", "threads"];
     let levels = levels.map(|level| (level, topology.attribute(level).map(number)));
     let mut numbers = levels.iter().map(|(_, found)| found.unwrap_or(Some(1)));
     let cpus = numbers.try_fold(1, |product: u32, level| product.checked_mul(level?));
     let levels = levels.into_iter().filter_map(|(level, found)| Some((level, found??)));
-    Topology { cpus, levels: levels.collect(), span: start_tag(topology) }
+    CpuTopology { cpus, levels: levels.collect(), span: start_tag(topology) }
 }
 
 fn read_cell(index: usize, cell: Node<'_, '_>) -> Cell {

@@ -7,16 +7,16 @@ use super::{BadDomain, line_and_column};
 /// UTF-16 is recognised by its byte order mark or its first character.
 ///
 /// ```
-/// use egm_probe::domain::{Encoding, Source};
+/// use egm_probe::domain::{Encoding, SourceText};
 ///
 /// let bytes: Vec<u8> = "\u{feff}<domain/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
-/// let source = Source::decode(&bytes)?;
+/// let source = SourceText::decode(&bytes)?;
 /// assert_eq!(source.text(), "\u{feff}<domain/>");
 /// assert_eq!(source.encoding(), Encoding::Utf16);
 /// # Ok::<(), egm_probe::domain::BadDomain>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceText {
     text: String,
     encoding: Encoding,
 }
@@ -30,7 +30,7 @@ pub enum Encoding {
     Utf16,
 }
 
-impl Source {
+impl SourceText {
     /// Decodes the bytes of a file.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use super::Source;
+    use super::SourceText;
 
     #[test]
     fn every_encoding_is_decoded() {
@@ -95,7 +95,7 @@ mod tests {
         for bytes in
             [text.as_bytes().to_vec(), [b"\xef\xbb\xbf", text.as_bytes()].concat(), little, big]
         {
-            let source = Source::decode(&bytes).unwrap();
+            let source = SourceText::decode(&bytes).unwrap();
             assert!(source.text().ends_with(text));
         }
     }
@@ -108,7 +108,7 @@ mod tests {
             (b"\xff\xfe<\0\0\xd8", "1:3: not UTF-16"),
             (b"<\0\x00\xdcx\0", "1:2: not UTF-16"),
         ] {
-            let error = Source::decode(bytes).unwrap_err().to_string();
+            let error = SourceText::decode(bytes).unwrap_err().to_string();
             assert!(error.starts_with(place), "{error}");
         }
     }

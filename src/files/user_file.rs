@@ -24,18 +24,18 @@ pub(crate) struct FileError {
 
 /// What a file was when it was read.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct FileVersion {
     pub(crate) bytes: Vec<u8>,
     metadata: Metadata,
 }
 
 /// Reads a file of at most so many bytes.
-pub(crate) fn read(path: &Path, limit: usize) -> Result<Snapshot, FileError> {
+pub(crate) fn read(path: &Path, limit: usize) -> Result<FileVersion, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: false, cause };
     let file = open_named(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let bytes = read_all(file, limit).map_err(failed)?;
-    Ok(Snapshot { bytes, metadata })
+    Ok(FileVersion { bytes, metadata })
 }
 
 /// Reads a stream of at most so many bytes.
@@ -53,7 +53,7 @@ pub(crate) fn read_all(stream: impl Read, limit: usize) -> io::Result<Vec<u8>> {
 /// Puts other bytes in the place of a file that was read before: all of them or, where anything
 /// fails, none. Owner and mode stay, a link stays a link, and what somebody else has written
 /// meanwhile is not lost.
-pub(crate) fn replace(path: &Path, old: &Snapshot, bytes: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, old: &FileVersion, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
     replace_file(path, old, bytes).map_err(failed)
 }
@@ -104,7 +104,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     synced.sync_all()
 }
 
-fn replace_file(path: &Path, old: &Snapshot, bytes: &[u8]) -> io::Result<()> {
+fn replace_file(path: &Path, old: &FileVersion, bytes: &[u8]) -> io::Result<()> {
     let problem = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     if !old.metadata.is_file() {
         return problem("not a regular file");

@@ -16,7 +16,7 @@ pub struct Device {
     /// Its number by sysfs.
     pub number: Option<DeviceNumber>,
     /// Mode and owner of the node: only where the node has the device's number.
-    pub owner: Option<Owner>,
+    pub owner: Option<Permissions>,
     /// The other names that udev gave to it, sorted; `None` where that is not known.
     pub links: Option<Vec<PathBuf>>,
 }
@@ -24,7 +24,7 @@ pub struct Device {
 /// Mode and owner of a device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Owner {
+pub struct Permissions {
     /// The twelve permission bits.
     pub mode: u32,
     /// The user's name, or the number where it has none.
@@ -86,8 +86,8 @@ impl<'a> Nodes<'a> {
     }
 }
 
-fn owner(stat: Stat, accounts: &Accounts<'_>) -> Owner {
-    Owner { mode: stat.mode, user: accounts.user(stat.uid), group: accounts.group(stat.gid) }
+fn owner(stat: Stat, accounts: &Accounts<'_>) -> Permissions {
+    Permissions { mode: stat.mode, user: accounts.user(stat.uid), group: accounts.group(stat.gid) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) mod sysfs;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use device_node::dev_path;
-pub use device_node::{Device, Owner};
+pub use device_node::{Device, Permissions};
 pub(crate) use gpu::is_passthrough;
 pub use gpu::{Driver, Gpu, GpuNode};
 pub use lookup::NotFound;
@@ -27,10 +27,10 @@ pub(crate) use lookup::instead;
 #[cfg(feature = "cli")]
 pub(crate) use lookup::no_egm;
 pub use needs::Needs;
-pub use numa::{NodeKind, NumaNode, Topology};
+pub use numa::{NodeKind, NumaNode, NumaTopology};
 pub(crate) use numa_reader::parse_meminfo;
 pub use placement::NodeSource;
 pub use region::Region;
 
 pub use scan::{Class, Host};
-pub use shape::{Shape, Source};
+pub use shape::{GpuSource, Shape};

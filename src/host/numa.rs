@@ -46,7 +46,7 @@ impl NumaNode {
 /// The NUMA nodes of a host, as far as they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Topology {
+pub struct NumaTopology {
     /// The nodes that are online; `None` where the kernel shows no nodes.
     pub online: Option<IdList>,
     /// The nodes that have CPUs, where the kernel lists them.
@@ -55,7 +55,7 @@ pub struct Topology {
     pub nodes: BTreeMap<NodeId, NumaNode>,
 }
 
-impl Topology {
+impl NumaTopology {
     /// Whether a node has CPUs; `None` where that is not known. One that is not online has none.
     #[must_use]
     pub fn has_cpus(&self, id: NodeId) -> Option<bool> {
@@ -78,12 +78,12 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
-    use super::Topology;
+    use super::NumaTopology;
     use crate::values::NodeId;
 
     #[test]
     fn whether_a_node_has_cpus_may_be_unknown() {
-        let mut topology = Topology::default();
+        let mut topology = NumaTopology::default();
         assert_eq!(topology.has_cpus(NodeId(0)), None);
         assert!(topology.possible_cpu_nodes().is_empty());
         topology.online = Some("0-2".parse().unwrap());

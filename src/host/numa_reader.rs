@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::gpu::{Gpu, GpuNode};
-use super::numa::{NODES_LIMIT, NumaNode, Topology};
+use super::numa::{NODES_LIMIT, NumaNode, NumaTopology};
 use crate::host::sysfs::DeviceDir;
 use crate::sysroot::Sysroot;
 use crate::values::numbers::decimal;
@@ -15,7 +15,7 @@ const NODES: &str = "/sys/devices/system/node";
 
 pub(super) struct NumaReader<'a> {
     root: &'a Sysroot,
-    pub(super) topology: Topology,
+    pub(super) topology: NumaTopology,
     pub(super) warnings: Vec<Warning>,
     /// The nodes that have a directory, once they were listed.
     directories: Option<Vec<NodeId>>,

@@ -5,7 +5,7 @@
 //! makes of that one is never online. It is told from the GPUs of the region.
 
 use super::gpu::{Gpu, GpuNode};
-use super::numa::Topology;
+use super::numa::NumaTopology;
 use super::region::Region;
 use crate::values::text::excerpt;
 use crate::values::{NodeId, named};
@@ -41,7 +41,7 @@ pub(super) fn place_region(region: &mut Region) {
 }
 
 /// Sets a GPU's host node: the one with the CPUs of its socket.
-pub(super) fn place_gpu(gpu: &mut Gpu, topology: &Topology) {
+pub(super) fn place_gpu(gpu: &mut Gpu, topology: &NumaTopology) {
     match host_node(gpu, topology) {
         Ok(node) => gpu.host_node = Some(node),
         // Of one that is not there, that is all there is to say.
@@ -50,7 +50,7 @@ pub(super) fn place_gpu(gpu: &mut Gpu, topology: &Topology) {
     }
 }
 
-fn host_node(gpu: &Gpu, topology: &Topology) -> Result<(NodeId, NodeSource), String> {
+fn host_node(gpu: &Gpu, topology: &NumaTopology) -> Result<(NodeId, NodeSource), String> {
     let by_node = match gpu.numa_node {
         GpuNode::Unknown => Err("its numa_node is not known".into()),
         GpuNode::None => Err("the kernel gives it none".into()),
@@ -69,7 +69,7 @@ fn host_node(gpu: &Gpu, topology: &Topology) -> Result<(NodeId, NodeSource), Str
     }
 }
 
-fn nearest_cpu_node(node: NodeId, topology: &Topology) -> Result<NodeId, String> {
+fn nearest_cpu_node(node: NodeId, topology: &NumaTopology) -> Result<NodeId, String> {
     let Some(distances) = topology.nodes.get(&node).and_then(|node| node.distances.as_ref()) else {
         return Err(format!("its node {node} has no CPUs and its distances are not known"));
     };
@@ -92,7 +92,7 @@ fn nearest_cpu_node(node: NodeId, topology: &Topology) -> Result<NodeId, String>
     }
 }
 
-fn node_of_local_cpus(gpu: &Gpu, topology: &Topology) -> Result<NodeId, String> {
+fn node_of_local_cpus(gpu: &Gpu, topology: &NumaTopology) -> Result<NodeId, String> {
     let Some(cpus) = gpu.local_cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
         return Err("its local CPUs are not known".into());
     };

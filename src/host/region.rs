@@ -7,7 +7,7 @@ use super::device_node::{Device, dev_path};
 use super::gpu::Gpu;
 use super::needs::Needs;
 use super::placement::NodeSource;
-use super::shape::{self, Shape, Source};
+use super::shape::{self, GpuSource, Shape};
 use crate::host::sysfs::DeviceDir;
 use crate::sysroot::{Sysroot, join_link};
 use crate::values::numbers::number;
@@ -29,7 +29,7 @@ pub struct Region {
     /// How the driver shows it; `None` where nothing tells.
     pub shape: Option<Shape>,
     /// Every way in which its GPUs were learnt.
-    pub learnt_from: Vec<Source>,
+    pub learnt_from: Vec<GpuSource>,
     /// How large it is.
     pub size: Option<Bytes>,
     /// Its character device.

@@ -9,7 +9,7 @@ use super::device_links;
 use super::device_node::Nodes;
 use super::gpu::{Gpu, GpuNode, find_others};
 use super::needs::Needs;
-use super::numa::Topology;
+use super::numa::NumaTopology;
 use super::numa_reader::NumaReader;
 use super::placement::{place_gpu, place_region};
 use super::region::{self, CLASS, Reading, Region};
@@ -50,7 +50,7 @@ pub struct Host {
     /// Its NVIDIA GPUs that no region names, by address.
     pub other_gpus: Vec<Gpu>,
     /// Its NUMA nodes.
-    pub topology: Topology,
+    pub topology: NumaTopology,
     /// What the driver's class is like.
     pub class: Class,
     /// What is odd about the host as a whole.

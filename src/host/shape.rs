@@ -42,7 +42,7 @@ impl Shape {
 named! {
     /// A way in which a region names its GPUs.
     #[non_exhaustive]
-    pub enum Source {
+    pub enum GpuSource {
         /// The text file `gpu_devices` of the region.
         GpuDevices = "gpu_devices",
         /// Links in the region's directory, named by the GPUs' addresses.
@@ -62,7 +62,7 @@ const GPUS_LIMIT: usize = 64;
 /// The GPUs of a region, and how they were learnt.
 pub(super) struct Members {
     pub(super) shape: Option<Shape>,
-    pub(super) learnt_from: BTreeSet<Source>,
+    pub(super) learnt_from: BTreeSet<GpuSource>,
     /// By address.
     pub(super) gpus: Vec<Gpu>,
     /// A GPU is named that is not there, or something went away while it was read.
@@ -86,7 +86,7 @@ pub(super) fn read(
         incomplete: false,
         warnings: Vec::new(),
     };
-    search.add_links(Source::RegionLinks, dir.path(), entries);
+    search.add_links(GpuSource::RegionLinks, dir.path(), entries);
     let has_list = entries.iter().any(|entry| entry == "gpu_devices");
     if has_list {
         search.add_list(dir);
@@ -96,14 +96,14 @@ pub(super) fn read(
     let learnt = |source| search.learnt_from.contains(&source);
     let shape = if has_list {
         Some(Shape::GpuList)
-    } else if is_aux && learnt(Source::DeviceLinks) {
+    } else if is_aux && learnt(GpuSource::DeviceLinks) {
         Some(Shape::AuxPerGpu)
     } else if is_aux {
-        learnt(Source::RegionLinks).then_some(Shape::AuxFirstGpu)
-    } else if learnt(Source::PciLinks) {
+        learnt(GpuSource::RegionLinks).then_some(Shape::AuxFirstGpu)
+    } else if learnt(GpuSource::PciLinks) {
         Some(Shape::PciLinks)
     } else {
-        learnt(Source::RegionLinks).then_some(Shape::Standalone)
+        learnt(GpuSource::RegionLinks).then_some(Shape::Standalone)
     };
     search.finish(shape)
 }
@@ -112,7 +112,7 @@ struct Search<'a> {
     root: &'a Sysroot,
     /// The region's own directory.
     region: &'a Path,
-    learnt_from: BTreeSet<Source>,
+    learnt_from: BTreeSet<GpuSource>,
     /// Each GPU, and where the way by which it was learnt leads to.
     named: BTreeMap<PciAddress, PathBuf>,
     incomplete: bool,
@@ -120,7 +120,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn add(&mut self, source: Source, address: PciAddress, path: PathBuf) {
+    fn add(&mut self, source: GpuSource, address: PciAddress, path: PathBuf) {
         self.learnt_from.insert(source);
         self.named.entry(address).or_insert(path);
     }
@@ -131,7 +131,7 @@ impl Search<'_> {
     }
 
     /// Links of a directory that are named by PCI addresses.
-    fn add_links(&mut self, source: Source, directory: &Path, entries: &[String]) {
+    fn add_links(&mut self, source: GpuSource, directory: &Path, entries: &[String]) {
         for entry in entries {
             let Some(address) = PciAddress::from_kernel_name(entry) else { continue };
             let link = directory.join(entry);
@@ -166,7 +166,7 @@ impl Search<'_> {
         for word in text.split(is_separator).filter(|word| !word.is_empty()) {
             // Without a domain an address could be anybody's.
             match word.parse().ok().filter(|_| word.split(':').count() == 3) {
-                Some(address) => self.add(Source::GpuDevices, address, PciBus::path_of(address)),
+                Some(address) => self.add(GpuSource::GpuDevices, address, PciBus::path_of(address)),
                 None => malformed = malformed.or(Some(word)),
             }
         }
@@ -188,7 +188,7 @@ impl Search<'_> {
                 let end: PathBuf =
                     target.components().skip_while(|part| *part == Component::ParentDir).collect();
                 if end.ends_with(name.as_str()) && self.region.ends_with(&end) {
-                    self.add(Source::PciLinks, *address, PciBus::path_of(*address));
+                    self.add(GpuSource::PciLinks, *address, PciBus::path_of(*address));
                 }
             }
             self.warnings.extend_from_slice(&links.warnings);
@@ -202,12 +202,12 @@ impl Search<'_> {
     fn add_parent(&mut self) -> bool {
         let Some((address, gpu, aux)) = parent_gpu(self.region) else { return false };
         match self.root.entries(aux) {
-            Ok(entries) => self.add_links(Source::DeviceLinks, aux, &entries),
+            Ok(entries) => self.add_links(GpuSource::DeviceLinks, aux, &entries),
             Err(error) => self.failed(&error),
         }
         let is_gpu = self.named.is_empty() || self.named.contains_key(&address);
         if is_gpu {
-            self.add(Source::ParentDevice, address, gpu.to_owned());
+            self.add(GpuSource::ParentDevice, address, gpu.to_owned());
         }
         is_gpu
     }
@@ -254,7 +254,7 @@ fn parent_gpu(region: &Path) -> Option<(PciAddress, &Path, &Path)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shape, Source, parent_gpu};
+    use super::{GpuSource, Shape, parent_gpu};
     use std::path::Path;
 
     #[test]
@@ -269,11 +269,11 @@ mod tests {
             assert_eq!(serde_json::to_value(shape).unwrap(), shape.name());
         }
         for source in [
-            Source::GpuDevices,
-            Source::RegionLinks,
-            Source::DeviceLinks,
-            Source::ParentDevice,
-            Source::PciLinks,
+            GpuSource::GpuDevices,
+            GpuSource::RegionLinks,
+            GpuSource::DeviceLinks,
+            GpuSource::ParentDevice,
+            GpuSource::PciLinks,
         ] {
             assert_eq!(serde_json::to_value(source).unwrap(), source.name());
         }

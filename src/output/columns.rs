@@ -2,7 +2,7 @@
 //! is read of the host at all.
 
 use crate::claims::Claim;
-use crate::host::{Gpu, Needs, NodeSource, Owner, Region, Shape};
+use crate::host::{Gpu, Needs, NodeSource, Permissions, Region, Shape};
 use crate::report::Row;
 use crate::values::text::printable;
 use crate::values::{Bytes, named};
@@ -20,7 +20,7 @@ pub struct Column {
     pub default: bool,
     /// What must be read of the host to fill it.
     pub needs: Needs,
-    value: fn(&Row<'_>) -> Value,
+    value: fn(&Row<'_>) -> ColumnValue,
 }
 
 named! {
@@ -49,7 +49,7 @@ impl Kind {
 /// What a column says of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Value {
+pub enum ColumnValue {
     /// Text; `None` is unknown or none.
     Text(Option<String>),
     /// An amount of memory.
@@ -61,7 +61,7 @@ pub enum Value {
 impl Column {
     /// What the column says of a region.
     #[must_use]
-    pub fn value(&self, row: &Row<'_>) -> Value {
+    pub fn value(&self, row: &Row<'_>) -> ColumnValue {
         (self.value)(row)
     }
 }
@@ -93,9 +93,9 @@ pub static COLUMNS: [Column; 24] = columns! {
         "DEVICE" Text NOTHING, "name of the region", |row| text(row.region.name.as_str());
         "NODE" Number Needs::NUMA, "host NUMA node of the region",
             |row| optional(row.region.numa_node);
-        "SIZE" Bytes NOTHING, "size of the region", |row| Value::Bytes(row.region.size);
+        "SIZE" Bytes NOTHING, "size of the region", |row| ColumnValue::Bytes(row.region.size);
         "FREE" Bytes Needs::CLAIMS, "what a VM can have of it",
-            |row| Value::Bytes(row.capacity.free);
+            |row| ColumnValue::Bytes(row.capacity.free);
         "STATE" Text Needs::CLAIMS, "whether a VM can have it",
             |row| text(row.capacity.state.name());
         "GPUS" List Needs::GPUS, "PCI addresses of its GPUs",
@@ -105,11 +105,11 @@ pub static COLUMNS: [Column; 24] = columns! {
     }
     default: false {
         "HOLDER" List Needs::CLAIMS, "who holds it, or is defined with it",
-            |row| Value::List(row.claims.iter().map(Claim::label).collect());
+            |row| ColumnValue::List(row.claims.iter().map(Claim::label).collect());
         "HELD" Bytes Needs::CLAIMS, "what its holder has mapped",
-            |row| Value::Bytes(row.capacity.held);
+            |row| ColumnValue::Bytes(row.capacity.held);
         "STRANDED" Bytes Needs::CLAIMS, "what its holder has left unmapped, and nobody can have",
-            |row| Value::Bytes(row.capacity.stranded);
+            |row| ColumnValue::Bytes(row.capacity.stranded);
         "PATH" Text NOTHING, "path of the device node",
             |row| text(row.region.device.path.to_string_lossy());
         "MAJMIN" Text NOTHING, "major and minor device number",
@@ -133,7 +133,7 @@ pub static COLUMNS: [Column; 24] = columns! {
         "SHAPE" Text Needs::GPUS, "generation of the driver",
             |row| optional(row.region.shape.map(Shape::name));
         "LEARNT" List Needs::GPUS, "how the GPUs were learnt",
-            |row| Value::List(row.region.learnt_from.iter().map(|it| it.name().to_owned()).collect());
+            |row| ColumnValue::List(row.region.learnt_from.iter().map(|it| it.name().to_owned()).collect());
         "SYSFS" Text NOTHING, "its directory in sysfs",
             |row| text(row.region.path.to_string_lossy());
         "WARNINGS" Number EVERYTHING, "how many warnings there are",
@@ -141,20 +141,22 @@ pub static COLUMNS: [Column; 24] = columns! {
     }
 };
 
-fn text(value: impl Into<String>) -> Value {
-    Value::Text(Some(value.into()))
+fn text(value: impl Into<String>) -> ColumnValue {
+    ColumnValue::Text(Some(value.into()))
 }
 
-fn optional(value: Option<impl ToString>) -> Value {
-    Value::Text(value.map(|value| value.to_string()))
+fn optional(value: Option<impl ToString>) -> ColumnValue {
+    ColumnValue::Text(value.map(|value| value.to_string()))
 }
 
 /// One value a GPU, so that those of two columns belong together.
-fn of_gpus<T: ToString>(region: &Region, value: impl Fn(&Gpu) -> Option<T>) -> Value {
-    Value::List(region.gpus.iter().map(|gpu| super::or_dash(value(gpu)).into_owned()).collect())
+fn of_gpus<T: ToString>(region: &Region, value: impl Fn(&Gpu) -> Option<T>) -> ColumnValue {
+    ColumnValue::List(
+        region.gpus.iter().map(|gpu| super::or_dash(value(gpu)).into_owned()).collect(),
+    )
 }
 
-fn of_owner(region: &Region, value: impl Fn(&Owner) -> String) -> Value {
+fn of_owner(region: &Region, value: impl Fn(&Permissions) -> String) -> ColumnValue {
     optional(region.device.owner.as_ref().map(value))
 }
 

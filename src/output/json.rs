@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight};
-use crate::host::{Device, Gpu, NodeKind, NodeSource, NumaNode, Region, Shape, Source};
+use crate::host::{Device, Gpu, GpuSource, NodeKind, NodeSource, NumaNode, Region, Shape};
 use crate::report::{Capacity, Report, Row, State};
 use crate::values::text::is_plain;
 use crate::values::{Bytes, Moment, NodeId, PciAddress, RegionName};
@@ -111,7 +111,7 @@ pub(super) struct RegionEntry<'a> {
     name: &'a RegionName,
     path: Text<'a>,
     shape: Option<Shape>,
-    learnt_from: &'a [Source],
+    learnt_from: &'a [GpuSource],
     numa_node: Option<NodeId>,
     numa_node_from: Option<NodeSource>,
     size: Option<Bytes>,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::or_dash;
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
-use crate::host::{Driver, Gpu, Host, NodeSource, NumaNode, Owner, Region, Shape};
+use crate::host::{Driver, Gpu, Host, NodeSource, NumaNode, Permissions, Region, Shape};
 use crate::report::{Capacity, Report, Row};
 use crate::values::text::{printable, shown};
 use crate::values::{Bytes, NodeId, PciAddress, RegionName};
@@ -156,7 +156,7 @@ fn device(region: &Region) -> String {
     let device = &region.device;
     let number = or_dash(device.number);
     let owner = device.owner.as_ref();
-    let owner = owner.map(|Owner { mode, user, group }| {
+    let owner = owner.map(|Permissions { mode, user, group }| {
         format!("{mode:04o} {}:{}", printable(user), printable(group))
     });
     format!("{} ({number}), {}", shown(&device.path), owner.as_deref().unwrap_or("owner unknown"))

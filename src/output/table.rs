@@ -7,7 +7,7 @@ use comfy_table::{
     presets,
 };
 
-use super::columns::{COLUMNS, Column, Kind, Value};
+use super::columns::{COLUMNS, Column, ColumnValue, Kind};
 use crate::report::{Row, State};
 use crate::values::text::{escape, printable};
 
@@ -132,8 +132,8 @@ fn colored(cell: Cell, column: &Column, state: State) -> Cell {
 }
 
 /// How wide a list's column must be at least: its longest value, with the comma behind it.
-fn longest_part(value: &Value) -> u16 {
-    let Value::List(texts) = value else { return 0 };
+fn longest_part(value: &ColumnValue) -> u16 {
+    let ColumnValue::List(texts) = value else { return 0 };
     let commas = texts.iter().skip(1).map(|_| 1).chain([0]);
     let widths =
         texts.iter().zip(commas).map(|(text, comma)| printable(text).chars().count() + comma);
@@ -182,23 +182,23 @@ fn write_words(out: &mut dyn Write, words: impl Iterator<Item = String>) -> io::
 
 /// A value in which these characters are escaped, and in the parts of a list the comma, which
 /// comes between them.
-fn escaped(value: Value, also: impl Fn(char) -> bool) -> Value {
+fn escaped(value: ColumnValue, also: impl Fn(char) -> bool) -> ColumnValue {
     match value {
-        Value::Text(text) => Value::Text(text.map(|text| escape(&text, also))),
-        Value::List(texts) => {
+        ColumnValue::Text(text) => ColumnValue::Text(text.map(|text| escape(&text, also))),
+        ColumnValue::List(texts) => {
             let part = |text: &String| escape(text, |c| c == ',' || also(c));
-            Value::List(texts.iter().map(part).collect())
+            ColumnValue::List(texts.iter().map(part).collect())
         }
-        Value::Bytes(bytes) => Value::Bytes(bytes),
+        ColumnValue::Bytes(bytes) => ColumnValue::Bytes(bytes),
     }
 }
 
-fn joined(value: Value, bytes: bool, separator: &str) -> String {
+fn joined(value: ColumnValue, bytes: bool, separator: &str) -> String {
     let text = match value {
-        Value::Text(text) => text.unwrap_or_default(),
-        Value::Bytes(Some(size)) if bytes => size.0.to_string(),
-        Value::Bytes(size) => size.map(|size| size.to_string()).unwrap_or_default(),
-        Value::List(texts) => texts.join(separator),
+        ColumnValue::Text(text) => text.unwrap_or_default(),
+        ColumnValue::Bytes(Some(size)) if bytes => size.0.to_string(),
+        ColumnValue::Bytes(size) => size.map(|size| size.to_string()).unwrap_or_default(),
+        ColumnValue::List(texts) => texts.join(separator),
     };
     if text.is_empty() { "-".into() } else { text }
 }

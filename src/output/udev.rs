@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::json;
 use crate::udev_rules::file::Change;
-use crate::udev_rules::{Asked, Effective, Got, Node, Place, Shadowed};
+use crate::udev_rules::{Asked, Effective, Got, RegionNode, RulePlace, Shadowed};
 use crate::values::text::{printable, shown};
 
 /// What a `udev` command did and found.
@@ -31,7 +31,7 @@ pub(crate) struct UdevReport {
     /// Rules files of the program's name that another one hides.
     pub(crate) shadowed: Vec<Shadowed>,
     /// The regions' device nodes.
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<RegionNode>,
     /// What went wrong without ending the command, and what is odd.
     pub(crate) warnings: Vec<String>,
 }
@@ -51,7 +51,7 @@ pub(crate) enum Action {
 pub(crate) struct RuleEntry {
     /// Where it stands.
     #[serde(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: RulePlace,
     /// What it gives: `user`, `group`, `mode`, `label`; `None` where that depends on its conditions.
     pub(crate) gives: Option<&'static str>,
     /// The value.
@@ -81,7 +81,7 @@ impl UdevReport {
 
     /// Adds the rules that are about a region's device.
     pub(crate) fn add_rules(&mut self, effective: &Effective) {
-        let entry = |place: &Place, gives, value: &str, counts| RuleEntry {
+        let entry = |place: &RulePlace, gives, value: &str, counts| RuleEntry {
             place: place.clone(),
             gives: Some(gives),
             value: Some(value.to_owned()),
@@ -156,7 +156,7 @@ fn gives(rule: &RuleEntry) -> String {
 }
 
 /// `0660 root:kvm`, and what was asked where that is something else.
-fn describe(node: &Node) -> String {
+fn describe(node: &RegionNode) -> String {
     let asked = asked(&node.asked);
     match (&node.got, node.right) {
         (None, _) => format!("not known, or not the region's; asked for {asked}"),

@@ -5,13 +5,12 @@ mod capacity;
 mod changes;
 mod sockets;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::claims::{Claim, Claims, Sight};
 use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
-use crate::values::RegionName;
+
 use crate::warning::Warning;
 pub use availability::Availability;
 pub(crate) use availability::labels;
@@ -27,8 +26,6 @@ pub struct Report {
     pub host: Host,
     /// The claims on its regions.
     pub claims: Claims,
-    /// Other names of their devices, as far as they were looked up.
-    other_names: BTreeMap<PathBuf, RegionName>,
 }
 
 /// A region, the claims on it, and what of it is free.
@@ -63,7 +60,7 @@ impl Report {
     /// Brings the two together: several holders of one region are a warning of the region's.
     #[must_use]
     pub fn new(host: Host, claims: Claims) -> Self {
-        let mut report = Self { host, claims, other_names: BTreeMap::new() };
+        let mut report = Self { host, claims };
         let regions = report.host.regions.iter();
         let holders = regions.map(|region| report.availability(region, None).distinct_holders());
         let holders: Vec<_> = holders.collect();
@@ -75,9 +72,9 @@ impl Report {
         report
     }
 
-    /// Looks whether a path is another name of a region's device: by its number, or as udev knows
-    /// it. Nothing is opened.
-    pub fn look_up(&mut self, root: &Sysroot, path: &Path) {
+    /// The region that a path other than its own leads to: a link, or another node of its number.
+    #[must_use]
+    pub fn region_by_other_name(&self, root: &Sysroot, path: &Path) -> Option<&Region> {
         let kind = root.stat(path).map(|stat| stat.kind);
         let is_its = |region: &&Region| {
             if let (Ok(FileKind::CharDevice(found)), Some(number)) = (&kind, region.device.number) {
@@ -88,16 +85,7 @@ impl Report {
             region.device.path == path || links.any(|link| link == path)
         };
         let is_other = |region: &&Region| region.device.path.as_os_str() != path.as_os_str();
-        let found = self.host.regions.iter().filter(is_other).find(is_its);
-        if let Some(name) = found.map(|region| region.name.clone()) {
-            self.other_names.insert(path.to_owned(), name);
-        }
-    }
-
-    /// The region of which a path is another name, where that was looked up.
-    #[must_use]
-    pub fn region_by_other_name(&self, path: &Path) -> Option<&Region> {
-        self.host.region(self.other_names.get(path)?)
+        self.host.regions.iter().filter(is_other).find(is_its)
     }
 
     /// The regions with their claims, in the order of the host.

@@ -303,18 +303,18 @@ fn checked(
     #[cfg(not(feature = "cli"))]
     let of_schema = None;
     let dialect = options.dialect.or(of_schema).unwrap_or_default();
-    let checks = check::Options {
+    let checks = check::CheckOptions {
         dialect,
         report: Some(report),
         #[cfg(feature = "cli")]
         schema: schema.as_ref(),
         #[cfg(feature = "cli")]
         is_installed: true,
-        ..check::Options::default()
+        ..check::CheckOptions::default()
     };
     // Without a usable schema the rules alone decide.
     let mut findings = check::validate(&document, &checks)
-        .unwrap_or_else(|_| check::check(document.domain(), dialect, Some(report)));
+        .unwrap_or_else(|_| check::check(document.domain(), &checks));
     let domain = document.domain().clone();
     findings.retain(|finding| is_error(finding) || !finding.rule.is_of_plans());
     findings.retain(|finding| !is_for_libvirt(finding, &domain, alignment));

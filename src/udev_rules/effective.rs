@@ -59,14 +59,14 @@ pub(crate) struct Shadowed {
 
 /// Where a rule stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Place {
+pub(crate) struct RulePlace {
     /// The file.
     pub(crate) path: PathBuf,
     /// The line, from 1.
     pub(crate) line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RulePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", shown(&self.path), self.line)
     }
@@ -78,7 +78,7 @@ pub(crate) struct Given {
     /// The value as it is written.
     pub(crate) value: String,
     /// The rule that has the last word.
-    pub(crate) place: Place,
+    pub(crate) place: RulePlace,
     /// Whether no later rule can change it, `:=`.
     pub(crate) is_final: bool,
     /// Rules that gave something else: earlier ones, and later ones behind a final `:=`.
@@ -89,7 +89,7 @@ pub(crate) struct Given {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Other {
     /// The rule.
-    pub(crate) place: Place,
+    pub(crate) place: RulePlace,
     /// The value as it is written.
     pub(crate) value: String,
 }
@@ -106,7 +106,7 @@ pub(crate) struct Effective {
     /// The label for `SELinux`.
     pub(crate) label: Option<Given>,
     /// Rules that change one of these under conditions that are not looked at here.
-    pub(crate) conditional: Vec<Place>,
+    pub(crate) conditional: Vec<RulePlace>,
 }
 
 impl HostRules {
@@ -253,7 +253,7 @@ impl File {
         effective: &mut Effective,
         is_final: &mut BTreeSet<&'a str>,
     ) {
-        let place = || Place { path: self.path.clone(), line: line.number };
+        let place = || RulePlace { path: self.path.clone(), line: line.number };
         for token in line.tokens.iter().filter(|token| !token.is_match()) {
             let Some(slot) = effective.slot(&token.key) else { continue };
             if held == Holds::Maybe {

@@ -13,9 +13,9 @@ mod settings;
 #[cfg(feature = "cli")]
 pub(crate) mod udevadm;
 
-pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, Place, Shadowed};
+pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, RulePlace, Shadowed};
 pub(crate) use links::links;
 #[cfg(feature = "cli")]
 pub(crate) use nodes::nodes;
-pub(crate) use nodes::{Asked, Got, Node};
+pub(crate) use nodes::{Asked, Got, RegionNode};
 pub(crate) use settings::{AccountName, Helper, Label, Mode, Settings};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::effective::Effective;
 use super::settings::Settings;
-use crate::host::{Accounts, Owner, Region};
+use crate::host::{Accounts, Permissions, Region};
 use crate::values::RegionName;
 
 /// What a region's device node is to have; `None` where nothing says so.
@@ -33,7 +33,7 @@ pub(crate) struct Got {
 
 /// One region's device node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Node {
+pub(crate) struct RegionNode {
     /// The region.
     pub(crate) region: RegionName,
     /// The node.
@@ -110,7 +110,7 @@ fn is_same(
     }
 }
 
-impl Node {
+impl RegionNode {
     pub(crate) fn of(region: &Region, asked: Asked, accounts: &Accounts<'_>) -> Self {
         let got = region.device.owner.as_ref().map(Got::of);
         let right = got.as_ref().and_then(|got| asked.is_met(got, accounts));
@@ -119,8 +119,8 @@ impl Node {
 }
 
 impl Got {
-    fn of(owner: &Owner) -> Self {
-        let Owner { mode, user, group } = owner;
+    fn of(owner: &Permissions) -> Self {
+        let Permissions { mode, user, group } = owner;
         Self { user: user.clone(), group: group.clone(), mode: format!("{mode:04o}") }
     }
 }
@@ -135,6 +135,6 @@ pub(crate) fn nodes(
     host: &crate::host::Host,
     accounts: &Accounts<'_>,
     asked: impl Fn(&Region) -> Asked,
-) -> Vec<Node> {
-    host.regions.iter().map(|region| Node::of(region, asked(region), accounts)).collect()
+) -> Vec<RegionNode> {
+    host.regions.iter().map(|region| RegionNode::of(region, asked(region), accounts)).collect()
 }

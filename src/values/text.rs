@@ -27,10 +27,10 @@ pub(crate) fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// A path, safe to show; a longer one than those of real hosts is cut.
+/// A path, safe to show, as long as the kernel takes (`PATH_MAX`).
 #[must_use]
 pub(crate) fn shown(path: &Path) -> String {
-    excerpt(&path.to_string_lossy(), 300)
+    excerpt(&path.to_string_lossy(), 4096)
 }
 
 /// How much is shown of a value of unknown origin.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use egm_probe::check::check;
+use egm_probe::check::{CheckOptions, check};
 use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
-use egm_probe::domain::{Dialect, Domain};
+use egm_probe::domain::Domain;
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::{Capacity, Report, State};
 use egm_probe::stanza::{Options, Parts, Stanza};
@@ -123,7 +123,7 @@ proptest! {
              <target><size unit='b'>{dimm}</size></target></memory></devices></domain>"
         );
         let domain = Domain::parse(&text).unwrap();
-        let _ = check(&domain, Dialect::default(), Some(&report));
+        let _ = check(&domain, &CheckOptions { report: Some(&report), ..CheckOptions::default() });
         let mut request = Request::everything();
         (request.size, request.force, request.gpu_cells) = (size.map(Bytes), force, gpu_cells);
         for domain in [None, Some(&domain)] {
@@ -140,7 +140,7 @@ proptest! {
             let options = Options::of(Parts::all());
             if let Some(domain) = domain {
                 let _ = Stanza::within(&report, plan, &text, &options);
-                let _ = check(domain, Dialect::default(), None);
+                let _ = check(domain, &CheckOptions::default());
             } else {
                 let _ = Stanza::new(&report, plan, &options);
             }

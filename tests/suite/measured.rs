@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use egm_probe::check::{Severity, check};
-use egm_probe::domain::{Dialect, Domain, Encoding, Source};
+use egm_probe::check::{CheckOptions, Severity, check};
+use egm_probe::domain::{Domain, Encoding, SourceText};
 use serde_json::Value;
 
 use crate::support;
@@ -60,9 +60,9 @@ fn the_rules_agree_with_libvirt() {
     for verdict in &verdicts {
         let document = verdict["doc"].as_str().unwrap();
         let name = document.trim_end_matches(".xml").rsplit("--").next().unwrap();
-        let source = Source::decode(&fs::read(folder.join(document)).unwrap()).unwrap();
+        let source = SourceText::decode(&fs::read(folder.join(document)).unwrap()).unwrap();
         let domain = Domain::parse(source.text()).unwrap();
-        let mut errors: Vec<_> = check(&domain, Dialect::default(), None)
+        let mut errors: Vec<_> = check(&domain, &CheckOptions::default())
             .into_iter()
             .filter(|finding| finding.severity == Severity::Error)
             .filter(|finding| !NOT_MEASURED.contains(&finding.rule.code))

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use egm_probe::check::{Severity, check};
-use egm_probe::domain::{Dialect, Domain};
+use egm_probe::check::{CheckOptions, Severity, check};
+use egm_probe::domain::Domain;
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
@@ -107,7 +107,7 @@ proptest! {
         };
         let read = Domain::parse(&text).unwrap();
         let errors = || {
-            let findings = check(&read, Dialect::default(), Some(&report)).into_iter();
+            let findings = check(&read, &CheckOptions { report: Some(&report), ..CheckOptions::default() }).into_iter();
             findings.filter(|finding| finding.rule.severity == Severity::Error).collect::<Vec<_>>()
         };
         prop_assert!(errors().is_empty(), "{:?}", errors());
@@ -162,7 +162,7 @@ proptest! {
     fn no_text_is_too_strange(text in strange()) {
         if let Ok(domain) = Domain::parse(&text) {
             let report = report(&vec![(4, 64, 2)]);
-            let _ = check(&domain, Dialect::default(), Some(&report));
+            let _ = check(&domain, &CheckOptions { report: Some(&report), ..CheckOptions::default() });
             for (force, all) in [(true, true), (false, false)] {
                 let gpus = report.host.gpus().map(|(gpu, _)| gpu.address).take(1);
                 let mut request = Request::of_gpus(gpus);

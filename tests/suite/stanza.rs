@@ -139,7 +139,7 @@ const ENCODINGS: [(&str, Encode); 2] = [
 ];
 
 pub(crate) fn decoded(bytes: &[u8]) -> String {
-    egm_probe::domain::Source::decode(bytes).unwrap().text().to_owned()
+    egm_probe::domain::SourceText::decode(bytes).unwrap().text().to_owned()
 }
 
 pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Output {

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use egm_probe::check::{Options, RULES, SCHEMAS, Schema, validate as check};
-use egm_probe::domain::{Dialect, Document, Source};
+use egm_probe::check::{CheckOptions, RULES, SCHEMAS, Schema, validate as check};
+use egm_probe::domain::{Dialect, Document, SourceText};
 use regex::Regex;
 use serde_json::Value;
 
@@ -271,7 +271,7 @@ fn agree(schemas: &Path) {
         xmllint
     };
     for path in domains("good").into_iter().chain(domains("bad")) {
-        let source = Source::decode(&fs::read(&path).unwrap()).unwrap();
+        let source = SourceText::decode(&fs::read(&path).unwrap()).unwrap();
         // The crate ignores spaces around numbers, which a rule finds.
         let has_spaces = ["with-spaces", "of-its-own"].iter().any(|it| stem(&path).ends_with(it));
         if !source.text().contains("<domstatus") && !has_spaces {
@@ -459,7 +459,7 @@ fn a_schema_with_a_bad_pattern_is_unusable() {
     let text = grace();
     let document = Document::parse(&text).unwrap();
     let schema = Schema::read_for(folder.path(), [text.as_str()]).unwrap();
-    let options = Options { schema: Some(&schema), ..Options::default() };
+    let options = CheckOptions { schema: Some(&schema), ..CheckOptions::default() };
     let error = check(&document, &options).unwrap_err();
     assert!(error.problem.starts_with("invalid pattern `("), "{error}");
 }

@@ -29,13 +29,13 @@ pub(in crate::doctor) enum Apparmor {
 /// The rules for files of a profile and all that it includes.
 #[derive(Debug, Default)]
 pub(in crate::doctor) struct Profile {
-    rules: Vec<Rule>,
+    rules: Vec<ProfileRule>,
     /// What of it could not be read.
     pub(in crate::doctor) unread: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Rule {
+struct ProfileRule {
     /// `None` for every file.
     path: Option<String>,
     read: bool,
@@ -81,7 +81,7 @@ impl Profile {
 
     /// Whether a rule keeps QEMU from reading or writing a file, whatever others allow.
     pub(in crate::doctor) fn denies(&self, path: &str) -> bool {
-        let is_its = |rule: &&Rule| rule.path.as_ref().is_none_or(|it| matches(it, path));
+        let is_its = |rule: &&ProfileRule| rule.path.as_ref().is_none_or(|it| matches(it, path));
         self.rules.iter().filter(is_its).any(|rule| rule.deny && (rule.read || rule.write))
     }
 
@@ -146,7 +146,7 @@ fn included(line: &str) -> Option<String> {
 }
 
 /// A rule for files: `owner /dev/egm* rw,`, `rw /dev/egm*,`, `deny /dev/egm4 w,`, `file,`.
-fn parse(line: &str) -> Option<Rule> {
+fn parse(line: &str) -> Option<ProfileRule> {
     const QUALIFIERS: [&str; 6] = ["audit", "quiet", "owner", "allow", "file", "deny"];
     let line = line.split(" #").next().unwrap_or_default().trim();
     let line = line.strip_suffix(',')?.trim_end();
@@ -166,7 +166,7 @@ fn parse(line: &str) -> Option<Rule> {
         return None;
     }
     let path = path.map(|path| path.trim_matches('"').to_owned());
-    Some(Rule { path, read: access.contains('r'), write: access.contains('w'), deny })
+    Some(ProfileRule { path, read: access.contains('r'), write: access.contains('w'), deny })
 }
 
 /// Whether a path fits a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`, `{a,b}`.

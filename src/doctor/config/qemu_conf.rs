@@ -14,7 +14,7 @@ const LIMIT: usize = 1 << 20;
 
 /// A value as libvirt writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+enum ConfValue {
     Number(String),
     Text(String),
     List(Vec<String>),
@@ -24,7 +24,7 @@ enum Value {
 #[derive(Clone, Debug)]
 pub(in crate::doctor) enum QemuConf {
     /// The settings; none where there is no file.
-    Read(Settings),
+    Read(ConfValues),
     /// It cannot be read: nothing is known of what is set.
     Unreadable(String),
     /// libvirt does not start with it.
@@ -33,7 +33,7 @@ pub(in crate::doctor) enum QemuConf {
 
 /// The settings.
 #[derive(Clone, Debug, Default)]
-pub(in crate::doctor) struct Settings(BTreeMap<String, Value>);
+pub(in crate::doctor) struct ConfValues(BTreeMap<String, ConfValue>);
 
 impl QemuConf {
     pub(in crate::doctor) fn read(root: &Sysroot) -> Self {
@@ -46,7 +46,7 @@ impl QemuConf {
                     Self::Malformed(warning.to_string())
                 }
             },
-            Err(error) if error.is_absent() => Self::Read(Settings::default()),
+            Err(error) if error.is_absent() => Self::Read(ConfValues::default()),
             Err(error) => Self::Unreadable(error.to_string()),
         }
     }
@@ -60,13 +60,13 @@ const LISTS: [&str; 3] = ["cgroup_controllers", "cgroup_device_acl", "namespaces
 /// Where a file is wrong: the line, what is found there, and what would be right.
 type Problem = (usize, String, &'static str);
 
-fn parse(text: &str) -> Result<Settings, Problem> {
+fn parse(text: &str) -> Result<ConfValues, Problem> {
     let mut parser = Parser { rest: text };
     let mut settings = BTreeMap::new();
     loop {
         parser.skip_lines();
         if parser.rest.is_empty() {
-            return Ok(Settings(settings));
+            return Ok(ConfValues(settings));
         }
         let at = parser.rest;
         let problem = |expected| {
@@ -76,9 +76,11 @@ fn parse(text: &str) -> Result<Settings, Problem> {
         };
         let (key, value) = parser.setting().ok_or_else(|| problem("key = value"))?;
         let is_right = match &value {
-            Value::Text(_) => !LISTS.contains(&key.as_str()),
-            Value::Number(_) => ![&TEXTS[..], &LISTS, &NO_NUMBER].concat().contains(&key.as_str()),
-            Value::List(_) => !TEXTS.contains(&key.as_str()),
+            ConfValue::Text(_) => !LISTS.contains(&key.as_str()),
+            ConfValue::Number(_) => {
+                ![&TEXTS[..], &LISTS, &NO_NUMBER].concat().contains(&key.as_str())
+            }
+            ConfValue::List(_) => !TEXTS.contains(&key.as_str()),
         };
         if !is_right {
             let is_list = LISTS.contains(&key.as_str());
@@ -93,26 +95,26 @@ fn parse(text: &str) -> Result<Settings, Problem> {
     }
 }
 
-impl Settings {
+impl ConfValues {
     /// A text.
     pub(in crate::doctor) fn text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {
-            Value::Text(text) => Some(text),
-            Value::Number(_) | Value::List(_) => None,
+            ConfValue::Text(text) => Some(text),
+            ConfValue::Number(_) | ConfValue::List(_) => None,
         }
     }
 
     /// A number that is 0 or 1.
     pub(in crate::doctor) fn is_off(&self, key: &str) -> bool {
-        self.0.get(key) == Some(&Value::Number("0".into()))
+        self.0.get(key) == Some(&ConfValue::Number("0".into()))
     }
 
     /// A list; a text alone is one of one.
     pub(in crate::doctor) fn list(&self, key: &str) -> Option<&[String]> {
         match self.0.get(key)? {
-            Value::Text(text) => Some(std::slice::from_ref(text)),
-            Value::List(list) => Some(list),
-            Value::Number(_) => None,
+            ConfValue::Text(text) => Some(std::slice::from_ref(text)),
+            ConfValue::List(list) => Some(list),
+            ConfValue::Number(_) => None,
         }
     }
 }
@@ -126,7 +128,7 @@ const ENDS: [char; 2] = ['\n', '\r'];
 
 impl Parser<'_> {
     /// `key = value`, to the end of its line.
-    fn setting(&mut self) -> Option<(String, Value)> {
+    fn setting(&mut self) -> Option<(String, ConfValue)> {
         let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
         let (key, rest) = self.rest.split_at_checked(end)?;
         let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -135,11 +137,11 @@ impl Parser<'_> {
         self.skip_blanks();
         let value = if let Some(rest) = self.rest.strip_prefix('[') {
             self.rest = rest;
-            Value::List(self.list()?)
+            ConfValue::List(self.list()?)
         } else if let Some(text) = self.text() {
-            Value::Text(text)
+            ConfValue::Text(text)
         } else {
-            Value::Number(self.number()?)
+            ConfValue::Number(self.number()?)
         };
         self.skip_blanks();
         let is_end = self.rest.is_empty() || self.rest.starts_with(['\n', '\r', '#']);

@@ -22,7 +22,7 @@ use crate::values::DeviceNumber;
 /// without recursion.
 #[derive(Debug)]
 pub(super) struct Archive {
-    nodes: Vec<Node>,
+    nodes: Vec<Inode>,
     /// How many bytes of files may still come. Not the same as what is read of the stream: a
     /// sparse file holds zeros that no stream carries.
     left: u64,
@@ -31,7 +31,7 @@ pub(super) struct Archive {
 }
 
 #[derive(Debug)]
-struct Node {
+struct Inode {
     content: Content,
     mode: u32,
     uid: u32,
@@ -63,7 +63,7 @@ impl Archive {
     }
 
     /// The node of a path that has no links in it.
-    fn node(&self, path: &Path) -> io::Result<&Node> {
+    fn node(&self, path: &Path) -> io::Result<&Inode> {
         let mut at = ROOT;
         for (index, component) in path.components().enumerate() {
             let Component::Normal(name) = component else {
@@ -92,7 +92,7 @@ impl Archive {
     }
 
     /// The node that a path leads to, and its own path.
-    fn follow(&self, path: &Path, follow_last: bool) -> io::Result<(PathBuf, &Node)> {
+    fn follow(&self, path: &Path, follow_last: bool) -> io::Result<(PathBuf, &Inode)> {
         let path = resolve(path, follow_last, |at| match &self.node(at)?.content {
             Content::Link(target) => Ok(Some(target.clone())),
             _ => Ok(None),
@@ -198,7 +198,7 @@ impl Archive {
     }
 }
 
-impl Node {
+impl Inode {
     /// A directory that the archive has no entry of its own for.
     fn directory() -> Self {
         Self { content: Content::Directory(BTreeMap::new()), mode: 0o755, uid: 0, gid: 0 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use tar::{Entry, EntryType, Header};
 
-use super::{Archive, Content, Node, ROOT};
+use super::{Archive, Content, Inode, ROOT};
 use crate::sysroot::describe;
 use crate::sysroot::manifest::{self, Manifest};
 use crate::sysroot::path::DEPTH_LIMIT;
@@ -46,7 +46,7 @@ impl Archive {
     }
 
     fn read_tar(stream: impl Read) -> Result<Self, String> {
-        let (nodes, manifest) = (vec![Node::directory()], None);
+        let (nodes, manifest) = (vec![Inode::directory()], None);
         let mut archive = Self { nodes, left: TOTAL_LIMIT, manifest };
         let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT, zeros: 0 });
         for entry in tar.entries().map_err(|error| problem(&error))? {
@@ -118,7 +118,7 @@ impl Archive {
         // Twelve bits of mode: the cast loses nothing.
         #[allow(clippy::cast_possible_truncation)]
         let mode = (mode & 0o7777) as u32;
-        let node = Node { mode, uid: id(uid)?, gid: id(gid)?, content };
+        let node = Inode { mode, uid: id(uid)?, gid: id(gid)?, content };
         self.insert(&names, node).map_err(in_entry)
     }
 
@@ -126,7 +126,7 @@ impl Archive {
     fn alias(&mut self, names: &[&OsStr], target: &Path) -> Result<(), String> {
         let found = names_within(target)?.iter().try_fold(ROOT, |at, name| self.child(at, name));
         let target = found.ok_or("is another name of a file that is not there")?;
-        let is_directory = |node: &Node| matches!(node.content, Content::Directory(_));
+        let is_directory = |node: &Inode| matches!(node.content, Content::Directory(_));
         if self.nodes.get(target).is_none_or(is_directory) {
             return Err("is another name of a directory".into());
         }
@@ -142,10 +142,10 @@ impl Archive {
         Ok(bytes.into())
     }
 
-    fn insert(&mut self, names: &[&OsStr], node: Node) -> Result<(), String> {
+    fn insert(&mut self, names: &[&OsStr], node: Inode) -> Result<(), String> {
         let Some((last, parents)) = names.split_last() else { return Ok(()) };
         let parent = self.make_parents(parents)?;
-        let is_directory = |node: &Node| matches!(node.content, Content::Directory(_));
+        let is_directory = |node: &Inode| matches!(node.content, Content::Directory(_));
         if let Some(child) = self.child(parent, last)
             && let Some(old) = self.nodes.get_mut(child)
             && is_directory(old)
@@ -164,13 +164,13 @@ impl Archive {
         for name in names {
             at = match self.child(at, name) {
                 Some(child) => child,
-                None => self.push(at, name, Node::directory())?,
+                None => self.push(at, name, Inode::directory())?,
             };
         }
         Ok(at)
     }
 
-    fn push(&mut self, parent: usize, name: &OsStr, node: Node) -> Result<usize, String> {
+    fn push(&mut self, parent: usize, name: &OsStr, node: Inode) -> Result<usize, String> {
         let index = self.nodes.len();
         if index == NODES_LIMIT {
             return Err(format!("is one more than {NODES_LIMIT} files"));

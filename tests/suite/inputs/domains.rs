@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use egm_probe::check::check;
-use egm_probe::domain::{Dialect, Domain, line_and_column};
+use egm_probe::check::{CheckOptions, check};
+use egm_probe::domain::{Domain, line_and_column};
 use egm_probe::host::Needs;
 use egm_probe::plan::{GuestNode, Plan, Request};
 use egm_probe::report::Report;
@@ -24,8 +24,8 @@ pub fn domain(data: &[u8]) {
     match Domain::parse(text) {
         Ok(domain) => {
             for findings in [
-                check(&domain, Dialect::default(), None),
-                check(&domain, Dialect::default(), Some(report())),
+                check(&domain, &CheckOptions::default()),
+                check(&domain, &CheckOptions { report: Some(report()), ..CheckOptions::default() }),
             ] {
                 for finding in findings {
                     assert!(text.get(finding.span.clone()).is_some(), "{finding:?}");
