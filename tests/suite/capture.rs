@@ -660,11 +660,11 @@ fn what_a_capture_says_of_itself_may_be_anything() {
     assert!(code == Some(4) && shown.contains("more than 1048576 names"), "{shown}");
     let (code, shown) =
         refusal(&of(",\"claims\":null,\"errors\":{\"/sys/class/egm\":{\"list\":0}}"));
-    assert!(code == Some(4) && shown.contains("error 0, which there is not"), "{shown}");
+    assert!(code == Some(0) && shown.contains("error 0, which there is not"), "{shown}");
     let (code, shown) = refusal(&of(
         ",\"claims\":null,\"later\":1,\"errors\":{\"/sys/class/egm\":{\"list\":\"\\u001b[31mred\"}}",
     ));
-    assert_eq!(code, Some(4), "{shown}");
+    assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("\"regions\": []") && !shown.contains('\u{1b}'), "{shown}");
     let unread = "18446744073709551615";
     let (code, shown) = refusal(&of(&format!(
