@@ -86,6 +86,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Lease>, String> {
 }
 
 /// The text of the file.
+#[cfg(feature = "cli")]
 pub(crate) fn write(leases: Vec<Lease>) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(&Document { schema: SCHEMA.into(), leases })?;
     bytes.push(b'\n');
