@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::Error;
 use super::is_dash;
-use crate::domain::{BadDomain, Domain, Encoding, SourceText};
+use crate::domain::{BadDomain, Document, Encoding, SourceText};
 use crate::files::user_file::{self, FileVersion};
 use crate::values::text::printable;
 
@@ -48,8 +48,8 @@ impl DomainFile {
         Err(bad_file(&file.name, BadDomain { line: 1, column: 1, problem: problem.into() }))
     }
 
-    pub(super) fn domain(&self) -> Result<Domain, Error> {
-        Domain::parse(self.source.text()).map_err(|error| bad_file(&self.name, error))
+    pub(super) fn document(&self) -> Result<Document<'_>, Error> {
+        Document::of(&self.source).map_err(|error| bad_file(&self.name, error))
     }
 }
 

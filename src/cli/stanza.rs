@@ -10,7 +10,7 @@ use super::domain_file::DomainFile;
 use super::error::Error;
 use super::{Exit, Session, difference, is_dash};
 use crate::check::SCHEMAS;
-use crate::domain::Dialect;
+use crate::domain::{Dialect, Document};
 use crate::files::user_file;
 use crate::host::Region;
 use crate::output::stanza as output;
@@ -120,8 +120,9 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     check_usage(args, global)?;
     let base = args.domain.as_deref().map(DomainFile::read_utf8).transpose()?;
     let report = global.report(Plan::NEEDS)?;
-    let domain = base.as_ref().map(DomainFile::domain).transpose()?;
-    let plan = match Plan::new(&report, &request(args), domain.as_ref()) {
+    let document = base.as_ref().map(DomainFile::document).transpose()?;
+    let domain = document.as_ref().map(Document::domain);
+    let plan = match Plan::new(&report, &request(args), domain) {
         Ok(plan) => plan,
         Err(refused) => {
             warn(session, &report, asked_for(args, &report), &refused.warnings);
@@ -129,7 +130,8 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         }
     };
     let warnings = plan.warnings.clone();
-    let stanza = write_down(args, global, &report, plan, base.as_ref())
+    let named = base.as_ref().map(|base| base.name.as_str()).zip(document.as_ref());
+    let stanza = write_down(args, global, &report, plan, named)
         .inspect_err(|_| warn(session, &report, asked_for(args, &report), &warnings))?;
     let base = base.as_ref();
     if let Some(base) = base.filter(|_| args.dry_run) {
@@ -236,7 +238,7 @@ fn write_down(
     global: &Global,
     report: &Report,
     plan: Plan,
-    base: Option<&DomainFile>,
+    base: Option<(&str, &Document<'_>)>,
 ) -> Result<Stanza, Error> {
     let has = |part| args.parts.contains(&part);
     let parts =
@@ -252,11 +254,13 @@ fn write_down(
         schemas: has_libvirt.then(|| SCHEMAS.into()),
     };
     let stanza = match base {
-        Some(base) => Stanza::within(report, plan, base.source.text(), &options),
+        Some((_, document)) => Stanza::within(report, plan, document, &options),
         None => Stanza::new(report, plan, &options),
     };
-    stanza
-        .map_err(|problem| Error::Unwritable { name: base.map(|base| base.name.clone()), problem })
+    stanza.map_err(|problem| Error::Unwritable {
+        name: base.map(|(name, _)| name.to_owned()),
+        problem,
+    })
 }
 
 fn write_out(

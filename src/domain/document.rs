@@ -1,6 +1,5 @@
 //! A domain beside the XML that it was read from.
 
-#[cfg(feature = "cli")]
 use roxmltree::Node;
 
 use super::{BadDomain, Domain, Encoding, SourceText, xml};
@@ -8,8 +7,6 @@ use super::{BadDomain, Domain, Encoding, SourceText, xml};
 /// The XML of a domain, parsed once: the domain, and the elements that it does not have.
 #[derive(Debug)]
 pub struct Document<'a> {
-    // Only libvirt's schema needs it.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     xml: roxmltree::Document<'a>,
     domain: Domain,
     encoding: Encoding,
@@ -44,13 +41,11 @@ impl<'a> Document<'a> {
         &self.domain
     }
 
-    #[cfg(feature = "cli")]
     pub(crate) fn xml(&self) -> &roxmltree::Document<'a> {
         &self.xml
     }
 
     /// The `<domain>` element.
-    #[cfg(feature = "cli")]
     pub(crate) fn element(&self) -> Node<'_, 'a> {
         // That there is one was checked by `parse`.
         xml::domain_of(&self.xml).map_or(self.xml.root_element(), |(domain, _)| domain)

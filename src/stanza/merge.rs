@@ -6,8 +6,8 @@ use super::Parts;
 use super::elements;
 use crate::domain::edit::Edit;
 use crate::domain::element::Element;
-use crate::domain::xml::{child, domain_of, find};
-use crate::domain::{BadDomain, Cell, Domain, EgmDevice, Hostdev, Maybe};
+use crate::domain::xml::{child, find};
+use crate::domain::{self, Cell, Domain, EgmDevice, Hostdev, Maybe};
 use crate::plan::{Placement, Plan, PlannedCell};
 use crate::values::Bytes;
 
@@ -36,16 +36,15 @@ const CPU: &str = "model vendor topology cache maxphysaddr feature numa";
 
 /// Puts a plan into a domain; everything else in its text stays as it is. What is put in is laid
 /// out with `step` a level, or as the text is.
-pub(super) fn merge(
-    text: &str,
-    plan: &Plan,
+pub(super) fn merge<'a>(
+    document: &'a domain::Document<'_>,
+    plan: &'a Plan,
     parts: Parts,
     step: Option<String>,
-) -> Result<String, BadDomain> {
-    let document = crate::domain::xml::parse(text)?;
-    let domain = Domain::of(&document)?;
-    let (node, _) = domain_of(&document)?;
-    let mut merge = Merge { document: &document, domain, edit: Edit::of(&document, step), plan };
+) -> String {
+    let (domain, node) = (document.domain(), document.element());
+    let document = document.xml();
+    let mut merge = Merge { document, domain, edit: Edit::of(document, step), plan };
     let mut new = Vec::new();
     if parts.numa {
         merge.numa(node, &mut new);
@@ -60,12 +59,12 @@ pub(super) fn merge(
         None => new.push(Element::new("devices").children(devices)),
     }
     merge.edit.insert(node, DOMAIN, new);
-    Ok(merge.edit.apply())
+    merge.edit.apply()
 }
 
 struct Merge<'a, 'input> {
     document: &'a Document<'input>,
-    domain: Domain,
+    domain: &'a Domain,
     edit: Edit<'a>,
     plan: &'a Plan,
 }

@@ -213,7 +213,7 @@ impl Stanza {
             // The cells before are for the domain to have, into which this is put.
             whole.fill_cells();
         }
-        let whole = merge::merge(BARE, &whole, everything, None)?;
+        let whole = merge::merge(&Document::parse(BARE)?, &whole, everything, None);
         let (domain, findings) = checked(report, &whole, options, plan.alignment)?;
         let errors: Vec<_> = findings.into_iter().filter(is_error).collect();
         if !errors.is_empty() {
@@ -230,23 +230,23 @@ impl Stanza {
         Ok(Self { plan, xml, warnings: Vec::new(), domain, parts })
     }
 
-    /// Puts a plan into the text of a domain, in which everything else stays byte for byte.
+    /// Puts a plan into a domain, in whose text everything else stays byte for byte.
     ///
     /// # Errors
-    /// The text is not the definition of a domain, or the result would break a rule.
+    /// It is not the definition of a domain, or the result would break a rule.
     pub fn within(
         report: &Report,
         plan: Plan,
-        text: &str,
+        document: &Document<'_>,
         options: &Options,
     ) -> Result<Self, Unwritable> {
         let parts = options.parts;
-        if Domain::parse(text)?.is_status {
+        if document.domain().is_status {
             return Err(Unwritable::Status);
         }
         sayable(&plan)?;
         let step = options.indent.map(|spaces| " ".repeat(spaces));
-        let xml = merge::merge(text, &plan, parts, step)?;
+        let xml = merge::merge(document, &plan, parts, step);
         let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
         let least = if options.strict { Severity::Warning } else { Severity::Error };
         let is_wrong = |finding: &Finding| finding.severity >= least;
@@ -395,7 +395,8 @@ mod tests {
     fn a_plan_alone_is_checked_within_a_whole_guest() {
         let report = report();
         let plan = Plan::new(&report, &Request::everything(), None).unwrap();
-        let text = merge::merge(BARE, &plan, Parts::all(), None).unwrap();
+        let document = Document::parse(BARE).unwrap();
+        let text = merge::merge(&document, &plan, Parts::all(), None);
         for part in ["<maxMemory ", "<os firmware='efi'>", "<acpi/>", "<gic version='3'/>"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

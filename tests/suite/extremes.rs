@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use egm_probe::check::{CheckOptions, check};
 use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
-use egm_probe::domain::Domain;
+use egm_probe::domain::{Document, Domain};
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::{Capacity, Report, State};
 use egm_probe::stanza::{Options, Parts, Stanza};
@@ -139,7 +139,7 @@ proptest! {
             }
             let options = Options::of(Parts::all());
             if let Some(domain) = domain {
-                let _ = Stanza::within(&report, plan, &text, &options);
+                let _ = Stanza::within(&report, plan, &Document::parse(&text).unwrap(), &options);
                 let _ = check(domain, &CheckOptions::default());
             } else {
                 let _ = Stanza::new(&report, plan, &options);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use egm_probe::check::{CheckOptions, Severity, check};
-use egm_probe::domain::Domain;
+use egm_probe::domain::{Document, Domain};
 use egm_probe::plan::{Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
@@ -90,7 +90,7 @@ proptest! {
         let stanza = match base {
             None => Stanza::new(&report, plan.clone(), &options).unwrap(),
             Some(base) => {
-                let stanza = Stanza::within(&report, plan.clone(), base, &options);
+                let stanza = Stanza::within(&report, plan.clone(), &Document::parse(base).unwrap(), &options);
                 // The EGM device that one of them has belongs to no region, unless it is updated.
                 match stanza {
                     Err(error) if base.contains("another-name") => {
@@ -154,7 +154,7 @@ proptest! {
 
         // And once more, nothing changes.
         let again = Plan::new(&report, &request, Some(&read)).unwrap();
-        let again = Stanza::within(&report, again, &text, &options).unwrap();
+        let again = Stanza::within(&report, again, &Document::parse(&text).unwrap(), &options).unwrap();
         prop_assert_eq!(again.xml, text);
     }
 
@@ -169,11 +169,11 @@ proptest! {
                 (request.all, request.force, request.gpu_cells) = (all, force, 2);
                 let Ok(plan) = Plan::new(&report, &request, Some(&domain)) else { continue };
                 let options = Options::of(Parts::all());
-                if let Ok(stanza) = Stanza::within(&report, plan, &text, &options) {
+                if let Ok(stanza) = Stanza::within(&report, plan, &Document::parse(&text).unwrap(), &options) {
                     let _ = stanza.qemu_arguments();
                     let domain = Domain::parse(&stanza.xml).unwrap();
                     let plan = Plan::new(&report, &request, Some(&domain)).unwrap();
-                    let again = Stanza::within(&report, plan, &stanza.xml, &options);
+                    let again = Stanza::within(&report, plan, &Document::parse(&stanza.xml).unwrap(), &options);
                     prop_assert_eq!(again.unwrap().xml, stanza.xml);
                 }
             }

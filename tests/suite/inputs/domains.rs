@@ -3,13 +3,12 @@
 use std::sync::OnceLock;
 
 use egm_probe::check::{CheckOptions, check};
-use egm_probe::domain::{Domain, line_and_column};
+use egm_probe::domain::{Document, Domain, line_and_column};
 use egm_probe::host::Needs;
 use egm_probe::plan::{GuestNode, Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::values::Bytes;
-use roxmltree::Document;
 
 use super::host::{holds, with};
 
@@ -60,7 +59,8 @@ pub fn stanza(data: &[u8]) {
     }
     let options = Options::of(if has(7) { Parts::default() } else { Parts::all() });
     let Ok(plan) = Plan::new(report, &request, Some(&domain)) else { return };
-    let Ok(stanza) = Stanza::within(report, plan.clone(), text, &options) else { return };
+    let Ok(document) = Document::parse(text) else { return };
+    let Ok(stanza) = Stanza::within(report, plan.clone(), &document, &options) else { return };
     let _ = stanza.qemu_arguments();
 
     // What was planned is what is read, and nobody else's part has changed.
@@ -80,7 +80,7 @@ pub fn stanza(data: &[u8]) {
 
     // And once more, nothing changes.
     let plan = Plan::new(report, &request, Some(&again)).expect("the same is refused");
-    let twice = Stanza::within(report, plan, &stanza.xml, &options);
+    let twice = Stanza::within(report, plan, &Document::parse(&stanza.xml).unwrap(), &options);
     assert_eq!(twice.expect("the same is not written").xml, stanza.xml);
 }
 
@@ -98,7 +98,7 @@ fn keeps(before: &str, after: &str) {
         "os",
         "features",
     ];
-    let document = Document::parse(before).unwrap();
+    let document = roxmltree::Document::parse(before).unwrap();
     let root = document.root_element();
     let open = ["devices", "os", "features"];
     let open = root.children().filter(|child| open.iter().any(|name| child.has_tag_name(*name)));
