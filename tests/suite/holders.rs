@@ -109,11 +109,16 @@ impl Host {
     /// What the program says with the machine's /sys over the host's. Where even root may not look
     /// at process 1, as in some containers, it is put out of sight: else nothing would ever be free.
     fn list(&self, program: &str) -> Value {
+        self.list_after("", program)
+    }
+
+    /// The same after another step as root.
+    fn list_after(&self, step: &str, program: &str) -> Value {
         let script = format!(
             "mount --make-rprivate / && \
              mount -t overlay o -o nodev,lowerdir={}/sys:/sys /sys && \
              {{ stat -L /proc/1/exe >/dev/null 2>&1 || mount -t tmpfs tmpfs /proc/1; }} && \
-             exec {program} list --json",
+             {step} exec {program} list --json",
             self.tree.path().display()
         );
         parsed(&Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap())
@@ -221,6 +226,17 @@ fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
     assert_eq!(document["regions"][0]["free"], Value::Null);
     let warnings = document["warnings"].to_string();
     assert!(warnings.contains("processes that could not be looked at"), "{warnings}");
+
+    // With hidepid no process is left that could not be read.
+    let hide = "mount -t proc -o hidepid=2 proc /proc &&";
+    if can("hidepid", &["unshare", "-m", "mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
+    {
+        let document = host.list_after(hide, &as_nobody);
+        assert_eq!(document["occupancy"], "partial");
+        assert_eq!(document["regions"][0]["state"], "unknown");
+        let warnings = document["warnings"].to_string();
+        assert!(warnings.contains("hidepid"), "{warnings}");
+    }
 
     // Where the driver says that nothing is open, it is free whatever was not seen.
     host.set_uses(0);

@@ -7,9 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::live::extract;
 use crate::support;
 use crate::support::tree::{Tree, gzip};
 use egm_probe::host::{Host, Needs};
+use egm_probe::plan::Plan;
+use egm_probe::report::Report;
 use egm_probe::sysroot::{FileKind, Sysroot};
 use egm_probe::values::DeviceNumber;
 use tar::{Builder, EntryType, Header};
@@ -414,4 +417,20 @@ fn an_unpacked_host_in_the_place_of_a_capture_is_led_to_the_option_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let error = Sysroot::archive(folder.path()).unwrap_err().to_string();
     assert!(error.contains("is a directory") && error.contains("--sysroot"), "{error}");
+}
+
+/// A user may link a definition to a file that only root may read, whose words warnings would show.
+#[test]
+fn links_in_a_users_libvirt_directory_are_not_followed() {
+    let folder = extract("claims-defined");
+    let directory = folder.path().join("home/user/.config/libvirt/qemu");
+    fs::rename(directory.join("vm3.xml"), folder.path().join("secret.xml")).unwrap();
+    symlink("/secret.xml", directory.join("vm3.xml")).unwrap();
+    let root = Sysroot::directory(folder.path()).unwrap();
+    let report = Report::read(&root, Plan::NEEDS);
+    let egm5 = report.claims.of(&"egm5".parse().unwrap());
+    assert!(egm5.is_empty(), "{egm5:?}");
+    let warnings: Vec<_> = report.warnings().map(ToString::to_string).collect();
+    let is_refused = |warning: &String| warning.contains("vm3.xml: Too many levels of symbolic");
+    assert!(warnings.iter().any(is_refused), "{warnings:?}");
 }
