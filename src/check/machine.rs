@@ -1,9 +1,9 @@
 //! The rules of the machine that a domain with EGM is: firmware, ACPI, PCI and USB controllers.
 
 use super::Findings;
+use super::cells::not_a_size;
 use super::rules::{ACPI, HOLE, MACHINE, OS_TYPE, UEFI, USB};
 use crate::domain::{Controller, Domain, Maybe};
-use crate::values::text::{SHOWN, excerpt};
 
 const WITH_MACHINE: &str = "`egm-probe stanza --with machine` adds it";
 
@@ -49,14 +49,20 @@ fn check_firmware(domain: &Domain, findings: &mut Findings) {
 }
 
 fn check_hole(controller: &Controller, findings: &mut Findings) {
-    let Some(hole) = controller.hole.as_ref().filter(|_| controller.bus.text == "pci") else {
-        return;
-    };
-    let model = controller.model.text();
-    if model != "pcie-root" {
-        let message = format!("<pcihole64> in a controller of model `{}`", excerpt(model, SHOWN));
-        let help = "<controller type='pci' index='0' model='pcie-root'>";
-        findings.add(HOLE, &hole.span, message).help(help);
+    const ROOT: &str = "<controller type='pci' index='0' model='pcie-root'>";
+    let model = controller.model.as_ref().filter(|_| controller.bus.text == "pci");
+    let name = model.map_or("", |model| model.text.as_str());
+    let is_first = controller.index.as_ref().is_none_or(|index| index.value == Some(0));
+    if let Some(model) = model.filter(|model| model.text == "pci-root") {
+        let message = "a controller of model `pci-root`, which the machine type `virt` lacks";
+        findings.add(HOLE, &model.span, message).help("model='pcie-root'");
+    } else if let Some(hole) = controller.hole.as_ref().filter(|_| controller.bus.text == "pci") {
+        if name != "pcie-root" || !is_first {
+            let message = "<pcihole64> outside the first controller of model pcie-root";
+            findings.add(HOLE, &hole.span, message).help(ROOT);
+        } else if hole.value.is_none() {
+            findings.add(HOLE, &hole.span, not_a_size(hole)).help("a number of KiB");
+        }
     }
 }
 

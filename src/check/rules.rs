@@ -217,7 +217,7 @@ rules! {
         "libvirt src/conf/domain_validate.c";
     HOLE = "EGM041" Error
         "<pcihole64> is in the controller of model pcie-root"
-        "libvirt refuses it in other controllers, and a controller of model pci-root on the machine type `virt`."
+        "libvirt refuses it in other controllers, and a controller of model pci-root on the machine type `virt`. It is a number, of KiB by default."
         "libvirt src/qemu/qemu_validate.c";
     USB = "EGM042" Error
         "A domain with USB devices has a USB controller"
