@@ -7,7 +7,7 @@ named! {
     /// How bad it is to break a rule.
     #[non_exhaustive]
     pub enum Severity {
-        /// What only the libvirt looked at does not support, or an allowed finding.
+        /// Something that only the examined libvirt does not support, or an allowed finding.
         Note = "note",
         /// Against policy, or what only may fail.
         Warning = "warning",

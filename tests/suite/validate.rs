@@ -222,7 +222,7 @@ fn spellings() -> [(Dialect, String); 3] {
     ]
 }
 
-/// Whole Grace domains, and parts of such that NVIDIA's schema has, too.
+/// Whole Grace domains, and parts of them that NVIDIA's schema also has.
 fn grace_domains() -> Vec<String> {
     let with = |before: &str, part: &str| {
         assert!(grace().contains(before), "{before}");
