@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let (root, gpus) = match args.as_slice() {
         [option, file, gpus @ ..] if option == "--from" => {
-            (Sysroot::archive(Path::new(file))?, gpus)
+            (Sysroot::capture(Path::new(file))?, gpus)
         }
         gpus => (Sysroot::host(), gpus),
     };

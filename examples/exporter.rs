@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (address, root) = match args.as_slice() {
         [address] => (address, Sysroot::host()),
         [address, option, file] if option == "--from" => {
-            (address, Sysroot::archive(Path::new(file))?)
+            (address, Sysroot::capture(Path::new(file))?)
         }
         _ => return Err("usage: exporter ADDRESS:PORT [--from FILE]".into()),
     };

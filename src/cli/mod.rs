@@ -240,22 +240,30 @@ impl Global {
 /// The host below a directory, which must be there: that nothing was found would be no answer.
 fn host_below(directory: &Path) -> Result<Sysroot, OpenError> {
     let root = Sysroot::directory(directory)?;
+    has_host(&root, directory)?;
+    Ok(root)
+}
+
+fn has_host(root: &Sysroot, directory: &Path) -> Result<(), OpenError> {
     let is_absent = |path: &str| root.stat(path).is_err_and(|error| error.is_absent());
     if is_absent("/sys") && is_absent("/proc") {
         let problem = "has no sys/ and no proc/ in it; --sysroot reads the host whose they are";
         let cause = io::Error::new(io::ErrorKind::NotFound, problem);
         return Err(OpenError::Unreadable { path: directory.to_owned(), cause });
     }
-    Ok(root)
+    Ok(())
 }
 
-/// The host in a capture: a file, or standard input for `-`.
+/// The host in a capture: a file or directory, or standard input for `-`.
 fn open_capture(file: &Path) -> Result<Sysroot, OpenError> {
     let root = if is_dash(file) {
         Sysroot::from_tar(io::stdin().lock())?
     } else {
-        Sysroot::archive(file)?
+        Sysroot::capture(file)?
     };
+    if file.is_dir() {
+        has_host(&root, file)?;
+    }
     let bad = |problem: String| OpenError::BadArchive { path: file.to_owned(), problem };
     Recorded::read(&root).map_err(bad)?;
     Ok(root)

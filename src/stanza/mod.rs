@@ -362,8 +362,8 @@ mod tests {
     use crate::sysroot::Sysroot;
 
     fn report() -> Report {
-        let archive = include_bytes!("../../tests/fixtures/gb200-full-gpu-list/host.tar.gz");
-        Report::read(&Sysroot::from_tar(&archive[..]).unwrap(), Plan::NEEDS)
+        let machine = "tests/fixtures/gb200-full-gpu-list";
+        Report::read(&Sysroot::capture(machine.as_ref()).unwrap(), Plan::NEEDS)
     }
 
     #[test]

@@ -111,4 +111,12 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A directory that cannot be read as a capture.
+    #[error("{}: {problem}", shown(path))]
+    BadDirectory {
+        /// The file or directory in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
 }

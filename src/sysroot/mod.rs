@@ -96,7 +96,7 @@ impl Sysroot {
         if !fs::metadata(&base).map_err(unreadable)?.is_dir() {
             return Err(unreadable(io::Error::new(
                 io::ErrorKind::NotADirectory,
-                "is no directory; --from reads a capture",
+                "is not a directory (--from reads a capture)",
             )));
         }
         // What may not be searched would look like a host that has nothing.
@@ -108,28 +108,29 @@ impl Sysroot {
         Ok(Self(Backend::Directory(Arc::new(base))))
     }
 
-    /// The host that a capture file holds: a tar archive, gzip-compressed or not, of `sys/`,
-    /// `proc/`, .. It is read into memory; nothing is ever extracted.
+    /// The host that a capture holds: a tar archive, gzip-compressed or not, of `sys/`, `proc/`, ..,
+    /// or a directory with these. The archive is read into memory; nothing is ever extracted. A
+    /// directory with a file `nodes` (device nodes, owners, modes) or `capture.json` is read as an
+    /// archive of it would be, any other one as by [`Sysroot::directory`].
     ///
     /// # Errors
-    /// The file cannot be read, is not such an archive, is damaged, names a path outside of
-    /// itself, or is larger than a capture may be.
-    pub fn archive(path: &Path) -> Result<Self, OpenError> {
+    /// It cannot be read, is not such an archive or directory, is damaged, names a path outside
+    /// of itself, or is larger than a capture may be.
+    pub fn capture(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
-        let file = open_named(path).map_err(|cause| match cause.kind() {
-            io::ErrorKind::IsADirectory => unreadable(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "is a directory; --sysroot reads what is unpacked, --from one file such as host.tar.gz",
-            )),
-            _ => unreadable(cause),
-        })?;
-        Self::from_named_tar(file, path)
+        if archive::is_capture(path) {
+            return Ok(Self(Backend::Archive(Arc::new(Archive::read_directory(path)?))));
+        }
+        if fs::metadata(path).map_err(unreadable)?.is_dir() {
+            return Self::directory(path);
+        }
+        Self::from_named_tar(open_named(path).map_err(unreadable)?, path)
     }
 
     /// The same from any stream.
     ///
     /// # Errors
-    /// As [`Sysroot::archive`].
+    /// As [`Sysroot::capture`].
     pub fn from_tar(stream: impl Read) -> Result<Self, OpenError> {
         Self::from_named_tar(stream, Path::new("-"))
     }

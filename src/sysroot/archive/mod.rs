@@ -1,8 +1,9 @@
-//! A capture: a tar archive of a host's files, held in memory.
+//! A capture, held in memory: a host's files from a tar archive, or from a directory of plain files.
 //!
 //! Archives come from strangers. Nothing is extracted, so nothing can be written or made; what is
 //! left to guard against is size, and entries that would lie about where they are.
 
+mod plain;
 mod read;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
+
+pub(super) use plain::is_capture;
 
 use super::error::os_error;
 use super::manifest::{Manifest, Op};

@@ -32,25 +32,34 @@ const SHOWN: usize = 100;
 
 impl Archive {
     pub(in crate::sysroot) fn read(stream: impl Read) -> Result<Self, String> {
+        let mut archive = Self::empty();
+        archive.add_tar(stream)?;
+        archive.finish()
+    }
+
+    pub(super) fn empty() -> Self {
+        Self { nodes: vec![Inode::directory()], left: TOTAL_LIMIT, manifest: None }
+    }
+
+    /// The files of a tar stream, compressed by gzip or not.
+    pub(super) fn add_tar(&mut self, stream: impl Read) -> Result<(), String> {
         let mut stream = BufReader::new(stream);
         let start = stream.fill_buf().map_err(|error| problem(&error))?;
         if start.starts_with(&GZIP_MAGIC) {
-            return Self::read_tar(MultiGzDecoder::new(stream));
+            return self.add_entries(MultiGzDecoder::new(stream));
         }
         for (magic, name) in OTHER_MAGIC {
             if start.starts_with(magic) {
                 return Err(format!("is compressed with {name}"));
             }
         }
-        Self::read_tar(stream)
+        self.add_entries(stream)
     }
 
-    fn read_tar(stream: impl Read) -> Result<Self, String> {
-        let (nodes, manifest) = (vec![Inode::directory()], None);
-        let mut archive = Self { nodes, left: TOTAL_LIMIT, manifest };
+    fn add_entries(&mut self, stream: impl Read) -> Result<(), String> {
         let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT, zeros: 0 });
         for entry in tar.entries().map_err(|error| problem(&error))? {
-            archive.add(entry.map_err(|error| problem(&error))?)?;
+            self.add(entry.map_err(|error| problem(&error))?)?;
         }
         // To the end, where gzip has its check sum, and tar a mark of zeros.
         let mut stream = tar.into_inner();
@@ -58,11 +67,16 @@ impl Archive {
         if stream.zeros < END_MARK {
             return Err("ends in the middle".into());
         }
-        archive.look_for_roots()?;
-        if let Ok(bytes) = archive.read_file(Path::new(manifest::NAME)) {
-            archive.manifest = Some(Manifest::parse(bytes)?);
+        Ok(())
+    }
+
+    /// The whole of what was added, with what it says of itself.
+    pub(super) fn finish(mut self) -> Result<Self, String> {
+        self.look_for_roots()?;
+        if let Ok(bytes) = self.read_file(Path::new(manifest::NAME)) {
+            self.manifest = Some(Manifest::parse(bytes)?);
         }
-        Ok(archive)
+        Ok(self)
     }
 
     /// An archive of a folder in which the host's directories are is not what was meant.
@@ -135,14 +149,14 @@ impl Archive {
         self.link(parent, last, target)
     }
 
-    fn contents(&mut self, file: impl Read) -> Result<Box<[u8]>, String> {
+    pub(super) fn contents(&mut self, file: impl Read) -> Result<Box<[u8]>, String> {
         let mut bytes = Vec::new();
         file.take(self.left + 1).read_to_end(&mut bytes).map_err(|error| problem(&error))?;
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
         Ok(bytes.into())
     }
 
-    fn insert(&mut self, names: &[&OsStr], node: Inode) -> Result<(), String> {
+    pub(super) fn insert(&mut self, names: &[&OsStr], node: Inode) -> Result<(), String> {
         let Some((last, parents)) = names.split_last() else { return Ok(()) };
         let parent = self.make_parents(parents)?;
         let is_directory = |node: &Inode| matches!(node.content, Content::Directory(_));
@@ -192,7 +206,7 @@ impl Archive {
 }
 
 /// The names of an entry's path, which must lie within the archive.
-fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
+pub(super) fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
     if path.as_os_str().len() > PATH_LIMIT {
         return Err(format!("an entry's path is longer than {PATH_LIMIT} bytes"));
     }
