@@ -24,7 +24,7 @@ UDEVDIR ?= $(or $(shell pkg-config --variable=udevdir udev 2>/dev/null),/usr/lib
 SYSUSERSDIR ?= $(or $(shell pkg-config --variable=sysusersdir systemd 2>/dev/null),/usr/lib/sysusers.d)
 # Not CARGO: that one is exported to the script, which would find itself.
 RUN     := ./tools/cargo
-GB200   := tests/fixtures/gb200-full-gpu-list/host.tar.gz
+GB200   := tests/fixtures/gb200-full-gpu-list
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
 # What the demo makes: a virtual machine with all of that host's EGM memory.
 VM      := $(or $(CARGO_TARGET_DIR),target)/vm1.xml
@@ -102,7 +102,7 @@ faults:
 
 # Writes anew what the tests hold the program against; read the difference.
 golden:
-	UPDATE_FIXTURES=1 UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test suite
+	UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test fixtures --test suite
 	rsvg-convert --output docs/topology.png docs/topology.svg
 
 # Builds nothing: root need not have a compiler. What it installs, `uninstall` names again.

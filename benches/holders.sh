@@ -15,8 +15,7 @@ if [ "${HOLDERS_INSIDE:-}" != yes ]; then
     [ "$(id -u)" -eq 0 ] || { echo "this needs root: for a mount namespace and a device node" >&2; exit 1; }
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    mkdir "$work/host"
-    tar --exclude='dev/*' -xzf tests/fixtures/gb200-full-gpu-list/host.tar.gz -C "$work/host"
+    cp -a tests/fixtures/gb200-full-gpu-list "$work/host"
     echo 1:5 >"$work/host/sys/devices/virtual/egm/egm4/dev"
     mknod -m 0666 "$work/egm4" c 1 5
     cc -O1 -o "$work/holder" tests/suite/holder.c

@@ -10,7 +10,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
 fn gb200(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg("--from").arg(support::archive("gb200-full-gpu-list")).args(args);
+    command.arg("--from").arg(support::machine("gb200-full-gpu-list")).args(args);
     command
 }
 
@@ -63,7 +63,7 @@ fn on_terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option
 }
 
 fn terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option<String> {
-    let archive = support::archive("gb200-full-gpu-list");
+    let archive = support::machine("gb200-full-gpu-list");
     let shown = on_terminal(columns, &format!("--from {} {args}", archive.display()), environment);
     if shown.is_none() {
         support::skip("there is no script(1) to make a terminal");
@@ -107,7 +107,7 @@ fn colours_are_for_terminals_that_want_them() {
 
 #[test]
 fn global_options_stand_before_or_after_the_command() {
-    let archive = support::archive("gb200-full-gpu-list");
+    let archive = support::machine("gb200-full-gpu-list");
     let archive = archive.to_str().unwrap();
     let run = |args: &[&str]| {
         let output = Command::new(PROGRAM).args(args).output().unwrap();

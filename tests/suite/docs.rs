@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{golden, support};
+use crate::support;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -16,8 +16,9 @@ fn the_page_on_egm_and_the_readme_tell_of_every_shape() {
     let readme = read("README.md");
     let page = read("man/egm.7").replace("\\-", "-");
     let shapes = support::machines().into_iter().map(|machine| {
-        let args = ["--from", "host.tar.gz", "list", "-n", "-r", "-o", "SHAPE"];
-        golden::run(args.into_iter(), &support::fixtures().join(machine))
+        let from = support::machine(&machine);
+        let args = ["--from", from.to_str().unwrap(), "list", "-n", "-r", "-o", "SHAPE"];
+        support::run(args.into_iter(), &support::fixtures().join(machine))
     });
     let shapes: BTreeSet<String> =
         shapes.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();

@@ -25,7 +25,7 @@ impl Bin {
             &format!(
                 "exec '{}' --from '{}' \"$@\"",
                 env!("CARGO_BIN_EXE_egm-probe"),
-                support::archive(machine).display()
+                support::machine(machine).display()
             ),
         );
         bin.script("virsh", "[ \"$1\" = define ] && cp \"$2\" \"$(dirname \"$0\")/defined.xml\"");

@@ -6,7 +6,7 @@ use std::thread;
 
 use egm_probe::sysroot::Sysroot;
 
-use crate::{golden, support};
+use crate::support;
 
 #[allow(dead_code)]
 #[path = "../../examples/device_plugin.rs"]
@@ -16,7 +16,7 @@ mod device_plugin;
 mod exporter;
 
 fn host(machine: &str) -> Sysroot {
-    Sysroot::archive(&support::archive(machine)).unwrap()
+    Sysroot::capture(&support::machine(machine)).unwrap()
 }
 
 fn whole_within(machine: &str, gpus: &[&str]) -> String {
@@ -61,8 +61,8 @@ fn an_exporter_answers_with_the_metrics() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-    let args = ["--from", "host.tar.gz", "metrics"];
-    assert_eq!(body, golden::run(args.into_iter(), &support::fixtures().join("claims-vm")));
+    let args = ["--from", ".", "metrics"];
+    assert_eq!(body, support::run(args.into_iter(), &support::fixtures().join("claims-vm")));
 
     assert!(ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
     assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support;
+use crate::support::xmllint::{can_run, validates_with};
 
 /// A domain for libvirt 9, whose parser requires `slots` with `<maxMemory>`; later ones take both
 /// forms.
@@ -19,50 +20,10 @@ pub(crate) fn validates(file: &Path) -> bool {
     validates_with(&schema, file)
 }
 
-/// The extension for a libvirt that is not installed, in a folder of its own.
-pub(crate) fn extension_of(schemas: &Path, folder: &Path) -> PathBuf {
-    let name = "egm-domain.rng";
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name));
-    let installed = "file:///usr/share/libvirt/schemas";
-    let text = text.unwrap().replace(installed, &format!("file://{}", schemas.display()));
-    let file = folder.join(name);
-    fs::write(&file, text).unwrap();
-    file
-}
-
-pub(crate) fn validates_with(schema: &Path, file: &Path) -> bool {
-    let output = Command::new("xmllint")
-        .args(["--noout", "--nonet", "--relaxng"])
-        .args([schema, file])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    // With an invalid schema it prints neither "validates" nor "fails to validate".
-    assert!(stderr.contains("validate"), "{stderr}");
-    output.status.success()
-}
-
-/// Whether the programs are here, and libvirt's schema if it is needed.
-pub(crate) fn can_run(programs: &[&str]) -> bool {
-    for program in programs {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-        if !found.unwrap().status.success() {
-            support::skip(&format!("there is no {program}"));
-            return false;
-        }
-    }
-    let is_needed = programs.contains(&"xmllint");
-    if is_needed && !Path::new("/usr/share/libvirt/schemas/domain.rng").exists() {
-        support::skip("libvirt's schemas are not installed");
-        return false;
-    }
-    true
-}
-
 fn stanza(machine: &str, args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
         .arg("--from")
-        .arg(support::archive(machine))
+        .arg(support::machine(machine))
         .arg("stanza")
         .args(args)
         .output()

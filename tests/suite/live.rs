@@ -3,6 +3,7 @@
 //! cannot run they say why, and with `EGM_PROBE_TEST_ALL` set, as in CI, they fail.
 
 use crate::support;
+use crate::support::tree::Tree;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,15 +20,11 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 /// below /proc, only root can make.
 pub(crate) fn extract(machine: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new("tar")
-        .args(["--exclude=dev/*", "-xzf"])
-        .arg(support::archive(machine))
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let extracted = Tree::read(&support::machine(machine)).extract(folder.path(), "dev/*");
     let is_expected = |line: &str| line.contains("mknod") || line.contains("Exiting with failure");
-    assert!(output.status.success() || errors.lines().all(is_expected), "{errors}");
+    if let Err(errors) = extracted {
+        assert!(errors.lines().all(is_expected), "{errors}");
+    }
     folder
 }
 
@@ -80,7 +77,7 @@ fn a_machine_in_place_of_sys_is_listed_without_any_option() {
     ));
     let recorded = Command::new(PROGRAM)
         .arg("--from")
-        .arg(support::archive("gb200-full-gpu-list"))
+        .arg(support::machine("gb200-full-gpu-list"))
         .args(["list", "--json", "--no-occupancy"])
         .output()
         .unwrap();
@@ -227,7 +224,7 @@ fn an_archive_is_the_only_file_that_is_opened_for_it() {
     if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
         return;
     }
-    let archive = support::archive("gb200-full-gpu-list");
+    let archive = support::machine("gb200-full-gpu-list");
     for command in COMMANDS {
         let args = [&["--from", archive.to_str().unwrap()], command].concat();
         let opened = opened(&args);

@@ -297,7 +297,7 @@ fn the_maximum_of_memory_is_at_least_the_memory() {
 }
 
 fn report() -> Report {
-    let root = Sysroot::archive(&support::archive("gb200-full-gpu-list")).unwrap();
+    let root = Sysroot::capture(&support::machine("gb200-full-gpu-list")).unwrap();
     Report::read(&root, Plan::NEEDS)
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
 fn run(machine: &str, args: &[&str]) -> Output {
-    Command::new(PROGRAM).arg("--from").arg(support::archive(machine)).args(args).output().unwrap()
+    Command::new(PROGRAM).arg("--from").arg(support::machine(machine)).args(args).output().unwrap()
 }
 
 /// What reads from standard input, given a text.

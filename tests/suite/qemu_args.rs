@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::libvirt::{can_run, run_qemu};
+use crate::libvirt::run_qemu;
 use crate::stanza::{fed, stanza, text};
 use crate::support;
+use crate::support::xmllint::can_run;
 
 /// A domain with both GPUs of egm4 in one cell, the second one first.
 const DOMAIN: &str = "<domain type='kvm'>

@@ -79,8 +79,8 @@ impl Stage {
     }
 }
 
-/// Which host a block is of, by the line before it, `<!-- host: NAME -->`: a folder or archive of
-/// the fixtures, with `, unpacked` for one that can be written to. Else a GB200 with a VM.
+/// Which host a block is of, by the line before it, `<!-- host: NAME -->`: a machine of the
+/// fixtures, with `, unpacked` for one that can be written to. Else a GB200 with a VM.
 fn host_of(before: &str) -> (PathBuf, Option<tempfile::TempDir>) {
     let marker = before.lines().next_back().and_then(|line| line.strip_prefix("<!-- host: "));
     let name = marker.map_or("claims-vm", |marker| marker.strip_suffix(" -->").unwrap());
@@ -88,11 +88,7 @@ fn host_of(before: &str) -> (PathBuf, Option<tempfile::TempDir>) {
         let root = extract(name);
         return (root.path().to_owned(), Some(root));
     }
-    if name.ends_with(".tar.gz") {
-        (support::fixtures().join(name), None)
-    } else {
-        (support::archive(name), None)
-    }
+    (support::machine(name), None)
 }
 
 #[test]
@@ -178,7 +174,7 @@ fn it_has_a_line_for_each_check_of_doctor() {
     let readme = fs::read_to_string(path()).unwrap();
     let mut table = String::from("| check | says, for example | what to do |\n|---|---|---|\n");
     for check in CHECKS {
-        let host = support::fixtures().join(format!("doctor/{}.tar.gz", check.code));
+        let host = support::machine(&format!("doctor/{}", check.code));
         let output =
             Command::new(PROGRAM).arg("--from").arg(host).args(["doctor", "--json"]).output();
         let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();

@@ -72,12 +72,12 @@ fn what_no_file_system_has_is_refused_with_the_entry_it_is_in() {
 fn what_is_no_host_is_not_taken_for_one_without_regions() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("root/sys/class")).unwrap();
-    let file = support::archive("gb200-gpu-list");
+    let file = support::machine("gb200-gpu-list");
     for (root, code, why) in [
         (folder.path().to_owned(), 4, "no sys/ and no proc/ in it"),
         (folder.path().join("root/sys"), 4, "no sys/ and no proc/ in it"),
         (folder.path().join("root"), 0, "no EGM region"),
-        (file, 4, "is no directory; --from reads a capture"),
+        (file, 4, "is not a directory (--from reads a capture)"),
     ] {
         for command in [&["list"][..], &["validate", "examples/base.xml"]] {
             let mut program = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
@@ -174,7 +174,7 @@ fn an_archive_may_not_hold_more_than_a_capture_does() {
 
 #[test]
 fn damaged_and_foreign_files_are_told_apart_from_captures() {
-    let good = fs::read(support::archive("gb200-gpu-list")).unwrap();
+    let good = fs::read(support::machine("gb200-gpu-list")).unwrap();
     for (what, bytes) in [
         ("empty", &b""[..]),
         ("text", b"root:x:0:0:root:/root:/bin/bash\n\x1b[31m"),
@@ -205,7 +205,7 @@ fn damaged_and_foreign_files_are_told_apart_from_captures() {
 
 #[test]
 fn no_bit_of_an_archive_makes_the_reader_panic() {
-    let tar = support::machines::gb200().gpu_list().tar();
+    let tar = Tree::read(&support::machine("gb200-full-gpu-list")).tar();
     // Every byte of some headers, and one in a thousand of the rest.
     for position in (0..2048).chain((2048..tar.len()).step_by(1009)) {
         for flip in [0x01, 0x80, 0xff] {
@@ -223,7 +223,7 @@ fn no_bit_of_an_archive_makes_the_reader_panic() {
 
 #[test]
 fn device_nodes_of_an_archive_are_read_and_not_made() {
-    let root = Sysroot::archive(&support::archive("gb200-full-gpu-list")).unwrap();
+    let root = Sysroot::capture(&support::machine("gb200-full-gpu-list")).unwrap();
     let stat = root.stat("/dev/egm4").unwrap();
     assert_eq!(stat.kind, FileKind::CharDevice(DeviceNumber { major: 510, minor: 4 }));
     assert_eq!((stat.mode, stat.uid, stat.gid), (0o660, 0, 36));
@@ -300,7 +300,7 @@ fn an_archive_is_no_device() {
         return;
     }
     // To open this one would read zeros for ever; to open the real one clears it.
-    let why = Sysroot::archive(&node).unwrap_err().to_string();
+    let why = Sysroot::capture(&node).unwrap_err().to_string();
     assert_eq!(why, format!("{}: is not a regular file", node.display()));
 }
 
@@ -352,56 +352,9 @@ fn what_no_host_has_is_cut_short() {
     assert!(start.elapsed() < Duration::from_secs(120), "took {:?}", start.elapsed());
 }
 
-/// The answer as it is below an extracted archive; `None` where device nodes cannot be made.
-fn from_directory(machine: &str, folder: &Path, args: &[&str]) -> Option<Vec<u8>> {
-    let tar = Command::new("tar")
-        .args(["-xzf".as_ref(), support::archive(machine).as_os_str()])
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    if !tar.status.success() {
-        let why = String::from_utf8_lossy(&tar.stderr).into_owned();
-        assert!(why.contains("mknod"), "{machine}: {why}");
-        return None;
-    }
-    Some(answer(&["--sysroot", folder.to_str().unwrap()], args))
-}
-
-fn answer(root: &[&str], args: &[&str]) -> Vec<u8> {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_egm-probe")).args(root).args(args).output().unwrap();
-    [output.stdout, output.stderr].concat()
-}
-
-#[test]
-fn a_directory_gives_the_same_answer_as_the_archive_of_it() {
-    let mut compared = 0;
-    for machine in support::machines() {
-        let folder = tempfile::tempdir().unwrap();
-        let archive = support::archive(&machine);
-        for args in [&["list", "--json"][..], &["show"], &["list", "-O"]] {
-            let start = Instant::now();
-            let Some(answered) = from_directory(&machine, folder.path(), args) else {
-                support::skip("making device nodes needs root");
-                break;
-            };
-            // A FIFO among the attributes would be waited for.
-            assert!(start.elapsed() < Duration::from_secs(20), "{machine} took too long");
-            let expected = answer(&["--from", archive.to_str().unwrap()], args);
-            assert_eq!(
-                String::from_utf8_lossy(&answered),
-                String::from_utf8_lossy(&expected),
-                "{args:?} of {machine}"
-            );
-            compared += 1;
-        }
-    }
-    assert!(compared > 60 || !support::must_run(), "only {compared} compared");
-}
-
 #[test]
 fn an_archive_can_come_through_a_pipe() {
-    let archive = fs::read(support::archive("gh200-full")).unwrap();
+    let archive = gzip(&Tree::read(&support::machine("gh200-full")).tar());
     let mut child = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
         .args(["--from", "-", "list", "-n", "-o", "DEVICE"])
         .stdin(std::process::Stdio::piped())
@@ -410,13 +363,6 @@ fn an_archive_can_come_through_a_pipe() {
         .unwrap();
     child.stdin.take().unwrap().write_all(&archive).unwrap();
     assert_eq!(child.wait_with_output().unwrap().stdout, b"egm4\n");
-}
-
-#[test]
-fn an_unpacked_host_in_the_place_of_a_capture_is_led_to_the_option_for_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = Sysroot::archive(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("is a directory") && error.contains("--sysroot"), "{error}");
 }
 
 /// A user may link a definition to a file that only root may read, whose words warnings would show.
@@ -433,4 +379,85 @@ fn links_in_a_users_libvirt_directory_are_not_followed() {
     let warnings: Vec<_> = report.warnings().map(ToString::to_string).collect();
     let is_refused = |warning: &String| warning.contains("vm3.xml: Too many levels of symbolic");
     assert!(warnings.iter().any(is_refused), "{warnings:?}");
+}
+
+/// A directory with these lines in its `nodes`, and one file.
+fn directory_with(nodes: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("host/sys")).unwrap();
+    fs::write(folder.path().join("host/sys/x"), "x\n").unwrap();
+    fs::write(folder.path().join("host/nodes"), nodes).unwrap();
+    folder
+}
+
+#[test]
+fn nodes_give_a_directory_what_version_control_drops() {
+    let nodes = "# A comment.\n\n/dev/egm4 char 510:4 0660 0 36\n/dev/pipe fifo\n/sys/x file - 0600 7 8\n\
+         /sys/a\\040b dir\n  /dev/null char 1:3\n";
+    let folder = directory_with(nodes);
+    let host = folder.path().join("host");
+    fs::create_dir(folder.path().join("other")).unwrap();
+    let later = "base ../host\n/dev/null absent\n/dev/egm4 char 510:4 0600\n";
+    fs::write(folder.path().join("other/nodes"), later).unwrap();
+
+    let root = Sysroot::capture(&host).unwrap();
+    let egm4 = root.stat("/dev/egm4").unwrap();
+    assert_eq!(egm4.kind, FileKind::CharDevice(DeviceNumber { major: 510, minor: 4 }));
+    assert_eq!((egm4.mode, egm4.uid, egm4.gid), (0o660, 0, 36));
+    assert_eq!(root.stat("/dev/pipe").unwrap().kind, FileKind::Other);
+    let file = root.stat("/sys/x").unwrap();
+    assert_eq!((file.mode, file.uid, file.gid), (0o600, 7, 8));
+    assert_eq!(root.entries("/sys").unwrap(), ["a b", "x"]);
+    assert_eq!(root.entries("/dev").unwrap(), ["egm4", "null", "pipe"]);
+
+    let root = Sysroot::capture(&folder.path().join("other")).unwrap();
+    assert_eq!(root.entries("/dev").unwrap(), ["egm4", "pipe"]);
+    assert_eq!(root.stat("/dev/egm4").unwrap().mode, 0o600);
+    assert_eq!(root.read_text("/sys/x").unwrap(), "x\n");
+}
+
+#[test]
+fn bad_nodes_are_refused_with_their_line() {
+    for (nodes, why) in [
+        ("dev/egm4 char 510:4\n", "line 1: neither `base PATH` nor a path that begins with /"),
+        ("# x\n/dev/egm4\n", "line 2: no type after the path"),
+        ("/dev/egm4 device\n", "line 1: device is not char, block, fifo, dir, file or absent"),
+        ("/dev/egm4 char\n", "line 1: a character device without its number"),
+        ("/dev/egm4 char 510\n", "line 1: 510 is not major:minor"),
+        ("/dev/egm4 char 510:4 0o660\n", "line 1: 0o660 is not an octal mode"),
+        ("/dev/egm4 char 510:4 17777\n", "line 1: 17777 is not an octal mode"),
+        ("/dev/egm4 char 510:4 0660 root\n", "line 1: root is not a numeric id"),
+        ("/dev/egm4 char 510:4 0660 0 0 u:x:r\n", "line 1: more than path, type, number,"),
+        ("/../x dir\n", "line 1: the entry /../x leads out of the archive"),
+        ("/sys/x/y dir\n", "line 1: lies below something that is no directory"),
+        ("/sys/y absent\n", "line 1: sys/y is not in the directory, nor in its base"),
+        ("/sys/y file\n", "line 1: /sys/y is not in the directory, nor in its base"),
+        ("base ../host\n", "line 1: more than 8 bases one upon the other"),
+        ("base ../none\n", "none: No such file or directory"),
+        ("base sys/x\n", "x: not readable as an archive"),
+        ("\u{0}\n", "line 1: neither"),
+    ] {
+        let folder = directory_with(nodes);
+        let error = Sysroot::capture(&folder.path().join("host")).unwrap_err().to_string();
+        let is_placed = error.starts_with(folder.path().to_str().unwrap());
+        assert!(is_placed && error.contains(why), "{nodes:?}: {error}");
+    }
+    let folder = directory_with("");
+    fs::write(folder.path().join("host/nodes"), b"\xff\n").unwrap();
+    let error = Sysroot::capture(&folder.path().join("host")).unwrap_err().to_string();
+    assert!(error.ends_with("host/nodes: is not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_directory_without_nodes_is_a_root() {
+    let folder = extract("gh200-full");
+    let list = |option: &str, folder: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+        command.arg(option).arg(folder).arg("list").output().unwrap()
+    };
+    let (from, below) = (list("--from", folder.path()), list("--sysroot", folder.path()));
+    assert_eq!((from.status.code(), from.stdout), (Some(0), below.stdout));
+    let empty = tempfile::tempdir().unwrap();
+    let refused = list("--from", empty.path());
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
 }

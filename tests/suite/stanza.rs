@@ -13,7 +13,7 @@ use crate::support;
 
 pub(crate) fn stanza(machine: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
-    command.arg("--from").arg(support::archive(machine)).arg("stanza").args(args);
+    command.arg("--from").arg(support::machine(machine)).arg("stanza").args(args);
     command
 }
 
@@ -198,7 +198,7 @@ fn a_domain_is_a_file_or_a_pipe_and_nothing_else_is_opened() {
     let script = format!(
         "exec '{}' --from '{}' stanza --all --with hostdev,numa,machine --domain <(cat '{}')",
         env!("CARGO_BIN_EXE_egm-probe"),
-        support::archive("gb200-full-gpu-list").display(),
+        support::machine("gb200-full-gpu-list").display(),
         minimal.display()
     );
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();

@@ -365,7 +365,7 @@ fn links_are_made_of_numbers_only() {
         for region in ["egm0", "egm4", "egm5", "egm10"] {
             let output = Command::new(PROGRAM)
                 .arg("--from")
-                .arg(support::archive(&machine))
+                .arg(support::machine(&machine))
                 .args(["udev", "links", region])
                 .output()
                 .unwrap();

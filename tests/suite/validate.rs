@@ -3,113 +3,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use egm_probe::check::{CheckOptions, RULES, SCHEMAS, Schema, validate as check};
-use egm_probe::domain::{Dialect, Document, SourceText};
-use regex::Regex;
+use egm_probe::domain::{Dialect, Document};
 use serde_json::Value;
 
-use crate::libvirt::{self, can_run};
 use crate::support;
+use crate::support::domains::{domains, grace, spellings, stem};
+use crate::support::xmllint::{can_run, schemas};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// The domains of a kind, each in the folder of the machine that it is for.
-fn domains(kind: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for folder in fs::read_dir(support::fixtures().join("domains").join(kind)).unwrap() {
-        for file in fs::read_dir(folder.unwrap().path()).unwrap() {
-            let path = file.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "xml") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-fn stem(path: &Path) -> &str {
-    path.file_stem().unwrap().to_str().unwrap()
-}
-
-/// Runs in the folder of a domain, on its machine; with the schema of the libvirt installed here, if
-/// there is one. Notes are not shown, since they depend on its version.
-fn validate(path: &Path, args: &[&str]) -> Output {
-    let folder = path.parent().unwrap();
-    let machine = folder.file_name().unwrap().to_str().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
-    command.current_dir(folder);
-    if machine == "no-host" {
-        command.args(["validate", "--no-host"]);
-    } else {
-        command.arg("--from").arg(support::archive(machine)).arg("validate");
-    }
-    if Path::new(SCHEMAS).exists() {
-        command.args(["--schema", SCHEMAS, "--severity", "warning"]);
-    }
-    command.args(args).arg(path.file_name().unwrap()).output().unwrap()
-}
-
-/// Output without everything that depends on the version of the installed libvirt.
-fn of_any_version(output: &Output) -> String {
-    let stdout = text(&output.stdout);
-    let stdout = Regex::new("by libvirt [0-9.]+'s schema")
-        .unwrap()
-        .replace_all(&stdout, "by libvirt's schema");
-    Regex::new("; [0-9]+ not shown\n").unwrap().replace_all(&stdout, "\n").into_owned()
-}
-
-#[test]
-fn nothing_is_wrong_with_good_domains() {
-    let files = domains("good");
-    assert!(files.len() >= 30, "{} files", files.len());
-    for path in &files {
-        let output = validate(path, &["--strict"]);
-        let none = if stem(path) == "no-egm-at-all" { ", and no EGM memory in it" } else { "" };
-        let expected = format!("{}.xml: nothing wrong{none}\n", stem(path));
-        assert_eq!(of_any_version(&output), expected, "{}", path.display());
-        assert_eq!(output.status.code(), Some(0), "{}", path.display());
-    }
-}
-
-#[test]
-fn each_bad_domain_has_its_diagnosis() {
-    if !can_run(&["xmllint"]) {
-        return;
-    }
-    let files = domains("bad");
-    assert!(files.len() >= 80, "{} files", files.len());
-    let mut seen = BTreeSet::new();
-    let mut different = Vec::new();
-    for path in &files {
-        let output = validate(path, &[]);
-        let stdout = of_any_version(&output);
-        let golden = path.with_extension("txt");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, &stdout).unwrap();
-        }
-        let recorded = fs::read_to_string(&golden).unwrap_or_default();
-        if recorded != stdout {
-            different.push(format!("{}:\n{stdout}", golden.display()));
-        }
-        let has_errors = stdout.contains("\nerror[") || stdout.starts_with("error[");
-        let has_findings = has_errors || stdout.contains("warning[");
-        assert!(has_findings, "{}: nothing found", path.display());
-        assert_eq!(output.status.code(), Some(i32::from(has_errors)), "{}", path.display());
-        assert_eq!(validate(path, &["--strict", "-q"]).status.code(), Some(1));
-        let codes = RULES.iter().filter(|rule| stdout.contains(&format!("[{}]", rule.code)));
-        seen.extend(codes.map(|rule| rule.code));
-    }
-    assert!(different.is_empty(), "not as recorded:\n{}", different.join("\n"));
-    // Those depend on the installed libvirt, and on the dialect: they have tests of their own.
-    for rule in RULES.iter().filter(|rule| !["EGM091", "EGM092", "EGM093"].contains(&rule.code)) {
-        assert!(seen.contains(rule.code), "no domain breaks {}: {}", rule.code, rule.title);
-    }
 }
 
 /// For each rule a good domain that comes close to breaking it.
@@ -187,111 +93,6 @@ fn each_rule_has_a_near_miss() {
     }
 }
 
-/// The directories of libvirt's schemas, of the installed version and others: those that
-/// `tools/libvirt-schemas` prints.
-fn schemas() -> Vec<PathBuf> {
-    let others = std::env::var("EGM_PROBE_TEST_SCHEMAS").unwrap_or_default();
-    if others.is_empty() {
-        support::skip("EGM_PROBE_TEST_SCHEMAS is not set: no schemas of newer libvirt versions");
-    }
-    let others = others.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
-    others.chain([PathBuf::from(SCHEMAS)]).collect()
-}
-
-#[test]
-fn the_schema_in_process_agrees_with_xmllint() {
-    if !can_run(&["xmllint"]) {
-        return;
-    }
-    for schemas in schemas() {
-        agree(&schemas);
-    }
-}
-
-fn grace() -> String {
-    fs::read_to_string(support::fixtures().join("domains/grace/gb200.xml")).unwrap()
-}
-
-/// The whole Grace domain, as each dialect spells it.
-fn spellings() -> [(Dialect, String); 3] {
-    let spelled = |spelling| grace().replace("ssidSize='20'", spelling);
-    [
-        (Dialect::Nvidia12_4, grace()),
-        (Dialect::Nvidia11_9, spelled("pasid='on'")),
-        (Dialect::Upstream, spelled("ssidsize='20'")),
-    ]
-}
-
-/// Whole Grace domains, and parts of them that NVIDIA's schema also has.
-fn grace_domains() -> Vec<String> {
-    let with = |before: &str, part: &str| {
-        assert!(grace().contains(before), "{before}");
-        grace().replacen(before, &format!("{before}{part}"), 1)
-    };
-    let mut domains: Vec<_> = spellings().into_iter().map(|(_, domain)| domain).collect();
-    domains.push(with("<memory model='egm' access='shared'>", "<driver iommu='on'/>"));
-    domains.push(with("<memory model='egm' access='shared'>", "<alias name='ua-egm0'/>"));
-    domains.push(with("<driver iommufd='yes'/>", "<vpasidCapOffset>0x100</vpasidCapOffset>"));
-    domains.push(grace().replacen("iommufd='yes'", "name='vfio' iommufd='no'", 1));
-    domains.push(with("</maxMemory>", "<iothreads>4</iothreads>"));
-    domains
-}
-
-/// Faults in the parts that the extension describes.
-const GRACE_FAULTS: [(&str, &str); 12] = [
-    ("pciBus='1'", "pciBus='x'"),
-    ("accel='on'", "accel='yes'"),
-    ("ssidSize='20'", "ssidSise='20'"),
-    ("oas='48'", "oas='x'"),
-    ("iommufd='yes'", "iommufd='on'"),
-    ("<iommufd enabled='yes'/>", "<iommufd enabled='on'/>"),
-    ("nodeset='2-9'", "nodeset='x'"),
-    ("<ras state='on'/>", "<ras state='yes'/>"),
-    ("memReserve='8192'", "memReserve='x'"),
-    ("<access mode='shared'/>", "<access mode='x'/>"),
-    ("<gic version='3'/>", "<gic version='9'/>"),
-    ("</maxMemory>", "</maxMemory><memtune x=''/>"),
-];
-
-fn agree(schemas: &Path) {
-    let schema = Schema::read(schemas).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let extension = libvirt::extension_of(schemas, folder.path());
-    let (mut accepted, mut refused) = (0, 0);
-    let mut compare = |path: &Path, text: &str| {
-        let document = Document::parse(text).unwrap();
-        let ours = schema.check(&document).unwrap();
-        // The parts that a domain does not need make no difference.
-        let part = Schema::read_for(schemas, [text]).unwrap();
-        assert_eq!(part.check(&document).unwrap(), ours, "{}", path.display());
-        let xmllint = libvirt::validates_with(&extension, path);
-        let file = path.display();
-        assert_eq!(ours.is_empty(), xmllint, "{file} by {}: {ours:?}", schemas.display());
-        *(if xmllint { &mut accepted } else { &mut refused }) += 1;
-        xmllint
-    };
-    for path in domains("good").into_iter().chain(domains("bad")) {
-        let source = SourceText::decode(&fs::read(&path).unwrap()).unwrap();
-        // The crate ignores spaces around numbers, which a rule finds.
-        let has_spaces = ["with-spaces", "of-its-own"].iter().any(|it| stem(&path).ends_with(it));
-        if !source.text().contains("<domstatus") && !has_spaces {
-            compare(&path, source.text());
-        }
-    }
-    let file = folder.path().join("domain.xml");
-    for domain in grace_domains() {
-        fs::write(&file, &domain).unwrap();
-        assert!(compare(&file, &domain), "{} refuses\n{domain}", schemas.display());
-    }
-    for (part, fault) in GRACE_FAULTS {
-        assert!(grace().contains(part), "{part}");
-        let domain = grace().replacen(part, fault, 1);
-        fs::write(&file, &domain).unwrap();
-        assert!(!compare(&file, &domain), "{} accepts {fault}", schemas.display());
-    }
-    assert!(accepted > 60 && refused > 20, "{accepted} accepted, {refused} refused");
-}
-
 /// The findings of a domain on the recorded GB200, without the address of the host's devices.
 fn codes(domain: &str, args: &[&str]) -> (Vec<(String, String)>, i32, Value) {
     let folder = tempfile::tempdir().unwrap();
@@ -299,7 +100,7 @@ fn codes(domain: &str, args: &[&str]) -> (Vec<(String, String)>, i32, Value) {
     fs::write(&file, domain).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
         .arg("--from")
-        .arg(support::archive("gb200-full-gpu-list"))
+        .arg(support::machine("gb200-full-gpu-list"))
         .args(["validate", "--json", "--strict"])
         .args(args)
         .arg(&file)
@@ -655,7 +456,7 @@ fn what_could_not_be_checked_is_said() {
     let run = |args: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_egm-probe"))
             .arg("--from")
-            .arg(support::archive("no-egm"))
+            .arg(support::machine("no-egm"))
             .arg("validate")
             .args(args)
             .arg(&minimal)

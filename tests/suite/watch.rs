@@ -201,7 +201,7 @@ fn a_watch_ends_when_it_is_to() {
         assert!(started.elapsed() < Duration::from_secs(10), "{args:?}");
     }
     // A recorded host never changes.
-    let archive = support::archive("gh200-quad");
+    let archive = support::machine("gh200-quad");
     let recorded = Command::new(PROGRAM).arg("--from").arg(archive).arg("watch").output().unwrap();
     assert!(recorded.status.success() && recorded.stdout.is_empty(), "{recorded:?}");
 }

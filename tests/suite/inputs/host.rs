@@ -1,6 +1,5 @@
 //! A small host, made from a fixture: two regions of which a virtual machine holds one.
 
-use std::io::Read;
 use std::sync::OnceLock;
 
 use egm_probe::capture::Capture;
@@ -8,10 +7,8 @@ use egm_probe::host::Needs;
 use egm_probe::output::{columns, json, metrics, svg, table, topology};
 use egm_probe::report::{Report, State};
 use egm_probe::sysroot::Sysroot;
-use flate2::read::GzDecoder;
-use tar::{Builder, EntryType, Header};
 
-const FIXTURE: &[u8] = include_bytes!("../../fixtures/claims-vm/host.tar.gz");
+use crate::support::tree::Tree;
 
 /// What of the fixture takes time and tells nothing.
 fn is_wanted(path: &str) -> bool {
@@ -22,61 +19,30 @@ fn is_wanted(path: &str) -> bool {
             .any(|part| path.contains(part))
 }
 
-fn header(kind: EntryType, size: usize) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(0o444);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size as u64);
-    header
-}
-
-/// The archive of it, without its end.
-fn base() -> &'static [u8] {
-    static BASE: OnceLock<Vec<u8>> = OnceLock::new();
+/// The small host, to which files may be added.
+fn base() -> &'static Tree {
+    static BASE: OnceLock<Tree> = OnceLock::new();
     BASE.get_or_init(|| {
-        let mut builder = Builder::new(Vec::new());
-        for entry in tar::Archive::new(GzDecoder::new(FIXTURE)).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            if is_wanted(entry.path().unwrap().to_str().unwrap()) {
-                let header = entry.header().clone();
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).unwrap();
-                builder.append(&header, &content[..]).unwrap();
-            }
-        }
+        let mut tree = Tree::read(&super::seeds::fixtures().join("claims-vm"));
+        tree.retain(is_wanted);
         for (path, content) in [
             ("sys/devices/system/node/online", "0-1\n"),
             ("sys/devices/system/node/node0/distance", "10 40\n"),
             ("sys/devices/system/node/node1/distance", "40 10\n"),
         ] {
-            add(&mut builder, path, content.as_bytes());
+            tree.file(path, content);
         }
-        without_end(builder)
+        tree
     })
-}
-
-fn add(builder: &mut Builder<Vec<u8>>, path: &str, content: &[u8]) {
-    let mut header = header(EntryType::Regular, content.len());
-    builder.append_data(&mut header, path, content).unwrap();
-}
-
-fn without_end(builder: Builder<Vec<u8>>) -> Vec<u8> {
-    let mut tar = builder.into_inner().unwrap();
-    tar.truncate(tar.len() - 1024);
-    tar
 }
 
 /// The archive of the host with other files in it.
 pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = Builder::new(Vec::new());
+    let mut tree = base().clone();
     for (path, content) in files {
-        add(&mut builder, path, content);
+        tree.file(path, content);
     }
-    // Of two files of the same name the later counts.
-    [base(), &builder.into_inner().unwrap()].concat()
+    tree.tar()
 }
 
 /// The host with other files in it.

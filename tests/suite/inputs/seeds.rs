@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use flate2::read::GzDecoder;
+use crate::support::tree::{Tree, gzip};
 
-fn fixtures() -> PathBuf {
+pub(super) fn fixtures() -> PathBuf {
     // That of this crate, or of the fuzzers' below it.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = here.ancestors().find(|it| it.join("tests/fixtures").exists());
@@ -25,8 +24,10 @@ fn files(end: &str) -> Vec<PathBuf> {
     let mut todo = vec![fixtures()];
     while let Some(directory) = todo.pop() {
         for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            // Links in a machine's sysfs lead round in circles.
+            if entry.file_type().unwrap().is_dir() {
                 todo.push(path);
             } else if path.to_str().unwrap().ends_with(end) {
                 files.push(path);
@@ -37,29 +38,23 @@ fn files(end: &str) -> Vec<PathBuf> {
     files
 }
 
-fn unpacked(archive: &Path) -> Vec<u8> {
-    let mut tar = Vec::new();
-    GzDecoder::new(fs::File::open(archive).unwrap()).read_to_end(&mut tar).unwrap();
-    tar
+/// The captures, and the directories of machines made by hand.
+fn captures() -> Vec<PathBuf> {
+    let directories = files("/nodes").into_iter().map(|file| file.parent().unwrap().to_owned());
+    files("host.tar.gz").into_iter().chain(directories).collect()
 }
 
-/// The short files of all hosts, by their paths; unpacked once.
+/// The short files of all hosts, by their paths; read once.
 fn hosts() -> &'static [(String, Vec<u8>)] {
     static HOSTS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
     HOSTS.get_or_init(|| {
-        let mut found = Vec::new();
-        for archive in files("host.tar.gz") {
-            for entry in tar::Archive::new(&unpacked(&archive)[..]).entries().unwrap() {
-                let mut entry = entry.unwrap();
-                let path = entry.path().unwrap().to_str().unwrap().to_owned();
-                let mut content = Vec::new();
-                entry.by_ref().take(4096).read_to_end(&mut content).unwrap();
-                if content.len() < 4096 {
-                    found.push((path, content));
-                }
-            }
+        let mut found = BTreeSet::new();
+        for capture in captures() {
+            let tree = Tree::read(&capture);
+            let files = tree.files().filter(|(_, content)| content.len() < 4096);
+            found.extend(files.map(|(path, content)| (path.to_owned(), content.to_owned())));
         }
-        found
+        found.into_iter().collect()
     })
 }
 
@@ -174,15 +169,10 @@ pub fn setups() -> Vec<Vec<u8>> {
         b"root:x:0:0:root:/root:/bin/bash\nqemu:x:107:36:::\n",
         b"kvm:x:36:qemu\n",
     ])];
-    let doctor: Vec<_> = files(".tar.gz")
-        .into_iter()
-        .filter(|it| it.parent().unwrap().ends_with("doctor"))
-        .collect();
-    for archive in doctor {
+    let doctor = captures().into_iter().filter(|it| it.parent().unwrap().ends_with("doctor"));
+    for host in doctor {
         let mut parts = [const { Vec::new() }; 2];
-        for entry in tar::Archive::new(&unpacked(&archive)[..]).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+        for (path, content) in Tree::read(&host).files() {
             let part = if path.contains("rules.d/") {
                 0
             } else if path.ends_with("qemu.conf") {
@@ -190,7 +180,7 @@ pub fn setups() -> Vec<Vec<u8>> {
             } else {
                 continue;
             };
-            entry.read_to_end(&mut parts[part]).unwrap();
+            parts[part].extend_from_slice(content);
         }
         let seed = joined(&[&parts[0], &parts[1]]);
         if seed.len() > 8 && seed.len() < 4096 {
@@ -222,8 +212,9 @@ pub fn archives() -> Vec<Vec<u8>> {
     let mut seeds =
         vec![super::host::archive(&[]), super::host::archive(&[("capture.json", &manifests()[1])])];
     let short = |tar: &Vec<u8>| tar.len() <= 65536;
-    seeds.extend(files("host.tar.gz").iter().map(|path| unpacked(path)).filter(short));
-    let packed = files("host.tar.gz").into_iter().map(|path| fs::read(path).unwrap());
+    let trees: Vec<_> = captures().iter().map(|path| Tree::read(path).tar()).collect();
+    seeds.extend(trees.iter().filter(|tar| short(tar)).cloned());
+    let packed = trees.iter().map(|tar| gzip(tar));
     seeds.extend(packed.filter(|gzip| gzip.len() < 2048));
     seeds
 }

@@ -8,7 +8,7 @@ use egm_probe::output::columns::COLUMNS;
 use super::options::below;
 use super::page::Entry;
 use super::roff::{literal, prose, wrap};
-use crate::{golden, support};
+use crate::support;
 
 /// The commands that people call, each with its page.
 pub(super) fn commands(program: &Command) -> Vec<Entry> {
@@ -70,7 +70,7 @@ pub(super) fn checks() -> Vec<Entry> {
 /// The metrics that a host has, by what the program says of each.
 pub(super) fn metrics() -> Vec<Entry> {
     let folder = support::fixtures().join("leases");
-    let text = golden::run(["--from", "host.tar.gz", "metrics"].into_iter(), &folder);
+    let text = support::run(["--from", ".", "metrics"].into_iter(), &folder);
     let mut entries = Vec::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
         let (name, help) = line.split_once(' ').unwrap();

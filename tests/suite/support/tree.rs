@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
 /// Files by their path without a leading slash.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Tree(BTreeMap<String, (Header, Vec<u8>, Option<String>)>);
 
 impl Tree {
@@ -25,9 +26,12 @@ impl Tree {
         &mut self.0.get_mut(path).unwrap().0
     }
 
-    /// The tree of an archive.
-    pub fn read(archive: &Path) -> Self {
-        let file = std::fs::File::open(archive).unwrap();
+    /// The tree of a capture: an archive, or a directory of plain files with its `nodes`.
+    pub fn read(capture: &Path) -> Self {
+        if capture.is_dir() {
+            return Self::read_directory(capture);
+        }
+        let file = std::fs::File::open(capture).unwrap();
         let mut tree = Self::default();
         for entry in tar::Archive::new(GzDecoder::new(file)).entries().unwrap() {
             let mut entry = entry.unwrap();
@@ -43,15 +47,92 @@ impl Tree {
         tree
     }
 
-    /// Replaces directories by those of another tree.
-    pub fn take_from(&mut self, other: &Self, directories: &[&str]) {
-        for directory in directories {
-            self.remove_all(directory);
-            let is_in =
-                |path: &str| path == *directory || path.starts_with(&format!("{directory}/"));
-            let entries = other.0.iter().filter(|(path, _)| is_in(path));
-            self.0.extend(entries.map(|(path, entry)| (path.clone(), entry.clone())));
+    fn read_directory(directory: &Path) -> Self {
+        let nodes = std::fs::read_to_string(directory.join("nodes")).unwrap_or_default();
+        let lines: Vec<Vec<&str>> = nodes
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let mut tree = match lines.iter().find(|words| words.first() == Some(&"base")) {
+            Some(words) => Self::read(&directory.join(words[1])),
+            None => Self::default(),
+        };
+        tree.add_files(directory, "");
+        for words in lines.iter().filter(|words| words.len() > 1 && words[0] != "base") {
+            let path = &words[0][1..];
+            let number = |index: usize, radix| match words.get(index) {
+                Some(word) => u32::from_str_radix(word, radix).unwrap(),
+                None => 0,
+            };
+            let owner = (number(4, 10).into(), number(5, 10).into());
+            match words[1] {
+                "dir" => tree.directory(path),
+                "fifo" => tree.fifo(path),
+                "char" => {
+                    let (major, minor) = words[2].split_once(':').unwrap();
+                    let device = (major.parse().unwrap(), minor.parse().unwrap());
+                    tree.device(path, device, number(3, 8), owner);
+                }
+                "file" => {
+                    let header = &mut tree.0.get_mut(path).unwrap().0;
+                    header.set_mode(number(3, 8));
+                    header.set_uid(owner.0);
+                    header.set_gid(owner.1);
+                }
+                "absent" => tree.remove_all(path),
+                other => panic!("{}: {other}", directory.display()),
+            }
         }
+        tree
+    }
+
+    fn add_files(&mut self, directory: &Path, below: &str) {
+        for entry in std::fs::read_dir(directory.join(below)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                if !self.0.contains_key(&path) {
+                    self.directory(&path);
+                }
+                self.add_files(directory, &path);
+            } else if below.is_empty() {
+                // Beside the host's directories: `nodes`, `golden.txt`.
+            } else if kind.is_symlink() {
+                let target = std::fs::read_link(entry.path()).unwrap();
+                self.raw_link(&path, target.to_str().unwrap());
+            } else {
+                self.file(&path, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+
+    /// Its files and links in a directory, and its device nodes where these can be made.
+    pub fn extract(&self, directory: &Path, exclude: &str) -> Result<(), String> {
+        let mut tar = Command::new("tar")
+            .args(["-x", "--exclude", exclude])
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        tar.stdin.take().unwrap().write_all(&self.tar()).unwrap();
+        let output = tar.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The regular files, by path, with their contents.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let files = self.0.iter().filter(|(_, entry)| entry.0.entry_type().is_file());
+        files.map(|(path, (_, content, _))| (path.as_str(), content.as_slice()))
+    }
+
+    /// Keeps the entries whose paths are wanted.
+    pub fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.0.retain(|path, _| is_wanted(path));
     }
 
     /// The paths of all entries.
