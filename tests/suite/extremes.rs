@@ -1,6 +1,7 @@
 //! Capacity and plans with numbers near those where arithmetic ends.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use egm_probe::check::{CheckOptions, check};
 use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
@@ -12,7 +13,9 @@ use egm_probe::sysroot::Sysroot;
 use egm_probe::values::Bytes;
 use proptest::prelude::*;
 
+use crate::support;
 use crate::support::machines::host_of;
+use crate::support::tree::Tree;
 
 const MIB: u64 = 1 << 20;
 
@@ -146,4 +149,40 @@ proptest! {
             }
         }
     }
+}
+
+/// As many mappings as the kernel allows a process, of which one is the region.
+#[test]
+fn the_most_mappings_are_searched() {
+    let mut tree = Tree::read(&support::machine("gb200-full-gpu-list"));
+    let mut maps = String::new();
+    for number in 0..65_530_u64 {
+        let start = 0x7f00_0000_0000 + number * 0x2000;
+        let (file, path) = match number {
+            33_333 => ("00:09 210", "/dev/egm4"),
+            _ => ("fe:00 1234", "/usr/lib/x.so"),
+        };
+        writeln!(maps, "{start:x}-{:x} rw-s 00000000 {file} {path}", start + 0x1000).unwrap();
+    }
+    tree.file("proc/80/maps", maps);
+    tree.file("proc/80/comm", "many\n");
+    tree.directory("proc/80/fd");
+    let report = Report::read(&Sysroot::from_tar(&tree.tar()[..]).unwrap(), Plan::NEEDS);
+    let row = report.rows().next().unwrap();
+    assert_eq!((row.capacity.state, row.capacity.held), (State::InUse, Some(Bytes(4096))));
+}
+
+/// libvirt's directory may have any file in it.
+#[test]
+fn a_definition_with_too_many_elements_is_reported() {
+    let mut tree = Tree::read(&support::machine("claims-defined"));
+    let many = "<a/>".repeat(210_000);
+    let text = format!("<domain><name>vm</name>{many}</domain>");
+    tree.file("etc/libvirt/qemu/many.xml", text);
+    let report = Report::read(&Sysroot::from_tar(&tree.tar()[..]).unwrap(), Plan::NEEDS);
+    let warnings: Vec<_> = report.warnings().map(ToString::to_string).collect();
+    let is_told = |warning: &String| warning.starts_with("/etc/libvirt/qemu/many.xml:1:");
+    assert!(warnings.iter().any(is_told), "{warnings:?}");
+    let egm4 = "egm4".parse().unwrap();
+    assert!(!report.claims.of(&egm4).is_empty(), "the other definitions are read");
 }
