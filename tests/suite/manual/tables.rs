@@ -1,9 +1,12 @@
 //! The tables of the program, as lists of a page.
 
+use std::process;
+
 use clap::Command;
 use egm_probe::check::{RULES, Severity};
 use egm_probe::doctor::CHECKS;
 use egm_probe::output::columns::COLUMNS;
+use serde_json::Value;
 
 use super::options::below;
 use super::page::Entry;
@@ -61,10 +64,38 @@ pub(super) fn checks() -> Vec<Entry> {
         let font = if font == 'B' { ".B" } else { ".BR" };
         Entry {
             head: format!("{font} {}{after}", check.code),
-            text: prose(&format!("Checking {}.", check.title), &[]),
+            text: prose(&format!("Checking {}.", check.title), &[]) + ".br\n" + &example(check),
         }
     };
     CHECKS.iter().map(of).collect()
+}
+
+/// The message and the first hint of a check, on the host that fails it.
+fn example(check: &egm_probe::doctor::Check) -> String {
+    let host = support::fixtures().join(format!("doctor/{}.tar.gz", check.code));
+    let program = env!("CARGO_BIN_EXE_egm-probe");
+    let output =
+        process::Command::new(program).arg("--from").arg(host).args(["doctor", "--json"]).output();
+    let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let mut found = document["checks"].as_array().unwrap().iter();
+    let found = found.find(|found| found["code"] == check.code).unwrap();
+    if found["verdict"] == "skip" {
+        return prose(&format!("Only on the running host. {}", check.explanation), &[]);
+    }
+    assert_ne!(found["verdict"], "pass", "{}", check.code);
+    let hint = &found["hints"][0];
+    let text = hint["text"].as_str().unwrap_or(check.explanation).trim_end_matches('.');
+    let commands = hint["commands"].as_array().into_iter().flatten();
+    let commands: Vec<_> = commands.map(|command| command.as_str().unwrap()).collect();
+    let command = match commands[..] {
+        [] => String::new(),
+        [command] => format!(": \\fB{}\\fP", literal(command)),
+        _ => format!("; see \\fB{}\\fP", literal("egm-probe doctor --fix-plan")),
+    };
+    let message = prose(&format!("Example: {}.", found["message"].as_str().unwrap()), &[]);
+    let text = prose(&format!("Fix: {text}"), &[]);
+    let fix = wrap(&format!("{}{command}.", text.trim_end().replace('\n', " ")));
+    format!("{message}.br\n{fix}")
 }
 
 /// The metrics that a host has, by what the program says of each.
