@@ -1,29 +1,23 @@
-//! The README: what it shows is what the program prints, and what it says to type can be typed.
+//! The README: its output is that of the program, and its commands are valid.
 
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
 use clap::error::ErrorKind;
-use egm_probe::doctor::CHECKS;
-use serde_json::Value;
 
 use crate::live::{can, extract};
 use crate::support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// Two of the tests may write it anew.
-static README: Mutex<()> = Mutex::new(());
-
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
 }
 
-/// What is to be in the README is in it, or is put there.
+/// Compares the README with the expected text, or writes it with `UPDATE_GOLDEN=1`.
 fn agree(readme: &str, expected: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(path(), expected).unwrap();
@@ -33,8 +27,8 @@ fn agree(readme: &str, expected: &str) {
     assert!(readme == expected, "run `make golden` and read the difference; first: {differs:#?}");
 }
 
-/// A folder to work in, as whoever reads along has one: a program `egm-probe` that looks at a
-/// recorded host, and files of domains.
+/// A directory as in the README's tour: a program `egm-probe` that reads a recorded host, and domain
+/// files.
 struct Stage(tempfile::TempDir);
 
 impl Stage {
@@ -68,7 +62,7 @@ impl Stage {
             .unwrap();
         let mut text = String::from_utf8(output.stdout).unwrap();
         for line in String::from_utf8(output.stderr).unwrap().lines() {
-            // What a machine without libvirt lacks, and what only root can unpack.
+            // Ignore notes about missing libvirt, and device nodes that only root can unpack.
             let is_of_here =
                 line.starts_with("egm-probe: note") || line.contains("no such device node");
             if !is_of_here {
@@ -79,8 +73,8 @@ impl Stage {
     }
 }
 
-/// Which host a block is of, by the line before it, `<!-- host: NAME -->`: a machine of the
-/// fixtures, with `, unpacked` for one that can be written to. Else a GB200 with a VM.
+/// The host of a block, from the line before it, `<!-- host: NAME -->`: a machine of the
+/// fixtures, with `, unpacked` for a writable copy. The default is a GB200 with a VM.
 fn host_of(before: &str) -> (PathBuf, Option<tempfile::TempDir>) {
     let marker = before.lines().next_back().and_then(|line| line.strip_prefix("<!-- host: "));
     let name = marker.map_or("claims-vm", |marker| marker.strip_suffix(" -->").unwrap());
@@ -92,11 +86,10 @@ fn host_of(before: &str) -> (PathBuf, Option<tempfile::TempDir>) {
 }
 
 #[test]
-fn it_shows_what_the_program_prints() {
+fn console_blocks_are_the_output_of_the_program() {
     if !can("jq", &["jq", "--version"]) {
         return;
     }
-    let _only_one = README.lock();
     let readme = fs::read_to_string(path()).unwrap();
     let stage = Stage::new();
     let mut expected = String::new();
@@ -118,7 +111,7 @@ fn it_shows_what_the_program_prints() {
     expected.push_str(rest);
     let program = egm_probe::cli::command();
     for command in program.get_subcommands() {
-        // What it prints is a script of some hundred lines.
+        // `completions` prints a script of some hundred lines.
         if !["completions", "help"].contains(&command.get_name()) {
             let name = format!("egm-probe {}", command.get_name());
             assert!(shown.contains(&name), "`{name}` is not shown");
@@ -127,8 +120,7 @@ fn it_shows_what_the_program_prints() {
     agree(&readme, &expected);
 }
 
-/// The commands of a README's blocks of a kind, one a line; of a list such as `[egm-probe, list]`
-/// those, too.
+/// The lines of all blocks of a kind.
 fn lines_of<'a>(readme: &'a str, kind: &str) -> Vec<&'a str> {
     let begin = format!("```{kind}\n");
     let blocks = readme.split(begin.as_str()).skip(1);
@@ -136,7 +128,7 @@ fn lines_of<'a>(readme: &'a str, kind: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn what_it_says_to_type_can_be_typed() {
+fn commands_are_valid() {
     let readme = fs::read_to_string(path()).unwrap();
     let mut lines = lines_of(&readme, "sh");
     lines.extend(readme.split('`').skip(1).step_by(2));
@@ -155,52 +147,10 @@ fn what_it_says_to_type_can_be_typed() {
         let args = std::iter::once("egm-probe").chain(args);
         match egm_probe::cli::command().try_get_matches_from(args) {
             Ok(_) => typed += 1,
-            // A command that is named, and not to be typed as it stands.
+            // A command that is only named.
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
             Err(error) => panic!("{line}: {error}"),
         }
     }
-    assert!(typed > 15, "only {typed} commands");
-}
-
-/// A text as the cell of a table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "\\<").replace('*', "\\*")
-}
-
-#[test]
-fn it_has_a_line_for_each_check_of_doctor() {
-    let _only_one = README.lock();
-    let readme = fs::read_to_string(path()).unwrap();
-    let mut table = String::from("| check | says, for example | what to do |\n|---|---|---|\n");
-    for check in CHECKS {
-        let host = support::machine(&format!("doctor/{}", check.code));
-        let output =
-            Command::new(PROGRAM).arg("--from").arg(host).args(["doctor", "--json"]).output();
-        let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-        let found = document["checks"].as_array().unwrap().iter();
-        let found = found.clone().find(|found| found["code"] == check.code).unwrap();
-        let (says, does) = match found["verdict"].as_str().unwrap() {
-            // Only known of a running host.
-            "skip" => ("(known of the running host alone)".to_owned(), cell(check.explanation)),
-            "warn" | "fail" => {
-                let hint = &found["hints"][0];
-                let text = hint["text"].as_str().unwrap_or(check.explanation);
-                let commands = hint["commands"].as_array().into_iter().flatten();
-                let commands: Vec<_> = commands.map(|it| it.as_str().unwrap()).collect();
-                let does = match commands[..] {
-                    [] => cell(text),
-                    [command] => format!("{}: `{}`", cell(text), command.replace('|', "\\|")),
-                    _ => format!("{}: `egm-probe doctor --fix-plan` says how", cell(text)),
-                };
-                (cell(found["message"].as_str().unwrap()), does)
-            }
-            verdict => panic!("{}: {verdict}", check.code),
-        };
-        writeln!(table, "| {} | {says} | {does} |", check.code).unwrap();
-    }
-    let (begin, end) = ("<!-- Made from the checks of doctor: make golden. -->\n", "<!-- End. -->");
-    let (before, rest) = readme.split_once(begin).unwrap();
-    let (_, after) = rest.split_once(end).unwrap();
-    agree(&readme, &format!("{before}{begin}{table}{end}{after}"));
+    assert!(typed > 10, "only {typed} commands");
 }

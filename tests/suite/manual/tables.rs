@@ -72,7 +72,7 @@ pub(super) fn checks() -> Vec<Entry> {
 
 /// The message and the first hint of a check, on the host that fails it.
 fn example(check: &egm_probe::doctor::Check) -> String {
-    let host = support::fixtures().join(format!("doctor/{}.tar.gz", check.code));
+    let host = support::machine(&format!("doctor/{}", check.code));
     let program = env!("CARGO_BIN_EXE_egm-probe");
     let output =
         process::Command::new(program).arg("--from").arg(host).args(["doctor", "--json"]).output();
