@@ -1,16 +1,16 @@
 # egm-probe: EGM memory regions of NVIDIA Grace hosts.
 #
 #   make demo      build, show a recorded GB200, and give its memory to a virtual machine
-#   make check     every test and check
-#   make vm-test   the program beside a kernel, a udevd and a driver, in a virtual machine
-#   make bench     how fast it is, beside other tools
-#   make fuzz      every fuzz target for ten minutes; needs a C++ compiler
-#   make faults    every system call of every command fails; takes half an hour or more, as root
+#   make check     run every test and check
+#   make vm-test   test with a real kernel, udevd and driver, in a virtual machine
+#   make bench     compare its speed with other tools
+#   make fuzz      run every fuzz target for ten minutes; needs a C++ compiler
+#   make faults    make every system call fail in turn; takes half an hour or more, as root
 #   make           build
-#   make install   as root; PREFIX and DESTDIR as usual; make uninstall takes it away again
-#   make deb, rpm  a package for Debian, or for Fedora and its kin, below target/packages; ARCH=arm64 for Grace
+#   make install   as root, with PREFIX and DESTDIR as usual; make uninstall removes it
+#   make deb, rpm  build a package for Debian, or for Fedora and derivatives, in target/packages; ARCH=arm64 for Grace
 #   make cross-aarch64, check-aarch64
-#                  build for Grace on another machine; run tests of that program under qemu
+#                  cross-build for Grace; run tests of that program in qemu
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -19,16 +19,16 @@ MANDIR  ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share/egm-probe
 DOCDIR  ?= $(PREFIX)/share/doc/egm-probe
 LICENSEDIR ?= $(DOCDIR)
-# Where udev and systemd look, whatever the prefix; empty leaves their files out.
+# The directories of udev and systemd, independent of the prefix; if empty, their files are not installed.
 UDEVDIR ?= $(or $(shell pkg-config --variable=udevdir udev 2>/dev/null),/usr/lib/udev)
 SYSUSERSDIR ?= $(or $(shell pkg-config --variable=sysusersdir systemd 2>/dev/null),/usr/lib/sysusers.d)
-# Not CARGO: that one is exported to the script, which would find itself.
+# Not named CARGO, which is exported to the script and would make it call itself.
 RUN     := ./tools/cargo
 GB200   := tests/fixtures/gb200-full-gpu-list
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/egm-probe
-# What the demo makes: a virtual machine with all of that host's EGM memory.
+# Output of the demo: a virtual machine with all EGM memory of the recorded host.
 VM      := $(or $(CARGO_TARGET_DIR),target)/vm1.xml
-# Of the packages: amd64 or arm64; empty is this machine's.
+# Architecture of packages: amd64 or arm64; if empty, this machine's.
 ARCH    ?=
 
 .PHONY: all build demo check vm-test vm-test-arm64 cross-aarch64 check-aarch64 bench fuzz faults golden \
@@ -50,7 +50,7 @@ demo:
 	demo $(PROGRAM) --from $(GB200) stanza --all --with hostdev,numa,machine --domain $(VM) --in-place; \
 	demo $(PROGRAM) --from $(GB200) validate $(VM)
 
-# The tests come last: their own summary is the last line.
+# The tests come last, so that their summary is the last line.
 check:
 	./tools/install-deps test
 	./tools/lint
@@ -61,7 +61,7 @@ check:
 	schemas=$$(./tools/libvirt-schemas $(or $(CARGO_TARGET_DIR),target)/libvirt-schemas) || schemas=; \
 		EGM_PROBE_TEST_SCHEMAS=$$schemas $(RUN) test --locked --lib --bins --tests
 
-# Needs no KVM; tests/vm/README.md says more.
+# Does not need KVM; see tests/vm/README.md.
 vm-test:
 	./tools/install-deps vm
 	$(RUN) build --release --locked
@@ -91,7 +91,7 @@ bench:
 	./benches/holders.sh $(PROGRAM)
 	$(RUN) bench --locked --quiet --bench scaling
 
-# Both are part of the tests, in short.
+# The tests include a short version of both.
 fuzz:
 	./tools/install-deps build
 	./fuzz/run
@@ -100,12 +100,12 @@ faults:
 	./tools/install-deps test
 	./tests/faults
 
-# Writes anew what the tests hold the program against; read the difference.
+# Regenerates the expected output of the tests; review the difference.
 golden:
 	UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test fixtures --test suite
 	rsvg-convert --output docs/topology.png docs/topology.svg
 
-# Builds nothing: root need not have a compiler. What it installs, `uninstall` names again.
+# Builds nothing, because root may not have a compiler. `uninstall` lists the same files again.
 MAN1   := $(wildcard man/*.1)
 MAN7   := $(wildcard man/*.7)
 SCHEMA := $(wildcard schema/*.json schema/*.rng)
@@ -142,7 +142,7 @@ endif
 	install -d $(DESTDIR)$(LICENSEDIR)
 	install -m 0644 LICENSE-APACHE LICENSE-MIT $(DESTDIR)$(LICENSEDIR)
 
-# Folders that others use, too, stay.
+# Keep directories that other programs also use.
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/egm-probe \
 		$(MAN1:man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:man/%=$(DESTDIR)$(MANDIR)/man7/%) \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# How long it takes to find who holds a region, beside other ways to ask: egm-probe, fuser, lsof and
-# grep over all maps, among so many idle processes. Prints medians, and ratios to egm-probe.
+# Measures how long egm-probe, fuser, lsof and grep over all maps take to find the holder of a region
+# among many idle processes. Prints medians, and ratios to egm-probe.
 #
-#   benches/holders.sh [PROGRAM [PROCESSES [RUNS]]]      as root
+#   benches/holders.sh [PROGRAM [PROCESSES [RUNS]]]      (as root)
 #
 # The region is a stand-in with the number of /dev/zero, in a mount namespace of its own.
 set -euo pipefail
@@ -42,7 +42,7 @@ printf 'open %s\nmap 1048576 8388608\n' "$device" >&9
 holder=${pids[-1]}
 while ! grep -q "$device" "/proc/$holder/maps"; do sleep 0.05; done
 
-# Each of them must find the holder, or its time says nothing.
+# Each tool must find the holder, or its time is meaningless.
 finds() { # PATTERN COMMAND..
     local found
     found=$("${@:2}" 2>/dev/null || true)

@@ -1,23 +1,23 @@
 # shellcheck shell=dash disable=SC2016
-# Packages of any architecture, fetched and unpacked into a folder: nothing is installed, and apt keeps what it
-# knows there, too. Sourced; `fail` and `own` are for whoever does.
+# Packages of any architecture, downloaded and unpacked into a directory: nothing is installed, and apt's state is also
+# in there. To be sourced; provides `fail` and `own` to the caller.
 fail() {
     echo "${0##*/}: $*" >&2
     exit 1
 }
 
-command -v apt-get >/dev/null || fail "packages of Debian's are needed, and there is no apt here"
+command -v apt-get >/dev/null || fail "this needs Debian's packages, but apt is not installed"
 own=$(dpkg --print-architecture)
 
-# Where this machine takes its packages from.
+# The package mirror of this machine.
 mirror() {
     uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
         awk -v release="$(. /etc/os-release && echo "$VERSION_CODENAME")" '$2 == release { print $1; exit }')
-    [ -n "$uri" ] || fail "where this machine has its packages from is not known"
+    [ -n "$uri" ] || fail "cannot determine the package mirror of this machine"
     echo "$uri"
 }
 
-# Another suite of that, where SUITE names one.
+# The same mirror with SUITE, if it is set.
 more_sources() {
     cat /etc/apt/sources.list 2>/dev/null || true
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) $SUITE main"
@@ -26,7 +26,7 @@ more_sources() {
 set_up_apt() { # ARCH FOLDER
     apt_folder=$2
     mkdir -p "$2/lists/partial" "$2/cache/archives/partial"
-    # An empty list of installed packages: whatever is needed is fetched.
+    # With an empty list of installed packages, all dependencies are downloaded.
     : >"$2/status"
     cat >"$2/conf" <<CONF
 APT::Architecture "$1";
@@ -52,7 +52,7 @@ update_apt() {
     with_apt apt-get -qq update || echo "${0##*/}: not all lists of packages could be had" >&2
 }
 
-# What packages need, too, as far as its name is like that.
+# Downloads packages and those of their dependencies whose name matches a pattern.
 fetch() { # FOLDER PATTERN PACKAGE..
     local folder=$1 pattern=$2 deb
     shift 2

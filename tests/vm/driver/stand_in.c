@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A stand-in for the driver of NVIDIA Grace's EGM regions, for tests in a virtual machine: class
- * "egm" with a character device a region, for PCI functions that are named by a parameter. It
- * counts who opens them, in debugfs: a tool that only looks must leave the counters at 0.
+ * "egm" with one character device per region, for the PCI functions in a parameter. It counts
+ * calls of open, in debugfs: a tool that only inspects regions must leave the counters at 0.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -24,7 +24,7 @@
 #define MINORS		256
 #define REGIONS_MAX	4
 #define GPUS_MAX	4
-/* What there really is of a region: the same pages again and again. A power of two. */
+/* The actual memory of a region, which is repeated. A power of two. */
 #define BACKED		(4UL << 20)
 
 static char *shape = "D";
@@ -41,7 +41,7 @@ module_param_array(size, ullong, NULL, 0444);
 MODULE_PARM_DESC(size, "the size of each region in bytes; 64 MiB where nothing is said");
 
 static char *gpus[REGIONS_MAX];
-/* Taken apart when it is used: not to be read again. */
+/* Modified by its parser, so it cannot be read again. */
 module_param_array(gpus, charp, NULL, 0);
 MODULE_PARM_DESC(gpus, "the GPUs of each region, as 0000:20:01.0+0000:20:02.0");
 
@@ -62,7 +62,7 @@ struct region {
 	u64 size;
 	struct device *dev;
 	void *memory;
-	/* Every attempt to open it, and those that are open. */
+	/* Number of attempts to open the device, and of open files. */
 	atomic_t opens;
 	atomic_t users;
 	/* Guards the list below. */
@@ -109,13 +109,13 @@ static int egm_open(struct inode *inode, struct file *file)
 		atomic_dec(&region->users);
 		return -EBUSY;
 	}
-	/* The real one clears all of it. */
+	/* The real driver clears the whole region. */
 	memset(region->memory, 0, BACKED);
 	file->private_data = region;
 	return 0;
 }
 
-/* Called when the last mapping has gone, too. */
+/* Also called when the last mapping is removed. */
 static int egm_release(struct inode *inode, struct file *file)
 {
 	struct region *region = file->private_data;
@@ -229,7 +229,7 @@ static void remove_region(struct region *region)
 {
 	if (!region->dev)
 		return;
-	/* File by file, the attributes before the device, as the real one. */
+	/* Like the real driver: file by file, the attributes before the device. */
 	if (has_list())
 		device_remove_file(region->dev, &dev_attr_gpu_devices);
 	while (region->gpu_count)
@@ -250,7 +250,7 @@ static int add_region(struct region *region, char *names)
 	if (IS_ERR(dev))
 		return PTR_ERR(dev);
 	WRITE_ONCE(region->dev, dev);
-	/* The real one announces a region before there is anything in it. */
+	/* The real driver announces a region before it has any attributes. */
 	fsleep(attr_delay_us);
 	err = device_create_file(dev, &dev_attr_egm_size);
 	if (!err && has_list())

@@ -1,5 +1,5 @@
 # shellcheck shell=dash disable=SC1090,SC1091,SC2154,SC2231
-# Runs the groups of checks, all or those that the kernel's command line names, and prints a line for each check (TAP).
+# Runs all groups of checks, or those on the kernel's command line, and prints a line for each check (TAP).
 set -u
 cd /vm || exit
 . ./lib.sh

@@ -1,8 +1,8 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# What the checks are written with.
+# Functions for the checks.
 
-# What run starts the machine with: two sockets, and two GPUs at the first; at the second one that is on its
-# node, and one that is on a node without CPUs near to it.
+# The machine that `run` starts: two sockets, the first with two GPUs, the second with one GPU on its node
+# and one on a node without CPUs near to it.
 EGM4_GPUS=0000:21:00.0+0000:22:00.0
 EGM5_GPUS=0000:41:00.0+0000:61:00.0
 EGM4_SIZE=479962595328
@@ -11,7 +11,7 @@ DEBUG=/sys/kernel/debug/egm-stand-in
 MIB=1048576
 
 count=0
-result() { # STATUS NAME FILE: the file says why where it is not 0
+result() { # STATUS NAME FILE: if the status is not 0, the file has the reason
     count=$((count + 1))
     if [ "$1" -eq 0 ]; then
         echo "ok $count - $2"
@@ -44,7 +44,7 @@ until_so() { # COMMAND..
     done
 }
 
-# The program under test; that it does not crash is part of every check.
+# The program under test, which must never crash.
 probe() {
     timeout 60 egm-probe "$@"
 }
@@ -57,46 +57,46 @@ load() { # SHAPE [PARAMETER..]
         gpus=$EGM4_GPUS,$EGM5_GPUS "$@" && udevadm settle
 }
 
-# What became of a command: its exit code.
+# Prints the exit status of a command.
 code() { # COMMAND..
     "$@" >/tmp/why 2>&1
     echo $?
 }
 
-# How often each region was opened since the driver was loaded, in order of their names.
+# Prints how often each region was opened since the driver was loaded, sorted by name.
 opens() {
     cat $DEBUG/egm*/opens 2>/dev/null | xargs
 }
 
-# Takes the driver away, and sees that nobody opened a device but those that were meant to.
+# Unloads the driver, and checks that no other process opened a device.
 unload() { # AFTER OPENS
     same "$1: what looks opens nothing" "$2" "$(opens)"
     check "$1: the driver goes" rmmod nvgrace_egm
     udevadm settle
 }
 
-# The part of a list that the driver decides.
+# The part of a list that depends on the driver.
 list() {
     probe list --json "$@" | jq -c '.regions[] | [.name, .shape, .size, .numa_node, .numa_node_from,
         ([.gpus[].address] | join("+")), .warnings]'
 }
 
-# A list's answer for one region, by an expression of jq's.
+# One region of a list, by a jq expression.
 region() { # NAME EXPRESSION
     probe list --json | jq -c --arg name "$1" ".regions[] | select(.name == \$name) | $2"
 }
 
-# Has the driver do something: join, leave, remove.
+# Sends a command to the driver: join, leave or remove.
 control() { # WHAT NUMBER [GPU]
     echo "$*" >$DEBUG/control
 }
 
-# The permission of devices, by stat.
+# Prints the permissions of devices, from stat.
 modes() { # PATH..
     stat -c '%a %U:%G' "$@" | xargs
 }
 
-# A process that holds a region as a virtual machine does: say what it does.
+# Sends commands to a process that holds a region like a virtual machine.
 hold() { # COMMAND..
     if [ -z "${holder:-}" ]; then
         rm -f /tmp/say /tmp/said

@@ -1,5 +1,5 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# What is found is what the driver was told.
+# The results match the parameters of the driver.
 same "without the driver there is nothing" "" "$(probe list 2>/dev/null)"
 same "without the driver nothing is an answer" 0 "$(code probe list)"
 same "without the driver a region is not there" 3 "$(code probe show egm4)"
@@ -38,7 +38,7 @@ for shape in D E; do
     unload "shape $shape" "0 0"
 done
 
-# A region whose number is that of another socket's node, and a GPU that is on a node without CPUs alone.
+# A region with the number of another socket's node, and a GPU on a node without CPUs.
 insmod nvgrace_egm.ko number=1,0,2 size=0x1000000000,$MIB gpus=0000:21:00.0,0000:41:00.0,0000:61:00.0
 udevadm settle
 same "the number in a name is no node" '["egm0",1,"gpu"]
@@ -52,7 +52,7 @@ udevadm settle
 same "GPUs that disagree are told, and no node is made up" '[null,1]' "$(region egm255 '[.numa_node, (.warnings | length)]')"
 unload "GPUs that disagree" "0"
 
-# Attributes that come after the region was announced: so late that nobody waits, or as late as the real ones.
+# Attributes that appear after the region was announced: later than any command waits, or as with the real driver.
 GPUS='[.gpus[].address] | join("+")'
 insmod nvgrace_egm.ko number=4 gpus=$EGM4_GPUS attr_delay_us=3000000 gpu_delay_us=3000000 &
 until_so test -e /sys/class/egm/egm4

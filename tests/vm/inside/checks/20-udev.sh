@@ -1,5 +1,5 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# The devices' permissions and names, with a real udevd and real nodes.
+# The permissions and links of devices, with a real udevd and real device nodes.
 load D
 same "a device has its driver's permission first" "600 root:root 600 root:root" "$(modes /dev/egm4 /dev/egm5)"
 same "udev status: there is no rule" 1 "$(code probe udev status)"
@@ -24,7 +24,7 @@ check "a node that somebody changed is told" \
 check "udev install puts it right" probe udev install
 same "it is right by stat" "660 root:kvm" "$(modes /dev/egm5)"
 
-# No event tells of a GPU that joins: the rules have udev look again when it is bound.
+# No event reports that a GPU joins a region; the rules make udev process it again when the GPU is bound.
 control leave 4 0000:22:00.0
 probe udev refresh
 udevadm settle

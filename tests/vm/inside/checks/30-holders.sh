@@ -1,5 +1,5 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# Who holds a region, and what of it: by a mapping that a real kernel has.
+# Holders of a region and their memory, with mappings of a real kernel.
 AT=$((300 * 1024 * MIB))
 LENGTH=$((8 * MIB))
 HELD='[.state, .held, .free, (.claims | map([.command, .ranges]))]'
@@ -35,7 +35,7 @@ for shape in D E; do
     numbers=$(tr : ' ' </sys/class/egm/egm4/dev)
     mknod -m 0600 /dev/egm4 c $numbers
 
-    # A node of its own, as in a container; its name is another region's.
+    # A separate device node, as in a container, with the name of another region.
     mknod /tmp/egm5 c $numbers
     hold "open /tmp/egm5" "share $AT $LENGTH"
     same "shape $shape: a mapping is found by a second node" "$MINE" "$(region egm4 "$HELD")"

@@ -1,6 +1,6 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# Who is not root sees a part, and is told so: what is not known is never called free.
-# By its path: busybox has one of this name, too.
+# Without root, results are incomplete, with a warning, and unknown regions are never reported as free.
+# By its path, because busybox has a command of the same name.
 NOBODY="/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups"
 as_nobody() {
     $NOBODY timeout 60 egm-probe "$@"

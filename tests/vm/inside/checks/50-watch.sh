@@ -1,10 +1,10 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# What happens is told: what udev tells of, at once; the rest at the next look.
+# Changes are reported: those from udev immediately, others by polling.
 said() { # EVENT..: these, in this order, among others
     jq -r '[.event, .region // .gpu] | join(" ")' /tmp/events 2>/dev/null | xargs | grep -q "$(echo "$*" | sed 's/ /.*/g')"
 }
 
-# Without looking by itself, it has nothing but udev's events.
+# With a long interval, only events of udev are reported.
 timeout 60 egm-probe watch --json --interval 1h >/tmp/events &
 watch=$!
 sleep 2

@@ -1,6 +1,6 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# What doctor says of the driver and its devices.
-verdict() { # CODE..: with what it says of them
+# Results of doctor for the driver and its devices.
+verdict() { # CODE..: prints their results
     local code
     probe doctor --json >/tmp/doctor
     for code; do
@@ -49,7 +49,7 @@ unload "doctor" "1 0"
 
 load E
 same "doctor: the other generation" "D03 pass: standalone" "$(verdict D03)"
-# A GPU that is taken out of the machine leaves a link that leads nowhere.
+# A GPU that is removed from the machine leaves a dangling link.
 echo 1 >/sys/bus/pci/devices/0000:61:00.0/remove
 same "doctor: a GPU that was taken out is told" \
     "D06 warn: egm5: names GPU 0000:61:00.0, which is not there" "$(verdict D06 | sed 's/: no .*//')"

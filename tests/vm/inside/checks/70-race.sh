@@ -1,6 +1,6 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# Two hundred times the driver comes and goes while somebody looks: an answer may lack what was not there yet, and
-# then says so; none may be wrong.
+# Loads and unloads the driver two hundred times during queries. An answer may be incomplete, with a warning, but
+# never wrong.
 LOADS=200
 mkdir /tmp/race
 look() { # NAME OPTION..
@@ -21,7 +21,7 @@ while [ $n -lt $LOADS ]; do
     0) shape=D ;;
     1) shape=E ;;
     esac
-    # Attributes come at once, as late as the real ones', or later than anybody waits.
+    # Attributes appear immediately, as late as with the real driver, or later than any command waits.
     case $((n % 8)) in
     7) late=90000 ;;
     2 | 3 | 6) late=$((n * 613 % 17000)) ;;
@@ -55,6 +55,6 @@ same "race: every answer was one" "0" "$(sort -u /tmp/race/*.codes)"
 same "race: every answer is whole JSON" "$answers" "$(jq -s length /tmp/race/*.answers)"
 check "race: regions were seen, and some that were not whole" test "$(tally right)" -gt 50 -a "$(tally warned)" -gt 0
 same "race: no answer is wrong without saying so" "" "$(grep '^wrong' /tmp/race/regions)"
-# Nobody can tell a GPU that joins a moment later from one that never does.
+# A GPU that joins a moment later cannot be distinguished from one that never does.
 check "race: next to none has one GPU of two" test $((20 * $(tally half))) -lt "$(tally right)"
 check "race: nothing crashed" sh -c '! grep -i panic /tmp/race/*.errors'

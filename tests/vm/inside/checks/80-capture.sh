@@ -1,5 +1,5 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# A host is captured here and shown outside: replay sees whether that is the same.
+# Captures the host; replay compares the output outside with that inside.
 send() { # NAME FILE: on the console, in lines that begin with its name
     base64 "$2" | sed "s/^/@$1 /"
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
-# Over all that was done here.
+# Checks of the whole run.
 same "nothing but holders opened a device" "holder" \
     "$(dmesg | sed -n 's/.*nvgrace_egm: egm[0-9]* opened by \(.*\)\[[0-9]*\]$/\1/p' | sort -u)"
 same "the kernel has nothing to complain about" "" \
