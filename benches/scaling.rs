@@ -1,5 +1,5 @@
-//! What a region, a PCI function, a NUMA node and a process cost, over all the numbers that hosts have: our
-//! own part of it, on a host that is held in memory. A cost that grows with the number shows in its line.
+//! The time per region, PCI function, NUMA node and process, for small and large numbers of each, on a
+//! host in memory, without the kernel. A time that grows with the number is visible in its line.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -19,13 +19,13 @@ mod tree;
 
 use tree::Tree;
 
-/// GPUs of a region, nodes of a GPU: as GB200 has them.
+/// GPUs of a region, nodes of a GPU, as on a GB200.
 const GPUS: u32 = 2;
-/// Mappings of a process, and its open files: what an idle server has.
+/// Mappings and open files of a process, as of an idle server.
 const MAPPINGS: u64 = 37;
 const FILES: u64 = 3;
 
-/// A host of so much of each.
+/// A host with the given number of each.
 #[derive(Clone, Copy)]
 struct Size {
     regions: u32,
@@ -36,7 +36,7 @@ struct Size {
 
 const SMALL: Size = Size { regions: 1, functions: 0, nodes: 2, processes: 0 };
 
-/// A PCI function at the place of its number.
+/// The address of a PCI function with this number.
 fn function(tree: &mut Tree, number: u32, class: &str, vendor: &str) -> String {
     let (bus, slot) = (number / 32 % 256, number % 32);
     let address = format!("{:04x}:{bus:02x}:{slot:02x}.0", number / 8192);

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Defines a virtual machine that has all GPUs and all EGM memory of this host: a whole tray.
+# Defines a virtual machine with all GPUs and all EGM memory of this host, a whole tray.
 #
 #   define-tray.sh BASE.xml [OPTION..]
 #
-# BASE.xml is the domain without GPUs and EGM; the options are egm-probe's, such as --vcpus 144.
-# Needs jq, and a libvirt that knows <memory model='egm'>. VIRSH is the virsh to call.
+# BASE.xml is the domain without GPUs and EGM; options are passed to egm-probe, such as --vcpus 144.
+# Requires jq, and a libvirt that supports <memory model='egm'>. Set VIRSH to use another virsh.
 set -eu
 
 base=${1:?usage: define-tray.sh BASE.xml [OPTION..]}
@@ -14,7 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 plan=$work/plan.json
 
-# Refused, with the reason, where a region is in use, or a GPU is not bound to its driver.
+# Fails, with the reason, if a region is in use or a GPU is not bound to its driver.
 egm-probe stanza --all --strict --with hostdev,numa,machine --gpu-cells 8 \
     --domain "$base" --format json "$@" >"$plan"
 

@@ -1,6 +1,6 @@
-//! Which regions are whole within these GPUs?
+//! Lists the regions that are complete within the given GPUs.
 //!
-//! A device plugin that hands GPUs to a virtual machine asks so: EGM goes with them only where the
+//! A device plugin that assigns GPUs to a virtual machine needs this: EGM can be used only if the
 //! machine gets all GPUs of a region.
 //!
 //! ```sh
@@ -33,13 +33,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes a line for each region all of whose GPUs are among these.
+/// Writes a line for each region that has all of its GPUs among these.
 pub(crate) fn write_whole(
     out: &mut dyn Write,
     root: &Sysroot,
     gpus: &BTreeSet<PciAddress>,
 ) -> io::Result<()> {
-    // What a plan needs is what an allocation needs: GPUs, nodes, who holds what.
+    // An allocation needs the same data as a plan: GPUs, nodes and holders.
     let report = Report::read(root, Plan::NEEDS);
     for row in report.rows().filter(|row| is_whole_within(row.region, gpus)) {
         let Region { name, device, size, numa_node, .. } = row.region;
@@ -56,8 +56,8 @@ pub(crate) fn write_whole(
     Ok(())
 }
 
-/// Whether all GPUs of a region are among these: those that it names, and those that it may have
-/// all the same, since some drivers list only the GPUs that are bound to them.
+/// Whether all GPUs of a region are among these: listed GPUs, and further ones that may belong to
+/// it, since some drivers list only the GPUs that are bound to them.
 fn is_whole_within(region: &Region, gpus: &BTreeSet<PciAddress>) -> bool {
     let suspected = region.warnings.iter().filter_map(|warning| match warning {
         Warning::SuspectedPeer { address, .. } => Some(address),

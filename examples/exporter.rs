@@ -5,8 +5,8 @@
 //! cargo run --example exporter -- 127.0.0.1:9943 --from host.tar.gz   # a recorded one
 //! ```
 //!
-//! Then `http://127.0.0.1:9943/metrics` is what `egm-probe metrics` prints. The host is read at each
-//! request; who holds a region only root can see.
+//! `http://127.0.0.1:9943/metrics` serves the output of `egm-probe metrics`. The host is read at each
+//! request; only root can examine all holders.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,8 +18,9 @@ use egm_probe::output::metrics;
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
 
-/// Longer than this is no request for metrics, and slower than this is nobody who waits for them.
+/// Longest request, in bytes.
 const REQUEST_LIMIT: u64 = 8 * 1024;
+/// Timeout of reads and writes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: exporter ADDRESS:PORT [--from FILE]".into()),
     };
     for stream in TcpListener::bind(address)?.incoming() {
-        // Who hangs up has no answer; the next one has.
+        // A failed connection must not end the server.
         if let Err(error) = stream.and_then(|stream| answer(&stream, &root)) {
             eprintln!("exporter: {error}");
         }
@@ -46,7 +47,7 @@ pub(crate) fn answer(mut stream: &TcpStream, root: &Sysroot) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut request = BufReader::new(stream).take(REQUEST_LIMIT).lines();
     let first = request.next().transpose()?.unwrap_or_default();
-    // What is left unread would reset the connection under the answer.
+    // Read the whole request, since unread data would reset the connection before the answer.
     while request.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let mut body = Vec::new();
     let status = match first.split_whitespace().collect::<Vec<_>>().as_slice() {

@@ -1,4 +1,4 @@
-//! The fuzz targets: what each does is beside the tests, which do the same in short.
+//! The fuzz targets. Their code is in `tests/suite/inputs`, whose tests run a short version.
 
 #[path = "../../tests/suite/inputs/mod.rs"]
 pub mod inputs;
@@ -12,6 +12,6 @@ pub mod support {
 
 /// Runs the target of this name.
 pub fn run(name: &str, data: &[u8]) {
-    // Looked up by each input: a dozen comparisons.
+    // Searched for each input; these are only a dozen comparisons.
     (inputs::target(name).run)(data);
 }

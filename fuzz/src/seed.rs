@@ -1,8 +1,8 @@
-//! Writes the seeds of all targets, a directory each, or with `--list` says what targets there are
-//! and how long their inputs may be.
+//! Writes the seeds of each target into a directory or, with `--list`, prints the targets and the
+//! maximum length of their inputs.
 //!
-//! To the linker it is a target as the others: what all of them are made of is instrumented, and
-//! libFuzzer, with its own `main`, is what that calls.
+//! It is linked like a target, because its crates are instrumented and need libFuzzer, which has its
+//! own `main`.
 #![no_main]
 #![allow(unreachable_code)]
 
@@ -30,7 +30,7 @@ fn seed() -> std::io::Result<()> {
 libfuzzer_sys::fuzz_target!(
     init: {
         let result = seed();
-        // Before it becomes a fuzzer.
+        // Exit before libFuzzer starts.
         std::process::exit(i32::from(result.is_err()))
     },
     |_data: &[u8]| {}
