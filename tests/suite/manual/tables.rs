@@ -87,14 +87,16 @@ fn example(check: &egm_probe::doctor::Check) -> String {
     let text = hint["text"].as_str().unwrap_or(check.explanation).trim_end_matches('.');
     let commands = hint["commands"].as_array().into_iter().flatten();
     let commands: Vec<_> = commands.map(|command| command.as_str().unwrap()).collect();
+    // No hyphenation and no full stop, so that the command can be copied.
+    let bold = |command| format!("\\fB\\%{}\\fP", literal(command).replace(' ', " \\%"));
     let command = match commands[..] {
-        [] => String::new(),
-        [command] => format!(": \\fB{}\\fP", literal(command)),
-        _ => format!("; see \\fB{}\\fP", literal("egm-probe doctor --fix-plan")),
+        [] => ".".to_owned(),
+        [command] => format!(": {}", bold(command)),
+        _ => format!("; see {}", bold("egm-probe doctor --fix-plan")),
     };
     let message = prose(&format!("Example: {}.", found["message"].as_str().unwrap()), &[]);
     let text = prose(&format!("Fix: {text}"), &[]);
-    let fix = wrap(&format!("{}{command}.", text.trim_end().replace('\n', " ")));
+    let fix = wrap(&format!("{}{command}", text.trim_end().replace('\n', " ")));
     format!("{message}.br\n{fix}")
 }
 
