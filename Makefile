@@ -50,16 +50,24 @@ demo:
 	demo $(PROGRAM) --from $(GB200) stanza --all --with hostdev,numa,machine --domain $(VM) --in-place; \
 	demo $(PROGRAM) --from $(GB200) validate $(VM)
 
-# The tests come last, so that their summary is the last line.
+# The tests come last: their summary and a list of everything that was skipped are the last lines.
+SKIPPED := $(abspath $(or $(CARGO_TARGET_DIR),target)/skipped)
+check: export EGM_PROBE_TEST_SKIPPED = $(SKIPPED)
 check:
 	./tools/install-deps test
+	@mkdir -p $(dir $(SKIPPED)) && : >$(SKIPPED)
 	./tools/lint
 	RUSTDOCFLAGS='-D warnings' $(RUN) doc --locked --no-deps --quiet
 	$(RUN) check --locked --quiet --lib --no-default-features
 	$(RUN) check --locked --quiet --no-default-features --features cli
 	$(RUN) test --locked --quiet --doc
 	schemas=$$(./tools/libvirt-schemas $(or $(CARGO_TARGET_DIR),target)/libvirt-schemas) || schemas=; \
-		EGM_PROBE_TEST_SCHEMAS=$$schemas $(RUN) test --locked --lib --bins --tests
+		EGM_PROBE_TEST_SCHEMAS=$$schemas $(RUN) test --locked --lib --bins --tests; status=$$?; \
+		if [ -s $(SKIPPED) ]; then \
+			sort -u $(SKIPPED); \
+			echo 'EGM_PROBE_TEST_ALL=1 makes it an error to skip a test'; \
+		fi >&2; \
+		exit $$status
 
 # Does not need KVM; see tests/vm/README.md.
 vm-test:

@@ -8,11 +8,15 @@ pub mod machines;
 pub mod tree;
 pub mod xmllint;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// The folder of the recorded machines.
 pub fn fixtures() -> PathBuf {
@@ -69,12 +73,39 @@ pub fn shown(output: Output) -> String {
 
 /// Whether a test that cannot run is a failure, as it is in CI.
 pub fn must_run() -> bool {
-    env::var_os("EGM_PROBE_TEST_ALL").is_some()
+    env::var_os("EGM_PROBE_TEST_ALL").is_some_and(|value| !value.is_empty())
 }
 
-/// Says why a test, or a part of it, does not run here.
+static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Reports why a test, or a part of it, does not run here: on standard error, and in the file that
+/// `EGM_PROBE_TEST_SKIPPED` names, whose lines `make check` prints at its end. The same reason in the
+/// same test is reported once.
 pub fn skip(why: &str) {
     assert!(!must_run(), "cannot run here: {why}");
-    // Past the test runner, which keeps what successful tests print to itself.
-    let _ = writeln!(io::stderr(), "skipped: {why}");
+    // With --test-threads=1 tests run in the main thread, which does not have their names.
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main").unwrap_or("a test");
+    let line = format!("skipped: {test}: {}\n", why.lines().collect::<Vec<_>>().join("; "));
+    if !REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+        return;
+    }
+    // Not eprint!, whose output the test runner keeps to itself for successful tests.
+    let _ = io::stderr().write_all(line.as_bytes());
+    if let Some(file) = env::var_os("EGM_PROBE_TEST_SKIPPED").filter(|file| !file.is_empty()) {
+        let file = OpenOptions::new().append(true).create(true).open(file);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
+    }
+}
+
+/// Whether programs are in PATH; skips the test if one is not.
+pub fn has(programs: &[&str]) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let missing = programs.iter().find(|program| {
+        !env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    });
+    if let Some(program) = missing {
+        skip(&format!("{program} is not installed"));
+    }
+    missing.is_none()
 }
