@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::libvirt::validates;
+use crate::libvirt::{can_run, validates};
 use crate::support;
 
 fn examples() -> PathBuf {
@@ -54,15 +54,6 @@ impl Bin {
     }
 }
 
-pub(crate) fn has(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.unwrap().status.success();
-    if !found {
-        support::skip(&format!("there is no {program}"));
-    }
-    found
-}
-
 fn minimal() -> String {
     support::fixtures().join("domains/minimal.xml").to_str().unwrap().to_owned()
 }
@@ -73,7 +64,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn a_tray_is_defined_by_the_shell_script() {
-    if !has("jq") || !has("xmllint") {
+    if !support::has(&["jq"]) || !can_run(&["xmllint"]) {
         return;
     }
     let bin = Bin::of("gb200-full-gpu-list");
@@ -100,7 +91,7 @@ fn a_tray_is_defined_by_the_shell_script() {
 
 #[test]
 fn a_definition_is_written_by_the_ansible_tasks() {
-    if !has("ansible-playbook") || !has("xmllint") {
+    if !support::has(&["ansible-playbook"]) || !can_run(&["xmllint"]) {
         return;
     }
     let bin = Bin::of("gb200-full-gpu-list");

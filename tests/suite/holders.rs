@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::live::{can, can_overlay, extract, json as parsed};
+use crate::support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 const MIB: u64 = 1 << 20;
@@ -210,6 +211,9 @@ fn a_process_with_very_many_mappings_and_files_is_read_to_the_end() {
 
 #[test]
 fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
+    if !support::has(&["setpriv"]) {
+        return;
+    }
     let Some(host) = Host::new() else { return };
     // The program may be where only root may go: nobody gets a copy.
     let copy = host.node("egm-probe");

@@ -28,14 +28,25 @@ pub(crate) fn extract(machine: &str) -> TempDir {
     folder
 }
 
-/// Whether a tool can be used here; says so where it cannot.
+/// Whether a tool can be used here; skips the test if it cannot.
 pub(crate) fn can(what: &str, probe: &[&str]) -> bool {
+    if !support::has(&probe[..1]) {
+        return false;
+    }
     let output = Command::new(probe[0]).args(&probe[1..]).output();
     let works = output.is_ok_and(|output| output.status.success());
     if !works {
         support::skip(&format!("{what} does not work ({})", probe.join(" ")));
     }
     works
+}
+
+/// Whether the program listens to udev; skips the test if it does not.
+pub(crate) fn has_udev() -> bool {
+    if !cfg!(feature = "udev") {
+        support::skip("built without the feature udev");
+    }
+    cfg!(feature = "udev")
 }
 
 pub(crate) fn can_overlay(folder: &Path) -> bool {

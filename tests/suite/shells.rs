@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::examples::has;
+use crate::support;
 
 fn completions(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("completions").join(file)
@@ -62,7 +62,7 @@ fn bash_completes() {
         COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))
         $how egm-probe \"${@: -1}\" \"${@: -2:1}\"
         ((${#COMPREPLY[@]} == 0)) || printf '%s\\n' \"${COMPREPLY[@]}\"";
-    if !has("bash") {
+    if !support::has(&["bash"]) {
         return;
     }
     let file = completions("egm-probe.bash");
@@ -75,7 +75,7 @@ fn bash_completes() {
 
 #[test]
 fn fish_completes() {
-    if !has("fish") {
+    if !support::has(&["fish"]) {
         return;
     }
     let file = completions("egm-probe.fish");
@@ -103,7 +103,7 @@ fn zsh_completes() {
         done
         print -r - "$text"
     "#;
-    if !has("zsh") {
+    if !support::has(&["zsh"]) {
         return;
     }
     let file = completions("_egm-probe");

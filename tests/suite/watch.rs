@@ -1,7 +1,7 @@
 //! `watch`: what it says while a host changes; on mocked devices whose events come as udev's do, and
 //! on a tree of files without any.
 
-use crate::live::{can, extract};
+use crate::live::{can, extract, has_udev};
 use crate::support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -86,7 +86,7 @@ print('end', child.wait(timeout=10), '[]')
 fn events_of_udev_are_told_at_once() {
     let probe =
         "import gi; gi.require_version('UMockdev', '1.0'); from gi.repository import UMockdev";
-    if !cfg!(feature = "udev")
+    if !has_udev()
         || !can("umockdev for Python", &["/usr/bin/python3", "-c", probe])
         || !can("umockdev", &["umockdev-wrapper", "true"])
     {

@@ -1,6 +1,7 @@
 //! A running host of its own for one worker: a mount namespace with a recorded machine in place of
 //! `/sys`, `/etc` and `/run`, and with few processes, of which one holds a region.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub(super) struct Stage {
     /// The user's files.
     work: TempDir,
     log: PathBuf,
+    /// With a stand-in for QEMU first: what is installed here makes no difference.
+    path: String,
 }
 
 /// How a run ended.
@@ -77,14 +80,19 @@ impl Stage {
         );
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut keeper = command.spawn().ok()?;
+        let mut keeper = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(keeper.stdout.take()?).read_line(&mut line).ok()?;
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let work = tempfile::tempdir().unwrap();
         let log = path.join("strace.log");
-        let stage = Self { keeper, tree, work, log };
+        let bin = path.join("bin");
+        fs::create_dir(&bin).unwrap();
+        let qemu = support::fixtures().join("doctor/bin/qemu-egm");
+        fs::copy(qemu, bin.join("qemu-system-aarch64")).unwrap();
+        let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());
+        let stage = Self { keeper, tree, work, log, path };
         if line != "ready\n" {
-            support::skip("a mount namespace with a machine in it cannot be had");
+            support::skip("cannot make a mount namespace with a recorded machine");
             return None;
         }
         Some(stage)
@@ -141,9 +149,11 @@ impl Stage {
     pub(super) fn run(&self, options: &[&str], args: &[&str]) -> Run {
         let keeper = self.keeper.id().to_string();
         let output = Command::new("nsenter")
-            .args(["-t", &keeper, "-m"])
+            // With -r also within a chroot, whose root is not that of the namespace.
+            .args(["-t", &keeper, "-m", "-r"])
             .args(["env", "-C"])
             .arg(self.work.path())
+            .arg(format!("PATH={}", self.path))
             .args(["timeout", "-s", "KILL", MOST_SECONDS, "strace", "-f", "-qq", "-o"])
             .arg(&self.log)
             .args(options)

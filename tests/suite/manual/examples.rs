@@ -7,7 +7,7 @@ use std::fs;
 use super::options::program;
 use super::page::Page;
 use super::roff::{literal, plain};
-use crate::examples::{Bin, has};
+use crate::examples::Bin;
 use crate::support;
 
 const BEGIN: &str = ".EX\n";
@@ -66,7 +66,7 @@ pub(super) fn examples(page: &Page) -> Vec<&str> {
 fn printed(example: &str) -> Option<String> {
     let commands = commands(example);
     let command = commands.first().unwrap();
-    if command.contains("jq ") && !has("jq") {
+    if command.contains("jq ") && !support::has(&["jq"]) {
         return None;
     }
     let bin = Bin::of("claims-vm");

@@ -31,12 +31,8 @@ pub fn validates_with(schema: &Path, file: &Path) -> bool {
 
 /// Whether the programs are here, and libvirt's schema if it is needed.
 pub fn can_run(programs: &[&str]) -> bool {
-    for program in programs {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-        if !found.unwrap().status.success() {
-            super::skip(&format!("there is no {program}"));
-            return false;
-        }
+    if !super::has(programs) {
+        return false;
     }
     let is_needed = programs.contains(&"xmllint");
     if is_needed && !Path::new("/usr/share/libvirt/schemas/domain.rng").exists() {
