@@ -254,30 +254,8 @@ fn parent_gpu(region: &Path) -> Option<(PciAddress, &Path, &Path)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GpuSource, Shape, parent_gpu};
+    use super::parent_gpu;
     use std::path::Path;
-
-    #[test]
-    fn names_are_those_of_the_json() {
-        for shape in [
-            Shape::PciLinks,
-            Shape::AuxPerGpu,
-            Shape::AuxFirstGpu,
-            Shape::GpuList,
-            Shape::Standalone,
-        ] {
-            assert_eq!(serde_json::to_value(shape).unwrap(), shape.name());
-        }
-        for source in [
-            GpuSource::GpuDevices,
-            GpuSource::RegionLinks,
-            GpuSource::DeviceLinks,
-            GpuSource::ParentDevice,
-            GpuSource::PciLinks,
-        ] {
-            assert_eq!(serde_json::to_value(source).unwrap(), source.name());
-        }
-    }
 
     #[test]
     fn the_gpu_above_a_region_is_the_nearest_one() {

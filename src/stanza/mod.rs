@@ -375,19 +375,9 @@ mod tests {
             let finding = Finding::new(Rule { code, ..NODE }, 0..0, "");
             advice(&[finding], &domain, &plan, parts)
         };
-        for (code, hint) in [
-            ("EGM003", "try --with hostdev: it adds the <hostdev> of each GPU"),
-            ("EGM008", "try --with numa: it makes memory and cells fit"),
-            ("EGM011", "try --with numa: it makes memory and cells fit"),
-            ("EGM012", "try --with numa: it makes memory and cells fit"),
-            ("EGM016", "try --with numa: it makes memory and cells fit"),
-            ("EGM033", "try --with numa: it makes memory and cells fit"),
-            ("EGM034", "try --with machine: it adds UEFI, ACPI and GICv3"),
-            ("EGM035", "try --with machine: it adds UEFI, ACPI and GICv3"),
-        ] {
-            assert_eq!(hints(code, Parts::default()), [hint], "{code}");
-            assert!(hints(code, Parts::all()).is_empty(), "{code}: it is written already");
-        }
+        let hint = "try --with numa: it makes memory and cells fit";
+        assert_eq!(hints("EGM012", Parts::default()), [hint]);
+        assert!(hints("EGM012", Parts::all()).is_empty(), "it is written already");
         assert!(hints("EGM001", Parts::default()).is_empty());
     }
 

@@ -24,7 +24,7 @@ fn the_page_on_egm_and_the_readme_tell_of_every_shape() {
         shapes.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     let shapes: Vec<_> =
         shapes.iter().filter(|line| line.len() > 1 && !line.contains(' ')).collect();
-    assert_eq!(shapes.len(), 5, "{shapes:?}");
+    assert!(shapes.iter().any(|shape| *shape == "gpu-list"), "{shapes:?}");
     for shape in shapes {
         assert!(page.contains(&format!("\n.B {shape}\n")), "{shape}");
         assert!(readme.contains(&format!("\n| `{shape}` |")), "{shape} in the README");

@@ -477,24 +477,22 @@ fn what_could_not_be_checked_is_said() {
 
 #[test]
 fn every_rule_is_explained() {
+    let explain = |code: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+        program.args(["validate", "--explain", code]).output().unwrap()
+    };
+    let output = explain("egm001");
+    assert_eq!(output.status.code(), Some(0));
+    let printed = text(&output.stdout);
+    let parts: Vec<_> = printed.trim_end().split("\n\n").collect();
+    assert!(parts[0].starts_with("EGM001 (error): "), "{printed}");
+    assert!(parts.last().unwrap().starts_with("Source: "), "{printed}");
+    assert_eq!(explain("EGM001").stdout, output.stdout);
+
+    let all = text(&explain("all").stdout);
     for rule in RULES {
-        let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
-            .args(["validate", "--explain", &rule.code.to_lowercase()])
-            .output()
-            .unwrap();
-        let severity = rule.severity.name();
-        let expected = format!(
-            "{} ({severity}): {}\n\n{}\n\nSource: {}\n",
-            rule.code, rule.title, rule.explanation, rule.source
-        );
-        assert_eq!(text(&output.stdout), expected);
-        assert_eq!(output.status.code(), Some(0));
+        let line = |line: &&str| line.starts_with(rule.code) && line.ends_with(rule.title);
+        assert_eq!(all.lines().filter(line).count(), 1, "{}: {all}", rule.code);
+        assert!(!rule.explanation.is_empty() && !rule.source.is_empty(), "{}", rule.code);
     }
-    let all = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
-        .args(["validate", "--explain", "all"])
-        .output()
-        .unwrap();
-    assert_eq!(text(&all.stdout).lines().count(), RULES.len());
-    let codes: BTreeSet<_> = RULES.iter().map(|rule| rule.code).collect();
-    assert_eq!(codes.len(), RULES.len(), "a code twice");
 }
