@@ -82,8 +82,9 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
 /// what is meant.
 fn installed(args: &DoctorArgs, root: &Sysroot) -> Installed {
     let is_host = root.may_ask_system();
-    let found = || find_qemu().map_or(Qemu::Missing, |program| ask(&program));
-    let qemu = args.qemu.as_deref().map(ask).or_else(|| is_host.then(found));
+    let found = || find_qemu().map_or(Qemu::Missing, |program| ask(&program, LIMIT));
+    let qemu =
+        args.qemu.as_deref().map(|program| ask(program, LIMIT)).or_else(|| is_host.then(found));
     let schema = args.schema.as_deref().or(is_host.then_some(Path::new(SCHEMAS)));
     Installed { qemu, schema: schema.map(read_schema) }
 }
@@ -94,8 +95,9 @@ fn find_qemu() -> Option<PathBuf> {
     found.or_else(|| program::is_program(rhel).then(|| rhel.to_owned()))
 }
 
-fn ask(program: &Path) -> Qemu {
-    match program::run(program, &["-object", "help"], LIMIT) {
+/// Asks QEMU which objects it knows, and kills it if it does not answer in time.
+fn ask(program: &Path, limit: Duration) -> Qemu {
+    match program::run(program, &["-object", "help"], limit) {
         Ok(printed) => {
             let knows_egm = printed.stdout.lines().any(|line| line.trim() == "acpi-egm-memory");
             Qemu::Answered { program: program.to_owned(), knows_egm }
@@ -137,4 +139,24 @@ fn has_egm(text: &str) -> Result<bool, String> {
     let is_value = |node: &roxmltree::Node<'_, '_>| node.tag_name().name() == "value";
     let mut values = document.descendants().filter(is_value);
     Ok(values.any(|value| value.text().is_some_and(|text| text.trim() == "egm")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Qemu, ask};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_qemu_that_does_not_answer_in_time_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("qemu");
+        fs::write(&program, "#!/bin/sh\nsleep 100\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let started = Instant::now();
+        let answer = ask(&program, Duration::from_millis(100));
+        assert!(matches!(&answer, Qemu::Silent(why) if why.contains("not done within")));
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    }
 }

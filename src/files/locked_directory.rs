@@ -221,3 +221,23 @@ pub(crate) fn new_file(directory: &Path, prefix: &str, mode: u32) -> io::Result<
         File::options().read(true).write(true).create_new(true).mode(mode).open(path)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::OwnDirectory;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_locked_directory_is_waited_for_only_so_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = OwnDirectory::below(folder.path(), &[], ".new").unwrap();
+        let wait = Duration::from_millis(50);
+        let locked = directory.lock(wait).unwrap();
+        let started = Instant::now();
+        let problem = directory.lock(wait).err().unwrap();
+        assert!(started.elapsed() >= wait, "{:?}", started.elapsed());
+        assert!(problem.to_string().ends_with("somebody else is at work in this directory"));
+        drop(locked);
+        assert!(directory.lock(wait).is_ok());
+    }
+}

@@ -498,17 +498,31 @@ fn what_is_reserved_stays_so_in_the_capture() {
     let root = text(host.path());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.tar.gz");
-    printed(&["--sysroot", root, "reserve", "egm4", "--for", "vm1", "--ttl", "3s"]);
+    printed(&["--sysroot", root, "reserve", "egm4", "--for", "vm1", "--ttl", "1min"]);
     printed(&["--sysroot", root, "reserve", "egm5", "--for", "vm2", "--ttl", "1h"]);
     let list = ["list", "--json"];
     let live = printed(&[&["--sysroot", root], &list[..]].concat());
     let first = capture(&["--sysroot", root], &file, &["--with-claims"]);
     let second = capture(&["--sysroot", root], &file, &["--with-claims"]);
     assert!(first == second, "the time of day is in it");
-    std::thread::sleep(std::time::Duration::from_secs(4));
-    assert_ne!(live, printed(&[&["--sysroot", root], &list[..]].concat()), "it has ended");
     let replayed = printed(&[&["--from", text(&file)], &list[..]].concat());
     assert_eq!(String::from_utf8(replayed), String::from_utf8(live));
+
+    // As if it had been recorded long ago, two seconds before the first of them ended.
+    let mut tree = Tree::read(&file);
+    let long_ago = [("egm4", "1970-01-01T00:00:17Z"), ("egm5", "1970-01-01T01:00:00Z")];
+    tree.file("run/egm-probe/leases.json", leases(&long_ago));
+    let about = tree.content("capture.json");
+    let mut states = |moment: u32| {
+        let start = about.find("\"moment\": ").unwrap() + "\"moment\": ".len();
+        let end = start + about[start..].find('\n').unwrap();
+        assert!(about[start..end].parse::<u64>().is_ok_and(|it| it > 1_700_000_000), "{about}");
+        tree.file("capture.json", format!("{}{moment}{}", &about[..start], &about[end..]));
+        fs::write(&file, tree.tar()).unwrap();
+        printed(&["--from", text(&file), "list", "-nr", "-o", "DEVICE,STATE"])
+    };
+    assert_eq!(states(15), b"egm4 reserved\negm5 reserved\n");
+    assert_eq!(states(18), b"egm4 free\negm5 reserved\n");
 
     // Of those that have ended the end of the last one is the moment: not that of the reader's clock.
     let ended = [("egm4", "1970-01-01T00:00:17Z"), ("egm5", "1970-01-01T00:00:16Z")];

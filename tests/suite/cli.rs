@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
+use crate::stanza::text;
 use crate::support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
@@ -12,10 +13,6 @@ fn gb200(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("--from").arg(support::machine("gb200-full-gpu-list")).args(args);
     command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::libvirt::{can_run, validates};
-use crate::support;
+use crate::libvirt::{minimal, validates};
+use crate::support::xmllint::can_run;
+use crate::support::{self, stderr};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
@@ -54,14 +55,6 @@ impl Bin {
     }
 }
 
-fn minimal() -> String {
-    support::fixtures().join("domains/minimal.xml").to_str().unwrap().to_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 #[test]
 fn a_tray_is_defined_by_the_shell_script() {
     if !support::has(&["jq"]) || !can_run(&["xmllint"]) {
@@ -96,32 +89,40 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     }
     let bin = Bin::of("gb200-full-gpu-list");
     let definition = bin.0.path().join("vm1.xml");
-    let play = |gpus: &str| {
-        let playbook = bin.0.path().join("play.yml");
-        let text = format!(
-            "- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    \
-             - ansible.builtin.include_tasks: {}\n      vars:\n        egm_base: {}\n        \
-             egm_definition: {}\n        egm_gpus: {gpus}\n        egm_options: ['--vcpus', '72']\n",
-            examples().join("ansible/egm-vm.yml").display(),
-            minimal(),
-            definition.display()
-        );
-        fs::write(&playbook, text).unwrap();
-        bin.run("ansible-playbook", &["-i", "localhost,", playbook.to_str().unwrap()])
-    };
-    let output = play("['0009:01:00.0']");
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(!output.status.success(), "one GPU of two is refused: {stdout}");
-    assert!(stdout.contains("GPU 0008:01:00.0 shares egm4"), "{stdout}");
-    assert!(!definition.exists());
-
+    let tasks = format!(
+        "{{ include_tasks: {}, vars: {{ egm_base: {}, egm_definition: {}, egm_gpus: GPUS, \
+         egm_options: ['--vcpus', '72'] }} }}",
+        examples().join("ansible/egm-vm.yml").display(),
+        minimal(),
+        definition.display()
+    );
+    let one = tasks.replace("GPUS", "['0009:01:00.0']");
     let tray = "['0008:01:00.0', '0009:01:00.0', '0018:01:00.0', '0019:01:00.0']";
-    let output = play(tray);
+    let tray = tasks.replace("GPUS", tray);
+    // What is refused writes nothing, and a second run changes nothing.
+    let text = format!(
+        "- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - block: [{one}]
+      rescue: [{{ stat: {{ path: {definition} }}, register: refused }}]
+    - {{ assert: {{ that: not refused.stat.exists }} }}
+    - {tray}
+    - {{ debug: {{ msg: written }} }}
+    - {tray}
+",
+        definition = definition.display()
+    );
+    let playbook = bin.0.path().join("play.yml");
+    fs::write(&playbook, text).unwrap();
+    let output = bin.run("ansible-playbook", &["-i", "localhost,", playbook.to_str().unwrap()]);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{stdout}{}", stderr(&output));
-    assert!(stdout.contains("changed=1"), "{stdout}");
+    assert!(stdout.contains("GPU 0008:01:00.0 shares egm4"), "one GPU of two: {stdout}");
+    assert!(stdout.contains("changed=1 ") && stdout.contains("rescued=1 "), "{stdout}");
+    let (first, second) = stdout.split_once("\"msg\": \"written\"").unwrap();
+    assert!(first.contains("changed: [localhost]"), "{stdout}");
+    assert!(!second.contains("changed: [localhost]"), "{stdout}");
     assert!(validates(&definition));
-    let again = play(tray);
-    let stdout = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(stdout.contains("changed=0"), "a second run changes nothing: {stdout}");
 }

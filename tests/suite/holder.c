@@ -27,10 +27,10 @@ static void answer(void)
 	fflush(stdout);
 }
 
-/* One process of the chain at a time, for two seconds at least. */
+/* One process of the chain at a time, for at least twenty seconds unless it is killed. */
 static void relay(unsigned int pause)
 {
-	for (unsigned int gone = 0; gone < 2000000; gone += pause) {
+	for (unsigned int gone = 0; gone < 20000000; gone += pause) {
 		usleep(pause);
 		if (fork() > 0)
 			_exit(0);

@@ -4,12 +4,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -28,7 +31,8 @@ pub(crate) struct Holder {
 impl Holder {
     pub(crate) fn start() -> Self {
         let mut command = Command::new(holder_program());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
         Self { child, answers }
     }
@@ -47,7 +51,9 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Also ends the children that took over from it.
+        let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = killpg(group, Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
@@ -272,7 +278,8 @@ fn a_region_that_is_handed_from_process_to_process_is_never_free() {
         holder.tell("close");
         holder.tell(&format!("relay {pause}"));
         is_never_free(&host, "relay");
-        // The chain ends by itself after some seconds; the next one must not be mistaken for it.
+        // The next chain must not be mistaken for this one.
+        drop(holder);
         host.wait_until_free();
     }
 }

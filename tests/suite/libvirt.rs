@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support;
 use crate::support::xmllint::{can_run, validates_with};
+use crate::{stanza, support};
 
 /// A domain for libvirt 9, whose parser requires `slots` with `<maxMemory>`; later ones take both
 /// forms.
@@ -21,18 +21,12 @@ pub(crate) fn validates(file: &Path) -> bool {
 }
 
 fn stanza(machine: &str, args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_egm-probe"))
-        .arg("--from")
-        .arg(support::machine(machine))
-        .arg("stanza")
-        .args(args)
-        .output()
-        .unwrap();
+    let output = stanza::stanza(machine, args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn minimal() -> String {
+pub(crate) fn minimal() -> String {
     support::fixtures().join("domains/minimal.xml").to_str().unwrap().to_owned()
 }
 

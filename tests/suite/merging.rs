@@ -8,17 +8,12 @@ use egm_probe::plan::{GuestNode, Objection, Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
 
-use crate::stanza::{decoded, fed, fixture, printed, stanza, text};
+use crate::stanza::{decoded, fed, fixture, printed, replaced, stanza, text};
 use crate::support;
 
 /// A domain with two cells of 8 GiB, GPUs of egm4 in the first, and more of each part.
 fn with(parts: &[(&str, &str)]) -> String {
-    let mut text = fixture("domains/good/gb200-full-gpu-list/tray-of-8-gib-each.xml");
-    for (old, new) in parts {
-        assert!(text.contains(old), "{old}");
-        text = text.replacen(old, new, 1);
-    }
-    text
+    replaced(&fixture("domains/good/gb200-full-gpu-list/tray-of-8-gib-each.xml"), parts)
 }
 
 fn put_into(text: &str, args: &[&str]) -> Result<String, String> {

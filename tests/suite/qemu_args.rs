@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::libvirt::run_qemu;
-use crate::stanza::{fed, stanza, text};
+use crate::stanza::{fed, replaced, stanza, text};
 use crate::support;
 use crate::support::xmllint::can_run;
 
@@ -73,14 +73,6 @@ const ARGUMENTS: &str = r#"
 -object {"qom-type":"acpi-generic-initiator","id":"gi2","pci-dev":"ua-hostdev0","node":2}
 "#;
 
-/// The text with each part replaced, which it must have.
-fn with(text: &str, parts: &[(&str, &str)]) -> String {
-    parts.iter().fold(text.to_owned(), |text, (old, new)| {
-        assert!(text.contains(old), "{old} is not in\n{text}");
-        text.replacen(old, new, 1)
-    })
-}
-
 /// The arguments of a domain, an option and its value each.
 fn arguments(domain: &str, args: &[&str]) -> Vec<(String, String)> {
     let args = [&["--region", "egm4", "--format", "qemu-args", "--domain", "-"], args].concat();
@@ -98,10 +90,10 @@ type Parts<'a> = &'a [(&'a str, &'a str)];
 
 /// The domain is changed as the first list says, and the arguments as the second.
 fn check(domain: Parts<'_>, expected: Parts<'_>) {
-    let written = arguments(&with(DOMAIN, domain), &ALL);
+    let written = arguments(&replaced(DOMAIN, domain), &ALL);
     let written: Vec<_> =
         written.iter().map(|(option, value)| format!("{option} {value}")).collect();
-    assert_eq!(written.join("\n"), with(ARGUMENTS.trim(), expected), "{domain:?}");
+    assert_eq!(written.join("\n"), replaced(ARGUMENTS.trim(), expected), "{domain:?}");
 }
 
 #[test]
@@ -168,7 +160,7 @@ fn memory_and_cpus_are_those_of_libvirt() {
         &[("<vcpu>4</vcpu>", &numatune("<memory mode='restrictive' nodeset='0'/>"))],
         &[
             (backend, &context("[0]")),
-            (size, &with(size, &[("}", ",\"prealloc-context\":\"tc-memegm0\"}")])),
+            (size, &replaced(size, &[("}", ",\"prealloc-context\":\"tc-memegm0\"}")])),
         ],
     );
     // numad chooses these nodes, and a cell of another region has no part in it.
@@ -202,14 +194,14 @@ fn gpus_are_those_of_libvirt() {
     let object = "-object {\"qom-type\":\"iommufd\",\"id\":\"iommufd0\"}\n";
     let device = "-device {\"driver\":\"vfio-pci\",\"host\":\"0009:01:00.0\"";
     let (first, second) = ("\"id\":\"ua-hostdev1\"}", "\"id\":\"ua-hostdev0\"}");
-    let of = |id: &str| with(id, &[("}", ",\"iommufd\":\"iommufd0\"}")]);
+    let of = |id: &str| replaced(id, &[("}", ",\"iommufd\":\"iommufd0\"}")]);
     let alias = "<alias name='ua-hostdev0'/>";
     let enabled = ("<devices>", "<iommufd enabled='yes'/><devices>");
     check(
         &[(alias, &format!("<driver iommufd='yes'/><rom bar='off'/>{alias}"))],
         &[
             (device, &format!("{object}{device}")),
-            (second, &with(&of(second), &[("}", ",\"rombar\":0}")])),
+            (second, &replaced(&of(second), &[("}", ",\"rombar\":0}")])),
         ],
     );
     check(
@@ -230,7 +222,7 @@ fn qemu_starts_with_a_memory_policy() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let domain = with(
+    let domain = replaced(
         DOMAIN,
         &[
             ("<maxMemory unit='KiB'>16777216", "<maxMemory unit='MiB' slots='2'>8"),

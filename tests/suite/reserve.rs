@@ -1,14 +1,15 @@
 //! Leases: several regions are reserved together or not at all, whatever other processes do and
 //! wherever the program is killed.
 
-use crate::live::extract;
-use std::collections::BTreeSet;
+use crate::live::{can_strace, extract};
+use crate::support::stderr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
@@ -24,10 +25,6 @@ fn command(root: &Path, args: &[&str]) -> Command {
 
 fn run(root: &Path, args: &[&str]) -> Output {
     command(root, args).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The state of each region, and whom it is kept for.
@@ -71,7 +68,7 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     // A part of it is not to be had by others.
     let refused = run(root, &["reserve", "--all", "--for", "vm2"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("egm4 is reserved for vm1 until 2"), "{refused:?}");
+    assert!(stderr(&refused).contains("egm4 is reserved for vm1 until 2"), "{refused:?}");
     assert!(owners(root)[2..].iter().all(|(state, _)| state == "free"), "none of it was taken");
     for (args, word) in [
         (&["stanza", "--region", "egm4"][..], "egm4 is reserved for vm1"),
@@ -85,7 +82,7 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     ] {
         let output = run(root, args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
-        assert!(said(&output).contains(word), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(word), "{args:?}: {output:?}");
     }
     let stanza = run(root, &["stanza", "--for", "vm1"]);
     assert!(stanza.status.success(), "{stanza:?}");
@@ -104,18 +101,46 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     assert_eq!(leased(root), ["egm5"]);
 }
 
+/// When each lease ends, by the first of its regions.
+fn ends(root: &Path) -> Vec<(String, SystemTime)> {
+    let document: Value = serde_json::from_slice(&fs::read(root.join(FILE)).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let end = |lease: &Value| humantime::parse_rfc3339(&text(&lease["expires"])).unwrap();
+    let leases = document["leases"].as_array().unwrap().iter();
+    leases.map(|lease| (text(&lease["regions"][0]), end(lease))).collect()
+}
+
 #[test]
 fn a_lease_ends_with_its_time_and_can_be_renewed() {
     let host = extract("gh200-quad");
     let root = host.path();
-    assert!(run(root, &["reserve", "--all", "--for", "vm1", "--ttl", "4s"]).status.success());
+    // The file has whole seconds.
+    let before = SystemTime::now() - Duration::from_secs(1);
+    assert!(run(root, &["reserve", "--all", "--for", "vm1", "--ttl", "90s"]).status.success());
     assert!(run(root, &["reserve", "egm4", "--for", "vm1", "--ttl", "1h"]).status.success());
-    thread::sleep(Duration::from_millis(5100));
+    let after = SystemTime::now() + Duration::from_secs(1);
+    let mut ends = ends(root);
+    ends.sort();
+    let seconds = [("egm4", 3600), ("egm5", 90)];
+    for ((region, end), (expected, ttl)) in ends.iter().zip(seconds) {
+        let ttl = Duration::from_secs(ttl);
+        assert_eq!(region, expected, "{ends:?}");
+        assert!(before + ttl <= *end && *end <= after + ttl, "{region}: {end:?}");
+    }
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    assert!(all(&owners(root), "reserved", Some("vm1")), "all of them until then");
+
+    // The shorter one ends a second ago.
+    let text = fs::read_to_string(root.join(FILE)).unwrap();
+    let short = humantime::format_rfc3339_seconds(ends[1].1).to_string();
+    let past = humantime::format_rfc3339_seconds(before).to_string();
+    assert!(text.contains(&short), "{text}");
+    fs::write(root.join(FILE), text.replace(&short, &past)).unwrap();
     let owners = owners(root);
     assert_eq!(owners[0], ("reserved".into(), Some("vm1".into())));
     assert!(all(&owners[1..], "free", None), "{owners:?}");
     let list = run(root, &["list"]);
-    assert!(!said(&list).contains("lease"), "leases expire without a word: {list:?}");
+    assert!(!stderr(&list).contains("lease"), "leases expire without a word: {list:?}");
     assert_eq!(leased(root), ["egm4", "egm5", "egm6", "egm7"]);
     assert!(run(root, &["reserve", "egm5", "--for", "vm2"]).status.success());
     assert_eq!(leased(root), ["egm4", "egm5"], "expired leases go with the next change");
@@ -151,12 +176,12 @@ fn wrong_words_and_wrong_places_are_refused() {
     fs::create_dir_all(root.join("run")).unwrap();
     std::os::unix::fs::symlink("/tmp", root.join("run/egm-probe")).unwrap();
     let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
-    assert!(!output.status.success() && said(&output).contains("outside of"), "{output:?}");
+    assert!(!output.status.success() && stderr(&output).contains("outside of"), "{output:?}");
     fs::remove_file(root.join("run/egm-probe")).unwrap();
     fs::write(root.join("run/egm-probe"), "").unwrap();
     let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(said(&output).contains("not a directory"), "{output:?}");
+    assert!(stderr(&output).contains("not a directory"), "{output:?}");
 }
 
 /// What is held is not to be had, and what is not known only by force.
@@ -165,14 +190,14 @@ fn what_is_held_or_not_known_is_refused() {
     let held = extract("claims-vm");
     let output = run(held.path(), &["reserve", "egm4", "--for", "vm2", "--force"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("egm4 is in use by vm1[4242]"), "{output:?}");
+    assert!(stderr(&output).contains("egm4 is in use by vm1[4242]"), "{output:?}");
     assert!(run(held.path(), &["reserve", "egm4", "--for", "vm1"]).status.success(), "its own");
 
     let unknown = extract("claims-no-proc");
     fs::remove_dir_all(unknown.path().join("run/libvirt")).unwrap();
     let reserve = ["reserve", "egm5", "--for", "vm2"];
     let output = run(unknown.path(), &reserve);
-    assert!(said(&output).contains("the holder of egm5 is unknown (use --force"), "{output:?}");
+    assert!(stderr(&output).contains("the holder of egm5 is unknown (use --force"), "{output:?}");
     assert!(run(unknown.path(), &[&reserve[..], &["--force"]].concat()).status.success());
 }
 
@@ -183,7 +208,7 @@ fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
     let host = extract("gh200-quad");
     let root = host.path();
     let rounds =
-        std::env::var("EGM_PROBE_RACE_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(12);
+        std::env::var("EGM_PROBE_RACE_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(4);
     let started = Instant::now();
     let (mut won, mut killed, mut owned_by_killed) = (0, 0, 0);
     // Not by chance, so that each run is like the others.
@@ -249,41 +274,59 @@ fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
     );
 }
 
-/// Killed at any point of it, a reservation is there as a whole or not at all, and can be made again.
+/// Runs the program under strace, which writes its log to a file.
+fn traced(root: &Path, log: &Path, options: &[&str], args: &[&str]) -> Output {
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o"]).arg(log).args(options);
+    strace.arg(PROGRAM).arg("--sysroot").arg(root).args(args).output().unwrap()
+}
+
+/// A reservation that is killed at any of the calls that write it exists completely or not at all,
+/// and can be made again.
 #[test]
 fn killed_at_any_point_a_reservation_is_whole_or_none() {
-    if !crate::live::can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+    if !can_strace() {
         return;
     }
-    let calls = "openat,write,fsync,fchmod,rename,renameat,renameat2,unlink,flock,mkdir";
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let log = root.join("strace.log");
+    let reserve = ["reserve", "--all", "--for", "vm1"];
+    let output = traced(root, &log, &[], &reserve);
+    assert!(output.status.success(), "{output:?}");
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut points = Vec::new();
+    for line in fs::read_to_string(&log).unwrap().lines() {
+        let Some((name, rest)) = line.split_once('(') else { continue };
+        let nth = counts.entry(name.to_owned()).or_default();
+        *nth += 1;
+        let is_by_descriptor = ["write", "fsync", "fchmod", "flock"].contains(&name);
+        if rest.contains("/run/egm-probe") || is_by_descriptor {
+            points.push((name.to_owned(), *nth));
+        }
+    }
+    for name in ["openat", "write", "fsync", "rename", "flock", "mkdir"] {
+        assert!(points.iter().any(|(it, _)| it.starts_with(name)), "no {name} in {points:?}");
+    }
     let mut seen = (0, 0);
-    for nth in 1.. {
-        let host = extract("gh200-quad");
-        let root = host.path();
-        let output = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-            .arg(format!("inject={calls}:signal=KILL:when={}", nth * 7))
-            .args([PROGRAM, "--sysroot"])
-            .arg(root)
-            .args(["reserve", "--all", "--for", "vm1"])
-            .output()
-            .unwrap();
+    for (call, nth) in points {
+        // Missing if the last run was killed before it made the directory.
+        let _ = fs::remove_dir_all(root.join("run"));
+        let inject = format!("inject={call}:signal=KILL:when={nth}");
+        let output = traced(root, &log, &["-e", &inject], &reserve);
+        assert!(!output.status.success(), "{call} {nth}: {output:?}");
         let owners = owners(root);
         let (whole, none) = (all(&owners, "reserved", Some("vm1")), all(&owners, "free", None));
-        assert!(whole || none, "after {nth}: {owners:?}");
+        assert!(whole || none, "{call} {nth}: {owners:?}");
         if whole {
             seen.1 += 1;
         } else {
             seen.0 += 1;
         }
         let other = run(root, &["reserve", "--all", "--for", "vm2"]);
-        assert_eq!(other.status.success(), none, "after {nth}: {other:?}");
-        if output.status.success() {
-            break;
-        }
-        assert!(nth < 500, "it never came to its end");
+        assert_eq!(other.status.success(), none, "{call} {nth}: {other:?}");
     }
-    assert!(seen.0 > 3 && seen.1 > 0, "killed before and after: {seen:?}");
+    assert!(seen.0 > 3 && seen.1 > 3, "killed before and after: {seen:?}");
 }
 
 /// A damaged file makes every reservation unknown. It is not replaced without `--force`, and saved then.
@@ -300,7 +343,7 @@ fn a_broken_file_gives_nothing_away_and_is_not_lost() {
     ] {
         let output = run(root, args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
-        let said = said(&output);
+        let said = stderr(&output);
         for word in ["leases.json: missing field `leases`", remedy] {
             assert!(said.contains(word), "{args:?}: {said}");
         }
@@ -312,7 +355,7 @@ fn a_broken_file_gives_nothing_away_and_is_not_lost() {
         fs::write(root.join(FILE), &broken).unwrap();
         let output = run(root, &[args, &["--for", "vm2", "--force"]].concat());
         assert!(output.status.success(), "{args:?}: {output:?}");
-        assert!(said(&output).contains("was saved as /run/egm-probe/leases.json.broken"));
+        assert!(stderr(&output).contains("was saved as /run/egm-probe/leases.json.broken"));
         let saved = root.join("run/egm-probe/leases.json.broken");
         assert_eq!(fs::read(&saved).unwrap(), broken, "{args:?}");
         assert_eq!(owners(root).iter().filter(|(state, _)| state == "reserved").count(), 1);
@@ -332,20 +375,15 @@ fn a_broken_file_gives_nothing_away_and_is_not_lost() {
 /// A process that is killed while it reserves more keeps what it had.
 #[test]
 fn killed_while_more_is_reserved_nothing_is_lost() {
-    if !crate::live::can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+    if !can_strace() {
         return;
     }
     let host = extract("gh200-quad");
     let root = host.path();
     assert!(run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]).status.success());
-    let output = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-        .arg("inject=rename,renameat,renameat2:signal=KILL:when=1")
-        .args([PROGRAM, "--sysroot"])
-        .arg(root)
-        .args(["reserve", "--all", "--for", "vm1"])
-        .output()
-        .unwrap();
+    let inject = ["-e", "inject=rename,renameat,renameat2:signal=KILL:when=1"];
+    let output =
+        traced(root, Path::new("/dev/null"), &inject, &["reserve", "--all", "--for", "vm1"]);
     assert!(!output.status.success(), "{output:?}");
     let owners = owners(root);
     assert!(all(&owners[..2], "reserved", Some("vm1")), "{owners:?}");
@@ -382,7 +420,7 @@ fn a_lock_that_was_replaced_is_not_taken() {
     drop(lock);
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(said(&output).contains("at work in this directory"), "{output:?}");
+    assert!(stderr(&output).contains("at work in this directory"), "{output:?}");
     assert_eq!(leased(root), ["egm4"]);
 }
 
@@ -395,7 +433,7 @@ fn a_reservation_that_readers_do_not_find_fails() {
     std::os::unix::fs::symlink(root.join("elsewhere"), root.join("run")).unwrap();
     let output = run(&root, &["reserve", "--all", "--for", "vm1"]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(said(&output).contains("is not found again"), "{output:?}");
+    assert!(stderr(&output).contains("is not found again"), "{output:?}");
 }
 
 /// The smallest that do, and those first that nobody is known to want.

@@ -6,7 +6,7 @@ use std::process::Command;
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
 
-fn schema(name: &str) -> Value {
+pub(crate) fn schema(name: &str) -> Value {
     let path = format!("{}/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }

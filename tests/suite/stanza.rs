@@ -142,6 +142,15 @@ pub(crate) fn decoded(bytes: &[u8]) -> String {
     egm_probe::domain::SourceText::decode(bytes).unwrap().text().to_owned()
 }
 
+/// A text with the first of each of these parts replaced; each must be in it.
+pub(crate) fn replaced(text: &str, parts: &[(&str, &str)]) -> String {
+    parts.iter().fold(text.to_owned(), |text, (old, new)| {
+        assert!(text.contains(old), "{old} is not in\n{text}");
+        text.replacen(old, new, 1)
+    })
+}
+
+/// Runs a command with this on its standard input.
 pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())

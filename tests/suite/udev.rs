@@ -212,7 +212,12 @@ fn no_helper_keeps_the_permission_from_the_device() {
             rm -f /usr/lib/udev/egm-probe
             [ -z "$2" ] || { printf '#!/bin/sh\n%s\n' "$2" > /usr/lib/udev/egm-probe; chmod +x /usr/lib/udev/egm-probe; }
             chmod 0600 /dev/egm4; chown root:root /dev/egm4
-            udevadm trigger
+            # Two events for every helper would be too slow for the slow one.
+            if [ "$1" = whole ]; then
+                udevadm trigger
+            else
+                "$real" test --action=change /sys/class/egm/egm4 >>"$work/test.log" 2>&1
+            fi
             echo "$1: $(stat -c '%a %U:%G' /dev/egm4) $(find /dev/grace-egm -type l 2>/dev/null | wc -l)"
         }
         helper missing ''
@@ -233,7 +238,7 @@ fn no_helper_keeps_the_permission_from_the_device() {
         "{}",
         fs::read_to_string(work.path().join("test.log")).unwrap()
     );
-    assert!(started.elapsed() < Duration::from_secs(60), "a slow helper ends itself");
+    assert!(started.elapsed() < Duration::from_secs(30), "a slow helper ends itself");
 }
 
 /// A GPU that joins later sends an event of its own: then every region is looked at again.

@@ -1,7 +1,7 @@
 //! The rules file below a root: written, saved and removed; interrupted, refused, verified.
 
-use crate::live::can;
-use crate::support;
+use crate::live::{can, can_strace};
+use crate::support::{self, stderr};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,10 +18,6 @@ const RULES: &str = "/etc/udev/rules.d/60-egm.rules";
 
 fn udev(args: &[&str]) -> Output {
     Command::new(PROGRAM).arg("udev").args(args).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Every rule that is shipped or can be made passes systemd's own check; one that is broken does not.
@@ -51,7 +48,7 @@ fn udevadm_verify_passes_every_rule() {
         files.push(path);
     }
     let output = verify(&files);
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), said(&output));
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
     if !output.status.success() && !text.contains("Fail:") {
         support::skip(&format!("no udevadm that can verify: {}", text.trim()));
         return;
@@ -116,7 +113,10 @@ fn a_packager_s_root_gets_the_file_and_nothing_else() {
     assert!(rules.ends_with(&printed) && rules.lines().count() == printed.lines().count() + 1);
     let mode = fs::metadata(rules_of(root.path())).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o644);
-    assert!(said(&output).contains("group kvm: not checked (/etc/group is missing"), "{output:?}");
+    assert!(
+        stderr(&output).contains("group kvm: not checked (/etc/group is missing"),
+        "{output:?}"
+    );
     assert!(udev(&["uninstall", "--root", path]).status.success());
     assert!(everything(root.path()).is_empty());
 }
@@ -153,7 +153,7 @@ fn what_is_unwise_or_wrong_is_refused_and_nothing_changes() {
         }
         let output = udev(&[&all, args].concat());
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
-        assert!(said(&output).contains(word), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(word), "{args:?}: {output:?}");
         assert_eq!(everything(root.path()), before, "{args:?}");
     }
     let forced =
@@ -162,7 +162,7 @@ fn what_is_unwise_or_wrong_is_refused_and_nothing_changes() {
     let rules = fs::read_to_string(rules_of(root.path())).unwrap();
     assert!(rules.contains(r#"GROUP="nosuch", MODE="0666""#), "{rules}");
     let people = udev(&["install", "--root", path, "--group", "people"]);
-    assert!(said(&people).contains("is not the number of a system group"), "{people:?}");
+    assert!(stderr(&people).contains("is not the number of a system group"), "{people:?}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn links_that_were_planted_are_not_followed() {
         for command in ["install", "uninstall"] {
             let output = udev(&[command, "--root", root.path().to_str().unwrap()]);
             assert_eq!(output.status.code(), Some(1), "{command} {at:?}: {output:?}");
-            assert!(said(&output).contains(word), "{command} {at:?}: {output:?}");
+            assert!(stderr(&output).contains(word), "{command} {at:?}: {output:?}");
             assert_eq!((everything(root.path()), everything(outside.path())), before);
         }
     }
@@ -209,7 +209,7 @@ fn what_cannot_be_written_is_said_and_leaves_everything_as_it_was() {
     );
     let output = Command::new("unshare").args(["-m", "sh", "-c", &read_only]).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(said(&output).contains("Read-only file system"), "{output:?}");
+    assert!(stderr(&output).contains("Read-only file system"), "{output:?}");
     assert_eq!(everything(root.path()), before);
 
     for (call, error) in [
@@ -265,7 +265,7 @@ fn without_root_or_udevd_the_running_system_is_left_alone() {
     ] {
         let output = run(setup, arguments);
         assert_eq!(output.status.code(), Some(code), "{setup}: {output:?}");
-        assert!(said(&output).contains(word), "{setup}: {output:?}");
+        assert!(stderr(&output).contains(word), "{setup}: {output:?}");
         assert!(output.stdout.is_empty(), "{setup}: {output:?}");
     }
     let output = run("", "install --no-reload --group root");
@@ -276,7 +276,7 @@ fn without_root_or_udevd_the_running_system_is_left_alone() {
 /// Killed wherever it may be, it leaves the old file or the new one.
 #[test]
 fn killed_at_any_point_it_leaves_the_old_rules_or_the_new() {
-    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+    if !can_strace() {
         return;
     }
     let old = "# an administrator's\n";
@@ -402,7 +402,7 @@ fn special_and_large_files_are_refused_at_once() {
             let args = ["10", PROGRAM, "udev", command, "--root", root.path().to_str().unwrap()];
             let output = Command::new("timeout").args(args).output().unwrap();
             assert_eq!(output.status.code(), Some(4), "{command}: {output:?}");
-            assert!(said(&output).contains(word), "{command}: {output:?}");
+            assert!(stderr(&output).contains(word), "{command}: {output:?}");
         }
         let root = root_with(Some("# an administrator's\n"));
         make(&backup_of(root.path()));
@@ -410,7 +410,7 @@ fn special_and_large_files_are_refused_at_once() {
         let args = ["10", PROGRAM, "udev", "install", "--force", "--root", root];
         let output = Command::new("timeout").args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(said(&output).contains("60-egm.rules.orig: already exists"), "{output:?}");
+        assert!(stderr(&output).contains("60-egm.rules.orig: already exists"), "{output:?}");
     }
 }
 
@@ -482,7 +482,7 @@ fn a_dry_run_shows_the_difference_and_changes_nothing() {
     assert!(output.status.success(), "{output:?}");
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(shown.contains("-# an administrator's\n+# Written by"), "{shown}");
-    assert!(said(&output).contains("60-egm.rules.orig: copy of the replaced file"), "{output:?}");
+    assert!(stderr(&output).contains("60-egm.rules.orig: copy of the replaced file"), "{output:?}");
     let output = udev(&["install", "--force", "--root", path, "--dry-run", "--json"]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&document["dry_run"], &document["changed"]), (&true.into(), &true.into()));
@@ -491,7 +491,7 @@ fn a_dry_run_shows_the_difference_and_changes_nothing() {
     assert!(udev(&["install", "--force", "--root", path]).status.success());
     let output = udev(&["install", "--root", path, "--dry-run"]);
     assert!(
-        output.stdout.is_empty() && said(&output).contains("nothing would change"),
+        output.stdout.is_empty() && stderr(&output).contains("nothing would change"),
         "{output:?}"
     );
 }
@@ -499,20 +499,20 @@ fn a_dry_run_shows_the_difference_and_changes_nothing() {
 /// Two at a time wait for each other, and one that is stuck is not waited for without end.
 #[test]
 fn only_one_at_a_time_works_on_the_rules() {
-    if !can("flock", &["flock", "--version"]) {
-        return;
-    }
     let root = root_with(None);
-    let path = root.path().to_str().unwrap();
-    let directory = root.path().join("etc/udev/rules.d");
-    let mut holder = Command::new("flock").arg(&directory).args(["sleep", "60"]).spawn().unwrap();
-    thread::sleep(Duration::from_millis(300));
-    let output = udev(&["install", "--root", path]);
-    assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(said(&output).contains("somebody else is at work"), "{output:?}");
-    assert!(everything(root.path()).is_empty());
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    let directory = fs::File::open(root.path().join("etc/udev/rules.d")).unwrap();
+    let lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
+    let mut waiting = Command::new(PROGRAM)
+        .args(["udev", "install", "--root", root.path().to_str().unwrap()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert!(everything(root.path()).is_empty(), "written past the lock");
+    assert!(waiting.try_wait().unwrap().is_none(), "it does not wait");
+    drop(lock);
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(everything(root.path()).len(), 1);
 }
 
 /// What udev calls as root must not be somebody else's to change.

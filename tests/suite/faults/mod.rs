@@ -1,7 +1,7 @@
 //! Every system call of every command fails once, in each of several ways: the program ends with an
 //! exit code and a word, leaves no half of a file, and calls nothing free for it.
 //!
-//! By default so many runs as take less than a minute, spread evenly over all of them;
+//! By default a few runs, spread evenly over all of them;
 //! `EGM_PROBE_FAULTS` asks for another number, for those of one call by its name, or for `all`, which is
 //! what `tests/faults` does.
 //!
@@ -27,7 +27,7 @@ const ERRORS: [&str; 5] =
     ["error=EIO", "error=ENOMEM", "error=EACCES", "error=EINTR", "error=ENOENT"];
 
 /// How many runs are made where nothing is said.
-const SHORT: usize = 400;
+const SHORT: usize = 150;
 
 /// One thing that fails: the n-th call of a name.
 struct Fault {

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::page::Entry;
+use crate::schema::schema;
 
 /// One key of a document, by its path: `regions[].gpus[].address`.
 pub(super) struct Key {
@@ -44,11 +45,6 @@ pub(super) fn schemas() -> Vec<String> {
 /// The name of a document, `egm-probe.list/1`, by its schema.
 pub(super) fn document(name: &str) -> String {
     schema(name)["properties"]["schema"]["const"].as_str().unwrap().to_owned()
-}
-
-fn schema(name: &str) -> Value {
-    let path = format!("{}/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// Every key of a document, as the schemas list them.

@@ -51,6 +51,11 @@ pub fn machines_below(directory: &str) -> Vec<String> {
     names
 }
 
+/// Standard error of a run, as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// What the program prints in a folder, as golden files have it.
 pub fn run<'a>(args: impl Iterator<Item = &'a str>, folder: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
