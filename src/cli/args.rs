@@ -1,5 +1,5 @@
-//! The command line as a whole: its commands, the options that all of them share, and parsers of values
-//! that several take. The documentation of an argument is the help that the program prints.
+//! The command line: commands, global options, and value parsers shared by several commands. The doc
+//! comments of arguments are the help texts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,13 +23,13 @@ use crate::values::{BadAddress, BadRegionName, PciAddress, RegionName};
 
 /// Find the EGM memory regions of NVIDIA Grace hosts
 ///
-/// Shows which regions of Extended GPU Memory a host can hand to virtual machines, their sizes,
-/// and the NUMA nodes and GPUs they belong to, and writes the XML that hands them over. It never
-/// opens a region's device.
+/// Shows which regions of Extended GPU Memory (EGM) a host can give to virtual machines, with
+/// their sizes, NUMA nodes and GPUs, and generates the libvirt XML for them. It never opens a
+/// region's device.
 #[derive(Debug, Parser)]
 #[command(name = "egm-probe", version, propagate_version = true, args_override_self = true)]
-#[command(after_help = "Exit codes: 0 done; 1 no such region or GPU, refused, or \
-    wrong; 2 wrong usage; 3 no EGM on this host; 4 something could not be read or written.")]
+#[command(after_help = "Exit codes: 0 success; 1 not found, refused, invalid domain or failed \
+    check; 2 usage error; 3 no EGM on this host; 4 read or write error.")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
@@ -40,49 +40,49 @@ pub(super) struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Read the host whose sys, proc, .. lie below DIR
+    /// Read the host whose root directory (with sys, proc, ..) is DIR
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "from")]
     pub(super) sysroot: Option<PathBuf>,
-    /// Read the host that was captured into FILE, a tar or tar.gz; - is standard input
+    /// Read the host captured in FILE, a tar or tar.gz; - is standard input
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) from: Option<PathBuf>,
-    /// Do not look for who holds the regions
+    /// Do not look for holders of the regions
     #[arg(long, global = true)]
     pub(super) no_occupancy: bool,
-    /// When to use colours; auto is on a terminal, unless NO_COLOR is set
+    /// When to use colours; auto means on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
     pub(super) color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the EGM regions, one a line
+    /// List the EGM regions, one per line
     #[command(visible_alias = "ls", after_help = columns_help())]
     List(ListArgs),
     /// Show everything known about regions or GPUs
     Show(ShowArgs),
     /// Show sockets, regions and GPUs as a tree or a picture
     Topology(TopologyArgs),
-    /// Write the XML that gives EGM memory to a virtual machine
+    /// Generate the XML that gives EGM memory to a virtual machine
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),
-    /// Record this host into a file, for --from and for bug reports
+    /// Record this host in a file, for --from and for bug reports
     Capture(CaptureArgs),
-    /// Print what changes, as it happens
+    /// Print changes as they happen
     Watch(WatchArgs),
     /// Print metrics for Prometheus
     Metrics(MetricsArgs),
-    /// Keep regions for a virtual machine for a while, as a word among scripts
+    /// Reserve regions for a virtual machine for a limited time
     Reserve(ReserveArgs),
-    /// Give up what is kept
+    /// Release reserved regions
     Release(ReleaseArgs),
-    /// Check the whole way from the firmware to QEMU
+    /// Check everything from the firmware to QEMU
     Doctor(DoctorArgs),
-    /// Let QEMU open the regions: the udev rules
+    /// Manage the udev rules that let QEMU open the regions
     #[command(subcommand)]
     Udev(UdevCommand),
-    /// Print the completions for a shell
+    /// Print completions for a shell
     Completions(CompletionsArgs),
 }
 
@@ -91,7 +91,7 @@ pub(super) fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
     text.strip_prefix("/dev/").unwrap_or(text).parse()
 }
 
-/// Blanks about an address are what is left of copying it.
+/// Accepts surrounding spaces, which copying an address often leaves.
 pub(super) fn parse_gpu(text: &str) -> Result<PciAddress, BadAddress> {
     text.trim().parse()
 }
@@ -100,7 +100,7 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim()).map_err(|error| error.to_string())
 }
 
-/// A parser of the names of an enum's values, which lists them in the help and the completions.
+/// A parser for the named values of an enum, which help and completions then list.
 pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
     values: &'static [T],
     name: fn(T) -> &'static str,

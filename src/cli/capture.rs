@@ -14,50 +14,50 @@ use crate::output::capture::write;
 
 #[derive(Args, Debug)]
 pub(super) struct CaptureArgs {
-    /// The file to write, a tar.gz; - is standard output. One that is there is replaced
+    /// File to write, a tar.gz; - is standard output. An existing file is overwritten
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Record who holds the regions, too: the processes that do, libvirt's definitions as far as
-    /// they concern EGM, and what is reserved
+    /// Also record the claims on the regions: processes that hold them, libvirt's definitions as
+    /// far as they concern EGM, and reservations
     #[arg(long)]
     with_claims: bool,
-    /// Show what is in FILE, and write nothing
+    /// List the contents of FILE instead of writing it
     #[arg(short, long, conflicts_with = "with_claims")]
     list: bool,
 }
 
 pub(super) fn run(args: &CaptureArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let global = session.global;
-    // Of global options clap sees a conflict only behind the command.
+    // clap detects conflicts with global options only if they follow the command.
     if args.list && (global.sysroot.is_some() || global.from.is_some()) {
-        return Err(Error::Usage("--list shows FILE itself: --sysroot and --from mean nothing"));
+        return Err(Error::Usage("--list cannot be combined with --sysroot or --from"));
     }
     if args.with_claims && global.no_occupancy {
-        return Err(Error::Usage("--with-claims and --no-occupancy contradict each other"));
+        return Err(Error::Usage("--with-claims cannot be combined with --no-occupancy"));
     }
     if args.list {
         return list(&args.file, session);
     }
     if is_dash(&args.file) && io::stdout().is_terminal() {
-        return Err(Error::Usage("a capture is not for a terminal; name a file, or redirect"));
+        return Err(Error::Usage("refusing to write a capture to a terminal (name a file)"));
     }
     let root = global.root()?;
     let capture = Capture::take(&root, args.with_claims)
-        .map_err(|cause| Error::Doing { problem: "this host cannot be captured".into(), cause })?;
+        .map_err(|cause| Error::Doing { problem: "cannot capture this host".into(), cause })?;
     if is_dash(&args.file) {
-        // Not as elsewhere: a capture of which somebody has had enough is none.
+        // A closed pipe is an error here: a partial capture is useless.
         let written = session.out.write_all(&capture.bytes).and_then(|()| session.out.flush());
-        let problem = "the capture was not written whole".into();
+        let problem = "capture incomplete".into();
         written.map_err(|cause| Error::Doing { problem, cause })?;
     } else {
         user_file::write(&args.file, &capture.bytes)?;
     }
     session.warn_of(&capture.report, &capture.report.host.regions);
     if args.with_claims && Recorded::of(&root).claims.is_none() {
-        session.warn("what was captured has no claims to record");
+        session.warn("the source has no claims recorded");
     }
     if let Some(difference) = &capture.difference {
-        session.warn(format_args!("the capture shows another host: {difference}"));
+        session.warn(format_args!("the capture does not reproduce the host: {difference}"));
     }
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! What would change in a file, for people.
+//! Differences between file versions, for people.
 
 use std::io::{self, Write};
 
@@ -6,8 +6,7 @@ use similar::TextDiff;
 
 use crate::values::text::printable;
 
-/// Writes the difference between two texts as `diff -u` does. What a terminal would act on does
-/// nothing.
+/// Writes the difference between two texts as `diff -u` does, with terminal controls escaped.
 pub(super) fn write(out: &mut dyn Write, name: &str, old: &str, new: &str) -> io::Result<()> {
     let difference = TextDiff::from_lines(old, new);
     let mut difference = difference.unified_diff();

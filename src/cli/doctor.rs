@@ -16,12 +16,12 @@ use crate::output::doctor as output;
 use crate::sysroot::Sysroot;
 use crate::values::text::{excerpt, shown};
 
-/// QEMU for the host's architecture, by its names in Debian and its kin and in Fedora; the last is
-/// RHEL's, which is in no PATH.
+/// QEMU for the host's architecture, as named in Debian and derivatives and in Fedora.
 const QEMU: [&str; 2] = ["qemu-system-aarch64", "qemu-kvm"];
+/// RHEL's, which is not in PATH.
 const RHEL: &str = "/usr/libexec/qemu-kvm";
 
-/// It answers within tens of milliseconds.
+/// QEMU answers within tens of milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// No file of libvirt's schema is larger.
@@ -29,16 +29,16 @@ const SCHEMA_LIMIT: usize = 8 << 20;
 
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
-    /// JSON (egm-probe.doctor/1)
+    /// Print JSON (egm-probe.doctor/1)
     #[arg(short = 'J', long)]
     json: bool,
-    /// Print nothing: the exit code tells
+    /// Print nothing; only set the exit status
     #[arg(short, long, conflicts_with_all = ["json", "fix_plan"])]
     quiet: bool,
-    /// Print a shell script of what could be done, for you to read; nothing is run
+    /// Print the suggested fixes as a shell script to review; nothing is run
     #[arg(long, conflicts_with = "json")]
     fix_plan: bool,
-    /// Ask this QEMU [default: the one that is installed, on the running host]
+    /// Examine this QEMU [default: the installed one, on the running host]
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
     /// Read libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
@@ -78,8 +78,8 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// What is installed here says something of this host only; but where somebody names it, that is
-/// what is meant.
+/// The installed software is that of the running host only; explicitly named software is always
+/// examined.
 fn installed(args: &DoctorArgs, root: &Sysroot) -> Installed {
     let is_host = root.may_ask_system();
     let found = || find_qemu().map_or(Qemu::Missing, |program| ask(&program, LIMIT));
@@ -106,7 +106,7 @@ fn ask(program: &Path, limit: Duration) -> Qemu {
     }
 }
 
-/// Whether memory may be of the model `egm`, by the files in which libvirt describes domains.
+/// Whether libvirt's schema has the memory model `egm`.
 fn read_schema(directory: &Path) -> LibvirtSchema {
     let Ok(root) = Sysroot::directory(directory) else {
         return LibvirtSchema::Missing(directory.to_owned());
@@ -133,7 +133,7 @@ fn read_schema(directory: &Path) -> LibvirtSchema {
     }
 }
 
-/// Whether one of the values that a schema lists is `egm`.
+/// Whether a schema file lists the value `egm`.
 fn has_egm(text: &str) -> Result<bool, String> {
     let document = xml::parse(text).map_err(|error| excerpt(&error.to_string(), 200))?;
     let is_value = |node: &roxmltree::Node<'_, '_>| node.tag_name().name() == "value";

@@ -1,4 +1,4 @@
-//! A domain's XML that the user names, or gives on standard input.
+//! Domain XML from a file or standard input.
 
 use std::io;
 use std::path::Path;
@@ -9,10 +9,10 @@ use crate::domain::{BadDomain, Document, Encoding, SourceText};
 use crate::files::user_file::{self, FileVersion};
 use crate::values::text::printable;
 
-/// libvirt takes no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
+/// libvirt accepts no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
 const LIMIT: usize = 4 << 20;
 
-/// What to call a file.
+/// The name of a file in messages.
 pub(super) fn name_of(path: &Path) -> String {
     if is_dash(path) { "standard input".into() } else { printable(&path.to_string_lossy()) }
 }
@@ -38,13 +38,13 @@ impl DomainFile {
         Ok(Self { name, source, snapshot: Some(snapshot) })
     }
 
-    /// One that is to be changed: libvirt does not read UTF-16.
+    /// Reads a domain to be changed, which must be UTF-8: libvirt does not read UTF-16.
     pub(super) fn read_utf8(path: &Path) -> Result<Self, Error> {
         let file = Self::read(path)?;
         if file.source.encoding() == Encoding::Utf8 {
             return Ok(file);
         }
-        let problem = "UTF-16, which libvirt does not read (convert it: iconv -f UTF-16 -t UTF-8)";
+        let problem = "unsupported encoding UTF-16 (convert it: iconv -f UTF-16 -t UTF-8)";
         Err(bad_file(&file.name, BadDomain { line: 1, column: 1, problem: problem.into() }))
     }
 

@@ -1,4 +1,4 @@
-//! What ends a command early.
+//! Errors that end a command.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,9 +50,12 @@ pub(super) enum Error {
     NotReserved(Vec<LeaseObjection>),
     #[error("{0}")]
     NotEnough(String),
-    #[error("no {kind} {}; `egm-probe {command} --explain all` lists them", excerpt(code, SHOWN))]
+    #[error(
+        "unknown {kind} {} (`egm-probe {command} --explain all` lists them)",
+        excerpt(code, SHOWN)
+    )]
     Unlisted { kind: &'static str, command: &'static str, code: String },
-    #[error("{0}; the change of the rules was not undone: {1}")]
+    #[error("{0}; cannot restore the previous rules: {1}")]
     NotUndone(Box<UdevProblem>, Box<FileProblem>),
     #[error("{0} (--force overrides this)")]
     Unwise(String),
@@ -95,14 +98,13 @@ impl Error {
 
 fn not_found(error: &NotFound) -> Exit {
     match error {
-        // Whether there is EGM could not be read.
         NotFound::NoEgm { class: Class::Unreadable, .. } => Exit::Failed,
         NotFound::NoEgm { .. } => Exit::NoEgm,
         _ => Exit::No,
     }
 }
 
-/// A line each, as the program writes its errors.
+/// One line per objection, each with the program's prefix.
 fn lines(objections: &[Objection]) -> String {
     let line = |objection: &Objection| match objection.way_out() {
         Some(way_out) => format!("{objection}; {way_out}"),

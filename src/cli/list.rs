@@ -12,7 +12,7 @@ use crate::output::table::{self, Format, Style};
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct ListArgs {
-    /// Show these columns; +LIST shows them beside the default ones
+    /// Show these columns; +LIST adds them to the default ones
     #[arg(short, long, value_name = "LIST")]
     output: Option<String>,
     /// Show all columns
@@ -21,19 +21,19 @@ pub(super) struct ListArgs {
     /// Show sizes in bytes
     #[arg(short, long)]
     bytes: bool,
-    /// Leave out the header
+    /// Omit the header
     #[arg(short, long)]
     noheadings: bool,
-    /// One blank between columns; blanks in values are escaped
+    /// Separate columns with a single space; escape spaces in values
     #[arg(short, long, group = "format")]
     raw: bool,
-    /// NAME="value" pairs, for shells
+    /// Print NAME="value" pairs, for shells
     #[arg(short = 'P', long, group = "format")]
     pairs: bool,
-    /// JSON (egm-probe.list/1): every field whatever is chosen, sizes in bytes
+    /// Print JSON (egm-probe.list/1), always with all fields and sizes in bytes
     #[arg(short = 'J', long, group = "format")]
     json: bool,
-    /// List the columns there are, and exit
+    /// List the available columns, and exit
     #[arg(short = 'H', long)]
     list_columns: bool,
 }
@@ -64,7 +64,7 @@ pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Er
         color: session.terminal.color,
     };
     table::write(session.out, &rows, &columns, style)?;
-    // The answer first, where both go to a terminal.
+    // Output before warnings if both go to a terminal.
     session.out.flush()?;
     session.warn_of(&report, &report.host.regions);
     if rows.is_empty() && report.warnings().next().is_none() {
@@ -81,7 +81,7 @@ fn columns(args: &ListArgs) -> Result<Vec<&'static Column>, Error> {
     })
 }
 
-/// The columns, from the table that makes them.
+/// The columns as help text.
 pub(super) fn columns_help() -> String {
     let mut help = b"Columns:\n".to_vec();
     // Writing to a vector cannot fail.

@@ -10,7 +10,7 @@ use crate::output::metrics;
 
 #[derive(Args, Debug)]
 pub(super) struct MetricsArgs {
-    /// Write them to FILE, whole or not at all, as node_exporter's textfile collector wants
+    /// Write to FILE atomically, as node_exporter's textfile collector requires
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
-//! The command line: arguments in, an exit code out. What is to be printed goes to the writers
-//! that the caller gives. Each command has a file of its own, with its arguments.
+//! The command line: arguments in, an exit code out. All output goes to the caller's writers. Each
+//! command has its own file, with its arguments.
 
-// The documentation of arguments is the help, which has no Markdown.
+// Doc comments of arguments are help texts, without Markdown.
 #![allow(clippy::doc_markdown)]
 
 mod args;
@@ -38,18 +38,18 @@ use crate::sysroot::{OpenError, Sysroot};
 use args::{Cli, Command, Global};
 use error::Error;
 
-/// How a run ended.
+/// The exit status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Done = 0,
-    /// The answer is no: no such region or GPU, refused, or something wrong.
+    /// Region or GPU not found, request refused, domain invalid or check failed.
     No = 1,
-    /// Wrong usage.
+    /// Usage error.
     Usage = 2,
-    /// This host has no EGM, and some was asked for.
+    /// EGM was requested, and this host has none.
     NoEgm = 3,
-    /// Something could not be read or written.
+    /// Read or write error.
     Failed = 4,
 }
 
@@ -59,10 +59,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What the program's output goes to.
+/// The terminal that the output goes to, if any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
-    /// Its width in characters; `None` where the output is no terminal.
+    /// Its width in characters; `None` if the output is not a terminal.
     pub width: Option<u16>,
     /// Whether colours are wanted unless `--color` says otherwise.
     pub color: bool,
@@ -106,26 +106,26 @@ pub fn run(
     finish(result, Exit::Done, session.err)
 }
 
-/// The exit code of a result, after its error was written. A reader that has gone is no error.
+/// Writes the error of a result and returns its exit code. A closed pipe is not an error.
 fn finish(result: Result<Exit, Error>, if_closed: Exit, err: &mut dyn Write) -> Exit {
     match result {
         Ok(exit) => exit,
         Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => if_closed,
         Err(error) => {
-            // If this cannot be written either, the exit code is all there is to say it.
+            // If this fails as well, only the exit code is left.
             let _ = writeln!(err, "egm-probe: {error}");
             error.exit()
         }
     }
 }
 
-/// The definition of the command line, from which completions and manual pages can be made.
+/// The definition of the command line, for completions and manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Help and version are answers; everything else that clap says is about wrong usage.
+/// Help and version go to standard output; anything else that clap reports is a usage error.
 fn usage(
     error: &clap::Error,
     terminal: Terminal,
@@ -143,7 +143,7 @@ fn usage(
     finish(written.map(|()| exit).map_err(Error::from), exit, err)
 }
 
-/// One run of a command: the options that all commands share, and what it writes to.
+/// One run of a command: the global options and the writers.
 struct Session<'a> {
     global: &'a Global,
     terminal: Terminal,
@@ -170,7 +170,7 @@ impl Session<'_> {
         }
     }
 
-    // Standard error is the last resort: an error in writing to it cannot be reported.
+    // Errors in writing to standard error cannot be reported.
 
     fn warn(&mut self, warning: impl Display) {
         let _ = writeln!(self.err, "egm-probe: warning: {warning}");
@@ -180,7 +180,7 @@ impl Session<'_> {
         let _ = writeln!(self.err, "egm-probe: note: {note}");
     }
 
-    /// Writes the warnings about a host and about some of its regions.
+    /// Prints the warnings about a host and about some of its regions.
     fn warn_of<'r>(&mut self, report: &Report, regions: impl IntoIterator<Item = &'r Region>) {
         for warning in report.warnings() {
             self.warn(warning);
@@ -192,7 +192,7 @@ impl Session<'_> {
         }
     }
 
-    /// Writes to a file, whole or not at all, or to standard output if the file is `-`.
+    /// Writes a file atomically, or to standard output if the file is `-`.
     fn write_to(
         &mut self,
         path: &Path,
@@ -207,7 +207,7 @@ impl Session<'_> {
     }
 }
 
-/// Whether `-` was given for a file.
+/// Whether a path is `-`, for standard input or output.
 fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
@@ -226,7 +226,7 @@ impl Global {
         self.sysroot.is_none() && self.from.is_none()
     }
 
-    /// Reads what is needed of the host; claims only if they are wanted.
+    /// Reads the needed parts of the host; claims unless `--no-occupancy` is given.
     fn report(&self, needs: Needs) -> Result<Report, Error> {
         Ok(Report::read(&self.root()?, self.wanted(needs)))
     }
@@ -237,7 +237,7 @@ impl Global {
     }
 }
 
-/// The host below a directory, which must be there: that nothing was found would be no answer.
+/// The host below a directory; an error if there is none, so that it does not seem to lack EGM.
 fn host_below(directory: &Path) -> Result<Sysroot, OpenError> {
     let root = Sysroot::directory(directory)?;
     has_host(&root, directory)?;
@@ -247,7 +247,8 @@ fn host_below(directory: &Path) -> Result<Sysroot, OpenError> {
 fn has_host(root: &Sysroot, directory: &Path) -> Result<(), OpenError> {
     let is_absent = |path: &str| root.stat(path).is_err_and(|error| error.is_absent());
     if is_absent("/sys") && is_absent("/proc") {
-        let problem = "has no sys/ and no proc/ in it; --sysroot reads the host whose they are";
+        let problem =
+            "contains neither sys/ nor proc/; --sysroot takes the root directory of a host";
         let cause = io::Error::new(io::ErrorKind::NotFound, problem);
         return Err(OpenError::Unreadable { path: directory.to_owned(), cause });
     }

@@ -17,10 +17,10 @@ use crate::output::json;
 use crate::output::table::{self, Format, Style};
 use crate::report::{Report, State};
 use crate::sysroot::Sysroot;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt, plural};
 use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 
-/// The columns that are printed of what was reserved.
+/// The columns printed for reserved regions.
 const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
 
 #[derive(Args, Debug)]
@@ -29,32 +29,32 @@ pub(super) struct ReserveArgs {
     /// Regions, as egm4 or /dev/egm4
     #[arg(value_name = "REGION", value_parser = parse_region)]
     regions: Vec<RegionName>,
-    /// The regions of these GPUs
+    /// Reserve the regions of these GPUs
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
     gpus: Vec<PciAddress>,
-    /// All regions
+    /// Reserve all regions
     #[arg(long, conflicts_with = "any")]
     all: bool,
-    /// Any N regions that are free
+    /// Reserve any N free regions, the smallest suitable ones first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(conflicts_with_all = ["regions", "gpus"])]
     any: Option<u32>,
-    /// With --any: regions with at least so many GPUs
+    /// With --any: require at least G GPUs per region
     #[arg(long = "gpus", value_name = "G", requires = "any")]
     least_gpus: Option<usize>,
-    /// With --any: regions of at least this size
+    /// With --any: require at least this size
     #[arg(long, requires = "any", value_parser = parse_option)]
     size: Option<Bytes>,
-    /// The virtual machine's name
+    /// Name of the virtual machine
     #[arg(long = "for", value_name = "NAME")]
     owner: String,
-    /// For how long, as 90s, 10m or 1h
+    /// Time until the reservation expires, as 90s, 10m or 1h
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_ttl)]
     ttl: Duration,
-    /// Also where it is not known who holds a region, or whether it is reserved
+    /// Reserve even if holders or reservations of a region cannot be determined
     #[arg(long)]
     force: bool,
-    /// JSON (egm-probe.list/1) of the regions
+    /// Print the regions as JSON (egm-probe.list/1)
     #[arg(short = 'J', long)]
     json: bool,
 }
@@ -65,10 +65,10 @@ pub(super) struct ReleaseArgs {
     /// Regions, as egm4 or /dev/egm4
     #[arg(value_name = "REGION", value_parser = parse_region)]
     regions: Vec<RegionName>,
-    /// All regions that are kept for NAME
+    /// Release all regions reserved for NAME
     #[arg(long, conflicts_with = "regions")]
     all: bool,
-    /// The virtual machine's name
+    /// Name of the virtual machine
     #[arg(long = "for", value_name = "NAME")]
     owner: String,
 }
@@ -130,18 +130,16 @@ pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<E
         return Ok(Exit::Done);
     }
     let (missing, owner) = (missing.join(", "), excerpt(&args.owner, SHOWN));
-    Err(Error::NotEnough(format!("{missing} is not reserved for {owner}")))
+    Err(Error::NotEnough(format!("{missing}: not reserved for {owner}")))
 }
 
-/// Below which directory leases are, and the host that they are of.
+/// The root directory of the leases, and their host.
 fn place(global: &Global) -> Result<(&Path, Sysroot), Error> {
     if global.from.is_some() {
-        return Err(Error::Usage(
-            "a capture cannot be changed; --sysroot changes what is unpacked of one",
-        ));
+        return Err(Error::Usage("--from: captures are read-only (unpack it, and use --sysroot)"));
     }
     if global.no_occupancy {
-        return Err(Error::Usage("who holds a region must be looked at; leave --no-occupancy out"));
+        return Err(Error::Usage("--no-occupancy: not supported here, holders must be checked"));
     }
     let directory = global.sysroot.as_deref().unwrap_or(Path::new("/"));
     Ok((directory, global.root()?))
@@ -152,11 +150,11 @@ fn check_name(name: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Usage(
-        "--for NAME is the name of a virtual machine: not empty, at most 200 bytes, and one line",
+        "--for: invalid name of a virtual machine (expected one line of 1 to 200 bytes)",
     ))
 }
 
-/// The regions that are named, by themselves or by their GPUs.
+/// The regions selected by name or by GPU.
 fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
     let host = &report.host;
     let mut wanted = BTreeSet::new();
@@ -177,17 +175,17 @@ fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, E
     Ok(wanted)
 }
 
-/// So many regions that are free and do, the smallest first: what is large stays for who needs it.
+/// The smallest free regions that meet the requirements, so that large ones stay available.
 fn choose(args: &ReserveArgs, count: u32, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
-    let does = |region: &&Region| {
+    let is_suitable = |region: &&Region| {
         let is_free = matches!(report.row(region).capacity.state, State::Free | State::Defined);
         is_free
             && objections(report, &[region.name.clone()].into(), &args.owner, args.force).is_empty()
             && region.gpus.len() >= args.least_gpus.unwrap_or(0)
             && args.size.is_none_or(|least| region.size.is_some_and(|size| size >= least))
     };
-    let mut free: Vec<_> = report.host.regions.iter().filter(does).collect();
-    // Those that no virtual machine is defined with before the others.
+    let mut free: Vec<_> = report.host.regions.iter().filter(is_suitable).collect();
+    // Prefer regions that no virtual machine is defined with.
     let is_defined = |region: &Region| report.row(region).capacity.state == State::Defined;
     free.sort_by_key(|region| {
         (is_defined(region), region.size.unwrap_or(Bytes(u64::MAX)), region.name.clone())
@@ -195,15 +193,17 @@ fn choose(args: &ReserveArgs, count: u32, report: &Report) -> Result<BTreeSet<Re
     let wanted = usize::try_from(count).unwrap_or(usize::MAX);
     if free.len() < wanted {
         return Err(Error::NotEnough(format!(
-            "{wanted} free regions are asked for, and {} of {} would do; see `egm-probe list`",
+            "requested {}, but {} of {} {} available; see `egm-probe list`",
+            plural(wanted, "region"),
             free.len(),
-            report.host.regions.len()
+            report.host.regions.len(),
+            if free.len() == 1 { "is" } else { "are" }
         )));
     }
     Ok(free.into_iter().take(wanted).map(|region| region.name.clone()).collect())
 }
 
-/// A minute as `1m`: at least a second, at most thirty days.
+/// Parses a time of 1 second to 30 days.
 fn parse_ttl(text: &str) -> Result<Duration, String> {
     const MOST: Duration = Duration::from_secs(30 * 86_400);
     let time = parse_time(text)?;

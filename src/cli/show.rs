@@ -12,13 +12,13 @@ use crate::values::{PciAddress, RegionName};
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
-    /// Regions, as egm4 or /dev/egm4; without any region or GPU, all regions
+    /// Regions, as egm4 or /dev/egm4 [default: all, unless GPUs are given]
     #[arg(value_name = "REGION", value_parser = parse_region)]
     regions: Vec<RegionName>,
     /// GPUs, as 0009:01:00.0 or pci_0009_01_00_0
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu)]
     gpus: Vec<PciAddress>,
-    /// JSON (egm-probe.show/1)
+    /// Print JSON (egm-probe.show/1)
     #[arg(short = 'J', long)]
     json: bool,
 }
@@ -39,7 +39,7 @@ pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Er
     Ok(Exit::Done)
 }
 
-/// The regions and GPUs that were asked for.
+/// The requested regions and GPUs.
 fn select<'a>(args: &ShowArgs, host: &'a Host) -> Result<Selection<'a>, NotFound> {
     let mut selection = Selection::default();
     if args.regions.is_empty() && args.gpus.is_empty() {

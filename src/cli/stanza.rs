@@ -24,77 +24,77 @@ use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner"]))]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct StanzaArgs {
-    /// These GPUs, as 0009:01:00.0 or pci_0009_01_00_0
+    /// Use these GPUs, as 0009:01:00.0 or pci_0009_01_00_0
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
     #[arg(num_args = 1..)]
     gpus: Vec<PciAddress>,
-    /// All GPUs of these regions, as egm4 or /dev/egm4
+    /// Use all GPUs of these regions, as egm4 or /dev/egm4
     #[arg(long = "region", value_name = "REGION", value_parser = parse_region)]
     #[arg(value_delimiter = ',', num_args = 1..)]
     regions: Vec<RegionName>,
-    /// All GPUs of all regions
+    /// Use all GPUs of all regions
     #[arg(long)]
     all: bool,
-    /// Take the other GPUs of their regions, too
+    /// Also use the other GPUs of their regions
     #[arg(long)]
     peers: bool,
-    /// Memory of each GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]
+    /// Memory per GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]
     #[arg(long, value_parser = parse_option)]
     size: Option<Bytes>,
-    /// Guest NUMA node of a region [default: the one it backs already, or the first left]
+    /// Guest NUMA node of a region [default: the one it already backs, or the first free one]
     #[arg(long = "guest-node", value_name = "[REGION=]N", value_parser = parse_guest_node)]
     #[arg(value_delimiter = ',')]
     guest_nodes: Vec<GuestNode>,
-    /// Alias of the one GPU; begins with ua-
+    /// Alias of the GPU, if there is only one; must begin with ua-
     #[arg(long, value_name = "NAME", conflicts_with = "alias_prefix")]
     alias: Option<String>,
-    /// What the aliases of the GPUs begin with, before a number [default: ua-hostdev]
+    /// Prefix of the GPU aliases, before a number [default: ua-hostdev]
     #[arg(long, value_name = "PREFIX")]
     alias_prefix: Option<String>,
     /// Also write these parts of the domain
     #[arg(long = "with", value_enum, value_name = "LIST", value_delimiter = ',')]
     parts: Vec<Part>,
-    /// Virtual CPUs to share out anew over the cells [default: the domain's, as they are]
+    /// Number of virtual CPUs to redistribute over the cells [default: keep the domain's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     vcpus: Option<u32>,
-    /// Empty NUMA cells to add for each GPU's own memory where it has none; Grace GPUs want 8
+    /// Empty NUMA cells to add for the memory of each GPU that has none; Grace GPUs need 8
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=64))]
     gpu_cells: u32,
-    /// The libvirt to write for [default: the installed one if it has EGM, else nvidia-12.4]
+    /// Target libvirt [default: the installed one if it supports EGM, else nvidia-12.4]
     #[arg(long, value_name = "DIALECT", value_parser = one_of(Dialect::ALL, Dialect::name))]
     libvirt: Option<Dialect>,
-    /// What to write
+    /// Output format
     #[arg(long, value_enum, default_value = "xml")]
     format: StanzaFormat,
     /// Quote QEMU's arguments for a shell
     #[arg(long)]
     shell: bool,
-    /// Blanks a level of XML [default: 2, or as the domain has]
+    /// Number of spaces per XML level [default: as in the domain, or 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=16))]
     indent: Option<u8>,
-    /// Put it into the domain XML in FILE, beside what it has, and write that; - is standard input
+    /// Merge into the domain XML in FILE and print the result; - is standard input
     #[arg(long, value_name = "FILE")]
     domain: Option<PathBuf>,
-    /// Write the domain back to its file
+    /// Write the result back to the file of the domain
     #[arg(long, requires = "domain")]
     in_place: bool,
-    /// Only show what would change in the domain
+    /// Show the difference without writing the domain
     #[arg(long, requires = "domain")]
     dry_run: bool,
-    /// The virtual machine's name: what it holds is not in its way, and without --gpu, --region or
-    /// --all what is reserved for it is meant [default: the domain's]
+    /// Name of the virtual machine, whose own regions are not conflicts; without --gpu, --region or
+    /// --all, use the regions reserved for it [default: the domain's]
     #[arg(long = "for", value_name = "NAME")]
     owner: Option<String>,
-    /// Go on where it is unwise: in use, or not all GPUs seen
+    /// Proceed even if a region is in use or some of its GPUs were not detected
     #[arg(long)]
     force: bool,
-    /// Refuse whatever would only be warned of
+    /// Treat warnings as errors
     #[arg(long, conflicts_with = "force")]
     strict: bool,
 }
 
-/// A part of a domain that goes with its EGM devices.
+/// A part of a domain, in addition to its EGM devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// The <hostdev> of each GPU
@@ -111,7 +111,7 @@ enum StanzaFormat {
     Xml,
     /// The plan, the XML and QEMU's arguments (egm-probe.stanza/1)
     Json,
-    /// QEMU's arguments, each on a line of its own
+    /// QEMU's arguments, one per line
     QemuArgs,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     session.out.flush()?;
     let changes_file = args.in_place || args.dry_run;
     if let Some(base) = base.filter(|it| changes_file && it.source.text() == stanza.xml) {
-        session.note(format_args!("{}: nothing to change", base.name));
+        session.note(format_args!("{}: unchanged", base.name));
     }
     if args.format != StanzaFormat::Json {
         let regions = report.host.regions.iter();
@@ -173,7 +173,7 @@ fn warn<'a>(
     }
 }
 
-/// The regions whose warnings may tell why there is no plan.
+/// The requested regions, whose warnings may explain a refusal.
 fn asked_for<'a>(args: &StanzaArgs, report: &'a Report) -> Vec<&'a Region> {
     let is_named = |region: &&Region| {
         let mut gpus = region.gpus.iter();
@@ -184,17 +184,17 @@ fn asked_for<'a>(args: &StanzaArgs, report: &'a Report) -> Vec<&'a Region> {
     report.host.regions.iter().filter(is_named).collect()
 }
 
-/// What clap cannot tell.
+/// Checks of the usage that clap cannot do.
 fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     let is_xml = args.format == StanzaFormat::Xml;
     let has = |part| args.parts.contains(&part);
     let of_domain = args.domain.as_deref().is_some_and(is_dash);
     let problem = if args.in_place && of_domain {
-        "--in-place needs a file to write to, and --domain - is standard input"
+        "--in-place requires a file, and --domain - is standard input"
     } else if of_domain && global.from.as_deref().is_some_and(is_dash) {
         "--domain - and --from - cannot both be standard input"
     } else if (args.in_place || args.dry_run) && !is_xml {
-        "--in-place and --dry-run write XML: leave --format out"
+        "--in-place and --dry-run write XML (omit --format)"
     } else if args.gpu_cells > 0 && !has(Part::Numa) {
         "--gpu-cells requires --with numa, which writes the cells"
     } else if args.gpu_cells > 0 && !has(Part::Hostdev) && args.domain.is_none() {
@@ -202,9 +202,9 @@ fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     } else if args.vcpus.is_some() && !has(Part::Numa) && (is_xml || args.domain.is_some()) {
         "--vcpus requires --with numa, which writes the cells that share the CPUs"
     } else if global.no_occupancy && args.gpus.is_empty() && args.regions.is_empty() && !args.all {
-        "what is reserved for --for NAME must be looked at; leave --no-occupancy out"
+        "--no-occupancy: reservations must be checked if only --for is given"
     } else if args.shell && args.format != StanzaFormat::QemuArgs {
-        "--shell is for --format qemu-args"
+        "--shell requires --format qemu-args"
     } else {
         return Ok(());
     };
@@ -244,7 +244,7 @@ fn write_down(
     let parts =
         Parts { hostdev: has(Part::Hostdev), numa: has(Part::Numa), machine: has(Part::Machine) };
     let indent = args.indent.map(usize::from);
-    // QEMU that is started by hand has no libvirt whose schema counts.
+    // A manually started QEMU does not involve libvirt's schema.
     let has_libvirt = global.is_local() && args.format != StanzaFormat::QemuArgs;
     let options = Options {
         parts,

@@ -12,16 +12,16 @@ use crate::output::topology::{self as output, TreeStyle};
 
 #[derive(Args, Debug)]
 pub(super) struct TopologyArgs {
-    /// Draw with characters that every terminal has
+    /// Draw with ASCII characters only
     #[arg(long)]
     ascii: bool,
-    /// Each NUMA node on a line of its own
+    /// Show each NUMA node on its own line
     #[arg(long)]
     all_nodes: bool,
-    /// Draw a picture into FILE; - is standard output
+    /// Write an SVG picture to FILE; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ascii", "all_nodes", "json"])]
     svg: Option<PathBuf>,
-    /// JSON (egm-probe.topology/1)
+    /// Print JSON (egm-probe.topology/1)
     #[arg(short = 'J', long, conflicts_with_all = ["ascii", "all_nodes"])]
     json: bool,
 }

@@ -23,11 +23,11 @@ use crate::udev_rules::{
 };
 use crate::values::RegionName;
 
-/// Seconds after which a command that the rules call ends itself: udev waits for it before it
-/// changes the device's mode.
+/// Timeout in seconds of commands that the rules call: udev waits for them before it changes the
+/// device's mode.
 const HELPER_LIMIT: u32 = 2;
 
-/// Numbers of accounts from here on are those of people (`SYS_GID_MAX`, login.defs(5)).
+/// Account numbers below this are system accounts (`SYS_GID_MAX`, login.defs(5)).
 const FIRST_PERSON: u32 = 1000;
 
 /// Path at which udev looks for a program that a rule names without a path.
@@ -37,11 +37,11 @@ const UDEV_PROGRAM: &str = "/usr/lib/udev/egm-probe";
 pub(super) enum UdevCommand {
     /// Print the rules
     Print(RuleArgs),
-    /// Write the rules, apply them, and verify the result
+    /// Install the rules, apply them, and verify the result
     Install(UdevInstallArgs),
     /// Show whether the devices match the rules
     Status {
-        /// JSON (egm-probe.udev/1)
+        /// Print JSON (egm-probe.udev/1)
         #[arg(short = 'J', long)]
         json: bool,
     },
@@ -64,7 +64,7 @@ pub(super) struct RuleArgs {
     /// Owner of the devices
     #[arg(long, value_name = "NAME", default_value = "root")]
     user: AccountName,
-    /// Group of the devices: one that QEMU is in
+    /// Group of the devices, which QEMU must be in
     #[arg(long, value_name = "NAME", default_value = "kvm")]
     group: AccountName,
     /// Permission bits of the devices
@@ -86,7 +86,7 @@ pub(super) struct UdevFileArgs {
     /// Show the difference without changing anything
     #[arg(long)]
     dry_run: bool,
-    /// JSON (egm-probe.udev/1)
+    /// Print JSON (egm-probe.udev/1)
     #[arg(short = 'J', long)]
     json: bool,
 }
@@ -142,7 +142,7 @@ pub(super) fn run(command: &UdevCommand, session: &mut Session<'_>) -> Result<Ex
 fn no_other_root(global: &Global) -> Result<(), Error> {
     if global.sysroot.is_some() || global.from.is_some() {
         return Err(Error::Usage(
-            "this changes the running system, or what is below --root; not --sysroot or --from",
+            "--sysroot and --from: not supported here (--root writes below another directory)",
         ));
     }
     Ok(())
@@ -175,8 +175,8 @@ impl Destination {
         if is_live && !args.dry_run && !geteuid().is_root() {
             return Err(Error::NotRoot(file.path().to_owned()));
         }
-        let tells = is_live && !args.dry_run && !args.no_reload;
-        let udev = if tells { Some(Udev::find()?) } else { None };
+        let notifies = is_live && !args.dry_run && !args.no_reload;
+        let udev = if notifies { Some(Udev::find()?) } else { None };
         Ok(Self { root, file, udev, is_live })
     }
 }
@@ -213,7 +213,7 @@ fn install(args: &UdevInstallArgs, session: &mut Session<'_>) -> Result<Exit, Er
                 });
             }
             // udev labels a device only when it is added.
-            tell(udev, settings.label.is_some(), &mut report);
+            notify(udev, settings.label.is_some(), &mut report);
             look(&target.root, &settings, &mut report);
         }
         explain((&target.root, target.file.path()), &settings, &mut report);
@@ -234,16 +234,16 @@ fn uninstall(args: &UdevFileArgs, session: &mut Session<'_>) -> Result<Exit, Err
         if let Err(problem) = udev.reload() {
             report.warnings.push(problem.to_string());
         }
-        tell(udev, false, &mut report);
+        notify(udev, false, &mut report);
         give_back(&target.root, &gave, &mut report);
     }
     finish(args.json, &report, session)
 }
 
-fn tell(udev: &Udev, as_added: bool, report: &mut UdevReport) {
-    let told = udev.trigger(as_added);
-    report.udev_told = Some(told.is_ok());
-    if let Err(problem) = told {
+fn notify(udev: &Udev, as_added: bool, report: &mut UdevReport) {
+    let notified = udev.trigger(as_added);
+    report.udev_told = Some(notified.is_ok());
+    if let Err(problem) = notified {
         report.warnings.push(problem.to_string());
     }
 }
@@ -260,7 +260,7 @@ fn status(root: &Sysroot, json: bool, session: &mut Session<'_>) -> Result<Exit,
         report.warnings.extend(region.warnings.iter().map(ToString::to_string));
     }
     if host.regions.is_empty() {
-        // Show what the rules would give to a region.
+        // Show the effect of the rules on any region.
         if let Ok(any) = "egm4".parse() {
             report.add_rules(&rules.for_region(&any));
         }
@@ -383,8 +383,8 @@ fn is_roots(path: &Path) -> bool {
     path.ancestors().all(only_root)
 }
 
-/// Asks the kernel for an event of each region, as `udevadm trigger` does. One that has gone
-/// meanwhile needs none, and none keeps the others from theirs.
+/// Asks the kernel for an event of each region, as `udevadm trigger` does. Regions that have been
+/// removed meanwhile are ignored; any other error is returned after all regions were tried.
 fn refresh() -> Result<Exit, Error> {
     let host = Host::read(&Sysroot::host(), Needs::empty());
     let mut first = None;

@@ -1,4 +1,4 @@
-//! The device nodes, before and after udev was told: looked at, explained, given back.
+//! The device nodes before and after udev applied the rules.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
@@ -13,13 +13,13 @@ use crate::sysroot::{Sysroot, describe};
 use crate::udev_rules::{Asked, HostRules, Settings, nodes};
 use crate::values::text::printable;
 
-/// Looks at the nodes.
+/// Reads the nodes.
 pub(super) fn look(root: &Sysroot, settings: &Settings, report: &mut UdevReport) {
     let host = Host::read(root, Needs::DEVICE_NODE);
     report.nodes = nodes(&host, &Accounts::of(root), |_| Asked::of_settings(settings));
 }
 
-/// Says what may be the reason where a node is not as it was asked for.
+/// Adds warnings that may explain why a node differs from the request.
 pub(super) fn explain(
     (root, file): (&Sysroot, &Path),
     settings: &Settings,
@@ -48,16 +48,16 @@ pub(super) fn explain(
                 if found == wanted.to_string() {
                     continue;
                 }
-                format!("{path}: the label is {found}, not {wanted}")
+                format!("{path}: SELinux label is {found}, expected {wanted}")
             }
-            Err(error) => format!("{path}: the label is not known: {}", describe(&error.into())),
+            Err(error) => format!("{path}: SELinux label is unknown: {}", describe(&error.into())),
         };
         report.warnings.push(printable(&warning));
     }
 }
 
-/// What no rule is left for is the driver's again: 0600, root and root. udev takes the mode back, but
-/// not the owner; only what the rules gave is taken.
+/// Resets nodes without a remaining rule to the driver's default: 0600, root and root. udev resets the
+/// mode, but not the owner. Owners that the removed rules did not set are left alone.
 pub(super) fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevReport) {
     let read = || Host::read(root, Needs::DEVICE_NODE);
     let left = HostRules::read(root);
@@ -89,7 +89,7 @@ pub(super) fn give_back(root: &Sysroot, gave: &HostRules, report: &mut UdevRepor
     });
 }
 
-/// By name: the device is not opened for it.
+/// By name, so that the device is not opened.
 fn reset(path: &Path, (user, group): (Option<u32>, Option<u32>), mode: bool) -> Result<(), Error> {
     let failed = |cause| Error::Doing { problem: path.display().to_string(), cause };
     if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_char_device() {

@@ -18,11 +18,12 @@ use crate::host::{Class, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
+use crate::values::text::plural;
 
 /// Checking a larger file against the schema takes seconds.
 const SCHEMA_LIMIT: usize = 1 << 20;
 
-/// More findings in one file are of no use.
+/// How many findings are shown per file.
 const SHOWN: usize = 100;
 
 #[derive(Args, Debug)]
@@ -31,7 +32,7 @@ pub(super) struct ValidateArgs {
     /// Domain XML, or libvirt's status files; - is standard input
     #[arg(value_name = "FILE", required_unless_present = "explain")]
     files: Vec<PathBuf>,
-    /// Leave the rules of this host out
+    /// Skip the rules about this host
     #[arg(long)]
     no_host: bool,
     /// Use libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
@@ -41,23 +42,23 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     no_schema: bool,
     /// Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of
-    /// the schema if it has EGM, else nvidia-12.4]
+    /// the schema if it supports EGM, else nvidia-12.4]
     #[arg(long, value_name = "DIALECT")]
     libvirt: Option<Dialect>,
-    /// Make findings of this rule, such as EGM027, notes; may be repeated
+    /// Downgrade findings of this rule, such as EGM027, to notes; may be repeated
     #[arg(long, value_name = "CODE", value_parser = parse_rule)]
     allow: Vec<Rule>,
-    /// Show only findings at least this severe
-    #[arg(long, value_name = "LEAST", default_value = "note")]
+    /// Minimum severity to report
+    #[arg(long, value_name = "LEVEL", default_value = "note")]
     #[arg(value_parser = one_of(Severity::ALL, Severity::name))]
     severity: Severity,
-    /// Warnings are wrong, too
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
-    /// Print nothing: the exit code tells
+    /// Print nothing; only set the exit status
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
-    /// JSON (egm-probe.validate/1)
+    /// Print JSON (egm-probe.validate/1)
     #[arg(short = 'J', long)]
     json: bool,
     /// Explain a rule, such as EGM011, and exit; "all" lists them
@@ -123,8 +124,7 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// libvirt's schema: the one that was named, or on the running host the installed one. Another
-/// host's libvirt is not that of this machine.
+/// libvirt's schema: the one given with `--schema`, or on the running host the installed one.
 fn schema(
     args: &ValidateArgs,
     global: &Global,
@@ -136,7 +136,9 @@ fn schema(
         None if args.no_schema => return Ok(None),
         None if global.is_local() => SCHEMAS.as_ref(),
         None => {
-            notes.push("libvirt's schema not checked: another host's (--schema names one)".into());
+            notes.push(
+                "libvirt's schema not checked: unknown for another host (use --schema)".into(),
+            );
             return Ok(None);
         }
     };
@@ -145,7 +147,7 @@ fn schema(
     read.map_or_else(|error| skip_schema(args, error, notes).map(|()| None), |it| Ok(Some(it)))
 }
 
-/// Continues without a schema, unless it was named.
+/// Continues without a schema, unless it was given with `--schema`.
 fn skip_schema(
     args: &ValidateArgs,
     error: BadSchema,
@@ -158,7 +160,7 @@ fn skip_schema(
     Ok(())
 }
 
-/// The host, if its rules are wanted and it has EGM.
+/// The host, unless `--no-host` is given or it has no EGM.
 fn host(
     args: &ValidateArgs,
     global: &Global,
@@ -177,7 +179,7 @@ fn host(
         return Ok(None);
     }
     if global.no_occupancy {
-        notes.push("holders of the regions not checked (--no-occupancy)".into());
+        notes.push("holders not checked (--no-occupancy)".into());
     }
     Ok(Some((root, report)))
 }
@@ -206,7 +208,7 @@ impl<'a> Input<'a> {
         Self { name, text, document }
     }
 
-    /// Whether libvirt's schema describes it, and it is not too large for that.
+    /// Whether it can be checked against libvirt's schema.
     fn has_schema(&self) -> bool {
         self.schema_problem().is_none() && self.document.is_ok()
     }
@@ -220,7 +222,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Checks a file, and omits the findings that are not to be shown.
+/// Checks a file, and omits findings below the minimum severity.
 fn check(
     args: &ValidateArgs,
     input: &Input<'_>,
@@ -271,11 +273,11 @@ fn write_text(
                 }
                 let rest = findings.len().saturating_sub(SHOWN) + hidden;
                 let rest = if rest > 0 { format!("; {rest} not shown") } else { String::new() };
-                let none = if *devices == Some(0) { ", and no EGM memory in it" } else { "" };
+                let none = if *devices == Some(0) { ", no EGM memory" } else { "" };
                 writeln!(session.out, "{file}: {}{none}{rest}", count(findings))?;
             }
             Err(error) => {
-                // In the order of the files, where both go to a terminal.
+                // Keep the order of the files if both go to a terminal.
                 session.out.flush()?;
                 let _ = writeln!(session.err, "egm-probe: {error}");
             }
@@ -288,11 +290,10 @@ fn write_text(
 fn count(findings: &[Finding]) -> String {
     let number = |severity: &Severity| {
         let number = findings.iter().filter(|it| it.severity == *severity).count();
-        let plural = if number == 1 { "" } else { "s" };
-        (number > 0).then(|| format!("{number} {}{plural}", severity.name()))
+        (number > 0).then(|| plural(number, severity.name()))
     };
     let counts: Vec<_> = Severity::ALL.iter().rev().filter_map(number).collect();
-    if counts.is_empty() { "nothing wrong".into() } else { counts.join(", ") }
+    if counts.is_empty() { "no problems found".into() } else { counts.join(", ") }
 }
 
 /// Unreadable files first, then errors; notes never count.

@@ -19,29 +19,29 @@ use crate::sysroot::Sysroot;
 use crate::values::{Moment, RegionName};
 use std::thread::sleep;
 
-/// After an event more are waited for so long: a driver makes a region file by file.
+/// Time to wait for further events: a driver creates a region file by file.
 const SETTLE: Duration = Duration::from_millis(20);
 
 #[derive(Args, Debug)]
 pub(super) struct WatchArgs {
-    /// Begin with what is there, as if it had just come
+    /// Print the current state first, as if it had just appeared
     #[arg(long)]
     initial: bool,
-    /// How often to look at who holds what, which sends no event, as 500ms or 2s
+    /// How often to poll the holders, which send no events, as 500ms or 2s
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     interval: Duration,
-    /// End when a region is free, in-use or gone
+    /// Exit when a region is free, in-use or gone
     #[arg(long, num_args = 2, value_names = ["STATE", "REGION"])]
     until: Option<Vec<String>>,
-    /// Give up after so long, as 90s or 10m
+    /// Give up after this time, as 90s or 10m
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
-    /// A line of JSON for each change (egm-probe.watch/1)
+    /// Print one line of JSON per change (egm-probe.watch/1)
     #[arg(short = 'J', long)]
     json: bool,
 }
 
-/// What is waited for.
+/// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Until {
     Free,
@@ -54,7 +54,7 @@ pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, E
     let root = session.global.root()?;
     let is_recorded = session.global.from.is_some();
     let needs = session.global.wanted(Snapshot::NEEDS);
-    // Before the first look: what happens meanwhile is not missed.
+    // Listen before the first reading, so that no change is missed.
     let mut waiting = Waiting::new(&root)?;
     let started = Instant::now();
     let report = Report::read(&root, needs);
@@ -75,7 +75,7 @@ pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, E
             return Ok(Exit::No);
         }
         if is_recorded {
-            // Nothing ever changes there.
+            // A recorded host never changes.
             return Ok(if until.is_some() { Exit::No } else { Exit::Done });
         }
         match waiting.wait(over.map_or(args.interval, |over| over.min(args.interval)))? {
@@ -114,22 +114,22 @@ fn is_met(until: Until, state: Option<State>) -> bool {
     }
 }
 
-/// Why a wait has ended.
+/// The reason why a wait ended.
 enum Woken {
-    /// Something may have changed, or it was time to look.
+    /// Something may have changed, or the interval is over.
     ToLook,
-    /// Nobody wants to know any more.
+    /// A signal arrived, or the output was closed.
     ToStop,
 }
 
-/// What is waited for: signals, the reader of the output, and udev's events.
+/// The sources to wait for: signals, the output, and udev's events.
 struct Waiting {
     signals: SignalFd,
     stdout: io::Stdout,
-    /// Something comes out of it when udev has told something.
+    /// Readable after an event of udev.
     events: PipeReader,
     /// Without a writer every poll would report that the pipe is closed.
-    _told: PipeWriter,
+    _notify: PipeWriter,
 }
 
 impl Waiting {
@@ -140,16 +140,16 @@ impl Waiting {
             signals.add(signal);
         }
         let no_signals = |errno: Errno| failed("signals", errno.into());
-        // Before there is a second thread, which they must not end either.
+        // Before the second thread starts, so that it inherits the mask.
         signals.thread_block().map_err(no_signals)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags).map_err(no_signals)?;
         let no_pipe = |cause| failed("pipe", cause);
-        let (events, told) = io::pipe().map_err(no_pipe)?;
+        let (events, notify) = io::pipe().map_err(no_pipe)?;
         if root.may_change() {
-            listen(told.try_clone().map_err(no_pipe)?);
+            listen(notify.try_clone().map_err(no_pipe)?);
         }
-        Ok(Self { signals, stdout: io::stdout(), events, _told: told })
+        Ok(Self { signals, stdout: io::stdout(), events, _notify: notify })
     }
 
     fn wait(&mut self, limit: Duration) -> Result<Woken, Error> {
@@ -157,7 +157,7 @@ impl Waiting {
             Ok((true, _)) => return Ok(Woken::ToStop),
             Ok((false, true)) => {
                 sleep(SETTLE);
-                // All that has come by now is seen at the next look.
+                // The next reading covers all events so far.
                 let _ = self.events.read(&mut [0; 4096]);
             }
             Ok((false, false)) | Err(Errno::EINTR) => {}
@@ -168,15 +168,15 @@ impl Waiting {
         Ok(Woken::ToLook)
     }
 
-    /// Whether it is to end, and whether udev has told something.
+    /// Whether to stop, and whether udev reported an event.
     fn poll(&self, limit: Duration) -> nix::Result<(bool, bool)> {
-        // A reader that has gone is told of whatever is asked for.
+        // A closed output is reported whatever events are requested.
         let mut fds = [
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
         ];
-        // Rounded up: to look too early would be to look again and again.
+        // Rounded up: waking too early would mean polling repeatedly.
         let limit = limit.as_millis().saturating_add(1);
         poll(&mut fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX))?;
         let [signal, closed, event] =
@@ -185,18 +185,18 @@ impl Waiting {
     }
 }
 
-/// Listens to udev on a thread of its own, so that no burst of events is more than the socket can keep
-/// while the host is looked at. That there was something is all that is told. Returns when what
-/// happens from now on will be heard; without udev the interval is all there is.
+/// Listens to udev on its own thread, so that a burst of events does not overflow the socket while the
+/// host is read. Writes a byte for any number of events. Returns once later events will be received;
+/// without udev only the interval applies.
 #[cfg(feature = "udev")]
-fn listen(mut told: PipeWriter) {
+fn listen(mut notify: PipeWriter) {
     let (ready, heard) = std::sync::mpsc::channel();
     let listening = std::thread::Builder::new().spawn(move || {
         let subsystems = |builder: udev::MonitorBuilder| {
             builder.match_subsystem("egm")?.match_subsystem("pci")?.listen()
         };
         let Ok(monitor) = udev::MonitorBuilder::new().and_then(subsystems) else { return };
-        // Nobody waits for it any more where it took too long.
+        // Fails if the receiver has timed out.
         let _ = ready.send(());
         loop {
             let mut fds = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
@@ -205,25 +205,26 @@ fn listen(mut told: PipeWriter) {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return,
             }
-            // Also where there was more than the socket could keep, and nothing is left to read.
+            // Report even if the socket overflowed and nothing is left to read.
             monitor.iter().for_each(drop);
-            if told.write_all(&[0]).is_err() {
+            if notify.write_all(&[0]).is_err() {
                 return;
             }
         }
     });
-    // An error is that there is no udev, or no thread to listen on.
+    // Without a thread, only the interval applies.
     let _ = listening.map(drop);
     let _ = heard.recv_timeout(Duration::from_secs(1));
 }
 
 #[cfg(not(feature = "udev"))]
-fn listen(_told: PipeWriter) {}
+fn listen(_notify: PipeWriter) {}
 
 /// `free egm4`
 fn awaited(words: &[String]) -> Result<(Until, RegionName), Error> {
-    let usage =
-        Error::Usage("--until takes free, in-use or gone, and a region, as in --until free egm4");
+    let usage = Error::Usage(
+        "--until: expected free, in-use or gone and a region, as in --until free egm4",
+    );
     let [state, region] = words else { return Err(usage) };
     match (Until::from_str(state, false), parse_region(region)) {
         (Ok(until), Ok(region)) => Ok((until, region)),
@@ -231,7 +232,7 @@ fn awaited(words: &[String]) -> Result<(Until, RegionName), Error> {
     }
 }
 
-/// More often than that would be to do nothing else.
+/// Rejects intervals so short that the program would do nothing else.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_time(text)?;
     if time < Duration::from_millis(50) {

@@ -1,6 +1,6 @@
 //! Text of unknown origin, made safe to show.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::path::Path;
 
 /// A text in which every control character and every character that redirects text is written
@@ -50,6 +50,12 @@ pub(crate) fn excerpts(texts: &[String]) -> String {
     texts.iter().map(|text| excerpt(text, SHOWN)).collect::<Vec<_>>().join(", ")
 }
 
+/// A number of things: `1 region`, `2 regions`.
+pub(crate) fn plural<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let ending = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// Whether a character can be shown as it is.
 pub(crate) fn is_plain(c: char) -> bool {
     // Marks and overrides of direction, invisible characters, separators of lines.
@@ -60,7 +66,7 @@ pub(crate) fn is_plain(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{excerpt, printable};
+    use super::{excerpt, plural, printable};
 
     #[test]
     fn nothing_that_a_terminal_would_obey_is_left() {
@@ -68,6 +74,11 @@ mod tests {
         assert_eq!(printable("Grüße"), "Grüße");
         assert_eq!(printable("\x07\x1b]0;x\x7f\u{9b}"), "\\x07\\x1b]0;x\\x7f\\u{9b}");
         assert_eq!(printable("\u{202e}txt"), "\\u{202e}txt");
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        assert_eq!([0, 1, 2].map(|count| plural(count, "GPU")), ["0 GPUs", "1 GPU", "2 GPUs"]);
     }
 
     #[test]

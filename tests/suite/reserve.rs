@@ -73,11 +73,11 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     for (args, word) in [
         (&["stanza", "--region", "egm4"][..], "egm4 is reserved for vm1"),
         (&["stanza", "--for", "vm2"], "nothing is reserved for vm2"),
-        (&["release", "egm4", "--for", "vm2"], "egm4 is not reserved for vm2"),
+        (&["release", "egm4", "--for", "vm2"], "egm4: not reserved for vm2"),
         (&["reserve", "--gpu", "0009:01:00.0", "--for", "vm2"], "egm4 is reserved for vm1"),
-        (&["reserve", "--any", "3", "--for", "vm2"], "2 of 4 would do"),
-        (&["reserve", "--any", "1", "--gpus", "2", "--for", "vm2"], "0 of 4 would do"),
-        (&["reserve", "--any", "1", "--size", "1TiB", "--for", "vm2"], "0 of 4 would do"),
+        (&["reserve", "--any", "3", "--for", "vm2"], "2 of 4 are available"),
+        (&["reserve", "--any", "1", "--gpus", "2", "--for", "vm2"], "0 of 4 are available"),
+        (&["reserve", "--any", "1", "--size", "1TiB", "--for", "vm2"], "0 of 4 are available"),
         (&["reserve", "egm9", "--for", "vm2"], "no region egm9"),
     ] {
         let output = run(root, args);

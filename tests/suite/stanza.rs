@@ -225,7 +225,7 @@ fn what_is_no_domain_is_told_with_its_place() {
         (b"<domain>\n<name>x</domain>", "2:8: expected 'name' tag, not 'domain'"),
         (b"<network/>", "1:1: <network> is not a domain of libvirt's"),
         (b"<domain>\n\xff</domain>", "2:1: byte 0xff is not UTF-8, which is expected"),
-        (b"<\0d\0/\0>\0", "1:1: UTF-16, which libvirt does not read (convert it: iconv"),
+        (b"<\0d\0/\0>\0", "1:1: unsupported encoding UTF-16 (convert it: iconv"),
         (b"<!DOCTYPE d [<!ENTITY a 'b'>]><domain/>", "1:1: XML with DTD detected"),
     ] {
         let output = fed(&mut stanza("gb200-full-gpu-list", &["--all", "--domain", "-"]), input);

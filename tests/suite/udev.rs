@@ -436,7 +436,7 @@ fn a_label_is_asked_for_and_looked_at() {
         grep trigger \"$work/calls\"
         grep -c SECLABEL /etc/udev/rules.d/60-egm.rules";
     let Some((printed, _)) = with_udevd(script) else { return };
-    assert!(printed.contains("egm-probe: warning: /dev/egm4: the label is"), "{printed}");
+    assert!(printed.contains("egm-probe: warning: /dev/egm4: SELinux label is"), "{printed}");
     let triggers: Vec<_> = printed.lines().filter(|line| line.starts_with("trigger")).collect();
     let subsystem = "--subsystem-match=egm";
     let [change, add] = ["change", "add"].map(|it| format!("trigger --action={it} {subsystem}"));
