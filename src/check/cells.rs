@@ -1,4 +1,4 @@
-//! The rules of the guest's memory, NUMA cells and virtual CPUs.
+//! Rules for the guest's memory, NUMA cells and virtual CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -11,6 +11,7 @@ use super::{CELLS_LIMIT, Findings, Severity, Subject};
 use crate::domain::{Domain, Hostdev, Maybe, MemoryDevice, Value};
 use crate::report::Report;
 use crate::values::Bytes;
+use crate::values::text::plural;
 
 pub(super) fn check(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
     let domain = subject.domain;
@@ -23,17 +24,19 @@ pub(super) fn check(subject: &Subject<'_>, report: Option<&Report>, findings: &m
 
 pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
     if let Some(beyond) = domain.cells.get(CELLS_LIMIT) {
-        let message = format!("{} cells, and QEMU has {CELLS_LIMIT} at most", domain.cells.len());
+        let count = domain.cells.len();
+        let message = format!("too many cells: {count} (QEMU supports at most {CELLS_LIMIT})");
         findings.add(CELLS, &beyond.span, message);
     }
     let mut seen = BTreeSet::new();
     for cell in &domain.cells {
         let message = match cell.id.value {
-            None => format!("`{}` is not the number of a cell", cell.id.shown()),
-            Some(id) if !seen.insert(id) => format!("a second cell {id}"),
+            None => format!("invalid cell number `{}`", cell.id.shown()),
+            Some(id) if !seen.insert(id) => format!("duplicate cell {id}"),
             Some(id) if usize::try_from(id).is_ok_and(|id| id >= domain.cells.len()) => {
                 let last = domain.cells.len().saturating_sub(1);
-                let message = format!("cell {id} of {} cells", domain.cells.len());
+                let cells = plural(domain.cells.len(), "cell");
+                let message = format!("cell number {id} is out of range (the guest has {cells})");
                 findings.add(CELLS, &cell.id.span, message).help(format!("0 to {last}, each once"));
                 continue;
             }
@@ -43,10 +46,10 @@ pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
     }
 }
 
-/// Holds each cell against the sum of its devices; gives the sums, where they mean anything.
+/// Compares each cell with the sum of its devices; returns the sums, if they are meaningful.
 fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
     let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
-    // Where a device has another fault, its cell's sum is wrong for that.
+    // The sum of a cell is meaningless if one of its devices has another fault.
     let is_whole = !domain.other_memory.iter().any(MemoryDevice::is_like_egm);
     if is_whole && !findings.has(&[NODE, SIZE, CELLS, CELL_PATHS, PATH_CELLS]) {
         for device in &domain.egm {
@@ -58,29 +61,29 @@ fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
     }
     for cell in &domain.cells {
         let Some(memory) = &cell.memory else {
-            findings.add(CELL_SUM, &cell.span, "a cell without memory").help("memory='0'");
+            findings.add(CELL_SUM, &cell.span, "`memory` is missing").help("memory='0'");
             continue;
         };
         let sum = cell.id.value.and_then(|id| sums.get(&id)).map(|sum| sum >> 10);
         let message = match (memory.value.map(|memory| memory.0 >> 10), sum) {
             (None, _) => not_a_size(memory),
             (Some(has), Some(sum)) if has != sum => {
-                format!("the cell has {has} KiB, its EGM devices {sum} KiB")
+                format!("cell has {has} KiB, its EGM devices have {sum} KiB")
             }
             _ => continue,
         };
-        let help = sum.map_or("a number of KiB".into(), |sum| format!("memory='{sum}' unit='KiB'"));
+        let help = sum.map_or("a size in KiB".into(), |sum| format!("memory='{sum}' unit='KiB'"));
         findings.add(CELL_SUM, &memory.span, message).help(help);
     }
     sums
 }
 
-/// That a text is not a size, for a number or its unit.
+/// The message for an invalid number or unit.
 pub(super) fn not_a_size(size: &Value<Bytes>) -> String {
     format!("invalid size or unit `{}`", size.shown())
 }
 
-/// Holds the domain against the sum of its cells, as they should be.
+/// Compares the memory of the domain with the sum of its cells, as they should be.
 fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findings) {
     let mut cells = domain.cells.iter().map(|cell| {
         let right = cell.id.value.and_then(|id| sums.get(&id).copied());
@@ -94,12 +97,13 @@ fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findin
     let memory = domain.memory.known();
     let help = sum.map(|sum| format!("<memory unit='KiB'>{}</memory>", sum >> 10));
     let wrong = match (&domain.memory, sum) {
-        (None, _) => Some((&domain.span, "a domain without <memory>".to_owned())),
+        (None, _) => Some((&domain.span, "<memory> is missing".to_owned())),
         (Some(found), _) if memory.is_none() => Some((&found.span, not_a_size(found))),
         (Some(found), Some(sum)) if memory.is_some_and(|memory| memory.0 != sum) => {
             let what = if others > 0 { "cells and memory devices" } else { "cells" };
             let has = memory.map_or(0, |memory| memory.0 >> 10);
-            let message = format!("the domain has {has} KiB, its {what} {} KiB", sum >> 10);
+            let message =
+                format!("the domain has {has} KiB, but its {what} have {} KiB", sum >> 10);
             Some((&found.span, message))
         }
         _ => None,
@@ -107,7 +111,7 @@ fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findin
     if let Some((span, message)) = wrong {
         let finding = findings.add(TOTAL, span, message);
         finding.help = help;
-        // libvirt corrects any number to the sum.
+        // libvirt replaces any number with the sum.
         if domain.memory.is_some() && memory.is_none() {
             finding.severity = Severity::Error;
         }
@@ -115,8 +119,7 @@ fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findin
     check_maximum(domain, findings);
 }
 
-/// Compares `<maxMemory>` with the memory that libvirt takes the domain to have: the sum of its
-/// cells as they are.
+/// Compares `<maxMemory>` with the memory that libvirt computes: the sum of the cells as they are.
 fn check_maximum(domain: &Domain, findings: &mut Findings) {
     let cells = domain.cells.iter().map(|cell| cell.memory.known());
     let sum = cells.map(|memory| memory.map(|memory| memory.0));
@@ -126,7 +129,7 @@ fn check_maximum(domain: &Domain, findings: &mut Findings) {
         return;
     }
     let Some(maximum) = &domain.max_memory else {
-        let finding = findings.add(NO_MAX_MEMORY, &domain.span, "a domain without <maxMemory>");
+        let finding = findings.add(NO_MAX_MEMORY, &domain.span, "<maxMemory> is missing");
         let right =
             memory.map(|memory| format!("<maxMemory unit='KiB'>{}</maxMemory>", memory >> 10));
         let right = right.unwrap_or_else(|| "<maxMemory>, as much as <memory>".into());
@@ -136,7 +139,8 @@ fn check_maximum(domain: &Domain, findings: &mut Findings) {
     let message = match (maximum.value, memory) {
         (None, _) => not_a_size(maximum),
         (Some(maximum), Some(memory)) if maximum.0 < memory => {
-            format!("maximum is {} KiB, and the domain has {} KiB", maximum.0 >> 10, memory >> 10)
+            let (maximum, memory) = (maximum.0 >> 10, memory >> 10);
+            format!("maximum of {maximum} KiB is less than the domain's {memory} KiB")
         }
         _ => return,
     };
@@ -144,7 +148,7 @@ fn check_maximum(domain: &Domain, findings: &mut Findings) {
 }
 
 fn check_vcpus(domain: &Domain, findings: &mut Findings) {
-    // Without <vcpu> there is one.
+    // Without <vcpu> a domain has one.
     let count = domain.vcpus.as_ref().map_or(Some(1), |vcpus| vcpus.value);
     let Some(count) = count else {
         if let Some(vcpus) = &domain.vcpus {
@@ -153,33 +157,35 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         }
         return;
     };
-    let last = count.saturating_sub(1);
+    let (last, cpus) = (count.saturating_sub(1), plural(count, "virtual CPU"));
+    let out_of_range =
+        |id: String| format!("virtual CPU {id} is out of range (the domain has {cpus})");
     for id in domain.vcpu_ids.iter().filter(|id| id.value.is_none_or(|id| id > last)) {
-        let message = format!("CPU {} of {count} virtual CPUs", id.shown());
+        let message = out_of_range(id.shown());
         findings.add(VCPUS, &id.span, message).help(format!("0 to {last}"));
     }
     if let Some(current) =
         domain.current_vcpus.as_ref().filter(|it| it.value.is_none_or(|it| it > count))
     {
         let text = current.shown();
-        let message = format!("the domain starts with {text} of {count} virtual CPUs");
-        findings.add(VCPUS, &current.span, message).help(format!("{count} at most"));
+        let message = format!("invalid initial CPU count {text} (the domain has {cpus})");
+        findings.add(VCPUS, &current.span, message).help(format!("at most {count}"));
     }
     let has_cpus = domain.cells.iter().any(|cell| cell.cpus.is_some());
     for cell in domain.cells.iter().filter(|cell| has_cpus && cell.cpus.is_none()) {
         if cell.memory.known().is_some_and(|it| it.0 > 0) {
             let id = cell.id.shown();
-            let message = format!("cell {id} has memory and no virtual CPUs");
+            let message = format!("cell {id} has memory but no virtual CPUs");
             let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N` distributes them";
             findings.add(NO_CPUS, &cell.span, message).help(help);
         }
     }
-    // The CPUs of the cells before: the first of each range, and the last.
+    // The CPUs of the previous cells: the first and the last of each range.
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for cell in &domain.cells {
         let Some(cpus) = &cell.cpus else { continue };
         let Some(own) = &cpus.value else {
-            let message = format!("`{}` is not a list of CPUs", cpus.shown());
+            let message = format!("invalid CPU list `{}`", cpus.shown());
             findings.add(VCPUS, &cpus.span, message).help("a list such as 0-3,8");
             continue;
         };
@@ -190,22 +196,24 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
                 .map(|(start, _)| *start.max(range.start()))
         };
         if let Some(beyond) = own.last().filter(|id| *id > last) {
-            let message = format!("CPU {beyond} of {count} virtual CPUs");
+            let message = out_of_range(beyond.to_string());
             findings.add(VCPUS, &cpus.span, message).help(format!("0 to {last}"));
         } else if let Some(twice) = own.ranges().iter().find_map(is_seen) {
-            findings.add(VCPUS, &cpus.span, format!("CPU {twice} is in another cell, too"));
+            let message = format!("virtual CPU {twice} is also in another cell");
+            findings.add(VCPUS, &cpus.span, message);
         }
         seen.extend(own.ranges().iter().map(|range| (*range.start(), *range.end())));
     }
     if let Some(topology) = domain.topology.as_ref().filter(|it| it.cpus != Some(count)) {
-        let makes = topology.cpus.map_or("no number of CPUs".into(), |cpus| format!("{cpus} CPUs"));
-        let message = format!("<topology> makes {makes}, <vcpu> says {count}");
+        let makes =
+            topology.cpus.map_or("an invalid number of CPUs".into(), |it| plural(it, "CPU"));
+        let message = format!("<topology> makes {makes}, but <vcpu> is {count}");
         let help = format!("sockets, dies, cores and threads that make {count}, or no <topology>");
         findings.add(TOPOLOGY, &topology.span, message).help(help);
     }
 }
 
-/// A GPU has empty cells of its own; another device names the cells that it is near to.
+/// A GPU has its own empty cells; another device names the cells near it.
 fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
     let gpus = subject.domain.egm.iter().filter_map(|device| subject.hostdev(device));
     let gpus: Vec<_> = gpus.collect();
@@ -217,7 +225,7 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
     for hostdev in &subject.domain.hostdevs {
         let Some(nodeset) = &hostdev.cells else { continue };
         let Some(list) = &nodeset.value else {
-            let message = format!("`{}` is not a list of cells", nodeset.shown());
+            let message = format!("invalid cell list `{}`", nodeset.shown());
             findings.add(GPU_CELLS, &nodeset.span, message).help("a list such as 2-9");
             continue;
         };
@@ -232,7 +240,9 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
                 Some(_) if memory.is_some_and(|memory| memory.0 > 0) => {
                     Some(format!("cell {id} has memory"))
                 }
-                Some(_) if !owned.insert(id) => Some(format!("cell {id} is also another GPU's")),
+                Some(_) if !owned.insert(id) => {
+                    Some(format!("cell {id} also belongs to another GPU"))
+                }
                 Some(_) => None,
             });
         }

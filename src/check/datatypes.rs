@@ -1,8 +1,8 @@
 //! The datatypes of XML Schema, as far as libvirt's schema uses them.
 //!
-//! `relax-ng` compiles the patterns of a whole schema for every document, and once more for every
-//! value that it holds against one: that is most of the time that it takes. So patterns are
-//! compiled here, when the first value comes, and kept; everything else is left to it.
+//! `relax-ng` compiles the patterns of a whole schema for every document, and again for every value
+//! that it checks, which takes most of its time. Patterns are therefore compiled here, once, when
+//! the first value needs them; everything else is left to the crate.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,16 +16,16 @@ use relax_ng::{
 
 use crate::domain::element::escape;
 
-/// The type of most values: any text, as far as patterns allow.
+/// The type of most values: any text that matches the patterns.
 const TEXT: &str = "string";
 
-/// The names of facets that say what a value may look like; several of one type are alternatives.
+/// The name of the facets that restrict the form of a value; several of one type are alternatives.
 const PATTERN: &str = "pattern";
 
-/// The first pattern that was found to be none.
+/// The first invalid pattern.
 pub(super) type BadPattern = Arc<Mutex<Option<String>>>;
 
-/// The library in the place of that of `relax-ng`, and what it will find wrong with the schema.
+/// A replacement for the library of `relax-ng`, and the first invalid pattern that it will find.
 pub(super) fn registry() -> (DatatypeRegistry, BadPattern) {
     let mut registry = DatatypeRegistry::new();
     let library = Xsd::default();
@@ -38,15 +38,15 @@ pub(super) fn registry() -> (DatatypeRegistry, BadPattern) {
 struct Xsd {
     bad_pattern: BadPattern,
     patterns: Mutex<BTreeMap<String, Option<Regex>>>,
-    /// Schemas of one value each, by their text; `None` for those that are none.
+    /// Schemas of one value each, by their text; `None` for invalid ones.
     values: Mutex<BTreeMap<String, Option<Schema>>>,
 }
 
 impl DatatypeLibrary for Xsd {
-    /// Everything but the patterns, each type with the same facets once.
+    /// Checks everything but the patterns, once for each type with the same facets.
     fn validate_params(&self, kind: &str, params: &[(&str, &str)]) -> Result<(), String> {
         if matches!(kind, "QName" | "NOTATION") {
-            return Err("needs the prefixes of the schema, which are not at hand".into());
+            return Err("unsupported datatype: its values depend on the schema's prefixes".into());
         }
         let others: Vec<_> = params.iter().copied().filter(|(name, _)| *name != PATTERN).collect();
         if kind == TEXT && others.is_empty() {
@@ -54,7 +54,7 @@ impl DatatypeLibrary for Xsd {
         }
         self.with_value(&data(kind, &others), |schema| match schema {
             Some(_) => Ok(()),
-            None => Err("not a datatype of XML Schema, or not with these parameters".into()),
+            None => Err("unknown XML Schema datatype or invalid parameters".into()),
         })
     }
 
@@ -67,7 +67,7 @@ impl DatatypeLibrary for Xsd {
     ) -> bool {
         let (patterns, others): (Vec<_>, Vec<_>) =
             params.iter().partition(|(name, _)| *name == PATTERN);
-        // Of text alone the blanks count.
+        // Spaces are significant only in strings.
         let text = if kind == TEXT { value } else { value.trim_ascii() };
         (patterns.is_empty() || patterns.iter().any(|(_, pattern)| self.is_match(pattern, text)))
             && ((kind == TEXT && others.is_empty()) || self.is_value(&data(kind, &others), value))
@@ -110,7 +110,7 @@ impl Xsd {
         })
     }
 
-    /// Does something with the schema of a value.
+    /// Calls a function with the schema of a value.
     fn with_value<T>(&self, pattern: &str, then: impl FnOnce(Option<&Schema>) -> T) -> T {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         let compile = || {
@@ -120,7 +120,7 @@ impl Xsd {
             );
             let source = SchemaSource::new(text, "", SchemaSyntax::Xml);
             let schema = Schema::compile(&source, &Nowhere).ok()?;
-            // Whether there is such a type is told when it is used.
+            // An unknown type is reported only when it is used.
             schema.validate(&DatatypeRegistry::new(), &LoneValue("")).ok()?;
             Some(schema)
         };
@@ -137,7 +137,7 @@ fn data(kind: &str, params: &[(&str, &str)]) -> String {
     text
 }
 
-/// An element that has a value and nothing else.
+/// An element with only a value.
 struct LoneValue<'a>(&'a str);
 
 impl Element for LoneValue<'_> {
@@ -156,11 +156,11 @@ impl Element for LoneValue<'_> {
     }
 }
 
-/// These schemas are in one piece.
+/// Resolves nothing: these schemas have no references.
 struct Nowhere;
 
 impl SchemaResolver for Nowhere {
     fn resolve(&self, path: &str, _: &str) -> Result<SchemaSource, ResolveError> {
-        Err(ResolveError::new(format!("{path} is not part of it")))
+        Err(ResolveError::new(format!("{path}: unexpected reference")))
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of EGM devices and of their GPUs' `<hostdev>`.
+//! Rules for EGM devices and the `<hostdev>` of their GPUs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,27 +26,27 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     }
     let pci_devs = domain.egm.iter().filter_map(|device| device.pci_dev.as_ref());
     report_second(pci_devs, TWO_DEVICES, findings, |name| {
-        format!("a second EGM device for the GPU `{name}`")
+        format!("duplicate EGM device for the GPU `{name}`")
     });
-    // In a definition libvirt drops those that do not last.
+    // libvirt drops other aliases from a definition.
     let lasts = |alias: &&Value<String>| domain.is_status || is_lasting_alias(&alias.text);
     report_second(domain.aliases.iter().filter(lasts), ALIAS_TWICE, findings, |name| {
-        format!("a second device with the alias `{name}`")
+        format!("duplicate alias `{name}`")
     });
     check_pairs(subject, findings);
 }
 
 fn check_path(device: &EgmDevice, findings: &mut Findings) {
     let Some(path) = &device.path else {
-        let finding = findings.add(PATH, &device.span, "an EGM device without <source><path>");
-        return finding.help("<source><path>/dev/egm4</path></source>, the device of the region");
+        let finding = findings.add(PATH, &device.span, "<source><path> is missing");
+        return finding.help("<source><path>/dev/egm4</path></source>, the region's device");
     };
-    // Components leave out what a path has twice.
+    // Iterating over the components normalizes the path.
     let plain: PathBuf = Path::new(&path.text).components().collect();
     if !path.text.starts_with('/') {
-        let message = format!("`{}` is not the absolute path of a device", path.shown());
+        let message = format!("invalid device path `{}`", path.shown());
         let finding = findings.add(PATH, &path.span, message);
-        finding.help("the device of a region, such as /dev/egm4");
+        finding.help("the absolute path of a region's device, such as /dev/egm4");
     } else if plain.as_os_str() != path.text.as_str() {
         let plain = excerpt(&plain.to_string_lossy(), SHOWN);
         let message = format!("non-canonical form of {plain}");
@@ -57,7 +57,7 @@ fn check_path(device: &EgmDevice, findings: &mut Findings) {
 fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings) {
     let Some(alias) = device.pci_dev.as_ref().filter(|alias| !alias.text.is_empty()) else {
         let span = device.pci_dev.place(&device.span);
-        let finding = findings.add(PCI_DEV, span, "an EGM device without <target><pciDev>");
+        let finding = findings.add(PCI_DEV, span, "<target><pciDev> is missing");
         return finding.help("<pciDev>ua-hostdev0</pciDev>, the alias of the GPU's <hostdev>");
     };
     let trimmed = alias.text.trim();
@@ -75,7 +75,7 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
             findings.add(NO_HOSTDEV, &alias.span, message).help(help);
         }
         Some(None) => {
-            let message = format!("the <hostdev> `{name}` is not a PCI function");
+            let message = format!("<hostdev> `{name}` is not a PCI function");
             findings.add(NO_PCI, &alias.span, message);
         }
         Some(Some(address)) if address.value.is_none() => {
@@ -87,16 +87,16 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
     }
     let address = hostdev.and_then(|hostdev| hostdev.address_type.as_ref());
     if let Some(kind) = address.filter(|kind| kind.text == "unassigned") {
-        let message = format!("the <hostdev> `{name}` is not given to the guest");
+        let message = format!("<hostdev> `{name}` is not assigned to the guest");
         let finding = findings.add(UNASSIGNED, &kind.span, message);
-        finding.help("type='pci', or leave out the <address>");
+        finding.help("type='pci', or no <address>");
     }
-    if let Some(made_up) = subject.replaced_alias(&alias.text) {
-        let works = made_up == alias.text;
+    if let Some(generated) = subject.replaced_alias(&alias.text) {
+        let works = generated == alias.text;
         let message = if works {
-            format!("`{name}` is the alias that libvirt makes up as long as no device is before it")
+            format!("libvirt generates the alias `{name}` only as long as no device precedes it")
         } else {
-            format!("libvirt replaces the alias `{name}` with `{made_up}`")
+            format!("libvirt replaces the alias `{name}` with `{generated}`")
         };
         let rest = alias.text.trim_start_matches("ua-");
         let good = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
@@ -112,7 +112,7 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
 
 fn check_size(device: &EgmDevice, findings: &mut Findings) {
     let Some(size) = &device.size else {
-        let finding = findings.add(SIZE, &device.span, "an EGM device without <target><size>");
+        let finding = findings.add(SIZE, &device.span, "<target><size> is missing");
         return finding.help("<size unit='KiB'>8388608</size>");
     };
     match size.value {
@@ -120,7 +120,7 @@ fn check_size(device: &EgmDevice, findings: &mut Findings) {
             "a whole number without spaces, in the unit of the attribute `unit` (default KiB)",
         ),
         Some(Bytes(0)) => {
-            findings.add(SIZE, &size.span, "an EGM device without memory");
+            findings.add(SIZE, &size.span, "size is 0");
         }
         Some(Bytes(bytes)) if bytes % SIZE_STEP.0 != 0 => {
             let below = (bytes - bytes % SIZE_STEP.0) >> 10;
@@ -144,25 +144,27 @@ fn check_access(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findin
     let (span, what) = match access {
         Some(access) if access.text == "shared" => return,
         Some(access) => (&access.span, format!("`{}`", access.shown())),
-        None => (&device.span, "private where nothing is said".into()),
+        None => (&device.span, "`private` by default".into()),
     };
-    findings.add(ACCESS, span, format!("access is {what}")).help("access='shared'");
+    findings
+        .add(ACCESS, span, format!("access is {what}, expected `shared`"))
+        .help("access='shared'");
 }
 
 fn check_driver(device: &EgmDevice, findings: &mut Findings) {
     if let Some(iommu) = &device.iommu {
         let finding = findings.add(DRIVER_IOMMU, &iommu.span, "<driver iommu=..> in an EGM device");
-        finding.help("leave out the attribute");
+        finding.help("remove the attribute");
     }
 }
 
 fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings) {
     let ids = &subject.cells;
     let Some(cell) = &device.cell else {
-        let finding = findings.add(NODE, &device.span, "an EGM device without <target><node>");
+        let finding = findings.add(NODE, &device.span, "<target><node> is missing");
         return finding.help("<node>0</node>, the guest NUMA cell that it backs");
     };
-    // Numbers that are wrong themselves lead nowhere; and where there are no cells, it is said once.
+    // Skipped if the cell numbers are invalid; a guest without cells is reported only once.
     if findings.has(&[CELLS]) || (ids.is_empty() && findings.has(&[NODE])) {
         return;
     }
@@ -177,7 +179,7 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
     }
 }
 
-/// Paths and cells are one to one.
+/// Each path has one cell, and each cell one path.
 fn check_pairs(subject: &Subject<'_>, findings: &mut Findings) {
     let mut paths: BTreeMap<u32, &str> = BTreeMap::new();
     let mut cells: BTreeMap<&Path, u32> = BTreeMap::new();
@@ -188,19 +190,19 @@ fn check_pairs(subject: &Subject<'_>, findings: &mut Findings) {
         let shown = |path: &str| excerpt(path, SHOWN);
         let first = *paths.entry(id).or_insert(&path.text);
         if Path::new(first) != Path::new(&path.text) {
-            let message = format!("cell {id} is backed by {} already", shown(first));
-            let help = "the devices of one region in one cell, those of another in another";
+            let message = format!("cell {id} is already backed by {}", shown(first));
+            let help = "a separate cell for each region";
             findings.add(CELL_PATHS, &path.span, message).help(help);
         }
         let first = *cells.entry(Path::new(&path.text)).or_insert(id);
         if first != id {
-            let message = format!("{} backs cell {first} already", shown(&path.text));
+            let message = format!("{} already backs cell {first}", shown(&path.text));
             findings.add(PATH_CELLS, &cell.span, message).help(format!("<node>{first}</node>"));
         }
     }
 }
 
-/// Each value that was there before.
+/// Reports each value that is equal to a previous one.
 fn report_second<'a>(
     values: impl Iterator<Item = &'a Value<String>>,
     rule: Rule,
@@ -215,7 +217,7 @@ fn report_second<'a>(
     }
 }
 
-/// Without a host: no Grace host has GPUs in domain 0, and none of their slots is other than 0.
+/// Without a host: GPUs of Grace hosts are never in PCI domain 0, and always in slot 0.
 pub(super) fn check_shifted(subject: &Subject<'_>, findings: &mut Findings) {
     for device in &subject.domain.egm {
         let hostdev = subject.hostdev(device);

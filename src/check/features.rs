@@ -30,8 +30,8 @@ enum Usage {
     Value(&'static str, &'static str),
 }
 
-/// How a file of libvirt's schema shows that it defines a feature: by the attribute or element of
-/// its name, or by a text, anywhere or between two others.
+/// The sign that a file of libvirt's schema defines a feature: the attribute or element of its
+/// name, or a text, anywhere or between two others.
 enum Definition {
     Usual,
     Text(&'static str),

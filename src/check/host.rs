@@ -1,4 +1,4 @@
-//! The rules that need the host.
+//! Rules that need the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::warning::Warning;
 /// GB200, GB300 and its variant: trays whose GPUs belong together.
 const BLACKWELL: [u16; 3] = [0x2941, 0x31c2, 0x31c3];
 
-/// What of a region a domain has.
+/// A domain's use of a region.
 struct Use<'a> {
     region: &'a Region,
     /// The path of its first device.
@@ -37,7 +37,7 @@ pub(super) fn check(
     findings: &mut Findings,
 ) {
     let mut uses: BTreeMap<&RegionName, Use<'_>> = BTreeMap::new();
-    // Whether of every device region and GPU are known: else nobody can say which are missing.
+    // Missing GPUs can be determined only if region and GPU of every device are known.
     let mut all_known = !subject.domain.other_memory.iter().any(MemoryDevice::is_like_egm);
     for device in &subject.domain.egm {
         let path = device.path.as_ref().filter(|path| path.text.starts_with('/'));
@@ -75,7 +75,7 @@ pub(super) fn check(
     }
 }
 
-/// The region that a path is that of: by its own name only.
+/// The region of a path, which must be the region's own device path.
 fn region_of<'a>(
     report: &'a Report,
     root: Option<&Sysroot>,
@@ -83,7 +83,7 @@ fn region_of<'a>(
     findings: &mut Findings,
 ) -> Option<&'a Region> {
     let regions = &report.host.regions;
-    // As paths: another way to write one is a fault by itself.
+    // Compared as paths: a non-canonical form is reported by another rule.
     let own = regions.iter().find(|region| region.device.path == Path::new(&path.text));
     if own.is_some() {
         return own;
@@ -91,13 +91,16 @@ fn region_of<'a>(
     let shown = path.shown();
     let other = root.and_then(|root| report.region_by_other_name(root, path.text.as_ref()));
     if let Some(region) = other {
-        let message = format!("{shown} is another name of {}", region.name);
+        let message = format!("{shown} is another name for {}", region.name);
         let finding = findings.add(OTHER_NAME, &path.span, message);
         finding.help(format!("<path>{}</path>", region.device.path.display()));
         return other;
     }
-    let finding =
-        findings.add(NOT_A_REGION, &path.span, format!("{shown} is no EGM region of this host"));
+    let finding = findings.add(
+        NOT_A_REGION,
+        &path.span,
+        format!("{shown} is not an EGM region of this host"),
+    );
     if !regions.is_empty() {
         let known: Vec<_> =
             regions.iter().map(|region| region.device.path.to_string_lossy()).collect();
@@ -106,7 +109,7 @@ fn region_of<'a>(
     None
 }
 
-/// The GPU of a device, where it is one of the region's.
+/// The GPU of a device, if it is one of the region's.
 fn check_gpu(
     subject: &Subject<'_>,
     report: &Report,
@@ -157,16 +160,16 @@ fn check_size(used: &mut Use<'_>, device: &EgmDevice, findings: &mut Findings) {
         let left = all.0.saturating_sub(before) >> 10;
         let name = &used.region.name;
         let sum = used.size >> 10;
-        let message = format!("{name} has {} KiB, and its devices {sum} KiB", all.0 >> 10);
+        let message = format!("{name} has {} KiB, but its devices have {sum} KiB", all.0 >> 10);
         let help = match left >> 10 {
-            0 => "less for each".into(),
-            mib => format!("{} KiB, or less", mib << 10),
+            0 => "reduce the size of each device".into(),
+            mib => format!("at most {} KiB", mib << 10),
         };
         findings.add(BEYOND, &size.span, message).help(help);
     }
 }
 
-/// The other `<hostdev>`: one that the host does not have may be a GPU of it, written wrongly.
+/// The other `<hostdev>`: one that the host does not have may be a GPU with a misaligned address.
 fn check_other_hostdevs(subject: &Subject<'_>, report: &Report, findings: &mut Findings) {
     let of_egm: BTreeSet<_> =
         subject.domain.egm.iter().filter_map(|device| subject.hostdev(device)?.pci()).collect();
@@ -192,8 +195,11 @@ fn check_peers(used: &Use<'_>, findings: &mut Findings) {
         .collect();
     if !missing.is_empty() {
         let list = missing.join(", GPU ");
-        let message = format!("GPU {list} of {} is not in this domain", region.name);
-        findings.add(PARTIAL, &used.path.span, message).help("every GPU of the region, or none");
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        let message = format!("GPU {list} of {} {verb} not in this domain", region.name);
+        findings
+            .add(PARTIAL, &used.path.span, message)
+            .help("add every GPU of the region, or none");
     }
     for warning in &region.warnings {
         if matches!(warning, Warning::SuspectedPeer { .. }) {
@@ -211,7 +217,7 @@ fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings
     }
 }
 
-/// The CPUs on which the cells' virtual CPUs run are those of the region's node.
+/// The virtual CPUs of a region's cells run on the CPUs of the region's node.
 fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
     let Some(node) = used.region.numa_node else { return };
     let topology = report.host.topology.nodes.get(&node);
@@ -225,7 +231,7 @@ fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: 
         if let Some(far) = on.first_beyond(local).filter(|_| cpus.contains(vcpu)) {
             let name = &used.region.name;
             let message =
-                format!("virtual CPU {vcpu} runs on CPU {far}, and {name} is on NUMA node {node}");
+                format!("virtual CPU {vcpu} runs on CPU {far}, but {name} is on NUMA node {node}");
             findings.add(PINNING, &pin.cpus.span, message).help(format!("CPUs {local}"));
         }
     }
@@ -244,6 +250,6 @@ fn check_tray(report: &Report, uses: &BTreeMap<&RegionName, Use<'_>>, findings: 
         let message = format!("the GPUs of {} are not in this domain", others.join(", "));
         findings
             .add(TRAY, &first.path.span, message)
-            .help("give it all GPUs of the host, as `stanza --all` does");
+            .help("add all GPUs of the host, as `egm-probe stanza --all` does");
     }
 }

@@ -38,10 +38,10 @@ pub use rules::{RULES, Rule, Severity};
 #[cfg(feature = "cli")]
 pub use schema::{SCHEMAS, Schema};
 
-/// The basis of a check, besides the domain.
+/// The inputs of a check, in addition to the domain.
 #[derive(Clone, Copy, Default)]
 pub struct CheckOptions<'a> {
-    /// The libvirt whose spelling is right.
+    /// The libvirt whose spelling is expected.
     pub dialect: Dialect,
     /// The host, read with [`NEEDS`]; `None` skips its rules.
     pub report: Option<&'a Report>,
@@ -53,11 +53,11 @@ pub struct CheckOptions<'a> {
     /// Whether the schema is that of the libvirt that will define the domain.
     #[cfg(feature = "cli")]
     pub is_installed: bool,
-    /// The rules whose findings are notes.
+    /// Rules whose findings are downgraded to notes.
     pub allow: &'a [Rule],
 }
 
-/// A schema of libvirt's that cannot be used.
+/// A missing or invalid libvirt schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: unusable libvirt schema: {problem}", excerpt(&directory.to_string_lossy(), 300))]
 #[non_exhaustive]
@@ -75,30 +75,30 @@ impl BadSchema {
     }
 }
 
-/// Something in a domain that breaks a rule.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
     /// The rule.
     pub rule: Rule,
-    /// How bad it is: as the rule says, unless it was allowed.
+    /// The severity: that of the rule, unless the finding was allowed.
     pub severity: Severity,
     /// Whether the user allowed it, which makes it a note.
     pub allowed: bool,
-    /// Where the faulty value stands in the source.
+    /// The place of the invalid value in the source.
     pub span: Range<usize>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do, or what would be right.
+    /// A remedy, or the correct value.
     pub help: Option<String>,
 }
 
-/// A domain, and what is looked up in it.
+/// A domain with lookup tables.
 struct Subject<'a> {
     domain: &'a Domain,
     dialect: Dialect,
     hostdevs: BTreeMap<&'a str, &'a Hostdev>,
-    /// The devices without an alias that lasts, in order: libvirt numbers them `hostdev0`, ..
+    /// The devices without a lasting alias, in order: libvirt numbers them `hostdev0`, ..
     renamed: Vec<&'a Hostdev>,
     cells: BTreeMap<u32, &'a Cell>,
 }
@@ -122,11 +122,11 @@ impl<'a> Subject<'a> {
     /// The `<hostdev>` of an EGM device's GPU.
     fn hostdev(&self, device: &EgmDevice) -> Option<&'a Hostdev> {
         let alias = device.pci_dev.as_ref()?.text.as_str();
-        let made_up = || self.renamed.get(self.number(alias)?);
-        self.hostdevs.get(alias).or_else(made_up).copied()
+        let generated = || self.renamed.get(self.number(alias)?);
+        self.hostdevs.get(alias).or_else(generated).copied()
     }
 
-    /// The alias that libvirt makes up for the `<hostdev>` of this one, which it drops
+    /// The alias that libvirt generates in place of this one, if it drops it
     /// (`qemuAssignDeviceHostdevAlias`, `src/qemu/qemu_alias.c`).
     fn replaced_alias(&self, alias: &str) -> Option<String> {
         let is_it = |hostdev: &&Hostdev| self.hostdevs.get(alias) == Some(hostdev);
@@ -136,20 +136,20 @@ impl<'a> Subject<'a> {
         index.map(|index| format!("hostdev{}", index + self.domain.interfaces.len()))
     }
 
-    /// Which of the devices without a lasting alias libvirt calls so.
+    /// The index of the device without a lasting alias that gets this one from libvirt.
     fn number(&self, alias: &str) -> Option<usize> {
         let number: usize = decimal(alias.strip_prefix("hostdev")?)?;
-        // Network interfaces that are functions of the host come first.
+        // Network interfaces that are PCI functions of the host are numbered first.
         number.checked_sub(self.domain.interfaces.len()).filter(|it| *it < self.renamed.len())
     }
 }
 
-/// What was found, in the making.
+/// The findings so far.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Whether one of these rules was broken: then what follows from that need not be told.
+    /// Whether one of these rules was violated; then skip findings that follow from it.
     fn has(&self, rules: &[Rule]) -> bool {
         self.0.iter().any(|finding| rules.contains(&finding.rule))
     }
@@ -181,15 +181,15 @@ impl Finding {
     }
 }
 
-/// More cells than this QEMU does not have (`MAX_NODES`, `include/sysemu/numa.h`).
+/// QEMU's limit of NUMA cells (`MAX_NODES`, `include/sysemu/numa.h`).
 pub(crate) const CELLS_LIMIT: usize = 128;
 
-/// What the rules of the host look at, for [`Report::read`].
+/// The parts of a host that its rules need, for [`Report::read`].
 pub const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
 
-/// Checks a domain against the rules, the host and libvirt's schema: everything that `options`
-/// gives. The findings are in the order of the source.
+/// Checks a domain against the rules, and the host and libvirt's schema if `options` has them. The
+/// findings are in the order of the source.
 ///
 /// # Errors
 /// The schema is invalid, which shows only in use.
@@ -213,7 +213,7 @@ pub fn validate(
 ) -> Result<Vec<Finding>, BadSchema> {
     let mut findings = check(document.domain(), options);
     if document.encoding() != Encoding::Utf8 {
-        let mut finding = Finding::new(ENCODING, 0..0, "UTF-16, which libvirt does not read");
+        let mut finding = Finding::new(ENCODING, 0..0, "unsupported encoding UTF-16");
         finding.help("iconv -f UTF-16 -t UTF-8");
         findings.insert(0, finding);
     }
@@ -230,8 +230,8 @@ pub fn validate(
     Ok(findings)
 }
 
-/// Checks a domain against every rule, and those of the host if there is one, which must have been
-/// read with [`NEEDS`]. The findings are in the order of the source.
+/// Checks a domain against the rules, including those of the host if there is one, which must have
+/// been read with [`NEEDS`]. The findings are in the order of the source.
 ///
 /// ```
 /// use egm_probe::check::{CheckOptions, check};
@@ -246,7 +246,7 @@ pub fn validate(
 ///      </devices></domain>",
 /// )?;
 /// let findings = check(&domain, &CheckOptions::default());
-/// assert!(findings.iter().any(|finding| finding.rule.code == "EGM003"), "there is no such hostdev");
+/// assert!(findings.iter().any(|finding| finding.rule.code == "EGM003"), "no such hostdev");
 /// # Ok::<(), egm_probe::domain::BadDomain>(())
 /// ```
 #[must_use]
@@ -263,7 +263,7 @@ pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
         policy::check(&subject, &mut findings);
         smmu::check(&subject, &mut findings);
         if let Some(device) = domain.egm.first().filter(|_| !dialect.supports_egm()) {
-            let message = format!("{dialect} does not have EGM");
+            let message = format!("{dialect} does not support EGM");
             findings.add(RELEASED, &device.span, message).help("only NVIDIA's libvirt does so far");
         }
         match report {

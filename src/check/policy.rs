@@ -1,4 +1,4 @@
-//! The rules of what is odd about a domain with EGM as a whole.
+//! Rules for a domain with EGM as a whole, mostly policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
     let name = domain.name_span.as_ref().unwrap_or(&domain.span);
     if domain.name.is_empty() {
-        findings.add(NAME, name, "a domain without a name").help("<name>vm1</name>");
+        findings.add(NAME, name, "name is missing or empty").help("<name>vm1</name>");
     } else if domain.name.contains('/') {
-        findings.add(NAME, name, "a name with a slash").help("any other character");
+        findings.add(NAME, name, "name contains a slash").help("use another character");
     }
     check_backing(domain, findings);
     check_hostdevs(domain, findings);
@@ -25,9 +25,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     check_shares(domain, findings);
 }
 
-/// What is EGM to whoever wrote it, though libvirt does not see it: this is all that there may be.
+/// Elements that were meant to be EGM, but are not to libvirt; the domain may have no other EGM.
 pub(super) fn check_forms(domain: &Domain, findings: &mut Findings) {
-    // libvirt drops it: without another device the guest has ordinary memory.
+    // libvirt drops it, so without another device the guest has only ordinary memory.
     let severity = if domain.egm.is_empty() { Severity::Error } else { Severity::Warning };
     for span in &domain.obsolete {
         let finding = findings.add(OBSOLETE, span, "<acpiEgmMemory> is obsolete");
@@ -48,10 +48,12 @@ pub(super) fn check_forms(domain: &Domain, findings: &mut Findings) {
         let text = &argument.text;
         let is_memory = text.contains("memory-backend-file") && text.contains("/dev/egm");
         if text.contains("acpi-egm-memory") || is_memory {
-            let message = "EGM given to QEMU past libvirt, which writes the guest's memory itself";
+            let message =
+                "EGM in <qemu:arg> bypasses libvirt, which sets up the guest's memory itself";
             let finding = findings.add(COMMAND_LINE, &argument.span, message);
-            finding
-                .help("<memory model='egm'> with a libvirt that knows it, or QEMU without libvirt");
+            finding.help(
+                "<memory model='egm'> with a libvirt that supports it, or QEMU without libvirt",
+            );
         }
     }
 }
@@ -59,8 +61,8 @@ pub(super) fn check_forms(domain: &Domain, findings: &mut Findings) {
 fn check_backing(domain: &Domain, findings: &mut Findings) {
     let backing = &domain.backing;
     if let Some(span) = &backing.hugepages {
-        let message = "<hugepages> does not go with memory from an EGM device";
-        findings.add(HUGE_PAGES, span, message).help("leave it out");
+        let message = "<hugepages> conflicts with EGM memory";
+        findings.add(HUGE_PAGES, span, message).help("remove it");
     }
     match &backing.allocation {
         Some(mode) if mode.text == "immediate" => {}
@@ -82,20 +84,20 @@ fn check_hostdevs(domain: &Domain, findings: &mut Findings) {
     for hostdev in &domain.hostdevs {
         let Some((found, address)) = hostdev.address.as_ref().zip(hostdev.pci()) else { continue };
         if !seen.insert(address) {
-            let message = format!("a second device for {address}");
-            findings.add(TWO_HOSTDEVS, &found.span, message).help("leave one of them out");
+            let message = format!("duplicate device {address}");
+            findings.add(TWO_HOSTDEVS, &found.span, message).help("remove one of them");
         }
     }
 }
 
-/// That a GPU's address looks shifted; for those who know that the host has no such function.
+/// Reports a GPU address that looks misaligned, if the host has no such function.
 pub(super) fn report_shifted(
     found: &Value<PciAddress>,
     address: PciAddress,
     meant: PciAddress,
     findings: &mut Findings,
 ) {
-    let message = format!("{address} looks like {meant} written one place too far to the right");
+    let message = format!("{address} looks like {meant} with misaligned parts");
     findings.add(SHIFTED, &found.span, message).help(in_xml(meant));
 }
 
@@ -114,15 +116,15 @@ fn check_other_memory(domain: &Domain, findings: &mut Findings) {
     for model in
         domain.other_memory.iter().filter(|it| it.is_known()).filter_map(|it| it.model.as_ref())
     {
-        let message = format!("memory of the model `{}` beside EGM", model.shown());
-        findings.add(OTHER_MEMORY, &model.span, message).help("EGM alone");
+        let message = format!("memory of model `{}` in addition to EGM", model.shown());
+        findings.add(OTHER_MEMORY, &model.span, message).help("use EGM only");
     }
     let taking = domain.other_memory.iter().filter(|device| device.takes_a_slot());
     let slots = domain.memory_slots.known().unwrap_or(0);
     let beyond = taking.enumerate().find(|(index, _)| u32::try_from(*index).ok() >= Some(slots));
     if let Some((_, device)) = beyond {
-        let message = format!("no memory slot is left for the device: <maxMemory> has {slots}");
-        findings.add(SLOTS, &device.span, message).help("slots='..' in <maxMemory>, or EGM alone");
+        let message = format!("no free memory slot for the device: <maxMemory> has {slots}");
+        findings.add(SLOTS, &device.span, message).help("slots='..' in <maxMemory>, or EGM only");
     }
     if findings.has(&[CELLS]) {
         return;
@@ -153,7 +155,7 @@ fn check_shares(domain: &Domain, findings: &mut Findings) {
         if first != value {
             let shown = path.shown();
             let message = format!(
-                "{} KiB of {shown}, of which another GPU has {} KiB",
+                "{} KiB of {shown}, but another GPU has {} KiB of it",
                 value.0 >> 10,
                 first.0 >> 10
             );

@@ -1,17 +1,17 @@
 //! The part of libvirt's schema that a document can need.
 //!
-//! A domain uses a tenth of the elements that libvirt's schema has, and to read the other nine
-//! takes nine tenths of the time. An element that a document does not have matches nothing in it,
-//! whatever its content would be: so that is left out, and what is found is the same.
+//! A domain uses a tenth of the elements of libvirt's schema, and reading the others takes nine
+//! tenths of the time. The content of an element that the document does not have is irrelevant, so
+//! omitting it does not change the findings.
 
 use std::collections::BTreeSet;
 
 use memchr::{memchr, memchr3, memmem};
 
-/// The local names of all elements that a document may have, and perhaps some more; `None` where
-/// that cannot be told by its text.
+/// The local names of all elements that a document may have, and perhaps some more; `None` if its
+/// text does not show them.
 pub(super) fn element_names(document: &str) -> Option<BTreeSet<&str>> {
-    // An entity may have elements in disguise.
+    // An entity may contain elements.
     if document.contains("<!DOCTYPE") {
         return None;
     }
@@ -23,20 +23,19 @@ pub(super) fn element_names(document: &str) -> Option<BTreeSet<&str>> {
     Some(document.match_indices('<').filter_map(name).collect())
 }
 
-/// What was passed last.
+/// The kind of the previous tag.
 #[derive(Clone, Copy, PartialEq)]
 enum Last {
     Start,
     End,
 }
 
-/// A file of a schema without comments, without the blanks that mean nothing in RELAX NG, and
-/// without the content of elements that have other names than these (all have a content that means
-/// something where there are no names). `None` where it is not as plain as libvirt's files are.
+/// A schema file without comments, without insignificant spaces, and without the content of elements
+/// that are not in `names` (if given). `None` if it uses syntax that libvirt's files do not have.
 pub(super) fn pruned(text: &str, names: Option<&BTreeSet<&str>>) -> Option<String> {
     let bytes = text.as_bytes();
     let mut result = String::with_capacity(text.len());
-    // How deep this is in what is left out.
+    // The depth within an omitted element.
     let mut depth = 0_usize;
     let mut last = Last::End;
     let mut at = 0;
@@ -44,7 +43,7 @@ pub(super) fn pruned(text: &str, names: Option<&BTreeSet<&str>>) -> Option<Strin
         let (between, rest) = (text.get(at..start)?, text.get(start..)?);
         let is_start = rest.as_bytes().get(1)?.is_ascii_alphabetic();
         let is_end = rest.starts_with("</");
-        // Values and parameters have texts, and no elements.
+        // Values and parameters have text, but no elements.
         let is_blank = is_start || (is_end && last == Last::End);
         if depth == 0 && !(is_blank && between.trim_ascii().is_empty()) {
             result.push_str(between);
@@ -86,7 +85,7 @@ pub(super) fn pruned(text: &str, names: Option<&BTreeSet<&str>>) -> Option<Strin
     (depth == 0).then_some(result)
 }
 
-/// The length of the tag that a text starts with; in its values there may be anything.
+/// The length of the tag at the start of a text; its values may contain any characters.
 fn tag_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -99,8 +98,8 @@ fn tag_length(text: &str) -> Option<usize> {
     }
 }
 
-/// Whether the content of this start of an element is needed: it is that of no pattern for an
-/// element, or for one of these.
+/// Whether the content after this start tag is needed: the tag is not an element pattern, or it is
+/// one for these names.
 fn is_needed(tag: &str, names: &BTreeSet<&str>) -> bool {
     let Some(attributes) = tag.strip_prefix("<element") else { return true };
     if !attributes.starts_with(|c: char| c.is_ascii_whitespace()) {
@@ -117,7 +116,7 @@ fn is_needed(tag: &str, names: &BTreeSet<&str>) -> bool {
         Some(name) if !name.contains('&') => {
             names.contains(name.trim_ascii().rsplit(':').next().unwrap_or_default())
         }
-        // A class of names, or one that is not written plainly.
+        // A name class, or a name that is not written literally.
         _ => true,
     }
 }
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_blanks_and_comments_go_where_all_is_needed() {
+    fn without_names_only_spaces_and_comments_are_removed() {
         for (text, expected) in [
             ("<a>\n  <b/>\n  <c> x </c>\n</a>\n", "<a><b/><c> x </c></a>\n"),
             ("<value>  </value> <value/>", "<value>  </value><value/>"),
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_a_document_does_not_have_has_no_content() {
+    fn an_element_missing_from_the_document_loses_its_content() {
         let schema =
             "<element name='a'><element name=\"b\"><x/></element> <ref name='c'/></element>";
         assert_eq!(of(schema, &["a", "b"]).unwrap(), schema.replace("> <", "><"));
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_stays_as_it_is() {
+    fn unusual_syntax_is_not_pruned() {
         for text in [
             "<v><![CDATA[> <a]]></v>",
             "<!DOCTYPE a [<!ENTITY b '<c>'>]><a/>",

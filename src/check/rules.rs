@@ -1,15 +1,15 @@
-//! The rules that a domain with EGM is held against: one table, from which everything that names
-//! a rule is made.
+//! The rules that a domain with EGM is checked against: one table, from which manual page, README
+//! and `--explain` are made.
 
 use crate::values::named;
 
 named! {
-    /// How bad it is to break a rule.
+    /// The severity of a violation.
     #[non_exhaustive]
     pub enum Severity {
-        /// Something that only the examined libvirt does not support, or an allowed finding.
+        /// Unsupported only by the examined libvirt, or an allowed finding.
         Note = "note",
-        /// Against policy, or what only may fail.
+        /// Against policy, or may fail.
         Warning = "warning",
         /// libvirt or QEMU refuses it, or the virtual machine gets wrong memory.
         Error = "error",
@@ -20,20 +20,20 @@ named! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rule {
-    /// Its name, `EGM001`: never given to another rule.
+    /// Its code, `EGM001`, which is never reused.
     pub code: &'static str,
-    /// How bad it is to break it.
+    /// The severity of a violation.
     pub severity: Severity,
-    /// What it asks for, in a line.
+    /// The requirement, in one line.
     pub title: &'static str,
-    /// Why.
+    /// The reason.
     pub explanation: &'static str,
-    /// Whose rule it is.
+    /// The origin of the rule.
     pub source: &'static str,
 }
 
 impl Rule {
-    /// Whether a plan tells the same of the host, and better.
+    /// Whether a plan reports the same, in more detail.
     pub(crate) fn is_of_plans(&self) -> bool {
         [PARTIAL, HELD, DRIVER, SUSPECTED].contains(self)
     }
@@ -56,32 +56,32 @@ macro_rules! rules {
 
 rules! {
     PATH = "EGM001" Error
-        "An EGM device names the region's device by its path"
-        "<source><path> is the character device of a region, such as /dev/egm4. QEMU maps it as the guest's memory, and libvirt joins the devices of one region by this text."
+        "An EGM device has the path of the region's device"
+        "<source><path> is the character device of a region, such as /dev/egm4. QEMU maps it as the guest's memory, and libvirt groups the devices of one region by this text."
         "libvirt RFC v3, src/conf/domain_validate.c";
     PCI_DEV = "EGM002" Error
         "An EGM device names its GPU by an alias"
-        "<target><pciDev> is the alias of the <hostdev> through which the guest has the GPU."
+        "<target><pciDev> is the alias of the GPU's <hostdev>."
         "libvirt RFC v3, src/conf/domain_validate.c";
     NO_HOSTDEV = "EGM003" Error
         "The alias in <pciDev> is that of a <hostdev> of the same domain"
-        "QEMU looks the GPU up by this id when it builds the ACPI tables, and stops where there is none."
+        "QEMU looks up the GPU by this id when it builds the ACPI tables, and exits if there is none."
         "QEMU hw/acpi, acpi-egm-memory";
     NO_PCI = "EGM004" Error
         "The <hostdev> of an EGM device is a PCI function"
         "EGM belongs to a GPU, which is passed through by its PCI address."
         "QEMU hw/acpi, acpi-egm-memory";
     TWO_DEVICES = "EGM005" Error
-        "A GPU has one EGM device"
-        "The guest's driver looks for one EGM region a GPU; all of its memory goes into one device."
+        "A GPU has only one EGM device"
+        "The guest's driver looks for one EGM region per GPU, so all of its memory must be in one device."
         "QEMU hw/acpi, acpi-egm-memory";
     ALIAS_TWICE = "EGM006" Error
         "No two devices have the same alias"
-        "Aliases are the ids of QEMU's devices, and those must differ."
+        "Aliases are the ids of QEMU's devices, which must be unique."
         "libvirt src/conf/domain_validate.c";
     ALIAS_LASTS = "EGM007" Error
         "The alias in <pciDev> begins with `ua-`"
-        "libvirt silently replaces every other alias with one of its own (hostdev0, hostdev1, ..), and <pciDev> then names no device. A warning if <pciDev> is the very alias that libvirt makes up."
+        "libvirt silently replaces every other alias with a generated one (hostdev0, hostdev1, ..), and <pciDev> then names no device. Only a warning if <pciDev> is the alias that libvirt generates."
         "libvirt USER_ALIAS_PREFIX, src/conf/device_conf.c";
     NODE = "EGM008" Error
         "An EGM device backs a NUMA cell that the guest has"
@@ -89,103 +89,103 @@ rules! {
         "libvirt RFC v3, src/qemu/qemu_command.c";
     CELL_PATHS = "EGM009" Error
         "The EGM devices of one guest cell have the same path"
-        "A cell is backed by one memory backend, and each path has a backend of its own."
+        "A cell is backed by one memory backend, and each path has its own backend."
         "libvirt RFC v3, src/qemu/qemu_command.c";
     PATH_CELLS = "EGM010" Error
-        "A path backs one guest cell"
-        "There is one memory backend a path, which cannot be the memory of two cells."
+        "A path backs only one guest cell"
+        "There is one memory backend per path, and it cannot back two cells."
         "libvirt RFC v3, src/qemu/qemu_command.c";
     CELL_SUM = "EGM011" Error
         "A cell's memory is the sum of its EGM devices"
-        "EGM is the memory of the cell and not an addition to it."
+        "EGM is the memory of the cell, not an addition to it."
         "libvirt RFC v3, src/qemu/qemu_command.c";
     TOTAL = "EGM012" Warning
         "The domain's <memory> is the sum of its cells"
-        "libvirt corrects another number to the sum of the cells. An error if it is not a number, which libvirt refuses."
+        "libvirt replaces any other number with the sum of the cells. An error if it is not a number, which libvirt refuses."
         "libvirt src/conf/numa_conf.c, QEMU hw/core/numa.c";
     ACCESS = "EGM013" Error
         "EGM is shared memory"
-        "With private access the kernel gives the guest a copy of each page that it writes to: not EGM. The device's `access` decides, else the cell's `memAccess`, else <access mode=..> in <memoryBacking>."
+        "With private access, the kernel replaces each page that the guest writes to with an ordinary copy. The device's `access` takes precedence over the cell's `memAccess`, and that over <access mode=..> in <memoryBacking>."
         "libvirt qemuBuildMemoryBackendProps, src/qemu/qemu_command.c; mmap(2), MAP_PRIVATE";
     SIZE = "EGM014" Error
         "The size of an EGM device is a multiple of 2 MiB, and not 0"
-        "libvirt rounds each memory device up to 2 MiB and each cell up to 1 MiB; then the sums differ, and QEMU stops."
+        "libvirt rounds each memory device up to 2 MiB and each cell up to 1 MiB; with any other size the sums differ, and QEMU exits."
         "libvirt qemuDomainAlignMemorySizes, src/qemu/qemu_domain.c";
     CELLS = "EGM015" Error
-        "The guest's cells are numbered 0, 1, .. without a gap"
-        "libvirt refuses others. QEMU has 128 at most."
+        "The guest's cells are numbered 0, 1, .. without gaps"
+        "libvirt refuses any other numbering. QEMU supports at most 128 cells."
         "libvirt virDomainNumaDefParseXML, src/conf/numa_conf.c";
     MAX_MEMORY = "EGM016" Error
         "<maxMemory> is not less than the memory of the domain"
-        "libvirt refuses it."
+        "libvirt refuses a smaller value."
         "libvirt src/conf/domain_postparse.c";
     VCPUS = "EGM017" Error
-        "The cells' virtual CPUs are those of the domain, each in one cell"
-        "libvirt refuses cells with more CPUs than <vcpu> has, or with one twice."
+        "The virtual CPUs of the cells exist, and each is in one cell only"
+        "libvirt refuses cells with more CPUs than <vcpu>, or with the same CPU twice."
         "libvirt src/conf/domain_validate.c, src/conf/numa_conf.c";
     TOPOLOGY = "EGM018" Error
-        "<topology> makes as many CPUs as <vcpu> says"
-        "libvirt refuses others."
+        "<topology> makes as many CPUs as <vcpu>"
+        "libvirt refuses any other number."
         "libvirt src/conf/domain_validate.c";
     GPU_CELLS = "EGM019" Error
-        "The cells in an <acpi nodeset> exist; those of a GPU are empty and belong to it alone"
-        "The guest puts the GPU's own memory there, in up to eight parts. Another device, such as a network card, names the cells that it is near to."
+        "The cells in an <acpi nodeset> exist; those of a GPU are empty and used by no other GPU"
+        "The guest maps the GPU's own memory there, in up to eight parts. Other devices, such as network cards, name the cells near them."
         "NVIDIA libvirt; QEMU acpi-generic-initiator";
     TWO_HOSTDEVS = "EGM020" Error
         "No two <hostdev> are the same PCI function"
-        "libvirt gives a function to a guest once."
+        "libvirt assigns a function to a guest only once."
         "libvirt virHostdevPreparePCIDevices, src/hypervisor/virhostdev.c";
     DISTANCES = "EGM021" Error
-        "The cells in <distances> exist, and to itself each has 10"
-        "libvirt refuses a distance to a cell that the guest does not have, and one to itself that is not 10."
+        "The cells in <distances> exist, and the distance of a cell to itself is 10"
+        "libvirt refuses a distance to a missing cell, and a distance of a cell to itself that is not 10."
         "libvirt virDomainNumaDefNodeDistanceParseXML, src/conf/numa_conf.c";
     SHIFTED = "EGM022" Warning
-        "A GPU's address has its domain in `domain`"
-        "0009:01:00.0 is domain 0x0009, bus 0x01, slot 0x00. It is often written as domain 0x0000, bus 0x09, slot 0x01: another function, which no Grace host has."
+        "A GPU's address has the PCI domain in `domain`"
+        "0009:01:00.0 is domain 0x0009, bus 0x01, slot 0x00. It is often written as domain 0x0000, bus 0x09, slot 0x01, a function that no Grace host has."
         "the PCI domains of Grace hosts: 0008, 0009, 0018, ..";
     HUGE_PAGES = "EGM023" Warning
-        "Memory from an EGM device has no <hugepages>"
-        "The region's driver maps the memory by itself. Huge pages would be set aside on the host for nothing, or the domain would not start."
+        "A domain with EGM has no <hugepages>"
+        "The region's driver maps the memory itself. Huge pages would be reserved on the host for nothing, or the domain would not start."
         "libvirt RFC v3; src/qemu/qemu_validate.c";
     ALLOCATION = "EGM024" Warning
         "Memory is allocated at the start: <allocation mode='immediate'/>"
-        "QEMU then maps all of the region when the guest starts, and says what it lacks at once."
+        "QEMU then maps all of its memory when the guest starts, and reports a failure immediately."
         "libvirt RFC v3, `prealloc`";
     OBSOLETE = "EGM025" Warning
         "EGM is written as <memory model='egm'>"
-        "<acpiEgmMemory> is the form of the first series of July 2025. libvirt silently drops the element. An error if the domain has no other EGM."
+        "<acpiEgmMemory> is the syntax of the first patch series (July 2025). libvirt silently drops the element. An error if the domain has no other EGM."
         "libvirt RFC v1";
     MACHINE = "EGM026" Warning
         "EGM is for aarch64 guests on the machine type `virt`"
-        "QEMU's acpi-egm-memory is made for these only."
+        "QEMU supports acpi-egm-memory only for these."
         "QEMU hw/arm/virt-acpi-build.c";
     OTHER_MEMORY = "EGM027" Warning
         "All memory of the guest is EGM"
-        "Other memory devices and other cells with memory are ordinary memory of the host, of which a Grace host with EGM has little, and which a GPU reaches slowly."
+        "Other memory devices and other cells with memory use ordinary host memory, which is scarce on a Grace host with EGM, and slow for a GPU."
         "NVIDIA, platform policy";
     COMMAND_LINE = "EGM028" Warning
-        "EGM is not given to QEMU past libvirt"
-        "libvirt writes the memory backends and the NUMA nodes of the cells itself, and what <qemu:arg> adds comes on top: a second node of the same number is an error. Nor does libvirt open the device to QEMU."
+        "EGM is not passed to QEMU in <qemu:arg>"
+        "libvirt writes the memory backends and the NUMA nodes of the cells itself, and <qemu:arg> only adds to them: a duplicate node is an error. libvirt also does not grant QEMU access to the device."
         "libvirt src/qemu/qemu_command.c";
     UNEVEN = "EGM029" Warning
         "The GPUs of one region have equal shares of it"
-        "The guest's driver expects what the firmware of a real host gives: the region divided by its GPUs."
+        "The guest's driver expects the layout of a real host: the region divided equally among its GPUs."
         "NVIDIA, platform policy; KubeVirt";
     NAME = "EGM030" Error
         "A domain has a name, without a slash"
-        "libvirt refuses others."
+        "libvirt refuses any other name."
         "libvirt src/conf/domain_conf.c";
     PLACED = "EGM031" Error
         "The cells in <numatune> exist"
         "libvirt refuses to place the memory of a cell that the guest does not have."
         "libvirt virDomainNumatuneNodeParseXML, src/conf/numa_conf.c";
     NO_CPUS = "EGM032" Warning
-        "Where cells have virtual CPUs, each that has memory has some"
-        "All CPUs of the guest would be far from the memory of the others, and from their GPUs."
+        "Every cell with memory has virtual CPUs, if any cell has"
+        "Otherwise all CPUs of the guest are far from the memory and the GPUs of the other cells."
         "NVIDIA, platform policy";
     NO_MAX_MEMORY = "EGM033" Error
         "A domain with memory devices has <maxMemory>"
-        "libvirt refuses a memory device of any model in a domain without it. As much as <memory> is enough, and EGM takes no slots."
+        "libvirt refuses a memory device of any model in a domain without it. The value of <memory> is enough, and EGM takes no slots."
         "libvirt virDomainDefPostParseMemory, src/conf/domain_postparse.c";
     ACPI = "EGM034" Error
         "The guest has ACPI: <features><acpi/></features>"
@@ -200,28 +200,28 @@ rules! {
         "libvirt refuses a domain without it."
         "libvirt src/conf/domain_conf.c";
     MODEL = "EGM037" Error
-        "The model of a memory device is one of libvirt's"
+        "The model of a memory device is known to libvirt"
         "libvirt refuses other models; they are case-sensitive."
         "libvirt virDomainMemoryModel, src/conf/domain_conf.h";
     SLOTS = "EGM038" Error
         "<maxMemory> has a slot for each dimm and nvdimm"
-        "libvirt finds no slot for the device, and refuses the domain."
+        "Otherwise libvirt finds no slot for the device, and refuses the domain."
         "libvirt src/qemu/qemu_domain_address.c";
     UNASSIGNED = "EGM039" Error
-        "The GPU of an EGM device is given to the guest"
-        "QEMU gets no device for a <hostdev> with <address type='unassigned'/>, and stops where the EGM device names it."
+        "The GPU of an EGM device is assigned to the guest"
+        "QEMU gets no device for a <hostdev> with <address type='unassigned'/>, and exits because the EGM device names it."
         "libvirt src/qemu/qemu_command.c";
     DRIVER_IOMMU = "EGM040" Error
         "An EGM device has no <driver iommu=..>"
-        "libvirt's schema accepts it, libvirt refuses it."
+        "libvirt's schema accepts it, but libvirt refuses it."
         "libvirt src/conf/domain_validate.c";
     HOLE = "EGM041" Error
         "<pcihole64> is in the controller of model pcie-root"
-        "libvirt refuses it in other controllers, and a controller of model pci-root on the machine type `virt`. It is a number, of KiB by default."
+        "libvirt refuses it in other controllers, and a controller of model pci-root on the machine type `virt`. The value is a number, in KiB by default."
         "libvirt src/qemu/qemu_validate.c";
     USB = "EGM042" Error
         "A domain with USB devices has a USB controller"
-        "The machine type `virt` has none by itself, and libvirt refuses the domain."
+        "The machine type `virt` has none by default, and libvirt refuses the domain."
         "libvirt src/conf/domain_validate.c";
     ENCODING = "EGM043" Error
         "A domain is written in UTF-8"
@@ -237,15 +237,15 @@ rules! {
         "libvirt, /usr/share/libvirt/schemas";
     UNSUPPORTED_EGM = "EGM092" Warning
         "The libvirt of this host supports EGM"
-        "The schema of the installed libvirt does not have the memory model egm: `virsh define` refuses the domain. Only NVIDIA's libvirt has it so far."
+        "The schema of the installed libvirt lacks the memory model egm, so `virsh define` refuses the domain. Only NVIDIA's libvirt has it so far."
         "libvirt, /usr/share/libvirt/schemas";
     RELEASED = "EGM093" Note
-        "The libvirt dialect has EGM"
-        "With --libvirt upstream the domain is for libvirt as it is released, which does not support EGM; only NVIDIA's libvirt does so far."
+        "The libvirt dialect supports EGM"
+        "--libvirt upstream selects released libvirt, which does not support EGM; only NVIDIA's libvirt does so far."
         "libvirt, to 12.8";
     SPELLING = "EGM094" Error
         "The size of process address space ids is spelled as in the libvirt dialect"
-        "It is ssidSize='20' in NVIDIA's libvirt 12.4, pasid='on' in NVIDIA's libvirt 11.9, and ssidsize='20' in libvirt as it is released. Each of them refuses the other spellings or silently drops them: the GPU has no process address spaces then. --libvirt selects the dialect."
+        "It is ssidSize='20' in NVIDIA's libvirt 12.4, pasid='on' in NVIDIA's libvirt 11.9, and ssidsize='20' in released libvirt. Each refuses the other spellings or silently drops them, which leaves the GPU without process address spaces. --libvirt selects the dialect."
         "libvirt virDomainIOMMUDefParseXML, src/conf/domain_conf.c";
     ACCELERATED = "EGM095" Error
         "An SMMUv3 with `ats`, `ril`, `oas`, `cmdqv` or a size of address space ids is accelerated"
@@ -253,46 +253,46 @@ rules! {
         "NVIDIA libvirt, src/conf/domain_validate.c";
     NOT_A_REGION = "EGM101" Error
         "The path is an EGM region of this host"
-        "QEMU cannot open what is not there."
+        "QEMU cannot open a missing device."
         "this host's /sys/class/egm";
     NO_GPU = "EGM102" Error
-        "The GPU is one of this host"
-        "libvirt cannot pass through what is not there."
+        "The GPU exists on this host"
+        "libvirt cannot pass through a missing GPU."
         "this host's /sys/bus/pci/devices";
     OTHER_REGION = "EGM103" Error
         "The GPU belongs to the region"
-        "A GPU reaches fast only the memory of its own socket; the guest's driver takes the memory for the GPU's own socket's."
+        "A GPU has fast access only to the memory of its own socket, which the guest's driver assumes EGM to be."
         "this host's /sys/class/egm";
     BEYOND = "EGM104" Error
         "The devices of a region fit into it"
-        "The driver maps no more than there is."
+        "The driver maps no more than the size of the region."
         "this host's egm_size";
     OTHER_NAME = "EGM105" Error
         "The path is the region's own, not another name of it"
-        "libvirt joins the devices of one region by the text of the path; links are for people."
+        "libvirt groups the devices of one region by the text of the path; links are for people only."
         "libvirt RFC v3, src/qemu/qemu_command.c";
     PARTIAL = "EGM106" Warning
-        "The guest has every GPU of a region that it has memory of"
-        "Nobody else can have the rest of the region, or use the GPU's EGM."
+        "The guest has every GPU of each region that it uses"
+        "No other VM can have the remaining memory of the region, or use the EGM of the other GPU."
         "NVIDIA, platform policy; KubeVirt";
     TRAY = "EGM107" Warning
         "On a Grace Blackwell host the guest has all EGM GPUs"
-        "The GPUs of a tray are one NVLink domain, which is given to one guest."
+        "The GPUs of a tray form one NVLink domain, which is assigned to one guest."
         "NVIDIA, platform policy";
     HELD = "EGM108" Warning
-        "Nobody else has the region"
-        "A region belongs to one virtual machine at a time. With the older drivers two would share the same memory, with the newer ones the second does not start."
+        "The region is not used by another VM"
+        "A region belongs to one virtual machine at a time. With older drivers two would share the same memory; with newer ones the second fails to start."
         "this host's /proc and libvirt";
     DRIVER = "EGM109" Warning
-        "The GPU is bound to a driver that passes it through"
-        "libvirt binds it when the guest starts, if it is free by then; a GPU that the host uses is not."
+        "The GPU is bound to a passthrough driver"
+        "libvirt binds it when the guest starts, unless the host still uses it."
         "this host's /sys/bus/pci/devices";
     SUSPECTED = "EGM110" Warning
-        "The region names all of its GPUs"
-        "Some drivers list only GPUs that are bound to them. With another one, shares are smaller."
+        "The region lists all of its GPUs"
+        "Some drivers list only GPUs that are bound to them. Another GPU makes the shares smaller."
         "this host's /sys/bus/pci/devices";
     PINNING = "EGM111" Warning
-        "The virtual CPUs of a cell run where its memory is"
-        "A region is memory of one socket. From the CPUs of another each access is slower."
+        "The virtual CPUs of a cell run on the NUMA node of its memory"
+        "A region is memory of one socket. Access from the CPUs of another is slower."
         "this host's /sys/devices/system/node";
 }

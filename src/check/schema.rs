@@ -21,7 +21,7 @@ use crate::domain::xml::{self, start_tag, text_of, value_range};
 use crate::domain::{Dialect, Document};
 use crate::values::text::{SHOWN, excerpt};
 
-/// Where libvirt's packages install it.
+/// The directory in which libvirt's packages install it.
 pub const SCHEMAS: &str = "/usr/share/libvirt/schemas";
 
 /// The extension.
@@ -30,13 +30,13 @@ const EGM: (&str, &str) = ("egm-domain.rng", include_str!("../../schema/egm-doma
 /// No file of libvirt's schema is larger.
 const FILE_LIMIT: usize = 8 << 20;
 
-/// More findings in one domain are of no use.
+/// The maximum number of findings in one domain.
 const FINDINGS_LIMIT: usize = 50;
 
 /// The name of libvirt's library before its version.
 const LIBRARY: &str = "libvirt.so.0.";
 
-/// A schema of libvirt's, ready for use.
+/// A libvirt schema, ready for use.
 pub struct Schema {
     compiled: relax_ng::Schema,
     datatypes: DatatypeRegistry,
@@ -56,7 +56,7 @@ impl Schema {
         Self::read_part(directory, Part::Meaning)
     }
 
-    /// Reads the part of it that these documents need, which is fast, and finds the same in them.
+    /// Reads only the part that these documents need, which is faster; the findings are the same.
     ///
     /// # Errors
     /// As [`Schema::read`].
@@ -78,7 +78,7 @@ impl Schema {
             let defined = files.defined.into_inner().unwrap_or_else(PoisonError::into_inner);
             Ok::<_, relax_ng::CompileError>((compiled, defined))
         };
-        // An error in all of it has its place in the files.
+        // The error of the unpruned schema has the correct place in the files.
         let (compiled, defined) = compile(part)
             .or_else(|_| compile(Part::All))
             .map_err(|error| BadSchema::new(directory, error.to_string()))?;
@@ -88,8 +88,8 @@ impl Schema {
         Ok(Self { compiled, datatypes, bad_pattern, directory, defined, version })
     }
 
-    /// The version of the libvirt that it belongs to, such as `9.0.0`, if that can be found: by
-    /// the name of libvirt's library below the same prefix.
+    /// The version of its libvirt, such as `9.0.0`, by the name of libvirt's library below the same
+    /// prefix.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.version.get_or_init(|| version(&self.directory)).as_deref()
@@ -106,12 +106,12 @@ impl Schema {
     /// Checks a domain against it.
     ///
     /// # Errors
-    /// The schema itself is invalid, which shows only in use.
+    /// The schema itself is invalid, which is detected only in use.
     pub fn check(&self, document: &Document<'_>) -> Result<Vec<Finding>, BadSchema> {
         Ok(self.check_parts(document)?.into_iter().map(|it| it.finding).collect())
     }
 
-    /// Adds its findings to those of rules: a rule that finds the same says it better.
+    /// Adds its findings to those of the rules, except those that a rule reports in a better way.
     pub(super) fn add_to(
         &self,
         findings: &mut Vec<Finding>,
@@ -160,8 +160,7 @@ impl Schema {
                 let message = format!("{name} on this host does not support {}", feature.name);
                 let mut finding = Finding::new(UNSUPPORTED_EGM, span, message);
                 finding.help(
-                    "install NVIDIA's libvirt, or name the schema of the libvirt that is to define \
-                     the domain with --schema",
+                    "install NVIDIA's libvirt, or select the target libvirt's schema with --schema",
                 );
                 finding
             } else {
@@ -173,12 +172,12 @@ impl Schema {
         }
     }
 
-    /// Its libvirt: `libvirt 9.0.0`.
+    /// The name of its libvirt: `libvirt 9.0.0`.
     fn libvirt(&self) -> String {
         self.version().map_or("libvirt".into(), |version| format!("libvirt {version}"))
     }
 
-    /// Its name in a help: `libvirt 9.0.0's schema in /usr/share/libvirt/schemas`.
+    /// The schema in help messages: `libvirt 9.0.0's schema in /usr/share/libvirt/schemas`.
     fn source(&self) -> String {
         let directory = excerpt(&self.directory.to_string_lossy(), 200);
         format!("{}'s schema in {directory}; --no-schema skips it", self.libvirt())
@@ -186,7 +185,7 @@ impl Schema {
 
     fn check_parts(&self, document: &Document<'_>) -> Result<Vec<InPart>, BadSchema> {
         if document.domain().is_status {
-            // libvirt adds elements there that its schema does not have, such as <origstates>.
+            // libvirt adds elements to status files that its schema lacks, such as <origstates>.
             return Ok(Vec::new());
         }
         let domain = document.element();
@@ -249,7 +248,7 @@ fn version(schemas: &Path) -> Option<String> {
 /// A finding of the schema.
 struct InPart {
     finding: Finding,
-    /// Whether it is about something that should not be there at all.
+    /// Whether it is about something that must not be there at all.
     is_surplus: bool,
     /// The part of the domain that it belongs to.
     part: Range<usize>,
@@ -268,7 +267,7 @@ fn report(node: Node<'_, '_>, kind: &ValidationErrorKind) -> Finding {
     let element = format!("<{}>", excerpt(node.tag_name().name(), SHOWN));
     let (span, message) = match kind {
         ValidationErrorKind::UnexpectedElement(_) => {
-            (start_tag(node), format!("{element} is not expected here"))
+            (start_tag(node), format!("unexpected element {element}"))
         }
         ValidationErrorKind::UnexpectedText => {
             let (text, span) = match stray_text(node) {
@@ -277,32 +276,33 @@ fn report(node: Node<'_, '_>, kind: &ValidationErrorKind) -> Finding {
             };
             let text = excerpt(text.trim(), SHOWN);
             let message = if text.is_empty() {
-                format!("{element} lacks a text")
+                format!("{element} has no text")
             } else {
-                format!("`{text}` is not expected in {element}")
+                format!("unexpected text `{text}` in {element}")
             };
             (span, message)
         }
         ValidationErrorKind::UnexpectedAttribute(name) => {
-            let message = format!("{element} has no attribute `{}`", excerpt(&name.local, SHOWN));
+            let message =
+                format!("unexpected attribute `{}` of {element}", excerpt(&name.local, SHOWN));
             (attribute(node, name).map_or_else(|| start_tag(node), |it| it.range()), message)
         }
         ValidationErrorKind::InvalidAttributeValue(name, value) => {
             let (name_shown, value) = (excerpt(&name.local, SHOWN), excerpt(value, SHOWN));
-            let message = format!("`{value}` is no value of `{name_shown}` in {element}");
+            let message = format!("invalid value `{value}` of `{name_shown}` in {element}");
             (
                 attribute(node, name).map_or_else(|| start_tag(node), |it| value_range(node, &it)),
                 message,
             )
         }
         ValidationErrorKind::MissingContent => {
-            (start_tag(node), format!("{element} lacks an element or an attribute"))
+            (start_tag(node), format!("{element} lacks a required element or attribute"))
         }
     };
     Finding::new(SCHEMA, span, message)
 }
 
-/// A text that stands among elements.
+/// A text between elements.
 fn stray_text<'a, 'input>(node: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
     let has_elements = node.children().any(|child| child.is_element());
     let is_stray = |child: &Node<'_, '_>| {
@@ -353,11 +353,11 @@ impl Part<'_> {
 
 impl SchemaResolver for Files<'_> {
     fn resolve(&self, href: &str, _: &str) -> Result<SchemaSource, ResolveError> {
-        // By the last part only: the extension names libvirt's file by its usual path, and
-        // libvirt's files name each other.
+        // By file name only: the extension refers to libvirt's file by its usual path, and
+        // libvirt's files refer to each other.
         let name = href.rsplit('/').next().unwrap_or_default();
         if Path::new(name).extension().is_none_or(|extension| extension != "rng") {
-            return Err(ResolveError::new(format!("{href} is not a file of a schema")));
+            return Err(ResolveError::new(format!("{href} is not a schema file")));
         }
         let text = crate::files::user_file::read(&self.directory.join(name), FILE_LIMIT)
             .map_err(|error| ResolveError::new(error.to_string()))?;
@@ -372,7 +372,7 @@ impl SchemaResolver for Files<'_> {
     }
 }
 
-/// An element as the schema sees it.
+/// An element, for the schema.
 #[derive(Clone, Copy)]
 struct InSchema<'a, 'input>(Node<'a, 'input>);
 
@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(check("8<!-- -->8"), []);
         let findings = check("8<!-- -->x");
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert_eq!(findings[0].message, "`8x` is not expected in <memory>");
+        assert_eq!(findings[0].message, "unexpected text `8x` in <memory>");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::rules::{ACCELERATED, SPELLING};
 use super::{Findings, Subject};
 use crate::domain::{Attribute, Dialect, Iommu};
 
-/// The attributes that need the host's SMMU, except those of [`Dialect::pasid_attribute`].
+/// Attributes that need the host's SMMU, except those of [`Dialect::pasid_attribute`].
 const ACCELERATED_ONLY: [&str; 4] = ["ats", "ril", "oas", "cmdqv"];
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
@@ -47,7 +47,7 @@ fn check_accelerated(iommu: &Iommu, findings: &mut Findings) {
     if iommu.is_accelerated() {
         return;
     }
-    // QEMU's own default may be written, as others do for a guest without iommufd.
+    // Other tools write QEMU's default for guests without iommufd.
     let is_default = |it: &Attribute| it.name == "ril" && it.value == "on";
     let needs_host = |it: &&Attribute| {
         (is_pasid(it) || ACCELERATED_ONLY.contains(&it.name.as_str())) && !is_default(it)

@@ -73,7 +73,7 @@ fn virtual_cpus_are_shared_out_anew_only_where_they_are_asked_for() {
     let odd = with(&[("cpus='0-71'", "cpus='0-70, 71'")]);
     assert!(put_into(&odd, &NUMA).unwrap().contains("cpus='0-70, 71'"));
     for (part, problem) in [
-        (("cpus='0-71'", "cpus='some'"), "`some` is not a list of CPUs"),
+        (("cpus='0-71'", "cpus='some'"), "invalid CPU list `some`"),
         (("<vcpu>144", "<vcpu>many"), "invalid CPU count `many`"),
     ] {
         assert!(put_into(&with(&[part]), &NUMA).unwrap_err().contains(problem));

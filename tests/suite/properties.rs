@@ -94,7 +94,7 @@ proptest! {
                 // The EGM device that one of them has belongs to no region, unless it is updated.
                 match stanza {
                     Err(error) if base.contains("another-name") => {
-                        prop_assert!(error.to_string().contains("is no EGM region"), "{error}");
+                        prop_assert!(error.to_string().contains("is not an EGM region"), "{error}");
                         return Ok(());
                     }
                     stanza => stanza.unwrap(),
