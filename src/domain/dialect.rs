@@ -1,4 +1,4 @@
-//! The dialects of libvirt's domain XML in which EGM and the rest of a Grace guest are written.
+//! The dialects of libvirt's domain XML for EGM and other parts of a Grace guest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::values::named;
 
 named! {
-    /// A libvirt, as far as it spells the elements of a Grace guest differently from others.
+    /// A libvirt that spells elements of a Grace guest in its own way.
     ///
     /// ```
     /// use egm_probe::domain::Dialect;
@@ -21,14 +21,14 @@ named! {
         /// NVIDIA's libvirt 12.4.0+nvidia-stable1 and later.
         #[default]
         Nvidia12_4 = "nvidia-12.4",
-        /// NVIDIA's libvirt 11.9.0+nvidia4 and those like it.
+        /// NVIDIA's libvirt 11.9.0+nvidia4 and similar.
         Nvidia11_9 = "nvidia-11.9",
-        /// libvirt as it is released, which does not support EGM.
+        /// Released libvirt, which does not support EGM.
         Upstream = "upstream",
     }
 }
 
-/// A text that names no dialect.
+/// An unknown dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected nvidia-12.4, nvidia-11.9 or upstream")]
 pub struct BadDialect;

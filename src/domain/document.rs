@@ -1,10 +1,10 @@
-//! A domain beside the XML that it was read from.
+//! A domain together with its XML.
 
 use roxmltree::Node;
 
 use super::{BadDomain, Domain, Encoding, SourceText, xml};
 
-/// The XML of a domain, parsed once: the domain, and the elements that it does not have.
+/// The XML of a domain, parsed once: the domain, and the element tree.
 #[derive(Debug)]
 pub struct Document<'a> {
     xml: roxmltree::Document<'a>,
@@ -23,7 +23,7 @@ impl<'a> Document<'a> {
         Ok(Self { xml, domain, encoding: Encoding::Utf8 })
     }
 
-    /// The same of a file.
+    /// Parses a file in the same way.
     ///
     /// # Errors
     /// As [`Domain::parse`].
@@ -47,7 +47,7 @@ impl<'a> Document<'a> {
 
     /// The `<domain>` element.
     pub(crate) fn element(&self) -> Node<'_, 'a> {
-        // That there is one was checked by `parse`.
+        // `parse` has checked that it exists.
         xml::domain_of(&self.xml).map_or(self.xml.root_element(), |(domain, _)| domain)
     }
 }

@@ -1,4 +1,4 @@
-//! Changes to an XML text that leave everything else in it byte for byte as it was.
+//! Changes to an XML text that preserve everything else byte for byte.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use roxmltree::{Document, Node};
 use super::element::{Element, Layout, escape};
 use super::xml::{content, is_named, start_tag, value_range};
 
-/// Changes to a text, to be made together.
+/// Changes to a text, applied together.
 pub(crate) struct Edit<'a> {
     text: &'a str,
     layout: Layout,
-    /// What is put where; in the order in which it was asked for where the place is the same.
+    /// The replacements; those for the same place are in the order of the calls.
     changes: Vec<(Range<usize>, String)>,
 }
 
 impl<'a> Edit<'a> {
-    /// No changes yet. What is put in is laid out as the text is, unless a step is given.
+    /// No changes yet. New elements are indented like the text, unless a step is given.
     pub(crate) fn of(document: &'a Document<'_>, step: Option<String>) -> Self {
         let text = document.input_text();
         let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
@@ -24,7 +24,7 @@ impl<'a> Edit<'a> {
         Self { text, layout: Layout { step, newline }, changes: Vec::new() }
     }
 
-    /// Gives an element another text.
+    /// Replaces the text of an element.
     pub(crate) fn set_text(&mut self, node: Node<'_, '_>, text: &str) {
         match content(node) {
             Some(content) => self.replace(content, escape(text)),
@@ -32,7 +32,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Gives an element another value of an attribute, or the attribute.
+    /// Sets an attribute of an element.
     pub(crate) fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
         match node.attribute_node(name) {
             Some(attribute) if attribute.value() == value => {}
@@ -45,7 +45,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Takes an attribute away, with the blanks before it.
+    /// Removes an attribute and the spaces before it.
     pub(crate) fn remove_attribute(&mut self, node: Node<'_, '_>, name: &str) {
         if let Some(attribute) = node.attribute_node(name) {
             let range = attribute.range();
@@ -54,15 +54,14 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Puts elements into a parent, each after the last of those that `order` has before it or at
-    /// its own place, and among themselves in that order: names with spaces between. To be called
-    /// once for a parent.
+    /// Inserts elements into a parent, in the given order of names (separated by spaces): each after
+    /// the last existing element of the same or an earlier name. Call it only once for a parent.
     pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &str, mut elements: Vec<Element>) {
         if elements.is_empty() {
             return;
         }
         let order: Vec<_> = order.split_whitespace().collect();
-        // An unknown name comes last.
+        // Unknown names come last.
         let rank =
             |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
         elements.sort_by_key(|element| rank(element.name()));
@@ -102,10 +101,9 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Makes the changes.
+    /// Applies the changes.
     pub(crate) fn apply(mut self) -> String {
-        // What is put in before what is replaced; stable, so that what is put in at one place
-        // stays in its order.
+        // Insertions before replacements; stable, so that insertions at one place stay in order.
         self.changes.sort_by_key(|(range, _)| (range.start, range.end));
         let mut text = String::with_capacity(self.text.len() + 4096);
         let mut done = 0;
@@ -124,7 +122,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Gives an element without content some: what closes it is all that changes.
+    /// Adds content to an empty element by replacing only the end of its tag.
     fn fill(&mut self, node: Node<'_, '_>, content: &str) {
         let range = node.range();
         let whole = self.text.get(range.clone()).unwrap_or_default();
@@ -145,13 +143,13 @@ impl<'a> Edit<'a> {
         after + rest.find(ends).unwrap_or_default()
     }
 
-    /// The blanks that an element should have before it.
+    /// The indentation that an element should have.
     fn indent_by_depth(&self, node: Node<'_, '_>) -> String {
         let depth = node.ancestors().filter(|node| node.parent_element().is_some()).count();
         self.layout.step.repeat(depth.min(64))
     }
 
-    /// The end of what ends here, and of the comments that follow it on its line.
+    /// Extends `end` over the comments that follow on the same line.
     fn end_of_line(&self, mut end: usize, next: Option<Node<'_, '_>>) -> usize {
         for next in next.into_iter().flat_map(|next| next.next_siblings()) {
             let text = self.text.get(next.range()).unwrap_or_default();
@@ -165,14 +163,14 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// What stands before an element on its line, where that is nothing but blanks. Looks no farther
-/// back than to what comes before the element.
+/// The spaces before an element on its line, if there is nothing else. Looks back only to the previous
+/// node.
 fn indent_of(node: Node<'_, '_>) -> Option<String> {
     let start = node.range().start;
     let gap = match node.prev_sibling() {
         Some(before) if before.is_text() => before.range(),
         Some(before) => before.range().end..start,
-        // The first of all; the first in its parent stands behind a start tag.
+        // Only for the first node of the document; otherwise a start tag precedes it.
         None => node.parent_element().is_none().then_some(0..start)?,
     };
     let gap = node.document().input_text().get(gap)?;
@@ -184,7 +182,7 @@ fn indent_of(node: Node<'_, '_>) -> Option<String> {
     line.chars().all(char::is_whitespace).then(|| line.to_owned())
 }
 
-/// By how much a text is indented a level.
+/// The indentation of each level in a text.
 fn own_step(document: &Document<'_>) -> Option<String> {
     let root = document.root_element();
     let outer = indent_of(root).unwrap_or_default();
@@ -205,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn an_element_goes_to_its_place_and_all_else_stays() {
+    fn an_inserted_element_changes_nothing_else() {
         for (text, expected) in [
-            // Behind what comes before it, and the comments on that line.
+            // After its predecessor and the comments on that line.
             (
                 "<d>\n\t<name>x</name> <!-- a --> <!-- b -->\n\n\t<devices/></d>",
                 "<d>\n\t<name>x</name> <!-- a --> <!-- b -->\n\t<cpu>\n\t\t<numa/>\n\t</cpu>\n\n\t<devices/></d>",
             ),
-            // First, where nothing comes before it.
+            // First, if it has no predecessor.
             (
                 "<d>\r\n   <devices/>\r\n</d>",
                 "<d>\r\n   <cpu>\r\n      <numa/>\r\n   </cpu>\r\n   <devices/>\r\n</d>",
@@ -222,9 +220,9 @@ mod tests {
                 "<d> <!-- all -->\n <e/></d>",
                 "<d> <!-- all -->\n <cpu>\n  <numa/>\n </cpu>\n <e/></d>",
             ),
-            // What closes it comes on a line of its own.
+            // The end tag moves to its own line.
             ("<d><name/></d>", "<d><name/>\n  <cpu>\n    <numa/>\n  </cpu>\n</d>"),
-            // Foreign elements of the same names are none.
+            // Elements of other namespaces do not count.
             (
                 "<d xmlns:x='u'><x:name/><name a='>'/><x:cpu/></d>",
                 "<d xmlns:x='u'><x:name/><name a='>'/>\n  <cpu>\n    <numa/>\n  </cpu><x:cpu/></d>",
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_changed_where_they_stand() {
+    fn values_are_changed_in_place() {
         let text =
             "<d><a>1<![CDATA[2]]>3<!-- one --></a><b\n  u = \"x\"/><c t='0' s='1'/><e></e></d>";
         let document = parse(text).unwrap();
@@ -265,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_no_change() {
+    fn equal_values_change_nothing() {
         let text = "<d a='1'><b>2</b></d>";
         let document = parse(text).unwrap();
         let mut edit = Edit::of(&document, None);

@@ -1,4 +1,4 @@
-//! Elements as libvirt's `dumpxml` writes them: attributes in single quotes, a line an element.
+//! Elements as `virsh dumpxml` writes them: attributes in single quotes, one element per line.
 
 use std::fmt::Write;
 
@@ -13,19 +13,19 @@ pub(crate) struct Element {
     children: Vec<Element>,
 }
 
-/// How elements are laid out.
+/// The layout of elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// What each level is indented by.
+    /// The indentation of each level.
     pub(crate) step: String,
-    /// What ends a line.
+    /// The line ending.
     pub(crate) newline: &'static str,
 }
 
 impl Layout {
-    /// So many blanks a level.
-    pub(crate) fn indented_by(blanks: usize) -> Self {
-        Self { step: " ".repeat(blanks), newline: "\n" }
+    /// Indented by this number of spaces per level.
+    pub(crate) fn indented_by(spaces: usize) -> Self {
+        Self { step: " ".repeat(spaces), newline: "\n" }
     }
 }
 
@@ -60,7 +60,7 @@ impl Element {
         self
     }
 
-    /// Writes the element, of which the first line is not indented and the last one not ended.
+    /// Writes the element, without indentation of the first line and without a final newline.
     pub(crate) fn write(&self, out: &mut String, layout: &Layout, indent: &str) {
         out.push('<');
         out.push_str(self.name);
@@ -94,8 +94,8 @@ impl Element {
     }
 }
 
-/// A text as it stands in XML, in an element or between quotes of either kind. What a terminal
-/// would act on is written as a number, which means the same.
+/// Escapes a text for use in an element or an attribute. Terminal controls are written as numeric
+/// references.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -115,9 +115,9 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// Whether XML can say a text at all: no control characters but tab and ends of lines, and two
-/// others (XML 1.0, `Char`).
-pub(crate) fn can_be_said(text: &str) -> bool {
+/// Whether a text can be written in XML, which excludes most control characters and two others
+/// (XML 1.0, `Char`).
+pub(crate) fn is_expressible(text: &str) -> bool {
     !text.chars().any(|c| {
         matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}')
     })
@@ -125,7 +125,7 @@ pub(crate) fn can_be_said(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Element, Layout, can_be_said, escape};
+    use super::{Element, Layout, escape, is_expressible};
 
     #[test]
     fn elements_are_written_as_libvirt_writes_them() {
@@ -144,8 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_act_on_is_a_number() {
+    fn terminal_controls_become_numeric_references() {
         assert_eq!(escape("\u{202e}\u{9b}\n"), "&#x202e;&#x9b;&#xa;");
-        assert!(can_be_said("a\tb\n\u{202e}") && !can_be_said("\x1b") && !can_be_said("\u{ffff}"));
+        assert!(
+            is_expressible("a\tb\n\u{202e}")
+                && !is_expressible("\x1b")
+                && !is_expressible("\u{ffff}")
+        );
     }
 }

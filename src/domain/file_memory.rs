@@ -1,4 +1,4 @@
-//! Host memory that a domain takes from files: what the claims on a region are made of.
+//! Host memory that a domain takes from files, from which claims on regions are derived.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::values::{Bytes, parse_libvirt};
 /// The namespace of `<qemu:commandline>`.
 pub(crate) const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
-/// More memory devices than this are no domain of libvirt's: it allows 16 slots by default, and
-/// EGM has one a GPU.
+/// The maximum number of memory devices: libvirt allows 16 slots by default, and EGM has one device
+/// per GPU.
 const MEMORY_LIMIT: usize = 1024;
 
 /// Guest memory that comes from a file of the host.
@@ -21,7 +21,7 @@ const MEMORY_LIMIT: usize = 1024;
 pub struct FileMemory {
     /// The file.
     pub path: PathBuf,
-    /// How much of it; `None` where the definition does not say.
+    /// The size; `None` if the definition has none.
     pub size: Option<Bytes>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn read(domain: Node<'_, '_>) -> Vec<FileMemory> {
         .collect()
 }
 
-/// `<devices><memory>` of any model that has a file for its source: `egm` today.
+/// `<devices><memory>` of any model with a file as its source: `egm` today.
 fn memory_devices<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
     children(child(domain, "devices"), "memory").filter_map(|memory| {
         let (path, _) = text_of(find(memory, &["source", "path"])?);
@@ -45,14 +45,14 @@ fn memory_devices<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> 
     })
 }
 
-/// `<memoryBacking>`: no released libvirt takes a path there, patched ones did in several ways, so
-/// whatever is an absolute path in it counts.
+/// `<memoryBacking>`: released libvirt accepts no path there, but patched versions did in several
+/// ways, so any absolute path in it counts.
 fn memory_backing<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 'a {
     children(Some(domain), "memoryBacking")
         .flat_map(|backing| backing.descendants().filter(Node::is_element))
         .flat_map(|node| {
             let attributes = node.attributes().map(|attribute| attribute.value().to_owned());
-            // Its own, and not that of what is in it, which comes by itself.
+            // Only its own text; that of its children is read separately.
             let text = node.children().filter(Node::is_text).filter_map(|text| text.text());
             attributes.chain([text.collect()]).collect::<Vec<_>>()
         })
@@ -85,7 +85,7 @@ fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 
     })
 }
 
-/// Whether an argument is of those that take memory from a file, or that give it to a GPU.
+/// Whether an argument takes memory from a file or gives it to a GPU.
 pub(crate) fn is_memory_argument(previous: &str, argument: &str) -> bool {
     let object = |kind: &str| {
         let json = || serde_json::from_str::<Value>(argument).ok();
@@ -102,7 +102,7 @@ fn is_mem_path(option: &str) -> bool {
     matches!(option, "-mem-path" | "--mem-path")
 }
 
-/// The file and size of a memory backend, as QEMU's `-object` takes them: JSON or `key=value`.
+/// The file and size of a memory backend in the syntax of QEMU's `-object`: JSON or `key=value`.
 fn memory_backend(argument: &str) -> Option<FileMemory> {
     const BACKEND: &str = "memory-backend-file";
     if argument.trim_start().starts_with('{') {

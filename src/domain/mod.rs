@@ -1,5 +1,5 @@
 //! libvirt's domain XML, as far as it concerns EGM: read with the place of every value, and edited
-//! in place. Knows nothing of any host.
+//! in place. Independent of any host.
 
 mod dialect;
 mod document;
@@ -25,7 +25,7 @@ pub use model::{
 pub use source::{Encoding, SourceText};
 pub use xml::{line_and_column, lines_and_columns};
 
-/// A text that is no domain of libvirt's, and where it ceases to be one.
+/// An invalid domain, and the place of the problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {problem}")]
 #[non_exhaustive]
@@ -34,7 +34,7 @@ pub struct BadDomain {
     pub line: u32,
     /// The column, from 1.
     pub column: u32,
-    /// What is wrong there.
+    /// The problem.
     pub problem: String,
 }
 
@@ -46,8 +46,8 @@ impl BadDomain {
 }
 
 impl Domain {
-    /// Reads a definition (`<domain>`) or a status file (`<domstatus>`). What is missing in it or
-    /// means nothing is so in what is read; no more is asked of it than that it is a domain.
+    /// Reads a definition (`<domain>`) or a status file (`<domstatus>`). Missing and invalid values
+    /// are preserved as such; only the root element is required.
     ///
     /// # Errors
     /// It is not XML, has a DTD, or is neither.
@@ -84,7 +84,7 @@ impl Domain {
         self.hostdevs.iter().find(|hostdev| hostdev.pci() == Some(address))
     }
 
-    /// The `<hostdev>` devices that have an alias; the first one of each.
+    /// The `<hostdev>` devices by alias; the first one of each.
     #[must_use]
     pub fn hostdevs_by_alias(&self) -> BTreeMap<&str, &Hostdev> {
         let mut by_alias = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Domain {
 }
 
 /// Whether libvirt keeps an alias (`USER_ALIAS_PREFIX` and `USER_ALIAS_CHARS`,
-/// `src/conf/device_conf.c`): it drops others without a word, and makes up its own.
+/// `src/conf/device_conf.c`): it silently replaces others with generated ones.
 ///
 /// ```
 /// use egm_probe::domain::is_lasting_alias;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_take_memory_from_a_file_is_seen() {
+    fn memory_from_files_is_found_in_every_syntax() {
         let xml = "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
           <name>vm1</name>
           <memoryBacking><source type='file'/><path>/dev/egm6</path></memoryBacking>
@@ -256,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn a_status_file_tells_the_process() {
+    fn a_status_file_has_the_process() {
         let xml = "<domstatus state='running' pid='42'><domain id='1'><name>vm1</name></domain></domstatus>";
         let domain = Domain::parse(xml).unwrap();
         assert_eq!((domain.name.as_str(), domain.is_status, domain.pid), ("vm1", true, Some(42)));
     }
 
     #[test]
-    fn what_is_no_domain_is_refused_with_its_place() {
+    fn an_invalid_domain_is_refused_with_the_place() {
         for (xml, place) in [
             ("", "1:1"),
             ("<domain>\n<name>x</nam></domain>", "2:"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_signs_outside_of_tags_are_no_attributes() {
+    fn equals_signs_outside_of_tags_do_not_count_as_attributes() {
         let signs = "=".repeat(1000);
         let xml = format!(
             "<?xml version='1.0'?><!--{signs}--><domain><name>x</name><?p {signs}?>\
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_ends_in_an_error_and_not_in_the_stack() {
+    fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
         let nested = |depth: usize| {
             let (open, close) = ("<a>".repeat(depth), "</a>".repeat(depth));
             Domain::parse(&format!("<domain>\n{open}{close}</domain>"))
@@ -323,7 +323,7 @@ mod tests {
         assert!(nested(255).is_ok());
         for depth in [256, 90_000] {
             let error = nested(depth).unwrap_err().to_string();
-            assert!(error.starts_with("2:766: elements more than 256 deep"), "{error}");
+            assert!(error.starts_with("2:766: elements nested more than 256 deep"), "{error}");
         }
         assert!(Domain::parse(&"<a>".repeat(300_000)).is_err());
     }

@@ -13,37 +13,37 @@ use crate::values::{Bytes, IdList, PciAddress};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Domain {
-    /// Its name; empty where it has none, which libvirt refuses.
+    /// Its name; empty if it has none, which libvirt refuses.
     pub name: String,
-    /// Where the name stands.
+    /// The place of the name.
     pub name_span: Option<Range<usize>>,
-    /// Whether this is a status file of libvirt's: the domain is running.
+    /// Whether this is a status file of libvirt, that is, the domain is running.
     pub is_status: bool,
-    /// The process that runs it, by the status file.
+    /// The process that runs it, according to the status file.
     pub pid: Option<u32>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
-    /// What it says of host memory by the path of a file: EGM is that, and so are other things.
+    /// Its host memory that comes from files, such as EGM.
     pub file_memory: Vec<FileMemory>,
-    /// What it is: `<type arch='aarch64' machine='virt'>`.
+    /// Its firmware and machine, `<os><type arch='aarch64' machine='virt'>`.
     pub os: Os,
     /// Whether the guest has ACPI tables, `<features><acpi/>`.
     pub has_acpi: bool,
-    /// How much memory it has, `<memory>`.
+    /// Its memory, `<memory>`.
     pub memory: Option<Value<Bytes>>,
-    /// How much of it at the start, `<currentMemory>`.
+    /// Its memory at the start, `<currentMemory>`.
     pub current_memory: Option<Value<Bytes>>,
-    /// How much it may come to have, `<maxMemory>`.
+    /// Its maximum memory, `<maxMemory>`.
     pub max_memory: Option<Value<Bytes>>,
     /// The number of slots for memory devices, `<maxMemory slots='4'>`.
     pub memory_slots: Option<Value<u32>>,
-    /// What its memory is made of, `<memoryBacking>`.
+    /// The backing of its memory, `<memoryBacking>`.
     pub backing: Backing,
-    /// How many virtual CPUs it has, `<vcpu>`.
+    /// The number of its virtual CPUs, `<vcpu>`.
     pub vcpus: Option<Value<u32>>,
-    /// How many of them it starts with.
+    /// The number of virtual CPUs that it starts with.
     pub current_vcpus: Option<Value<u32>>,
-    /// The numbers of those that `<vcpus>` lists.
+    /// The numbers of the virtual CPUs in `<vcpus>`.
     pub vcpu_ids: Vec<Value<u32>>,
     /// Its `<topology>`.
     pub topology: Option<CpuTopology>,
@@ -53,17 +53,17 @@ pub struct Domain {
     pub egm: Vec<EgmDevice>,
     /// Its memory devices of other models.
     pub other_memory: Vec<MemoryDevice>,
-    /// The devices of a form that libvirt has given up, `<acpiEgmMemory>`.
+    /// Devices in the obsolete syntax `<acpiEgmMemory>`.
     pub obsolete: Vec<Range<usize>>,
-    /// Which virtual CPUs run where, `<vcpupin>`.
+    /// The pinning of its virtual CPUs, `<vcpupin>`.
     pub pins: Vec<Pin>,
-    /// What is given to QEMU past libvirt, `<qemu:arg>`.
+    /// Additional arguments for QEMU, `<qemu:arg>`.
     pub qemu_arguments: Vec<Value<String>>,
     /// The host memory of the cells that have no `<memnode>`, `<numatune><memory>`.
     pub memory_policy: Option<MemoryPolicy>,
     /// The cells that have a policy of their own, `<numatune><memnode>`.
     pub placed_cells: Vec<(Value<u32>, MemoryPolicy)>,
-    /// The PCI functions that it has as network interfaces.
+    /// The PCI functions of its network interfaces.
     pub interfaces: Vec<Value<PciAddress>>,
     /// Its `<hostdev>` devices.
     pub hostdevs: Vec<Hostdev>,
@@ -73,39 +73,38 @@ pub struct Domain {
     pub iommus: Vec<Iommu>,
     /// Its PCI and USB controllers.
     pub controllers: Vec<Controller>,
-    /// Its devices on a USB bus; where their start tags stand.
+    /// The places of the start tags of its USB devices.
     pub usb_devices: Vec<Range<usize>>,
     /// The aliases of all its devices.
     pub aliases: Vec<Value<String>>,
 }
 
-/// A value of the XML: what is written, what it means, and where it stands.
+/// A value of the XML: its text, meaning and place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Value<T> {
-    /// What is written.
+    /// The text.
     pub text: String,
-    /// What it means; `None` where it means nothing.
+    /// The meaning; `None` if the text is invalid.
     pub value: Option<T>,
-    /// The bytes of the source that say it: the text of an element, or an attribute's value
-    /// within its quotes.
+    /// Its bytes in the source: the text of an element, or an attribute's value within its quotes.
     pub span: Range<usize>,
 }
 
 impl<T> Value<T> {
-    /// The text as messages show it.
+    /// The text for messages.
     pub(crate) fn shown(&self) -> String {
         excerpt(&self.text, SHOWN)
     }
 }
 
-/// Looks into a value that may be missing.
+/// Access to a value that may be missing.
 pub(crate) trait Maybe<T: Clone> {
-    /// Its meaning, if it is there and has one.
+    /// Its meaning, if it is present and valid.
     fn known(&self) -> Option<T>;
     /// Its text; empty if it is missing.
     fn text(&self) -> &str;
-    /// Its place, or if it is missing, that of what it belongs to.
+    /// Its place, or if it is missing, the given one.
     fn place<'a>(&'a self, whole: &'a Range<usize>) -> &'a Range<usize>;
 }
 
@@ -123,19 +122,19 @@ impl<T: Clone> Maybe<T> for Option<Value<T>> {
     }
 }
 
-/// What machine a domain is.
+/// The firmware and machine of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Os {
-    /// Whether `<os>` has the `<type>` that libvirt requires.
+    /// Whether `<os>` has the required `<type>`.
     pub has_type: bool,
-    /// The kind of firmware that libvirt is to choose, `<os firmware='efi'>`.
+    /// The kind of firmware for libvirt to choose, `<os firmware='efi'>`.
     pub firmware: Option<Value<String>>,
     /// The type of the firmware's file, `<loader type='pflash'>`.
     pub loader: Option<Value<String>>,
-    /// Its architecture; that of the host where nothing is said.
+    /// Its architecture; by default that of the host.
     pub arch: Option<Value<String>>,
-    /// The type of its machine; QEMU's default where nothing is said.
+    /// The type of its machine; by default QEMU's.
     pub machine: Option<Value<String>>,
 }
 
@@ -145,9 +144,9 @@ pub struct Os {
 pub struct MemoryDevice {
     /// Its model, such as `dimm`.
     pub model: Option<Value<String>>,
-    /// How much memory it has.
+    /// Its memory.
     pub size: Option<Value<Bytes>>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
 }
 
@@ -163,11 +162,11 @@ pub struct Controller {
     pub model: Option<Value<String>>,
     /// The window for large PCI devices, `<pcihole64>`.
     pub hole: Option<Value<Bytes>>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
 }
 
-/// Where a virtual CPU runs.
+/// The pinning of a virtual CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pin {
@@ -177,11 +176,11 @@ pub struct Pin {
     pub cpus: Value<IdList>,
 }
 
-/// What the memory of a domain is made of.
+/// The backing of a domain's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backing {
-    /// Where `<hugepages>` stands.
+    /// The place of `<hugepages>`.
     pub hugepages: Option<Range<usize>>,
     /// `<access mode='shared'/>`.
     pub access: Option<Value<String>>,
@@ -215,15 +214,15 @@ pub enum MemoryMode {
     Restrictive,
 }
 
-/// How the CPUs of a guest are arranged.
+/// The topology of a guest's CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CpuTopology {
-    /// How many CPUs that makes; `None` where it is more than can be, or nothing.
+    /// The resulting number of CPUs; `None` if it is invalid.
     pub cpus: Option<u32>,
-    /// The numbers of sockets, dies, clusters, cores, threads: those that are written.
+    /// The numbers of sockets, dies, clusters, cores and threads, as far as they are given.
     pub levels: Vec<(&'static str, u32)>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
 }
 
@@ -231,17 +230,17 @@ pub struct CpuTopology {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cell {
-    /// Its number; where none is written, its place in the list.
+    /// Its number; by default its position in the list.
     pub id: Value<u32>,
-    /// How much memory it has.
+    /// Its memory.
     pub memory: Option<Value<Bytes>>,
     /// Its virtual CPUs.
     pub cpus: Option<Value<IdList>>,
     /// Whether its memory is shared, `memAccess`.
     pub access: Option<Value<String>>,
-    /// The cells that it says its distance to, and the distance.
+    /// The cells with a given distance, and the distance.
     pub distances: Vec<(Value<u32>, Option<u32>)>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
     pub(crate) node: NodeId,
 }
@@ -250,11 +249,11 @@ pub struct Cell {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EgmDevice {
-    /// `access`, which is to be `shared`.
+    /// `access`, which should be `shared`.
     pub access: Option<Value<String>>,
     /// The region's device.
     pub path: Option<Value<String>>,
-    /// How much of it.
+    /// The size.
     pub size: Option<Value<Bytes>>,
     /// The guest's NUMA cell that it backs.
     pub cell: Option<Value<u32>>,
@@ -262,28 +261,28 @@ pub struct EgmDevice {
     pub pci_dev: Option<Value<String>>,
     /// The `iommu` attribute of its `<driver>`.
     pub iommu: Option<Value<String>>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
     pub(crate) node: NodeId,
 }
 
-/// A device of the host that the guest has.
+/// A device of the host that is assigned to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hostdev {
-    /// Its address, where it is a PCI function.
+    /// Its address, if it is a PCI function.
     pub address: Option<Value<PciAddress>>,
     /// Its alias.
     pub alias: Option<Value<String>>,
     /// The type of its address in the guest, `<address type='pci'>`.
     pub address_type: Option<Value<String>>,
-    /// The guest's NUMA cells that it is bound to, `<acpi nodeset='2-9'/>`.
+    /// The guest's NUMA cells that belong to it, `<acpi nodeset='2-9'/>`.
     pub cells: Option<Value<IdList>>,
     /// Whether the guest sees its option ROM, `<rom bar='off'/>`.
     pub rom_bar: Option<Value<bool>>,
     /// Whether it uses iommufd, `<driver iommufd='yes'/>`.
     pub iommufd: Option<Value<bool>>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
     pub(crate) node: NodeId,
 }
@@ -296,7 +295,7 @@ pub struct Iommu {
     pub model: Option<Value<String>>,
     /// The attributes of its `<driver>`.
     pub driver: Vec<Attribute>,
-    /// Where its start tag stands.
+    /// The place of its start tag.
     pub span: Range<usize>,
 }
 
@@ -308,7 +307,7 @@ pub struct Attribute {
     pub name: String,
     /// Its value.
     pub value: String,
-    /// Where it stands, name and value.
+    /// The place of its name and value.
     pub span: Range<usize>,
 }
 
@@ -339,7 +338,7 @@ impl Iommu {
 }
 
 impl MemoryDevice {
-    /// Whether it was most likely meant to be EGM: `EGM`, `egmm`.
+    /// Whether its model looks like a typo of `egm`: `EGM`, `egmm`.
     #[must_use]
     pub fn is_like_egm(&self) -> bool {
         self.model.as_ref().is_some_and(|model| {
@@ -348,8 +347,8 @@ impl MemoryDevice {
         })
     }
 
-    /// How much it adds to the domain's memory: libvirt counts all models in that it knows
-    /// (`virDomainMemoryModel`, `src/conf/domain_conf.h`), but EGM.
+    /// Its share of the domain's memory: libvirt counts all known models
+    /// (`virDomainMemoryModel`, `src/conf/domain_conf.h`) except EGM.
     #[must_use]
     pub fn counts(&self) -> Bytes {
         let size = self.size.as_ref().and_then(|size| size.value);
@@ -371,7 +370,7 @@ impl MemoryDevice {
 }
 
 impl Hostdev {
-    /// Its address, where it is a PCI function and the address is one.
+    /// Its address, if it is a PCI function with a valid address.
     #[must_use]
     pub fn pci(&self) -> Option<PciAddress> {
         self.address.as_ref()?.value

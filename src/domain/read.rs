@@ -16,13 +16,13 @@ use crate::values::{Bytes, IdList, PciAddress, parse_libvirt};
 /// Reads the `<domain>` below the root of a document.
 pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) -> Domain {
     let size = |name| child(domain, name).map(read_size);
-    // There may be several <devices>, and libvirt reads them all.
+    // libvirt reads all <devices> elements.
     let devices = |name: &'static str| {
         children(Some(domain), "devices").flat_map(move |devices| children(Some(devices), name))
     };
     let cpu = child(domain, "cpu");
     let name = child(domain, "name").map(text_of).map(|(name, span)| {
-        // A blank is a name to libvirt.
+        // libvirt accepts spaces as a name.
         let trimmed = name.trim();
         (if trimmed.is_empty() { name.clone() } else { trimmed.to_owned() }, span)
     });
@@ -89,7 +89,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
     }
 }
 
-/// The aliases of all devices. The first console is a serial port, under the same alias.
+/// The aliases of all devices. The first console is a serial port with the same alias.
 fn read_aliases(domain: Node<'_, '_>) -> Vec<Value<String>> {
     let mut aliases = Vec::new();
     let mut serials = BTreeSet::new();
@@ -185,7 +185,7 @@ fn mode(mode: &str) -> Option<MemoryMode> {
     }
 }
 
-/// A list of host nodes; libvirt reads no number from 16384 on (`VIR_DOMAIN_CPUMASK_LEN`,
+/// A list of host nodes; libvirt accepts only numbers below 16384 (`VIR_DOMAIN_CPUMASK_LEN`,
 /// `src/conf/domain_conf.h`).
 fn nodes(text: &str) -> Option<IdList> {
     list(text).filter(|nodes| nodes.last() < Some(16384))
@@ -297,7 +297,7 @@ fn in_kib(number: &str, unit: Option<&str>) -> Option<Bytes> {
     bytes.0.div_ceil(1024).checked_mul(1024).map(Bytes)
 }
 
-/// Where a size means nothing for its unit, it is the unit that stands for it.
+/// If a size is invalid because of its unit, returns the unit in its place.
 fn or_unit(size: Value<Bytes>, node: Node<'_, '_>) -> Value<Bytes> {
     let is_number = parse_libvirt(&size.text, None).is_some();
     let is_unit = |unit: &str| parse_libvirt("1", Some(unit)).is_some();
@@ -325,7 +325,7 @@ fn value<T>((text, span): (String, Range<usize>), parse: impl Fn(&str) -> Option
     Value { value: parse(&text), text, span }
 }
 
-#[allow(clippy::unnecessary_wraps)] // One of several ways to read a value.
+#[allow(clippy::unnecessary_wraps)] // All readers of values have this signature.
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
@@ -346,7 +346,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// A list of numbers as libvirt reads it (`virBitmapParse`, `src/util/virbitmap.c`): from left to
-/// right, blanks between, and `^3` takes a number out again.
+/// right, with optional spaces; `^3` removes a number.
 fn list(text: &str) -> Option<IdList> {
     let parts: Vec<_> = text.split(',').map(str::trim).collect();
     if parts.len() > LIST_LIMIT {
@@ -366,14 +366,14 @@ fn list(text: &str) -> Option<IdList> {
             added.push((range, position));
         }
     }
-    // One that is added again later is in.
+    // A number that is added again later stays.
     out.retain(|id, out| !added.iter().any(|(range, added)| added > out && range.contains(id)));
     let out: Vec<_> = out.into_keys().collect();
     let list = added.into_iter().map(|(range, _)| range).collect::<IdList>().without(&out);
     Some(list).filter(|list| !list.is_empty())
 }
 
-/// More parts than this has no list of CPUs or cells.
+/// The maximum number of parts of a list.
 const LIST_LIMIT: usize = 4096;
 
 /// A number of virtual CPUs.

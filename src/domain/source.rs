@@ -2,9 +2,9 @@
 
 use super::{BadDomain, line_and_column};
 
-/// The text of a file, and how it is encoded there.
+/// The text of a file, and its encoding.
 ///
-/// UTF-16 is recognised by its byte order mark or its first character.
+/// UTF-16 is detected by its byte order mark or its first character.
 ///
 /// ```
 /// use egm_probe::domain::{Encoding, SourceText};
@@ -21,7 +21,7 @@ pub struct SourceText {
     encoding: Encoding,
 }
 
-/// How a file is encoded.
+/// The encoding of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// UTF-8, with or without a byte order mark.
@@ -46,7 +46,7 @@ impl SourceText {
                     let good = String::from_utf8_lossy(good);
                     let (line, column) = line_and_column(&good, good.len());
                     let byte = bytes.get(good.len()).copied().unwrap_or_default();
-                    let problem = format!("byte 0x{byte:02x} is not UTF-8, which is expected");
+                    let problem = format!("byte 0x{byte:02x} is not valid UTF-8");
                     Err(BadDomain { line, column, problem })
                 }
             },
@@ -67,7 +67,7 @@ impl SourceText {
         if is_good {
             return Ok(Self { text, encoding: Encoding::Utf16 });
         }
-        Err(BadDomain::at(&text, text.len(), "not UTF-16, which the file's first bytes promise"))
+        Err(BadDomain::at(&text, text.len(), "invalid UTF-16"))
     }
 
     /// The text, with its byte order mark if it has one.
@@ -76,7 +76,7 @@ impl SourceText {
         &self.text
     }
 
-    /// How the file is encoded; libvirt reads UTF-8 alone.
+    /// The encoding of the file; libvirt reads only UTF-8.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
@@ -101,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused_with_its_place() {
+    fn an_invalid_encoding_is_refused_with_the_place() {
         for (bytes, place) in [
             (&b"<a>\n\xff</a>"[..], "2:1: byte 0xff"),
-            (b"<\0a\0>", "1:3: not UTF-16"),
-            (b"\xff\xfe<\0\0\xd8", "1:3: not UTF-16"),
-            (b"<\0\x00\xdcx\0", "1:2: not UTF-16"),
+            (b"<\0a\0>", "1:3: invalid UTF-16"),
+            (b"\xff\xfe<\0\0\xd8", "1:3: invalid UTF-16"),
+            (b"<\0\x00\xdcx\0", "1:2: invalid UTF-16"),
         ] {
             let error = SourceText::decode(bytes).unwrap_err().to_string();
             assert!(error.starts_with(place), "{error}");

@@ -1,4 +1,4 @@
-//! XML as far as domains need it: parsing within bounds, and looking at elements as libvirt does.
+//! XML as far as domains need it: parsing with limits, and access to elements as libvirt has it.
 
 use std::ops::Range;
 
@@ -7,20 +7,20 @@ use roxmltree::{Document, Node, ParsingOptions};
 use super::BadDomain;
 use crate::values::text::excerpt;
 
-/// How much of the parser's words is shown.
+/// The maximum length of the parser's message.
 const PROBLEM_SHOWN: usize = 200;
 
-/// More nodes than this are no domain of libvirt's.
+/// The maximum number of nodes.
 const NODES_LIMIT: u32 = 200_000;
 
-/// More declarations of namespaces than this are no domain's: each counts for all that is within.
+/// The maximum number of namespace declarations: each applies to all descendants.
 const NAMESPACES_LIMIT: usize = 500;
 
-/// Deeper nesting than this libxml2 refuses, with which libvirt reads (`xmlParserMaxDepth`,
+/// The maximum depth of nesting, which is that of libvirt's parser, libxml2 (`xmlParserMaxDepth`,
 /// `parserInternals.h`).
 const DEPTH_LIMIT: usize = 256;
 
-/// More attributes than this are no element of libvirt's, and take the parser very long.
+/// The maximum number of attributes of an element: more take the parser very long.
 const ATTRIBUTES_LIMIT: usize = 100;
 
 /// Parses a text.
@@ -30,25 +30,25 @@ pub(crate) fn parse(text: &str) -> Result<Document<'_>, BadDomain> {
         return Err(BadDomain::at(text, offset, &problem));
     }
     if let Some((offset, _)) = text.match_indices("xmlns").nth(NAMESPACES_LIMIT) {
-        let problem = format!("more than {NAMESPACES_LIMIT} namespaces, which no domain has");
+        let problem = format!("more than {NAMESPACES_LIMIT} namespaces");
         return Err(BadDomain::at(text, offset, &problem));
     }
-    // No DTD: entities can be made to grow without bound.
+    // No DTD: entities can expand without limit.
     let options =
         ParsingOptions { allow_dtd: false, nodes_limit: NODES_LIMIT, ..Default::default() };
     let document =
         Document::parse_with_options(text, options).map_err(|error| not_xml(&error, text))?;
-    // An element's ancestors are the element itself and the document, too.
+    // The ancestors include the element itself and the document.
     let is_too_deep =
         |node: &Node<'_, '_>| node.is_element() && node.ancestors().nth(DEPTH_LIMIT + 1).is_some();
     if let Some(node) = document.descendants().find(is_too_deep) {
-        let problem = format!("elements more than {DEPTH_LIMIT} deep, which libvirt does not read");
+        let problem = format!("elements nested more than {DEPTH_LIMIT} deep");
         return Err(BadDomain::at(text, node.range().start, &problem));
     }
     Ok(document)
 }
 
-/// The `<domain>` of a document, and whether it is a status file of libvirt's.
+/// The `<domain>` of a document, and whether it is a status file.
 pub(crate) fn domain_of<'a, 'input>(
     document: &'a Document<'input>,
 ) -> Result<(Node<'a, 'input>, bool), BadDomain> {
@@ -65,25 +65,25 @@ pub(crate) fn domain_of<'a, 'input>(
         return Ok((root, false));
     }
     let found = excerpt(root.tag_name().name(), PROBLEM_SHOWN);
-    problem(&format!("<{found}> is not a domain of libvirt's"))
+    problem(&format!("<{found}> is not a libvirt domain"))
 }
 
-/// What the parser says, where it says it, or at the end where there is no more to say it of.
+/// The parser's error with its place, or with the end of the text if that is the cause.
 fn not_xml(error: &roxmltree::Error, text: &str) -> BadDomain {
     use roxmltree::Error::{NoRootNode, UnclosedRootNode, UnexpectedEndOfStream};
     if matches!(error, roxmltree::Error::NodesLimitReached) {
-        let problem = format!("more than {NODES_LIMIT} elements and texts, which no domain has");
+        let problem = format!("more than {NODES_LIMIT} elements and texts");
         return BadDomain::at(text, 0, &problem);
     }
-    // What is cut off there, the parser takes for something that it does not know.
+    // The parser reports a truncated tag as unknown syntax.
     let open = text.rfind('<').filter(|at| text.get(*at..).is_some_and(|tag| !tag.contains('>')));
     let is_at_end = matches!(error, NoRootNode | UnclosedRootNode | UnexpectedEndOfStream);
     let place = (error.pos().row, error.pos().col);
     if open.is_some_and(|at| is_at_end || line_and_column(text, at) <= place) {
-        return BadDomain::at(text, text.len(), "it ends within a tag");
+        return BadDomain::at(text, text.len(), "unexpected end within a tag");
     }
     if text.trim_ascii().is_empty() {
-        return BadDomain::at(text, 0, "it is empty");
+        return BadDomain::at(text, 0, "document is empty");
     }
     let problem = error.to_string();
     let problem = problem.strip_suffix(&format!(" at {}", error.pos())).unwrap_or(&problem);
@@ -101,7 +101,7 @@ pub fn line_and_column(text: &str, offset: usize) -> (u32, u32) {
     lines_and_columns(text, [offset]).into_iter().next().unwrap_or((1, 1))
 }
 
-/// Those of several places, which are in order: the text is gone through once.
+/// The lines and columns of several places, which must be in order, in one pass over the text.
 #[must_use]
 pub fn lines_and_columns(text: &str, offsets: impl IntoIterator<Item = usize>) -> Vec<(u32, u32)> {
     let (mut line, mut column, mut done) = (1_u32, 1_u32, 0);
@@ -120,14 +120,14 @@ pub fn lines_and_columns(text: &str, offsets: impl IntoIterator<Item = usize>) -
     offsets.into_iter().map(next).collect()
 }
 
-/// Where an element begins that has too many attributes: each has an equals sign outside of
-/// quotes, between the brackets of its tag.
+/// The start of an element with too many attributes, counted by the equals signs in its tag outside
+/// of quotes.
 fn too_many_attributes(text: &str) -> Option<usize> {
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| rest.find('<')) {
         let tag = at + found;
         let rest = text.get(tag..).unwrap_or_default();
-        // What is no element may have anything in it.
+        // Skip comments, CDATA and processing instructions.
         let skipped = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")]
             .into_iter()
             .find(|(open, _)| rest.starts_with(open));
@@ -160,9 +160,9 @@ fn too_many_attributes(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether a node is an element of this name, in no namespace: what libvirt itself finds.
+/// Whether a node is an element of this name in no namespace, as libvirt requires.
 pub(crate) fn is_named(node: Node<'_, '_>, name: &str) -> bool {
-    // `has_tag_name` would take any namespace.
+    // `has_tag_name` would accept any namespace.
     node.is_element() && node.tag_name().name() == name && node.tag_name().namespace().is_none()
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<No
     node.children().find(|child| is_named(*child, name))
 }
 
-/// The element that a path of names leads to.
+/// The element at a path of names.
 pub(crate) fn find<'a, 'input>(node: Node<'a, 'input>, path: &[&str]) -> Option<Node<'a, 'input>> {
     path.iter().try_fold(node, |node, name| child(node, name))
 }
@@ -184,8 +184,8 @@ pub(crate) fn children<'a, 'input: 'a>(
     node.into_iter().flat_map(|node| node.children()).filter(move |child| is_named(*child, name))
 }
 
-/// The text of an element, comments left out, as libvirt reads it; and where it stands. An
-/// element without text stands for itself.
+/// The text of an element without comments, as libvirt reads it, and its place: that of the element
+/// if it has no text.
 pub(crate) fn text_of(node: Node<'_, '_>) -> (String, Range<usize>) {
     let parts = node.descendants().filter(Node::is_text);
     let text: String = parts.filter_map(|part| part.text()).collect();
@@ -196,9 +196,9 @@ pub(crate) fn text_of(node: Node<'_, '_>) -> (String, Range<usize>) {
     (text, span)
 }
 
-/// What stands between the tags of an element; `None` where it has but one.
+/// The content between the tags of an element; `None` if it has only one tag.
 pub(crate) fn content(node: Node<'_, '_>) -> Option<Range<usize>> {
-    // The parser's range of a text that CDATA parts is that of its first part.
+    // If CDATA splits a text, the parser's range covers only the first part.
     let range = node.range();
     let whole = node.document().input_text().get(range.clone())?;
     node.first_child().and_then(|first| {
@@ -207,14 +207,14 @@ pub(crate) fn content(node: Node<'_, '_>) -> Option<Range<usize>> {
     })
 }
 
-/// The value of an attribute, and where it stands within its quotes.
+/// The value of an attribute, and its place within the quotes.
 pub(crate) fn attribute(node: Node<'_, '_>, name: &str) -> Option<(String, Range<usize>)> {
     let attribute = node.attribute_node(name)?;
     Some((attribute.value().to_owned(), value_range(node, &attribute)))
 }
 
-/// Where the value of an attribute stands. The parser's own figure is wrong where there are many
-/// blanks about the equals sign.
+/// The place of an attribute's value. The parser's own range is wrong if there are many spaces around
+/// the equals sign.
 pub(crate) fn value_range(
     node: Node<'_, '_>,
     attribute: &roxmltree::Attribute<'_, '_>,
@@ -225,14 +225,14 @@ pub(crate) fn value_range(
     (range.start + quote + 1).min(range.end)..range.end.saturating_sub(1).max(range.start)
 }
 
-/// Where the start tag of an element stands.
+/// The place of an element's start tag.
 pub(crate) fn start_tag(node: Node<'_, '_>) -> Range<usize> {
     let range = node.range();
     let end = node.first_child().map_or(range.end, |child| child.range().start);
     range.start..end
 }
 
-/// A range without the blanks at its ends.
+/// A range without leading and trailing spaces.
 fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     let Some(raw) = text.get(range.clone()) else { return range };
     let start = range.start + (raw.len() - raw.trim_start().len());

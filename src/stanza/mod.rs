@@ -15,7 +15,7 @@ use crate::check::{
     self, ACPI, CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, Severity,
     TOTAL, UEFI,
 };
-use crate::domain::element::{Element, Layout, can_be_said};
+use crate::domain::element::{Element, Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Plan};
 use crate::report::Report;
@@ -281,7 +281,7 @@ fn is_error(finding: &Finding) -> bool {
 }
 
 fn sayable(plan: &Plan) -> Result<(), Unwritable> {
-    match plan.placements.iter().find(|placement| !can_be_said(&placement.path)) {
+    match plan.placements.iter().find(|placement| !is_expressible(&placement.path)) {
         Some(placement) => Err(Unwritable::Unsayable { path: placement.path.clone() }),
         None => Ok(()),
     }

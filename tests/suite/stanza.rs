@@ -221,10 +221,10 @@ fn a_domain_is_a_file_or_a_pipe_and_nothing_else_is_opened() {
 #[test]
 fn what_is_no_domain_is_told_with_its_place() {
     for (input, problem) in [
-        (&b""[..], "1:1: it is empty"),
+        (&b""[..], "1:1: document is empty"),
         (b"<domain>\n<name>x</domain>", "2:8: expected 'name' tag, not 'domain'"),
-        (b"<network/>", "1:1: <network> is not a domain of libvirt's"),
-        (b"<domain>\n\xff</domain>", "2:1: byte 0xff is not UTF-8, which is expected"),
+        (b"<network/>", "1:1: <network> is not a libvirt domain"),
+        (b"<domain>\n\xff</domain>", "2:1: byte 0xff is not valid UTF-8"),
         (b"<\0d\0/\0>\0", "1:1: unsupported encoding UTF-16 (convert it: iconv"),
         (b"<!DOCTYPE d [<!ENTITY a 'b'>]><domain/>", "1:1: XML with DTD detected"),
     ] {

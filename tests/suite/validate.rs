@@ -330,9 +330,9 @@ fn no_input_takes_long_or_much() {
         ("attributes", domain(&format!("<a {}/>", "b='c' ".repeat(100_000))), 4, "attributes"),
         ("many", domain(&many), 1, ""),
         ("NUL", b"<domain><name>\0</name></domain>".to_vec(), 4, "1:15: "),
-        ("one UTF-16 byte", b"<\0d".to_vec(), 4, "not UTF-16"),
+        ("one UTF-16 byte", b"<\0d".to_vec(), 4, "invalid UTF-16"),
         ("nothing", Vec::new(), 4, "1:1: "),
-        ("blanks", vec![b' '; 1_000_000], 4, "1:1: it is empty"),
+        ("blanks", vec![b' '; 1_000_000], 4, "1:1: document is empty"),
     ] {
         let output = fed(&["--no-host", "--no-schema", "-"], &input);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -376,8 +376,8 @@ fn a_file_that_is_cut_off_is_said_to_end_there() {
         stderr.trim_end().to_owned()
     };
     let cut = whole.find("<console").unwrap();
-    assert_eq!(ends(&whole[..cut + 4]), "egm-probe: cut.xml:10:9: it ends within a tag");
-    assert_eq!(ends(&whole[..cut + 14]), "egm-probe: cut.xml:10:19: it ends within a tag");
+    assert_eq!(ends(&whole[..cut + 4]), "egm-probe: cut.xml:10:9: unexpected end within a tag");
+    assert_eq!(ends(&whole[..cut + 14]), "egm-probe: cut.xml:10:19: unexpected end within a tag");
     // A tag that is none before the end is no end.
     assert_eq!(
         ends(&format!("{}<1></domain>", &whole[..cut])),
