@@ -1,4 +1,4 @@
-//! The guest's NUMA cells: which region backs which, who has which virtual CPUs.
+//! The guest's NUMA cells: their regions and virtual CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use crate::check::CELLS_LIMIT;
 use crate::domain::{Domain, EgmDevice, Hostdev, Maybe};
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
-/// The cell of each region of a plan: the one asked for, the one it backs already, or the first
-/// that is left.
+/// The cell of each region of a plan: the requested one, the one that it already backs, or the first
+/// free one.
 pub(super) fn assign<'a>(
     request: &Request,
     domain: Option<&Domain>,
@@ -47,7 +47,7 @@ pub(super) fn assign<'a>(
         let asked = request.guest_nodes.iter().rev();
         let asked = asked.filter(|node| node.region.as_ref().is_none_or(|name| name == region));
         let asked = asked.map(|node| node.cell).next();
-        // By its path, or by the GPU of a device that has another one.
+        // Identified by its path, or by the GPU of a device with another path.
         let backed = || {
             let is_its = |device: &&EgmDevice| {
                 device.path.as_ref().is_some_and(|found| found.text == path)
@@ -85,10 +85,10 @@ pub(super) fn assign<'a>(
     cells
 }
 
-/// The cells that are kept for the memory of GPUs, by `<acpi nodeset>`.
+/// The cells for the memory of GPUs, by `<acpi nodeset>`.
 ///
-/// Another device, such as a NIC, names the cell of the CPUs that are near it, which has memory of
-/// its own (VEP-199 of `KubeVirt`): its nodeset keeps no cell, unless all its cells are empty.
+/// Other devices, such as NICs, name the cell of the CPUs near them, which has memory of its own
+/// (VEP-199 of `KubeVirt`), so their nodesets count only if all cells are empty.
 fn gpu_cells(domain: &Domain, named: &[Named<'_>]) -> BTreeSet<u32> {
     let aliases: BTreeSet<_> = domain
         .egm
@@ -121,7 +121,7 @@ pub(super) struct Cells {
     pub(super) shares_vcpus: bool,
 }
 
-/// All cells that the guest is to have.
+/// All cells of the guest.
 pub(super) fn cells(
     request: &Request,
     domain: Option<&Domain>,
@@ -137,7 +137,7 @@ pub(super) fn cells(
             cells.insert(id, PlannedCell { id, memory, cpus });
         }
     }
-    // What was EGM and is no more, is nothing: not ordinary memory of the host.
+    // Former EGM must not become ordinary memory of the host.
     for device in domain.into_iter().flat_map(|domain| &domain.egm) {
         let cell = device.cell.known();
         if let Some(cell) = cell.and_then(|id| cells.get_mut(&id)) {
@@ -149,7 +149,7 @@ pub(super) fn cells(
     }
     let vcpus = domain.and_then(|domain| domain.vcpus.known());
     let vcpus = request.vcpus.or(vcpus).filter(|vcpus| *vcpus > 0);
-    // What the cells have is theirs, even where it cannot be read.
+    // Keep existing assignments, even invalid ones.
     let mut with_cpus = domain.into_iter().flat_map(|domain| &domain.cells);
     let has_cpus = with_cpus.any(|cell| cell.cpus.is_some());
     let shared = vcpus.filter(|_| request.vcpus.is_some() || !has_cpus);
@@ -159,7 +159,7 @@ pub(super) fn cells(
     Cells { all: cells.into_values().collect(), vcpus, shares_vcpus: shared.is_some() }
 }
 
-/// The cells with empty ones before and between; none where there would be more than can be.
+/// The cells, with empty ones added for missing numbers; unchanged if there would be too many.
 pub(super) fn filled(cells: Vec<PlannedCell>) -> Vec<PlannedCell> {
     let last = cells.last().map_or(0, |cell| cell.id);
     if usize::try_from(last).map_or(true, |last| last >= CELLS_LIMIT) {
@@ -176,7 +176,7 @@ fn empty(id: u32) -> PlannedCell {
     PlannedCell { id, memory: Bytes(0), cpus: None }
 }
 
-/// How much memory each cell has that is backed by EGM: the sum of its devices.
+/// The EGM of each cell: the sum of its devices.
 fn backed(rest: &Rest<'_>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
     let planned = placements.iter().map(|placement| (placement.cell, placement.size));
     let mut sums: BTreeMap<u32, Bytes> = BTreeMap::new();
@@ -187,7 +187,7 @@ fn backed(rest: &Rest<'_>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
     sums
 }
 
-/// New cells for the GPUs' own memory, after all others. A GPU that has some keeps them.
+/// New cells for the GPUs' own memory, after all others. Existing cells of a GPU are kept.
 pub(super) fn for_gpus(
     each: u32,
     domain: Option<&Domain>,
@@ -220,8 +220,7 @@ pub(super) fn for_gpus(
     lacking.into_iter().map(of_gpu).collect()
 }
 
-/// Shares virtual CPUs out over the cells that have memory, in order; the first ones get those
-/// that are left over.
+/// Distributes virtual CPUs over the cells with memory, in order; the first cells get the remainder.
 fn share_vcpus(vcpus: u32, cells: &mut BTreeMap<u32, PlannedCell>) {
     for cell in cells.values_mut() {
         cell.cpus = None;

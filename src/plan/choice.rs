@@ -1,4 +1,4 @@
-//! Which GPUs are meant, and what speaks against them.
+//! The selected GPUs, and objections to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,11 @@ use crate::values::{Bytes, PciAddress, RegionName};
 use crate::warning::Warning;
 
 impl Plan {
-    /// What a report must have been read with.
+    /// The parts of a host that a report needs for a plan.
     pub const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS);
 }
 
-/// The GPUs that are asked for, each once, by region and address.
+/// The requested GPUs, each once, by region and address.
 pub(super) fn choose<'a>(
     report: &'a Report,
     request: &Request,
@@ -65,14 +65,14 @@ pub(super) fn choose<'a>(
     choices
 }
 
-/// What is kept for the virtual machine, where that is all that was said.
+/// The regions reserved for the virtual machine, if the request selects nothing else.
 fn leased<'a>(
     report: &'a Report,
     request: &Request,
     objections: &mut Vec<Objection>,
 ) -> Vec<&'a RegionName> {
-    let is_said = request.all || !request.gpus.is_empty() || !request.regions.is_empty();
-    let Some(owner) = request.owner.as_ref().filter(|_| !is_said) else { return Vec::new() };
+    let is_selected = request.all || !request.gpus.is_empty() || !request.regions.is_empty();
+    let Some(owner) = request.owner.as_ref().filter(|_| !is_selected) else { return Vec::new() };
     let has_lease = |region: &&Region| {
         let own = report.availability(region, Some(owner)).own;
         own.iter().any(|claim| matches!(claim, Claim::Lease(_)))
@@ -109,14 +109,14 @@ fn region_of(host: &Host, address: PciAddress) -> Result<&Region, Objection> {
     let driver = gpu.driver.clone();
     let hint = match suspected_of(host, address) {
         Some(region) => {
-            format!("; it may be one of {}: bind it to nvgrace_gpu_vfio_pci", region.name)
+            format!("; it may belong to {}: bind it to nvgrace_gpu_vfio_pci", region.name)
         }
         None => instead(address, &known),
     };
     Err(Objection::NotEgm { address, driver, hint })
 }
 
-/// The region that a GPU belongs to by all appearances.
+/// The region that a GPU probably belongs to.
 fn suspected_of(host: &Host, peer: PciAddress) -> Option<&Region> {
     host.regions.iter().find(|region| {
         let is_it = |warning: &Warning| matches!(warning, Warning::SuspectedPeer { address, .. } if *address == peer);
@@ -124,7 +124,7 @@ fn suspected_of(host: &Host, peer: PciAddress) -> Option<&Region> {
     })
 }
 
-/// Looks at each region and GPU of a plan.
+/// Checks each region and GPU of a plan.
 pub(super) fn judge(
     report: &Report,
     request: &Request,
@@ -179,7 +179,7 @@ fn judge_claims(
         let skipped = report.claims.sight == Sight::Skipped;
         objections.push(Objection::Unknown { region: name(), skipped });
     } else if request.owner.is_none() {
-        // A name in a file may be one that was left in it.
+        // The name in a file may be outdated.
         availability.own.retain(|claim| claim.is_held());
         if !availability.own.is_empty() {
             let holders = labels(&availability.own);
@@ -196,7 +196,7 @@ fn judge_claims(
     }
 }
 
-/// The GPUs that a region may have besides those that it names.
+/// Further GPUs that may belong to a region.
 fn suspected_peers(region: &Region, alignment: Alignment) -> Vec<Objection> {
     let peers: Vec<_> = region
         .warnings

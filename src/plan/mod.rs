@@ -1,4 +1,4 @@
-//! Which GPUs get which memory: from what is asked for to placements. Pure.
+//! Plans: from a request to the memory of each GPU. Pure.
 
 mod cells;
 mod choice;
@@ -14,9 +14,9 @@ use cells::Cells;
 use naming::Named;
 pub use objection::{Objection, Weight};
 
-/// What is asked for: GPUs, regions or everything, and how.
+/// A request for GPUs, regions or everything, with options.
 ///
-/// Made by one of its functions; the rest is set in its fields.
+/// Create it with one of its functions, and set further options in its fields.
 ///
 /// ```
 /// use egm_probe::plan::Request;
@@ -37,27 +37,27 @@ pub struct Request {
     pub regions: Vec<RegionName>,
     /// All GPUs of all regions.
     pub all: bool,
-    /// And the other GPUs of their regions.
+    /// Also the other GPUs of their regions.
     pub peers: bool,
-    /// How much each GPU is to have; by default, its share of the region.
+    /// The size of each GPU's memory; by default its share of the region.
     pub size: Option<Bytes>,
-    /// The multiple that sizes must be.
+    /// The alignment of sizes.
     pub alignment: Alignment,
-    /// Which guest NUMA cells the regions are to back.
+    /// The guest's NUMA cells for the regions.
     pub guest_nodes: Vec<GuestNode>,
-    /// The alias of the one GPU.
+    /// The alias of the only GPU.
     pub alias: Option<String>,
-    /// What the aliases of the GPUs begin with, before a number; `ua-hostdev` where nothing is said.
+    /// The prefix of the aliases of the GPUs, before a number; by default `ua-hostdev`.
     pub alias_prefix: Option<String>,
-    /// How many empty cells to add for each GPU's own memory.
+    /// The number of empty cells to add for each GPU's own memory.
     pub gpu_cells: u32,
-    /// How many virtual CPUs to share out over the cells.
+    /// The number of virtual CPUs to distribute over the cells.
     pub vcpus: Option<u32>,
-    /// The virtual machine whose claims do not count as another's.
+    /// The virtual machine, whose own claims are not conflicts.
     pub owner: Option<String>,
-    /// Go on where it is merely unwise.
+    /// Proceed despite objections of the weight [`Weight::Refusal`].
     pub force: bool,
-    /// Refuse what one would otherwise be warned of.
+    /// Treat warnings as errors.
     pub strict: bool,
 }
 
@@ -81,11 +81,11 @@ impl Request {
     }
 }
 
-/// The multiple that the size of an EGM device must be.
+/// The alignment of the size of an EGM device.
 ///
 /// libvirt rounds each memory device of a domain up to 2 MiB and each cell to 1 MiB
-/// (`qemuDomainAlignMemorySizes`, `src/qemu/qemu_domain.c`): for another size the memory of the
-/// domain differs from that of its cells, and QEMU stops. QEMU itself takes whole MiB.
+/// (`qemuDomainAlignMemorySizes`, `src/qemu/qemu_domain.c`): with other sizes the memory of the
+/// domain differs from that of its cells, and QEMU exits. QEMU itself accepts whole MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Alignment {
@@ -118,36 +118,36 @@ impl Alignment {
     }
 }
 
-/// The cell that a region is to back.
+/// The requested cell of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestNode {
-    /// The region; `None` for the only one of a plan.
+    /// The region; `None` for the only region of a plan.
     pub region: Option<RegionName>,
     /// The guest's NUMA cell.
     pub cell: u32,
 }
 
-/// Which GPUs of a virtual machine get which memory.
+/// The GPUs of a virtual machine, and their memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// One for each GPU, by region and address.
+    /// A placement for each GPU, by region and address.
     pub placements: Vec<Placement>,
-    /// The guest's NUMA cells: those of the regions, those of the GPUs, and what the domain has.
+    /// The guest's NUMA cells: those of the regions, of the GPUs, and the domain's others.
     pub cells: Vec<PlannedCell>,
     /// The memory of all cells, and of the domain's memory devices of other models.
     pub memory: Bytes,
-    /// The multiple that the sizes are.
+    /// The alignment of the sizes.
     pub alignment: Alignment,
-    /// The virtual CPUs, where they are known.
+    /// The number of virtual CPUs, if it is known.
     pub vcpus: Option<u32>,
-    /// Whether they are shared out anew over the cells.
+    /// Whether they are redistributed over the cells.
     pub shares_vcpus: bool,
-    /// What should be known of it.
+    /// Warnings.
     pub warnings: Vec<Objection>,
 }
 
-/// The memory of one GPU: what becomes one `<memory model='egm'>`.
+/// The memory of one GPU, for one `<memory model='egm'>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Placement {
@@ -155,19 +155,19 @@ pub struct Placement {
     pub gpu: PciAddress,
     /// The alias of its `<hostdev>`.
     pub alias: String,
-    /// The alias that its `<hostdev>` has in the domain now.
+    /// The current alias of its `<hostdev>` in the domain.
     pub old_alias: Option<String>,
     /// The region.
     pub region: RegionName,
-    /// The region's device, by the name that the kernel gives it.
+    /// The path of the region's device, with the kernel's name.
     pub path: String,
     /// The region's NUMA node on the host.
     pub host_node: Option<NodeId>,
-    /// The guest's NUMA cell that it backs.
+    /// The guest's NUMA cell.
     pub cell: u32,
-    /// How much.
+    /// The size.
     pub size: Bytes,
-    /// The guest's cells for the GPU's own memory, where they are new.
+    /// The guest's cells for the GPU's own memory, if they are new.
     pub gpu_cells: Option<IdList>,
 }
 
@@ -183,14 +183,14 @@ pub struct PlannedCell {
     pub cpus: Option<IdList>,
 }
 
-/// Why there is no plan. Displayed as a line for each refusal.
+/// The reasons why there is no plan. Displayed with one line per refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(refusals))]
 #[non_exhaustive]
 pub struct Refused {
-    /// What speaks against it: at least one.
+    /// The objections, at least one.
     pub refusals: Vec<Objection>,
-    /// What should be known besides.
+    /// Further warnings.
     pub warnings: Vec<Objection>,
 }
 
@@ -198,7 +198,7 @@ fn lines(refusals: &[Objection]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// A GPU that was chosen, and the region that it is to have memory of.
+/// A selected GPU, and the region of its memory.
 #[derive(Clone, Copy, Debug)]
 struct Choice<'a> {
     gpu: &'a Gpu,
@@ -206,12 +206,12 @@ struct Choice<'a> {
 }
 
 impl Plan {
-    /// Makes a plan for a virtual machine, which may be defined already.
+    /// Makes a plan for a virtual machine, new or with an existing definition.
     ///
     /// The report must have been read with [`Plan::NEEDS`].
     ///
     /// # Errors
-    /// Whatever speaks against it, all at once.
+    /// All objections at once.
     ///
     /// ```
     /// use egm_probe::plan::{Plan, Request};
@@ -225,7 +225,7 @@ impl Plan {
     /// assert_eq!(plan.memory.0, 959_925_190_656);
     /// assert_eq!(plan.placements[3].alias, "ua-hostdev3");
     ///
-    /// // One GPU of two leaves the other without memory of its own: that is advised against.
+    /// // Selecting one GPU of two leaves the other without EGM, which causes a warning.
     /// let mut one = Request::of_gpus(["0009:01:00.0".parse()?]);
     /// assert_eq!(Plan::new(&report, &one, None)?.warnings.len(), 1);
     /// one.strict = true;
@@ -242,7 +242,7 @@ impl Plan {
         let named = naming::name(request, domain, &choices, &mut objections);
         let rest = Rest::of(domain, &named);
         choice::judge(report, request, domain, &rest, &choices, &mut objections);
-        // By region. One that has an objection is missing.
+        // By region; regions with objections are missing.
         let sizes = size::share_out(request, &rest, &named, &mut objections);
         let nodes = cells::assign(request, domain, &rest, &named, &mut objections);
         let mut gpu_cells =
@@ -271,7 +271,7 @@ impl Plan {
         let memory = memory.map(|memory| memory.0).fold(0, u64::saturating_add);
         let is_refused = |objection: &Objection| match objection.weight() {
             Weight::Advice => request.strict,
-            // What is left of nothing is no plan.
+            // An empty plan is useless even with `force`.
             Weight::Refusal => !request.force || choices.is_empty(),
             Weight::Impossible => true,
         };
@@ -284,12 +284,12 @@ impl Plan {
         }
     }
 
-    /// Puts empty cells where numbers are left out.
+    /// Adds empty cells for missing numbers.
     pub(crate) fn fill_cells(&mut self) {
         self.cells = cells::filled(std::mem::take(&mut self.cells));
     }
 
-    /// Whether a GPU of this region is in it.
+    /// Whether it has a GPU of this region.
     #[must_use]
     pub fn has_region(&self, name: &RegionName) -> bool {
         self.placements.iter().any(|placement| placement.region == *name)
@@ -303,7 +303,7 @@ impl Plan {
         by_address
     }
 
-    /// The placement of a device that a domain has already.
+    /// The placement of an existing device of a domain.
     #[must_use]
     pub fn of_device(&self, device: &EgmDevice) -> Option<&Placement> {
         self.placements.iter().find(|Placement { alias, old_alias, path, .. }| {
@@ -312,7 +312,7 @@ impl Plan {
     }
 }
 
-/// The EGM devices of a domain that a plan does not touch.
+/// The EGM devices of a domain that a plan leaves unchanged.
 struct Rest<'a> {
     devices: Vec<RestDevice<'a>>,
 }
@@ -343,7 +343,7 @@ impl<'a> Rest<'a> {
         })
     }
 
-    /// Those of one region, by the path of its device.
+    /// The devices of one region, by the path of its device.
     fn of_path<'b>(&'b self, path: &'b str) -> impl Iterator<Item = &'b RestDevice<'a>> {
         self.devices
             .iter()

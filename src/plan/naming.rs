@@ -7,7 +7,7 @@ use crate::domain::{Domain, EgmDevice, is_lasting_alias};
 use crate::host::Region;
 use crate::values::PciAddress;
 
-/// What aliases begin with where nothing else is said.
+/// The default prefix of aliases.
 const PREFIX: &str = "ua-hostdev";
 
 /// A GPU of a plan, with its alias.
@@ -21,14 +21,14 @@ pub(super) struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// Whether a device of the domain is that of this GPU.
+    /// Whether a device of the domain belongs to this GPU.
     pub(super) fn has(&self, device: &EgmDevice) -> bool {
         is_of(device, self.old_alias.as_deref(), &self.alias, &self.path)
     }
 }
 
-/// Whether a device of the domain is that of a GPU: by the alias that the GPU has in the domain, or
-/// if no GPU has it, by the alias that it gets and its region.
+/// Whether a device of the domain belongs to a GPU: by the GPU's current alias in the domain, or if no
+/// GPU has the device's alias, by the GPU's new alias and its region.
 pub(super) fn is_of(device: &EgmDevice, old_alias: Option<&str>, alias: &str, path: &str) -> bool {
     let Some(found) = device.pci_dev.as_ref().map(|alias| alias.text.as_str()) else {
         return false;
@@ -37,7 +37,7 @@ pub(super) fn is_of(device: &EgmDevice, old_alias: Option<&str>, alias: &str, pa
     old_alias == Some(found) || (found == alias && has_path)
 }
 
-/// Gives each GPU its alias.
+/// Assigns an alias to each GPU.
 pub(super) fn name<'a>(
     request: &Request,
     domain: Option<&Domain>,
@@ -58,7 +58,7 @@ pub(super) fn name<'a>(
     }
     let aliases = domain.map(|domain| domain.aliases.as_slice()).unwrap_or_default();
     let mut used: BTreeSet<_> = aliases.iter().map(|alias| alias.text.clone()).collect();
-    // A device whose alias is nobody's is that of a new GPU only where the region is the same.
+    // A device with an unused alias belongs to a new GPU only if the region is the same.
     let dangling: BTreeMap<_, _> = domain
         .into_iter()
         .flat_map(|domain| &domain.egm)
@@ -93,7 +93,7 @@ pub(super) fn name<'a>(
         };
         named.push(Named { gpu: gpu.address, alias, old_alias, region, path });
     }
-    // Aliases are by address, all else is by region.
+    // Aliases are numbered by address; the result is ordered by region.
     named.sort_by(|a, b| (&a.region.name, a.gpu).cmp(&(&b.region.name, b.gpu)));
     named
 }
@@ -103,7 +103,7 @@ mod tests {
     use crate::domain::is_lasting_alias;
 
     #[test]
-    fn an_alias_that_libvirt_keeps_begins_with_ua() {
+    fn aliases_that_libvirt_keeps_begin_with_ua() {
         for (alias, keeps) in [
             ("ua-hostdev0", true),
             ("ua-GPU_0-a", true),

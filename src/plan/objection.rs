@@ -1,14 +1,14 @@
-//! What speaks against a plan: who, why, and what would do.
+//! Objections to a plan, with reasons and remedies.
 
 use crate::host::{Driver, NotFound};
-use crate::values::text::{SHOWN, excerpt, excerpts, printable};
+use crate::values::text::{SHOWN, excerpt, excerpts, plural, printable};
 use crate::values::{Bytes, Moment, PciAddress, RegionName};
 
-/// What speaks against a plan, or should be known of it.
+/// An objection to a plan, or a warning about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Objection {
-    /// What was asked for is not there.
+    /// The requested region or GPU does not exist.
     #[error(transparent)]
     NotFound(#[from] NotFound),
     /// A GPU that belongs to no region.
@@ -16,14 +16,14 @@ pub enum Objection {
     NotEgm {
         /// The GPU.
         address: PciAddress,
-        /// What it is bound to.
+        /// The driver that it is bound to.
         driver: Driver,
-        /// What to do, or which GPU may be meant.
+        /// A remedy, or the GPU that may be meant.
         hint: String,
     },
-    /// A GPU that two regions name.
+    /// A GPU that two regions list.
     #[error(
-        "GPU {address} is named by {first} and by {second}, so whose memory it is to have is not known"
+        "GPU {address} is listed by both {first} and {second}; cannot tell which one it belongs to"
     )]
     TwoRegions {
         /// The GPU.
@@ -33,24 +33,22 @@ pub enum Objection {
         /// The other.
         second: RegionName,
     },
-    /// A region that names no GPU, to which an EGM device must belong.
-    #[error(
-        "{region} names no GPU, and an EGM device belongs to one; look at `egm-probe show {region}`"
-    )]
+    /// A region without GPUs; an EGM device requires one.
+    #[error("{region} lists no GPU, which an EGM device requires; see `egm-probe show {region}`")]
     NoGpus {
         /// The region.
         region: RegionName,
     },
-    /// A region whose size is not known has no share.
-    #[error("the size of {region} is not known, so neither is a GPU's share of it; give --size")]
+    /// A region of unknown size, which has no shares.
+    #[error("{region}: size is unknown, and so are the shares of its GPUs (use --size)")]
     NoSize {
         /// The region.
         region: RegionName,
     },
-    /// A region whose shares cannot be written.
+    /// A region with unaligned shares.
     #[error(
-        "{region}: {} bytes divided among {gpus} GPUs are not a multiple of {step} for each ({})",
-        size.0,
+        "{region}: {} bytes divided among {} are not a multiple of {step} for each ({})",
+        size.0, plural(*gpus, "GPU"),
         instead.map_or("the region is too small".into(), |size| format!("use --size {} or less", in_mib(size)))
     )]
     UnevenShare {
@@ -58,11 +56,11 @@ pub enum Objection {
         region: RegionName,
         /// Its size.
         size: Bytes,
-        /// How many GPUs it has.
+        /// The number of its GPUs.
         gpus: usize,
-        /// The multiple that a share must be.
+        /// The alignment of a share.
         step: Bytes,
-        /// The most that each of them can have.
+        /// The largest possible share.
         instead: Option<Bytes>,
     },
     /// A size that libvirt or QEMU would round.
@@ -74,40 +72,40 @@ pub enum Objection {
     Unaligned {
         /// The size.
         size: Bytes,
-        /// The multiple that it must be.
+        /// The alignment.
         step: Bytes,
-        /// The nearest sizes that can be used.
+        /// The nearest valid sizes.
         near: Vec<Bytes>,
     },
-    /// More than there is.
+    /// More than the size of the region.
     #[error(
-        "{region} has {} ({} bytes), and {} bytes are asked for{}{}{}",
+        "{region} has {} ({} bytes), but {} bytes are requested{}{}{}",
         size, size.0, asked,
         if *gpus == 1 { String::new() } else { format!(", {each} for each of {gpus} GPUs") },
         if kept.0 == 0 { String::new() } else {
-            format!(", with {} bytes that the domain has for other GPUs", kept.0)
+            format!(", including {} bytes of the domain's other GPUs", kept.0)
         },
-        most.map_or(String::new(), |most| format!("; --size {} would do, or less", in_mib(most)))
+        most.map_or(String::new(), |most| format!("; use --size {} or less", in_mib(most)))
     )]
     TooLarge {
         /// The region.
         region: RegionName,
         /// Its size.
         size: Bytes,
-        /// What its GPUs would have, in bytes.
+        /// The requested memory of all its GPUs, in bytes.
         asked: u128,
-        /// What each of the plan's GPUs would have of it.
+        /// The requested memory of each of the plan's GPUs.
         each: Bytes,
-        /// How many of these there are.
+        /// The number of the plan's GPUs.
         gpus: u64,
-        /// What of that is for GPUs that are not the plan's: the domain has it already.
+        /// The part that the domain already has for other GPUs.
         kept: Bytes,
-        /// What each of the plan's GPUs can have at most.
+        /// The largest possible memory of each of the plan's GPUs.
         most: Option<Bytes>,
     },
-    /// An alias that does not last in libvirt.
+    /// An alias that libvirt would replace.
     #[error(
-        "libvirt does not keep the alias `{}`: one begins with `ua-`, and has only letters, digits, `-` and `_`",
+        "invalid alias `{}`: must begin with `ua-` and have only letters, digits, `-` and `_`",
         excerpt(alias, SHOWN)
     )]
     BadAlias {
@@ -115,44 +113,41 @@ pub enum Objection {
         alias: String,
     },
     /// One alias for several GPUs.
-    #[error("--alias is for one GPU, and this is {gpus}; --alias-prefix numbers them")]
+    #[error("--alias: {gpus} GPUs selected, expected one (use --alias-prefix)")]
     OneAlias {
-        /// How many GPUs there are.
+        /// The number of GPUs.
         gpus: usize,
     },
-    /// The alias is another device's.
-    #[error(
-        "another device of the domain has the alias `{}`; choose another with --alias",
-        printable(alias)
-    )]
+    /// The alias of another device.
+    #[error("alias `{}` is in use by another device of the domain", printable(alias))]
     AliasTaken {
         /// The alias.
         alias: String,
     },
     /// One cell for two regions.
     #[error(
-        "guest NUMA node {cell} cannot have memory of {} and of {second}; --guest-node {second}=N with another N",
+        "guest NUMA node {cell} cannot have memory of both {} and {second}; use --guest-node {second}=N with another N",
         excerpt(first, SHOWN)
     )]
     CellOfTwo {
         /// The cell.
         cell: u32,
-        /// One of them.
+        /// One region.
         first: String,
         /// The other.
         second: RegionName,
     },
-    /// A cell that cannot be.
-    #[error("guest NUMA node {cell}: QEMU has 0 to {last}")]
+    /// A cell beyond QEMU's limit.
+    #[error("guest NUMA node {cell}: out of range (QEMU supports 0 to {last})")]
     CellBeyond {
         /// The cell.
         cell: u32,
-        /// The last that there can be.
+        /// The last possible cell.
         last: usize,
     },
-    /// A cell that the guest keeps for a GPU's own memory.
+    /// A cell for a GPU's own memory.
     #[error(
-        "guest NUMA node {cell} is a GPU's own (<acpi nodeset>), and cannot have memory of {region}"
+        "guest NUMA node {cell} belongs to a GPU (<acpi nodeset>) and cannot have memory of {region}"
     )]
     CellOfGpu {
         /// The cell.
@@ -160,9 +155,9 @@ pub enum Objection {
         /// The region.
         region: RegionName,
     },
-    /// One cell where each region needs its own.
+    /// One cell for several regions, each of which needs its own.
     #[error(
-        "--guest-node {cell} is for one region, and this is {}; write --guest-node {}={cell}",
+        "--guest-node {cell}: ambiguous with {} selected; use --guest-node {}={cell}",
         regions.iter().map(RegionName::as_str).collect::<Vec<_>>().join(" and "),
         regions.first().map_or("egm4", RegionName::as_str)
     )]
@@ -172,63 +167,63 @@ pub enum Objection {
         /// The regions of the plan.
         regions: Vec<RegionName>,
     },
-    /// A cell for a region that is not of the plan.
-    #[error("--guest-node {region}={cell}: {region} is not among what was chosen")]
+    /// A cell for a region that is not part of the plan.
+    #[error("--guest-node {region}={cell}: {region} is not selected")]
     NotChosen {
         /// The region.
         region: RegionName,
         /// The cell.
         cell: u32,
     },
-    /// More cells than QEMU has.
-    #[error("the guest would have {cells} NUMA nodes, and QEMU has at most {limit}")]
+    /// More cells than QEMU supports.
+    #[error("the guest would have {cells} NUMA nodes, but QEMU supports at most {limit}")]
     TooManyCells {
-        /// How many there would be.
+        /// The resulting number.
         cells: usize,
-        /// How many there can be.
+        /// The limit.
         limit: usize,
     },
-    /// Somebody else has the region.
+    /// The region is used by another virtual machine or process.
     #[error("{region} is in use by {}", excerpts(holders))]
     InUse {
         /// The region.
         region: RegionName,
-        /// Who has it.
+        /// Its holders.
         holders: Vec<String>,
     },
-    /// A machine of the domain's name has the region.
+    /// A virtual machine with the domain's name uses the region.
     #[error(
-        "{region} is in use by {}, which the domain is taken to be by its name",
+        "{region} is in use by {}, assumed to be this domain because the names match",
         excerpts(holders)
     )]
     Own {
         /// The region.
         region: RegionName,
-        /// Who has it.
+        /// Its holders.
         holders: Vec<String>,
     },
-    /// The region is kept for somebody else.
+    /// The region is reserved for another virtual machine.
     #[error("{region} is reserved for {} until {until}", excerpt(owner, SHOWN))]
     Reserved {
         /// The region.
         region: RegionName,
-        /// Whom it is kept for.
+        /// The virtual machine that it is reserved for.
         owner: String,
-        /// Until when.
+        /// The time when the reservation expires.
         until: Moment,
     },
-    /// Nothing was said of what is wanted, and nothing is kept for whom it is for.
+    /// The request selects nothing, and no region is reserved for its virtual machine.
     #[error(
-        "nothing is reserved for {}; name --gpu, --region or --all, or reserve first",
+        "no region is reserved for {}; use --gpu, --region or --all, or reserve first",
         excerpt(owner, SHOWN)
     )]
     NothingReserved {
-        /// Whom it is for.
+        /// The virtual machine.
         owner: String,
     },
-    /// A GPU that the region may have besides those that it names: then shares are smaller.
+    /// A further GPU that may belong to the region, which would make the shares smaller.
     #[error(
-        "GPU {peer} ({}) is of the same kind and NUMA node as those of {region}, whose driver lists only the GPUs bound to it",
+        "GPU {peer} ({}) may belong to {region}: same model and NUMA node, but its driver lists only GPUs bound to it",
         driver.as_deref().map_or_else(|| "no driver".into(), |name| format!("driver {}", excerpt(name, SHOWN)))
     )]
     SuspectedPeer {
@@ -236,28 +231,28 @@ pub enum Objection {
         region: RegionName,
         /// The GPU.
         peer: PciAddress,
-        /// What it is bound to.
+        /// The driver that it is bound to.
         driver: Option<String>,
-        /// The share of each, with it.
+        /// The share of each GPU, if it does.
         share: Option<Bytes>,
     },
-    /// A GPU that is not there.
-    #[error("GPU {address}, which {region} names, is not there: it was taken out, or is not seen")]
+    /// A missing GPU.
+    #[error("GPU {address}, listed by {region}, does not exist (removed, or not visible)")]
     Gone {
         /// The GPU.
         address: PciAddress,
         /// The region.
         region: RegionName,
     },
-    /// Whether somebody has the region is not known.
-    #[error("who holds {region} is not known{}", if *skipped { "" } else { ": not everything that may hold it could be seen" })]
+    /// The holders of the region are unknown.
+    #[error("cannot determine the holders of {region}{}", if *skipped { "" } else { ": not all potential holders are visible" })]
     Unknown {
         /// The region.
         region: RegionName,
-        /// Whether nobody looked.
+        /// Whether holders were not checked at all.
         skipped: bool,
     },
-    /// Virtual machines that are off have the region, too.
+    /// Virtual machines that are off are also defined with the region.
     #[error(
         "{region} is also defined with {}; only one of them can run at a time",
         excerpts(domains)
@@ -270,8 +265,9 @@ pub enum Objection {
     },
     /// Some but not all GPUs of a region.
     #[error(
-        "{} shares {region} and is not taken; one virtual machine should have every GPU of a region (--peers)",
-        list_gpus(missing)
+        "{} of {region} {} not selected; one virtual machine should have every GPU of a region (--peers)",
+        list_gpus(missing),
+        if missing.len() == 1 { "is" } else { "are" }
     )]
     Partial {
         /// The region.
@@ -279,7 +275,7 @@ pub enum Objection {
         /// Its other GPUs.
         missing: Vec<PciAddress>,
     },
-    /// A GPU that is not ready to be passed through.
+    /// A GPU that is not bound for passthrough.
     #[error(
         "GPU {address} is not bound for passthrough ({}); bind it to nvgrace_gpu_vfio_pci",
         driver.in_words()
@@ -287,48 +283,44 @@ pub enum Objection {
     Driver {
         /// The GPU.
         address: PciAddress,
-        /// What it is bound to.
+        /// The driver that it is bound to.
         driver: Driver,
     },
 }
 
-/// How much weight an objection has.
+/// The weight of an objection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Weight {
-    /// A warning, unless the rules are to be kept strictly.
+    /// A warning, or an error with `strict`.
     Advice,
-    /// Refused, unless forced.
+    /// An error, or a warning with `force`.
     Refusal,
-    /// Impossible.
+    /// Always an error.
     Impossible,
 }
 
 impl Objection {
-    /// What would do, where it is refused and need not be.
+    /// A remedy, if it is refused and has one.
     #[must_use]
     pub fn way_out(&self) -> Option<String> {
         Some(match self {
-            Self::InUse { .. } => {
-                "--for NAME if that is the virtual machine itself, --force to go on regardless"
-                    .into()
+            Self::InUse { .. } | Self::Reserved { .. } => {
+                "use --for NAME if this is that virtual machine, or --force to override".into()
             }
-            Self::Reserved { .. } => {
-                "--for NAME if that is whom it is for, --force to go on regardless".into()
-            }
-            Self::Gone { .. } => "--force to go on regardless".into(),
+            Self::Gone { .. } => "use --force to override".into(),
             Self::SuspectedPeer { share: Some(share), .. } => format!(
-                "bind it, or give --size ({} leaves it its share), or --force for a share without it",
+                "bind it, or use --size ({} leaves its share to it), or --force for shares without it",
                 in_mib(*share)
             ),
             Self::SuspectedPeer { share: None, .. } => {
-                "give --size, or --force for a share without it".into()
+                "use --size, or --force for shares without it".into()
             }
             _ => return None,
         })
     }
 
-    /// How much weight it has.
+    /// Its weight.
     #[must_use]
     pub fn weight(&self) -> Weight {
         match self {
@@ -352,7 +344,7 @@ fn list_gpus(gpus: &[PciAddress]) -> String {
     format!("GPU {}", list.join(", GPU "))
 }
 
-/// A size as an option takes it.
+/// A size in the syntax of options.
 fn in_mib(size: Bytes) -> String {
     format!("{}MiB", size.0 >> 20)
 }

@@ -1,4 +1,4 @@
-//! How much each GPU gets.
+//! The size of each GPU's memory.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::domain::Maybe;
 use crate::host::Region;
 use crate::values::{Bytes, RegionName};
 
-/// The size that each GPU of a region gets.
+/// The size per GPU of each region.
 pub(super) fn share_out<'a>(
     request: &Request,
     rest: &Rest<'_>,
@@ -55,7 +55,7 @@ pub(super) fn share_out<'a>(
     sizes
 }
 
-/// The share of each GPU: the region divided by its GPUs, without a rest.
+/// The share of each GPU: the region divided by its GPUs, without remainder.
 fn share(region: &Region, alignment: Alignment) -> Result<Bytes, Objection> {
     let name = || region.name.clone();
     let size = region.size.ok_or_else(|| Objection::NoSize { region: name() })?;

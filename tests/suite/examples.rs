@@ -119,7 +119,7 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     let output = bin.run("ansible-playbook", &["-i", "localhost,", playbook.to_str().unwrap()]);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{stdout}{}", stderr(&output));
-    assert!(stdout.contains("GPU 0008:01:00.0 shares egm4"), "one GPU of two: {stdout}");
+    assert!(stdout.contains("GPU 0008:01:00.0 of egm4 is not selected"), "one GPU of two: {stdout}");
     assert!(stdout.contains("changed=1 ") && stdout.contains("rescued=1 "), "{stdout}");
     let (first, second) = stdout.split_once("\"msg\": \"written\"").unwrap();
     assert!(first.contains("changed: [localhost]"), "{stdout}");

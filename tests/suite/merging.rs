@@ -162,9 +162,9 @@ fn what_the_domain_has_already_of_a_region_counts() {
     let most = put_into(&text, &[&gpu[..], &["449536MiB"]].concat()).unwrap();
     assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
     let error = put_into(&text, &[&gpu[..], &["449538MiB"]].concat()).unwrap_err();
-    assert!(error.contains("--size 449536MiB would do, or less"), "{error}");
+    assert!(error.contains("use --size 449536MiB or less"), "{error}");
     assert!(
-        error.contains("are asked for, with 8589934592 bytes that the domain has for other GPUs"),
+        error.contains("are requested, including 8589934592 bytes of the domain's other GPUs"),
         "{error}"
     );
     let args = [&gpu[..], &["8GiB", "--domain", "-"]].concat();

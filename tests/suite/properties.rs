@@ -82,7 +82,7 @@ proptest! {
             // More than there is, is refused, and that is all that can be wrong here.
             Err(refused) => {
                 prop_assert!(size.is_some(), "{:?}", refused.refusals);
-                let told = refused.refusals.iter().all(|it| it.to_string().contains("are asked for"));
+                let told = refused.refusals.iter().all(|it| it.to_string().contains("are requested"));
                 prop_assert!(told, "{:?}", refused.refusals);
                 return Ok(());
             }

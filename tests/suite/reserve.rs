@@ -72,7 +72,7 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     assert!(owners(root)[2..].iter().all(|(state, _)| state == "free"), "none of it was taken");
     for (args, word) in [
         (&["stanza", "--region", "egm4"][..], "egm4 is reserved for vm1"),
-        (&["stanza", "--for", "vm2"], "nothing is reserved for vm2"),
+        (&["stanza", "--for", "vm2"], "no region is reserved for vm2"),
         (&["release", "egm4", "--for", "vm2"], "egm4: not reserved for vm2"),
         (&["reserve", "--gpu", "0009:01:00.0", "--for", "vm2"], "egm4 is reserved for vm1"),
         (&["reserve", "--any", "3", "--for", "vm2"], "2 of 4 are available"),

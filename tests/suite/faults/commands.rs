@@ -153,7 +153,7 @@ fn refused(run: &Run) -> Result<(), String> {
 /// A stanza may be had where it is not known who holds a region, and that is said; or of the others
 /// where it is not found.
 fn refused_or_told(run: &Run) -> Result<(), String> {
-    let is_told = run.stderr.contains("who holds egm4 is not known");
+    let is_told = run.stderr.contains("cannot determine the holders of egm4");
     if is_told || !run.stdout.contains("egm4") { Ok(()) } else { refused(run) }
 }
 
