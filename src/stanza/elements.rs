@@ -4,7 +4,7 @@ use crate::domain::element::Element;
 use crate::plan::{Placement, Plan, PlannedCell};
 use crate::values::{Bytes, IdList, PciAddress};
 
-/// `<memory model='egm'>` of one GPU.
+/// The `<memory model='egm'>` of a GPU.
 pub(super) fn memory_device(placement: &Placement) -> Element {
     Element::new("memory")
         .attribute("model", "egm")
@@ -24,7 +24,7 @@ pub(super) fn target(placement: &Placement) -> Element {
         .child(Element::new("pciDev").text(&placement.alias))
 }
 
-/// `<hostdev>` of one GPU.
+/// The `<hostdev>` of a GPU.
 pub(super) fn hostdev(placement: &Placement, with_cells: bool) -> Element {
     let cells = placement.gpu_cells.as_ref().filter(|_| with_cells);
     Element::new("hostdev")
@@ -53,7 +53,7 @@ pub(super) fn acpi(cells: &IdList) -> Element {
     Element::new("acpi").attribute("nodeset", cells)
 }
 
-/// An element that says how much memory.
+/// An element with a size of memory.
 pub(super) fn size(name: &'static str, size: Bytes) -> Element {
     Element::new(name).attribute("unit", "KiB").text(in_kib(size))
 }
@@ -66,7 +66,7 @@ pub(super) fn memory_backing() -> Element {
     Element::new("memoryBacking").children(backing_parts())
 }
 
-/// Memory from files, shared, and all of it at the start.
+/// Shared memory from files, allocated at the start.
 pub(super) fn backing_parts() -> [Element; 3] {
     [
         Element::new("source").attribute("type", "file"),
@@ -85,7 +85,7 @@ pub(super) fn features() -> Element {
     Element::new("features").children(feature_parts())
 }
 
-/// ACPI, whose tables name the EGM of each GPU, and the interrupt controller of Grace.
+/// ACPI, which is required for EGM, and Grace's interrupt controller.
 pub(super) fn feature_parts() -> [Element; 2] {
     [Element::new("acpi"), Element::new("gic").attribute("version", "3")]
 }

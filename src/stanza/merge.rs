@@ -1,4 +1,4 @@
-//! A plan put into a domain that there is already.
+//! Merges a plan into an existing domain.
 
 use roxmltree::{Document, Node};
 
@@ -12,14 +12,14 @@ use crate::plan::{Placement, Plan, PlannedCell};
 use crate::values::Bytes;
 
 /// The order in which libvirt writes the children of `<domain>` (`virDomainDefFormatInternal`,
-/// `src/conf/domain_conf.c`), as far as it matters here. It reads them in any.
+/// `src/conf/domain_conf.c`), as far as needed here. It reads them in any order.
 const DOMAIN: &str = "\
     name uuid hwuuid genid title description metadata maxMemory memory currentMemory \
     blkiotune memtune memoryBacking vcpu vcpus iothreads iothreadids defaultiothread cputune \
     numatune resource sysinfo bootloader os idmap features cpu clock on_poweroff on_crash pm \
     perf devices";
 
-/// The same for `<devices>`.
+/// The order of the children of `<devices>`.
 const DEVICES: &str = "\
     emulator disk controller lease filesystem interface smartcard serial parallel console \
     channel input tpm graphics sound audio video hostdev redirdev watchdog memballoon rng \
@@ -29,13 +29,13 @@ const HOSTDEV: &str = "driver source readonly shareable boot alias rom acpi";
 const MEMORY: &str = "source target";
 const TARGET: &str = "size node pciDev";
 const BACKING: &str = "hugepages nosharepages locked source access discard allocation";
-/// Up to the last that is written here (`virDomainFeature`, `src/conf/domain_conf.h`).
+/// Up to the last one that is written here (`virDomainFeature`, `src/conf/domain_conf.h`).
 const FEATURES: &str = "\
     acpi apic pae hap viridian privnet hyperv kvm pvspinlock capabilities pmu vmport gic";
 const CPU: &str = "model vendor topology cache maxphysaddr feature numa";
 
-/// Puts a plan into a domain; everything else in its text stays as it is. What is put in is laid
-/// out with `step` a level, or as the text is.
+/// Merges a plan into a domain, and preserves the rest of its text. New elements are indented by
+/// `step` per level, or like the text.
 pub(super) fn merge<'a>(
     document: &'a domain::Document<'_>,
     plan: &'a Plan,
@@ -70,7 +70,7 @@ struct Merge<'a, 'input> {
 }
 
 impl<'a, 'input> Merge<'a, 'input> {
-    /// Updates the devices that are there; gives those that are to be put in.
+    /// Updates existing devices; returns the devices to insert.
     fn devices(&mut self, parts: Parts) -> Vec<Element> {
         let mut new = Vec::new();
         for placement in self.plan.by_address() {
@@ -136,8 +136,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         self.edit.insert(target, TARGET, new);
     }
 
-    /// Updates memory, cells and virtual CPUs; gives the children of `<domain>` that are to be
-    /// put in.
+    /// Updates memory, cells and virtual CPUs; returns the children of `<domain>` to insert.
     fn numa(&mut self, domain: Node<'a, 'input>, new: &mut Vec<Element>) {
         let memory = self.plan.memory;
         // libvirt requires it with any memory device (`virDomainMemoryDefValidate`).
@@ -161,8 +160,8 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// Adds what the firmware and the features lack; gives the children of `<domain>` that are to
-    /// be put in. What the domain has stays: a loader is firmware, and any GIC is its choice.
+    /// Adds missing firmware and features; returns the children of `<domain>` to insert. An existing
+    /// loader or GIC is kept.
     fn machine(&mut self, domain: Node<'_, '_>, new: &mut Vec<Element>) {
         match child(domain, "os") {
             Some(os) if child(os, "loader").is_some() => {}
@@ -186,7 +185,7 @@ impl<'a, 'input> Merge<'a, 'input> {
                 (_, None) => new.push(part),
                 ("source", Some(source)) => self.edit.set_attribute(source, "type", "file"),
                 ("access", Some(access)) => self.edit.set_attribute(access, "mode", "shared"),
-                // When memory is allocated is for the domain to say.
+                // Keep the domain's allocation mode.
                 _ => {}
             }
         }
@@ -234,7 +233,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// Gives a child a text, unless it is right; a child that is missing is to be put in.
+    /// Sets the text of a child, unless it is right; a missing child is added to `new`.
     fn put_text(
         &mut self,
         parent: Node<'_, '_>,
@@ -250,7 +249,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// The same for a size.
+    /// Sets the size in a child; a missing child is added to `new`.
     fn put_size(
         &mut self,
         parent: Node<'_, '_>,
@@ -265,7 +264,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// Makes an element say another size; one that says it already, in whatever unit, is left.
+    /// Sets the size in an element, unless it has the size already, in any unit.
     fn set_size(&mut self, node: Node<'_, '_>, found: Option<Bytes>, size: Bytes) {
         if found != Some(size) {
             self.edit.set_attribute(node, "unit", "KiB");

@@ -1,5 +1,5 @@
-//! A plan written down: as libvirt's XML, by itself or within a domain, and as QEMU's arguments.
-//! Nothing is given out that has not passed the check.
+//! Generates libvirt's XML from a plan, on its own or within a domain, and QEMU's arguments. All
+//! results have been checked against the rules.
 
 mod elements;
 mod merge;
@@ -23,7 +23,7 @@ use crate::values::Bytes;
 use crate::values::text::excerpt;
 pub use qemu::OtherMemory;
 
-/// What to write besides the EGM devices.
+/// The parts to write in addition to the EGM devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parts {
@@ -43,7 +43,7 @@ impl Parts {
     }
 }
 
-/// How to write a plan down.
+/// Options for generating XML.
 ///
 /// ```
 /// use egm_probe::domain::Dialect;
@@ -56,16 +56,16 @@ impl Parts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// What to write besides the EGM devices.
+    /// The parts to write in addition to the EGM devices.
     pub parts: Parts,
-    /// The number of spaces of each level; by default, as in the domain, or two.
+    /// The number of spaces per level; by default as in the domain, or two.
     pub indent: Option<usize>,
-    /// Refuse a domain that breaks a rule whose severity is a warning.
+    /// Treat warnings as errors.
     pub strict: bool,
-    /// The libvirt that is to read it; by default that of the schema, if it has EGM.
+    /// The target libvirt; by default that of the schema, if it supports EGM.
     pub dialect: Option<Dialect>,
-    /// The directory of the schemas of that libvirt, to which the result has to conform; schemas
-    /// that are missing or invalid are ignored.
+    /// The directory of that libvirt's schema, to which the result must conform; a missing or
+    /// invalid schema is ignored.
     #[cfg(feature = "cli")]
     pub schemas: Option<PathBuf>,
 }
@@ -78,31 +78,31 @@ impl Options {
     }
 }
 
-/// A plan, written down.
+/// The XML of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stanza {
     /// The plan.
     pub plan: Plan,
-    /// The XML: the plan's elements, or the whole domain that they were put into.
+    /// The plan's elements, or the whole domain into which they were merged.
     pub xml: String,
-    /// What should be known of the domain that it was put into.
+    /// Warnings about the domain into which it was merged.
     pub warnings: Vec<Finding>,
-    /// The domain, as it is read again.
+    /// The domain, parsed from the result.
     domain: Domain,
     parts: Parts,
 }
 
-/// Why a plan was not written down.
+/// The reason why no XML was generated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unwritable {
-    /// What it was to be put into is no domain.
+    /// The file to merge into is not a domain.
     #[error(transparent)]
     BadDomain(#[from] BadDomain),
-    /// A status file is libvirt's own, and what is changed in it is lost.
+    /// The file is a status file of libvirt, which must not be changed.
     #[error(
-        "this is the status of a running domain; change its definition (virsh edit, virsh dumpxml --inactive)"
+        "status file of a running domain: change its definition instead (virsh edit, virsh dumpxml --inactive)"
     )]
     Status,
     /// The device's path cannot be written in XML.
@@ -113,23 +113,22 @@ pub enum Unwritable {
     },
     /// The result would break rules.
     #[error(
-        "the domain would not be right, by the lines of the result:{}{}",
+        "the resulting domain would be invalid (with the lines of the result):{}{}",
         list(findings),
         lines(advice)
     )]
     Unsound {
-        /// The rules; and where in the result they are broken, line and column, where there is
-        /// more of it than the plan.
+        /// The findings, with line and column in the result if it is a whole domain.
         findings: Vec<(Finding, Option<(u32, u32)>)>,
-        /// Remedies, a line each.
+        /// Remedies, one per line.
         advice: Vec<String>,
     },
 }
 
-/// More findings than this tell nobody anything.
+/// The maximum number of findings shown.
 const SHOWN: usize = 20;
 
-/// A line each.
+/// The findings, one per line.
 fn list(findings: &[(Finding, Option<(u32, u32)>)]) -> String {
     let mut list = String::new();
     for (Finding { rule, message, help, .. }, place) in findings.iter().take(SHOWN) {
@@ -150,7 +149,7 @@ fn lines(lines: &[String]) -> String {
     lines.iter().flat_map(|line| ["\n  ", line]).collect()
 }
 
-/// A part of [`Parts`] that makes a domain keep some rules.
+/// A part of [`Parts`] that fixes violations of some rules.
 struct Remedy {
     name: &'static str,
     effect: &'static str,
@@ -168,7 +167,7 @@ const REMEDIES: [Remedy; 3] = [
     },
     Remedy {
         name: "numa",
-        effect: "makes memory and cells fit",
+        effect: "writes matching memory and cells",
         is_written: |parts| parts.numa,
         rules: &[NODE.code, CELL_SUM.code, TOTAL.code, MAX_MEMORY.code, NO_MAX_MEMORY.code],
     },
@@ -180,7 +179,7 @@ const REMEDIES: [Remedy; 3] = [
     },
 ];
 
-/// The parts that would mend it.
+/// The remedies for the findings.
 fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> Vec<String> {
     let lacks_hostdev = plan.placements.iter().any(|it| domain.hostdev(it.gpu).is_none());
     let helps = |remedy: &&Remedy| {
@@ -191,13 +190,15 @@ fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> V
         !(remedy.is_written)(parts) && findings.iter().any(is_of_it)
     };
     let remedies = REMEDIES.iter().filter(helps);
-    remedies.map(|Remedy { name, effect, .. }| format!("try --with {name}: it {effect}")).collect()
+    remedies
+        .map(|Remedy { name, effect, .. }| format!("try --with {name}, which {effect}"))
+        .collect()
 }
 
-/// Spaces of each level, if nothing else is said.
+/// The default number of spaces per level.
 const INDENT: usize = 2;
 
-/// What a domain needs at least: the plan alone is checked as part of it.
+/// A minimal domain, for checking a plan on its own.
 const BARE: &str = "<domain type='kvm'>\n  <name>new</name>\n  <devices/>\n</domain>\n";
 
 impl Stanza {
@@ -206,11 +207,11 @@ impl Stanza {
     /// # Errors
     /// They would break a rule, or cannot be written in XML.
     pub fn new(report: &Report, plan: Plan, options: &Options) -> Result<Self, Unwritable> {
-        sayable(&plan)?;
+        check_expressible(&plan)?;
         let (parts, everything) = (options.parts, Parts::all());
         let mut whole = plan.clone();
         if !parts.numa {
-            // The cells before are for the domain to have, into which this is put.
+            // The target domain is expected to have the preceding cells.
             whole.fill_cells();
         }
         let whole = merge::merge(&Document::parse(BARE)?, &whole, everything, None);
@@ -230,7 +231,7 @@ impl Stanza {
         Ok(Self { plan, xml, warnings: Vec::new(), domain, parts })
     }
 
-    /// Puts a plan into a domain, in whose text everything else stays byte for byte.
+    /// Merges a plan into a domain, and preserves the rest of its text byte for byte.
     ///
     /// # Errors
     /// It is not the definition of a domain, or the result would break a rule.
@@ -244,7 +245,7 @@ impl Stanza {
         if document.domain().is_status {
             return Err(Unwritable::Status);
         }
-        sayable(&plan)?;
+        check_expressible(&plan)?;
         let step = options.indent.map(|spaces| " ".repeat(spaces));
         let xml = merge::merge(document, &plan, parts, step);
         let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
@@ -260,8 +261,8 @@ impl Stanza {
         Ok(Self { plan, xml, warnings: findings, domain, parts })
     }
 
-    /// QEMU's arguments: options, each with its value. Of a domain these are the EGM devices, the
-    /// NUMA cells and the GPUs; with [`Parts::numa`] memory and CPUs.
+    /// QEMU's arguments: options, each with its value. They cover the EGM devices and the NUMA
+    /// cells, with [`Parts::hostdev`] the GPUs, and with [`Parts::numa`] memory and CPUs.
     ///
     /// # Errors
     /// The domain has memory that is not EGM.
@@ -280,15 +281,15 @@ fn is_error(finding: &Finding) -> bool {
     finding.severity == Severity::Error
 }
 
-fn sayable(plan: &Plan) -> Result<(), Unwritable> {
+fn check_expressible(plan: &Plan) -> Result<(), Unwritable> {
     match plan.placements.iter().find(|placement| !is_expressible(&placement.path)) {
         Some(placement) => Err(Unwritable::Unsayable { path: placement.path.clone() }),
         None => Ok(()),
     }
 }
 
-/// Reads the result as libvirt would, and checks it against the rules. The plan has reported the
-/// warnings about the host.
+/// Parses the result as libvirt would, and checks it against the rules. Warnings that the plan has
+/// reported are omitted.
 fn checked(
     report: &Report,
     text: &str,
@@ -312,7 +313,7 @@ fn checked(
         is_installed: true,
         ..check::CheckOptions::default()
     };
-    // Without a usable schema the rules alone decide.
+    // Without a usable schema, only the rules apply.
     let mut findings = check::validate(&document, &checks)
         .unwrap_or_else(|_| check::check(document.domain(), &checks));
     let domain = document.domain().clone();
@@ -321,7 +322,7 @@ fn checked(
     Ok((domain, findings))
 }
 
-/// Whether a finding is about a size that libvirt alone would round, in what is for QEMU.
+/// Whether a finding is irrelevant for QEMU: about a size that only libvirt would round.
 fn is_for_libvirt(finding: &Finding, domain: &Domain, alignment: Alignment) -> bool {
     let is_it = |size: &Value<Bytes>| {
         size.span == finding.span && size.value.is_some_and(|size| alignment.fits(size))
@@ -330,7 +331,7 @@ fn is_for_libvirt(finding: &Finding, domain: &Domain, alignment: Alignment) -> b
     alignment == Alignment::Qemu && finding.rule == SIZE && sizes.any(is_it)
 }
 
-/// The elements of a plan by themselves, in libvirt's order.
+/// The elements of a plan on its own, in libvirt's order.
 fn fragments(plan: &Plan, parts: Parts) -> Vec<Element> {
     let mut fragments = Vec::new();
     if parts.numa {
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_rule_names_the_part_that_is_missing() {
+    fn an_error_suggests_the_missing_part() {
         let report = report();
         let plan = Plan::new(&report, &Request::everything(), None).unwrap();
         let domain = Domain::parse(BARE).unwrap();
@@ -375,14 +376,14 @@ mod tests {
             let finding = Finding::new(Rule { code, ..NODE }, 0..0, "");
             advice(&[finding], &domain, &plan, parts)
         };
-        let hint = "try --with numa: it makes memory and cells fit";
+        let hint = "try --with numa, which writes matching memory and cells";
         assert_eq!(hints("EGM012", Parts::default()), [hint]);
         assert!(hints("EGM012", Parts::all()).is_empty(), "it is written already");
         assert!(hints("EGM001", Parts::default()).is_empty());
     }
 
     #[test]
-    fn a_plan_alone_is_checked_within_a_whole_guest() {
+    fn a_plan_on_its_own_is_checked_within_a_complete_domain() {
         let report = report();
         let plan = Plan::new(&report, &Request::everything(), None).unwrap();
         let document = Document::parse(BARE).unwrap();

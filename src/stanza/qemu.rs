@@ -1,4 +1,4 @@
-//! What QEMU is told, as libvirt tells it.
+//! QEMU's arguments, as libvirt generates them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -9,15 +9,15 @@ use super::Parts;
 use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy};
 use crate::values::{Bytes, IdList};
 
-/// An option of QEMU's and its value.
+/// An option of QEMU and its value.
 pub(super) type Argument = (&'static str, String);
 
-/// Why a domain cannot be written as arguments.
+/// The error for a domain with memory that is not EGM.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} has memory that is not EGM, and only EGM is written as arguments")]
+#[error("{0} has memory that is not EGM, which is unsupported in QEMU arguments")]
 pub struct OtherMemory(String);
 
-/// An object as JSON. The order of the keys is libvirt's: `qemuBuildMemoryBackendProps`,
+/// An object as JSON, with the keys in libvirt's order: `qemuBuildMemoryBackendProps`,
 /// `qemuBuildThreadContextProps`, `qemuBuildIOMMUFDProps` and `qemuBuildAcpiNodesetProps`
 /// (`src/qemu/qemu_command.c`).
 #[derive(Serialize)]
@@ -68,8 +68,8 @@ struct Vfio<'a> {
 
 const IOMMUFD: &str = "iommufd0";
 
-/// The arguments of a domain that has passed the check: of its EGM devices and of its cells; with
-/// `hostdev` the GPUs themselves, with `numa` the sizes of memory and CPUs.
+/// The arguments of a checked domain, for its EGM devices and its cells; with `hostdev` also for the
+/// GPUs, with `numa` for memory and CPUs.
 ///
 /// The order is that of `qemuBuildCommandLine` (libvirt, `src/qemu/qemu_command.c`) with the
 /// RFC's series: a backend for each path in order of first use, each followed by its devices.
@@ -103,7 +103,7 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
 fn memory(domain: &Domain) -> String {
     let sizes = domain.cells.iter().filter_map(|cell| cell.memory.known());
     let size = sizes.map(|size| size.0).fold(0, u64::saturating_add);
-    // libvirt passes on no 0.
+    // libvirt omits 0.
     let slots = domain.memory_slots.known().filter(|slots| *slots > 0);
     let slots = slots.map_or(String::new(), |slots| format!(",slots={slots}"));
     let maximum = domain.max_memory.known();
@@ -113,7 +113,7 @@ fn memory(domain: &Domain) -> String {
 }
 
 /// `4,sockets=4,cores=1,threads=1`, or `2,maxcpus=16,sockets=2,dies=1,clusters=1,cores=8,threads=1`
-/// with a `<topology>`. A QEMU that has EGM has dies and clusters (`qemuBuildSmpCommandLine`).
+/// with a `<topology>`. Every QEMU with EGM supports dies and clusters (`qemuBuildSmpCommandLine`).
 fn smp(domain: &Domain) -> Option<String> {
     let vcpus = domain.vcpus.known()?;
     let mut smp = match domain.current_vcpus.known() {
@@ -132,7 +132,7 @@ fn smp(domain: &Domain) -> Option<String> {
     Some(smp)
 }
 
-/// The backends and their devices; gives the backend of each cell.
+/// Adds the backends and their devices; returns the backend of each cell.
 fn add_memory(domain: &Domain, arguments: &mut Vec<Argument>) -> BTreeMap<u32, String> {
     let prealloc = domain.backing.allocation.text() == "immediate";
     let mut paths: Vec<(&str, Vec<(usize, &EgmDevice)>)> = Vec::new();
@@ -186,7 +186,7 @@ fn policy(domain: &Domain, cell: u32) -> Option<&MemoryPolicy> {
     own.map(|(_, policy)| policy).or(domain.memory_policy.as_ref())
 }
 
-/// QEMU's name of a mode (`qemuNumaPolicy`, libvirt's `src/qemu/qemu_command.c`).
+/// QEMU's name for a mode (`qemuNumaPolicy`, libvirt's `src/qemu/qemu_command.c`).
 fn qemu_policy(policy: &MemoryPolicy) -> Option<&'static str> {
     let mode = policy.mode.as_ref().map_or(Some(MemoryMode::Strict), |mode| mode.value);
     match mode? {
@@ -197,8 +197,8 @@ fn qemu_policy(policy: &MemoryPolicy) -> Option<&'static str> {
     }
 }
 
-/// The `<hostdev>` devices that EGM devices name, in the order of the domain, each followed by its
-/// generic initiators. Other devices are left out.
+/// Adds the `<hostdev>` devices of EGM devices, in the order of the domain, each followed by its
+/// generic initiators.
 fn add_gpus(domain: &Domain, parts: Parts, arguments: &mut Vec<Argument>) {
     let aliases: BTreeSet<_> = domain.egm.iter().map(|device| device.pci_dev.text()).collect();
     let gpus = domain.hostdevs.iter().filter_map(|hostdev| {
@@ -248,7 +248,7 @@ fn numa(cell: &Cell, backends: &BTreeMap<u32, String>) -> Result<String, OtherMe
     Ok(argument)
 }
 
-/// These values are texts, numbers and booleans: nothing that JSON cannot say.
+/// Cannot fail: the values are only texts, numbers and booleans.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
