@@ -1,4 +1,4 @@
-//! The output of `capture --list`: what is in a capture, a line each.
+//! The output of `capture --list`: the contents of a capture, one line each.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use crate::sysroot::manifest::{Manifest, NAME, Op, Problem};
 use crate::sysroot::{Item, Sysroot, describe};
 use crate::values::text::{excerpt, printable};
 
-/// How much is shown of what may be very long.
+/// The maximum length of long texts.
 const SHOWN: usize = 300;
 
-/// Writes what a capture is, then what is in it, by path.
+/// Writes the origin of a capture, then its contents by path.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
-    // Of directories with something in them that tells enough.
+    // A directory that is not empty is visible by its contents.
     let is_shown = |(path, item): &(PathBuf, Item<'_>)| {
         !matches!(item, Item::Directory(names) if *names > 0) && path != &Path::new("/").join(NAME)
     };
@@ -33,8 +33,7 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
         for (directory, names) in &manifest.names {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let names = excerpt(&names.join(" "), SHOWN);
-            lines
-                .push((printable(directory), format!("names of which not all were read: {names}")));
+            lines.push((printable(directory), format!("names, not all of them read: {names}")));
         }
         for (path, problems) in &manifest.errors {
             for (op, problem) in problems {
@@ -42,11 +41,11 @@ pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
             }
         }
         for (path, flaw) in &recorded.bad_definitions {
-            let what = format!("not taken: no definition from {}:{} on", flaw.line, flaw.column);
+            let what = format!("omitted: invalid definition at {}:{}", flaw.line, flaw.column);
             lines.push((printable(path), what));
         }
     } else {
-        writeln!(out, "taken by hand or by another program; claims are read as they stand")?;
+        writeln!(out, "created manually or by another program; claims are read as they are")?;
     }
     lines.sort();
     for (path, what) in lines {
@@ -61,17 +60,19 @@ fn write_heading(
     claims: Option<&Unseen>,
     has_proc: bool,
 ) -> io::Result<()> {
-    let host = if manifest.live { "a running host" } else { "a host that was recorded before" };
-    writeln!(out, "taken by {} from {host}", excerpt(&manifest.program, SHOWN))?;
+    let host = if manifest.live { "a running host" } else { "a recorded host" };
+    writeln!(out, "captured by {} from {host}", excerpt(&manifest.program, SHOWN))?;
     match claims {
-        None => writeln!(out, "claims: not taken"),
-        Some(_) if !has_proc => writeln!(out, "claims: taken, no processes looked at"),
+        None => writeln!(out, "claims: not recorded"),
+        Some(_) if !has_proc => writeln!(out, "claims: recorded, without processes"),
         Some(Unseen { unread: 0, hidden: None, unsettled: false }) => {
-            writeln!(out, "claims: taken, all processes seen")
+            writeln!(out, "claims: recorded, all processes visible")
         }
-        Some(Unseen { unread: 0, .. }) => writeln!(out, "claims: taken, not all processes seen"),
+        Some(Unseen { unread: 0, .. }) => {
+            writeln!(out, "claims: recorded, not all processes visible")
+        }
         Some(Unseen { unread, .. }) => {
-            writeln!(out, "claims: taken, processes that could not be looked at: {unread}")
+            writeln!(out, "claims: recorded, unreadable processes: {unread}")
         }
     }
 }
@@ -85,16 +86,16 @@ fn described(item: Item<'_>) -> String {
         Item::CharDevice(number, mode, (uid, gid)) => {
             format!("character device {number}, mode {mode:04o}, owner {uid}:{gid}")
         }
-        Item::Other => "neither file, directory, link nor character device".into(),
+        Item::Other => "another type of file".into(),
     }
 }
 
 fn failed(op: Op, problem: &Problem) -> String {
     let what = match op {
-        Op::List => "not listed",
-        Op::Link => "not followed",
-        Op::Stat => "not looked at",
-        Op::Read => "not read",
+        Op::List => "cannot list",
+        Op::Link => "cannot follow",
+        Op::Stat => "cannot stat",
+        Op::Read => "cannot read",
     };
     format!("{what}: {}", excerpt(&describe(&problem.into()), SHOWN))
 }

@@ -1,5 +1,5 @@
-//! The columns of `list`: one table that feeds the output, the option `-o`, its help, and what
-//! is read of the host at all.
+//! The columns of `list`: one table for the output, the option `-o`, its help, and the parts of the
+//! host to read.
 
 use crate::claims::Claim;
 use crate::host::{Gpu, Needs, NodeSource, Permissions, Region, Shape};
@@ -10,15 +10,15 @@ use crate::values::{Bytes, named};
 /// One column.
 #[non_exhaustive]
 pub struct Column {
-    /// Its name: capital letters only, so that it can be a shell variable's.
+    /// Its name: capital letters only, so that it is a valid shell variable.
     pub name: &'static str,
-    /// What it shows, for `--list-columns`.
+    /// The description in `--list-columns`.
     pub help: &'static str,
-    /// What kind of value it has.
+    /// The kind of its values.
     pub kind: Kind,
     /// Whether it is shown by default.
     pub default: bool,
-    /// What must be read of the host to fill it.
+    /// The parts of the host that it needs.
     pub needs: Needs,
     value: fn(&Row<'_>) -> ColumnValue,
 }
@@ -31,7 +31,7 @@ named! {
         Text = "string",
         /// A number.
         Number = "number",
-        /// An amount of memory: for people, or in bytes where that was asked for.
+        /// An amount of memory: in human-readable units, or in bytes on request.
         Bytes = "bytes",
         /// Any number of texts.
         List = "list",
@@ -39,18 +39,18 @@ named! {
 }
 
 impl Kind {
-    /// Whether its values are set to the right.
+    /// Whether its values are right-aligned.
     #[must_use]
     pub fn is_numeric(self) -> bool {
         matches!(self, Self::Number | Self::Bytes)
     }
 }
 
-/// What a column says of a region.
+/// The value of a column for a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ColumnValue {
-    /// Text; `None` is unknown or none.
+    /// Text; `None` if it is unknown or absent.
     Text(Option<String>),
     /// An amount of memory.
     Bytes(Option<Bytes>),
@@ -59,7 +59,7 @@ pub enum ColumnValue {
 }
 
 impl Column {
-    /// What the column says of a region.
+    /// The value for a region.
     #[must_use]
     pub fn value(&self, row: &Row<'_>) -> ColumnValue {
         (self.value)(row)
@@ -68,7 +68,7 @@ impl Column {
 
 const NOTHING: Needs = Needs::empty();
 
-/// All that a list can show, and so all that it can warn of.
+/// Everything that a list can show or warn about.
 pub(crate) const EVERYTHING: Needs =
     Needs::GPU_NAMES.union(Needs::NUMA).union(Needs::DEVICE_NODE).union(Needs::CLAIMS);
 
@@ -94,9 +94,9 @@ pub static COLUMNS: [Column; 24] = columns! {
         "NODE" Number Needs::NUMA, "host NUMA node of the region",
             |row| optional(row.region.numa_node);
         "SIZE" Bytes NOTHING, "size of the region", |row| ColumnValue::Bytes(row.region.size);
-        "FREE" Bytes Needs::CLAIMS, "what a VM can have of it",
+        "FREE" Bytes Needs::CLAIMS, "memory available to a VM",
             |row| ColumnValue::Bytes(row.capacity.free);
-        "STATE" Text Needs::CLAIMS, "whether a VM can have it",
+        "STATE" Text Needs::CLAIMS, "availability to a VM",
             |row| text(row.capacity.state.name());
         "GPUS" List Needs::GPUS, "PCI addresses of its GPUs",
             |row| of_gpus(row.region, |gpu| Some(gpu.address));
@@ -104,11 +104,11 @@ pub static COLUMNS: [Column; 24] = columns! {
             |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group));
     }
     default: false {
-        "HOLDER" List Needs::CLAIMS, "who holds it, or is defined with it",
+        "HOLDER" List Needs::CLAIMS, "holders, reservations, and VMs defined with it",
             |row| ColumnValue::List(row.claims.iter().map(Claim::label).collect());
-        "HELD" Bytes Needs::CLAIMS, "what its holder has mapped",
+        "HELD" Bytes Needs::CLAIMS, "memory mapped by its holder",
             |row| ColumnValue::Bytes(row.capacity.held);
-        "STRANDED" Bytes Needs::CLAIMS, "what its holder has left unmapped, and nobody can have",
+        "STRANDED" Bytes Needs::CLAIMS, "memory not mapped by its holder, unusable for others",
             |row| ColumnValue::Bytes(row.capacity.stranded);
         "PATH" Text NOTHING, "path of the device node",
             |row| text(row.region.device.path.to_string_lossy());
@@ -120,23 +120,23 @@ pub static COLUMNS: [Column; 24] = columns! {
             |row| of_owner(row.region, |owner| owner.user.clone());
         "GROUP" Text Needs::DEVICE_NODE, "group of the device node",
             |row| of_owner(row.region, |owner| owner.group.clone());
-        "NGPUS" Number Needs::GPUS, "how many GPUs it names",
+        "NGPUS" Number Needs::GPUS, "number of its GPUs",
             |row| optional(row.region.learnt_from.first().map(|_| row.region.gpus.len()));
         "NAMES" List Needs::GPU_NAMES, "names of its GPUs",
             |row| of_gpus(row.region, |gpu| gpu.name.clone());
-        "DRIVERS" List Needs::GPU_DETAILS, "drivers that its GPUs are bound to",
+        "DRIVERS" List Needs::GPU_DETAILS, "drivers of its GPUs",
             |row| of_gpus(row.region, |gpu| gpu.driver.name().map(str::to_owned));
         "IOMMU" List Needs::GPU_DETAILS, "IOMMU groups of its GPUs",
             |row| of_gpus(row.region, |gpu| gpu.iommu_group);
-        "NODEFROM" Text Needs::NUMA, "how the NUMA node was learnt",
+        "NODEFROM" Text Needs::NUMA, "source of the NUMA node",
             |row| optional(row.region.numa_node_from.map(NodeSource::name));
         "SHAPE" Text Needs::GPUS, "generation of the driver",
             |row| optional(row.region.shape.map(Shape::name));
-        "LEARNT" List Needs::GPUS, "how the GPUs were learnt",
+        "LEARNT" List Needs::GPUS, "sources of the GPU list",
             |row| ColumnValue::List(row.region.learnt_from.iter().map(|it| it.name().to_owned()).collect());
         "SYSFS" Text NOTHING, "its directory in sysfs",
             |row| text(row.region.path.to_string_lossy());
-        "WARNINGS" Number EVERYTHING, "how many warnings there are",
+        "WARNINGS" Number EVERYTHING, "number of warnings",
             |row| text(row.region.all_warnings().count().to_string());
     }
 };
@@ -149,7 +149,7 @@ fn optional(value: Option<impl ToString>) -> ColumnValue {
     ColumnValue::Text(value.map(|value| value.to_string()))
 }
 
-/// One value a GPU, so that those of two columns belong together.
+/// One value per GPU, so that the values of different columns correspond.
 fn of_gpus<T: ToString>(region: &Region, value: impl Fn(&Gpu) -> Option<T>) -> ColumnValue {
     ColumnValue::List(
         region.gpus.iter().map(|gpu| super::or_dash(value(gpu)).into_owned()).collect(),
@@ -160,18 +160,17 @@ fn of_owner(region: &Region, value: impl Fn(&Permissions) -> String) -> ColumnVa
     optional(region.device.owner.as_ref().map(value))
 }
 
-/// A choice of columns that names one that there is not.
+/// An unknown column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no column `{name}`{}; there are: {}", suggestion(name), all_names())]
+#[error("unknown column `{name}`{}; available: {}", suggestion(name), all_names())]
 pub struct NoSuchColumn {
     name: String,
 }
 
-/// The columns that `-o` chooses: `LIST`, or `+LIST` for more than the default ones. Upper and
-/// lower case are the same.
+/// The columns selected by `-o`: `LIST`, or `+LIST` in addition to the default ones. Case is ignored.
 ///
 /// # Errors
-/// A name is no column's.
+/// A column is unknown.
 ///
 /// ```
 /// use egm_probe::output::columns::choose;
@@ -193,7 +192,7 @@ pub fn choose(list: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
     Ok(chosen)
 }
 
-/// The columns that are shown where none are chosen.
+/// The default columns.
 #[must_use]
 pub fn defaults() -> Vec<&'static Column> {
     COLUMNS.iter().filter(|column| column.default).collect()
@@ -217,12 +216,12 @@ mod tests {
     use super::COLUMNS;
 
     #[test]
-    fn every_name_is_one_shell_word_and_stands_once() {
+    fn names_are_unique_shell_words() {
         for (index, column) in COLUMNS.iter().enumerate() {
             let name = column.name;
             assert!(name.bytes().all(|letter| letter.is_ascii_uppercase()), "{name}");
             let again = COLUMNS.iter().skip(index + 1).any(|other| other.name == column.name);
-            assert!(!again, "{} stands twice", column.name);
+            assert!(!again, "duplicate column {}", column.name);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the checks of a host found: in lines as virt-host-validate prints them, as JSON, and as a
-//! plan of what to do.
+//! The results of the checks of a host: as text like that of virt-host-validate, as JSON, and as a
+//! plan of fixes.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use super::{GREEN, RED, YELLOW, json, painted};
 use crate::doctor::{Check, Examined, Hint, Verdict, is_healthy};
 use crate::values::text::printable;
 
-/// Writes a line for each check, and below it what can be done.
+/// Writes a line for each check, followed by its suggested fixes.
 pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
     for Examined { check, outcome } in examined {
         let verdict = painted(&in_capitals(outcome.verdict), color_of(outcome.verdict), color);
@@ -36,7 +36,7 @@ fn in_capitals(verdict: Verdict) -> String {
     verdict.name().to_uppercase()
 }
 
-/// In virt-host-validate's colours.
+/// The colours of virt-host-validate.
 fn color_of(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Pass => GREEN,
@@ -46,14 +46,15 @@ fn color_of(verdict: Verdict) -> u8 {
     }
 }
 
-/// Writes a script of everything that can be done, for somebody to read before it is run. Each
-/// command is there once.
+/// Writes a script of all suggested fixes, to be reviewed before it is run. Each command occurs only
+/// once.
 pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Result<()> {
     writeln!(out, "#!/bin/sh")?;
     writeln!(
         out,
-        "# What `egm-probe doctor` would do here, as root. Read it before you run it: what\n\
-         # shows something, asks, or interrupts what runs is left to you, behind a #."
+        "# Fixes suggested by `egm-probe doctor`; review them, then run as root. Commands that\n\
+         # only print information, prompt, or would interrupt running workloads are\n\
+         # commented out."
     )?;
     let mut written = BTreeSet::new();
     for Examined { check, outcome } in examined {
@@ -64,7 +65,7 @@ pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Resu
         for Hint { text, commands, by_hand, .. } in &outcome.hints {
             writeln!(out, "# {}", printable(text))?;
             for command in commands {
-                // Whatever is in it: it is one line.
+                // Escaped, so that it stays on one line.
                 let command = printable(command);
                 let is_first = *by_hand || written.insert(command.clone());
                 let comment = match (*by_hand, is_first) {
@@ -79,16 +80,16 @@ pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Resu
     Ok(())
 }
 
-/// Writes what a check is for.
+/// Writes the explanation of a check.
 pub(crate) fn write_explanation(out: &mut dyn Write, check: &Check) -> io::Result<()> {
     writeln!(out, "{}: checking {}\n\n{}", check.code, check.title, check.explanation)?;
     if let Some(parent) = check.parent {
-        writeln!(out, "\nSkipped where {parent} fails.")?;
+        writeln!(out, "\nSkipped if {parent} fails.")?;
     }
     Ok(())
 }
 
-/// Writes a line for each check that there is.
+/// Writes all checks, one per line.
 pub(crate) fn write_checks(out: &mut dyn Write, checks: &[Check]) -> io::Result<()> {
     for check in checks {
         writeln!(out, "{}  {:<4} {}", check.code, check.parent.unwrap_or("-"), check.title)?;

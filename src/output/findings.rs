@@ -1,4 +1,4 @@
-//! Findings in domains: for people, with the place shown as compilers do; and as JSON.
+//! Findings in domains: as text, with the place shown as compilers do, and as JSON.
 
 use std::io::{self, Write};
 
@@ -11,18 +11,18 @@ use crate::domain::{Dialect, lines_and_columns};
 use crate::report::Report;
 use crate::values::text::{is_plain, printable};
 
-/// A file, and what was found in it.
+/// A file and its findings.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     /// Its name.
     pub(crate) file: String,
-    /// Its text; empty where it could not be read.
+    /// Its text; empty if it could not be read.
     pub(crate) text: String,
-    /// What was found; or why nothing could be.
+    /// The findings, or the error.
     pub(crate) result: Result<Vec<Finding>, String>,
-    /// How many EGM devices it has; `None` where it could not be read.
+    /// The number of its EGM devices; `None` if it could not be read.
     pub(crate) devices: Option<usize>,
-    /// How many findings are not shown, because they are less severe than requested.
+    /// The number of findings below the requested severity.
     pub(crate) hidden: usize,
     /// The severity of the worst finding, shown or not.
     pub(crate) worst: Option<Severity>,
@@ -37,7 +37,7 @@ impl Checked {
     }
 }
 
-/// How much of a line is shown before and behind the place in it.
+/// How many characters of a line are shown before and after the place.
 const AROUND: usize = 120;
 
 /// Writes one finding with its place.
@@ -65,7 +65,7 @@ pub(crate) fn write_text(
     let mut group = if excerpt.is_cut {
         title.element(Origin::path(place.as_str()))
     } else {
-        // Line and column are counted in what is shown.
+        // The snippet computes line and column from the excerpt.
         snippet = snippet.path(file.as_str());
         title.elements(None::<Origin<'_>>)
     };
@@ -77,13 +77,13 @@ pub(crate) fn write_text(
     writeln!(out, "{}\n", renderer.term_width(140).render(&[group]))
 }
 
-/// The line of a finding, cut where it is long, in which the place is marked.
+/// The line of a finding, shortened if it is long, with the place marked.
 struct Excerpt {
     source: String,
     start: usize,
     end: usize,
     line: u32,
-    /// Whether the line is longer before the place.
+    /// Whether the part before the place is shortened.
     is_cut: bool,
 }
 
@@ -91,7 +91,7 @@ impl Excerpt {
     fn of(text: &str, finding: &Finding, (line, column): (u32, u32)) -> Self {
         let before = text.get(..finding.span.start).unwrap_or_default();
         let behind = text.get(finding.span.start..).unwrap_or_default();
-        // No farther than what is shown of it.
+        // Look back only as far as shown.
         let far = before.char_indices().rev().nth(2 * AROUND).map_or(0, |(at, _)| at);
         let before = before.get(far..).unwrap_or_default();
         let before = before.rsplit('\n').next().unwrap_or_default();
@@ -104,7 +104,7 @@ impl Excerpt {
         let (marked, behind) = behind.split_at_checked(length).unwrap_or((behind, ""));
         let skipped = before.char_indices().rev().nth(AROUND).map_or(0, |(at, _)| at);
         let before = before.get(skipped..).unwrap_or_default();
-        // Each is one column wide, and does nothing to a terminal.
+        // Replace terminal controls, with one column per character.
         let plain = |text: &str, length: usize| -> String {
             let plain = |c: char| if is_plain(c) { c } else { ' ' };
             text.chars().take(length).map(plain).collect()
@@ -123,7 +123,7 @@ pub(crate) fn write_explanation(out: &mut dyn Write, rule: &Rule) -> io::Result<
     writeln!(out, "{}\n\nSource: {}", rule.explanation, rule.source)
 }
 
-/// Writes every rule, a line each.
+/// Writes all rules, one per line.
 pub(crate) fn write_rules(out: &mut dyn Write, rules: &[Rule]) -> io::Result<()> {
     for rule in rules {
         writeln!(out, "{}  {:7}  {}", rule.code, rule.severity.name(), rule.title)?;

@@ -17,7 +17,7 @@ use super::show::Selection;
 /// Writes `egm-probe.list/1`: all regions of a host.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_list(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let list = List {
         schema: "egm-probe.list/1",
@@ -28,10 +28,10 @@ pub fn write_list(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     write(out, &list)
 }
 
-/// Writes `egm-probe.show/1`: everything known of some regions and GPUs.
+/// Writes `egm-probe.show/1`: everything known about some regions and GPUs.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_show(
     out: &mut dyn Write,
     report: &Report,
@@ -52,7 +52,7 @@ pub fn write_show(
     write(out, &show)
 }
 
-/// The host's warnings, and those of regions of which only a GPU is shown.
+/// The host's warnings, and those of regions that are not shown themselves, but have a shown GPU.
 fn show_warnings(report: &Report, selection: &Selection<'_>) -> Vec<String> {
     let is_shown = |region: &&Region| selection.regions().any(|shown| shown.name == region.name);
     let others = selection.concerned_regions().filter(|region| !is_shown(region));
@@ -75,7 +75,7 @@ pub(super) fn write(out: &mut dyn Write, document: &impl Serialize) -> io::Resul
     text.lines().try_for_each(|line| write_line(out, line))
 }
 
-/// Writes a line of JSON, with every character that a terminal could act on as `\u009b`: the same JSON.
+/// Writes a line of JSON, with terminal controls escaped, as `\u009b`.
 pub(super) fn write_line(out: &mut dyn Write, line: &str) -> io::Result<()> {
     for part in line.split_inclusive(|c| !is_plain(c)) {
         let last = part.chars().next_back().filter(|last| !is_plain(*last));
@@ -316,7 +316,7 @@ impl NodeDetails {
     }
 }
 
-/// A path as text; what is not UTF-8 in it is replaced, since JSON has no other strings.
+/// A path as text; invalid UTF-8 is replaced, because JSON strings are Unicode.
 struct Text<'a>(&'a Path);
 
 impl Serialize for Text<'_> {

@@ -1,5 +1,5 @@
 //! A host's regions as metrics, in the text format of Prometheus
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). What is not known has no sample.
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Unknown values have no sample.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -11,14 +11,14 @@ use crate::report::{Report, Row, State};
 use crate::values::text::printable;
 use crate::values::{Bytes, NodeId};
 
-/// What the metrics tell of, for [`Report::read`].
+/// The parts of a host that the metrics need, for [`Report::read`].
 pub const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::GPU_NAMES).union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
 
 /// Writes all metrics of a host, which must have been read with [`NEEDS`].
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let mut metrics = String::new();
     let rows: Vec<_> = report.rows().collect();
@@ -30,15 +30,15 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     add_sizes(out, rows);
     add_states(out, rows);
     add_descriptions(out, rows, report);
-    head(out, "egm_regions", "How many regions the host has.");
+    head(out, "egm_regions", "Number of regions.");
     if report.host.class != Class::Unreadable {
         sample(out, "egm_regions", &[], count(rows.len()));
     }
-    head(out, "egm_scan_complete", "Whether all that may hold a region could be looked at.");
+    head(out, "egm_scan_complete", "Whether all potential holders could be examined.");
     let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen)
         && report.claims.leases_unread.is_none();
     sample(out, "egm_scan_complete", &[], u64::from(complete));
-    head(out, "egm_scan_warnings", "How many things are odd about the host as a whole.");
+    head(out, "egm_scan_warnings", "Number of warnings for the host as a whole.");
     sample(out, "egm_scan_warnings", &[], count(report.warnings().count()));
 }
 
@@ -47,31 +47,29 @@ fn add_sizes(out: &mut String, rows: &[Row<'_>]) {
         of_regions(out, rows, &format!("egm_region_{name}_bytes"), help, |row| Some(value(row)?.0));
     };
     add("size", "Size of the region.", |row| row.region.size);
-    add("free", "What a virtual machine can have of the region.", |row| row.capacity.free);
-    add("held", "What the region's holder has mapped.", |row| row.capacity.held);
-    let unmapped = "What the region's holder has left unmapped, and nobody else can have.";
+    add("free", "Memory of the region that is available to a virtual machine.", |row| {
+        row.capacity.free
+    });
+    add("held", "Memory mapped by the region's holder.", |row| row.capacity.held);
+    let unmapped = "Memory not mapped by the region's holder, unusable for others.";
     add("stranded", unmapped, |row| row.capacity.stranded);
 }
 
 fn add_states(out: &mut String, rows: &[Row<'_>]) {
-    head(
-        out,
-        "egm_region_state",
-        "Whether a virtual machine can have the region: 1 for the state it is in.",
-    );
+    head(out, "egm_region_state", "State of the region: 1 for the current state, 0 for others.");
     for row in rows {
         for &state in State::ALL {
             let labels = [("region", row.region.name.as_str()), ("state", state.name())];
             sample(out, "egm_region_state", &labels, u64::from(row.capacity.state == state));
         }
     }
-    let help = "How many processes and running virtual machines hold the region.";
+    let help = "Number of processes and running virtual machines that hold the region.";
     of_regions(out, rows, "egm_region_holders", help, |row| {
         let holders = row.claims.iter().filter(|claim| claim.is_held()).count();
         (row.capacity.state != State::Unknown).then(|| count(holders))
     });
     let name = "egm_region_lease_expires_timestamp_seconds";
-    head(out, name, "When the lease on the region expires.");
+    head(out, name, "Time when the reservation of the region expires.");
     for row in rows {
         for claim in row.claims {
             if let Claim::Lease(lease) = claim {
@@ -83,10 +81,10 @@ fn add_states(out: &mut String, rows: &[Row<'_>]) {
 }
 
 fn add_descriptions(out: &mut String, rows: &[Row<'_>], report: &Report) {
-    let help = "How many things are odd about the region.";
+    let help = "Number of warnings for the region.";
     let warnings = |row: &Row<'_>| Some(count(row.region.all_warnings().count()));
     of_regions(out, rows, "egm_region_warnings", help, warnings);
-    head(out, "egm_region_info", "What the region is; always 1.");
+    head(out, "egm_region_info", "Properties of the region; always 1.");
     for row in rows {
         let Region { name, numa_node, shape, device, .. } = row.region;
         let node = numa_node.map(|node: NodeId| node.to_string()).unwrap_or_default();
@@ -96,7 +94,7 @@ fn add_descriptions(out: &mut String, rows: &[Row<'_>], report: &Report) {
             [("region", name.as_str()), ("path", &path), ("numa_node", &node), ("shape", shape)];
         sample(out, "egm_region_info", &labels, 1);
     }
-    head(out, "egm_gpu_info", "A GPU, and the region that names it; always 1.");
+    head(out, "egm_gpu_info", "Properties of the GPU; always 1.");
     for (gpu, region) in all_gpus(&report.host).into_values() {
         let address = gpu.address.to_string();
         let region = region.map_or("", |region| region.name.as_str());
@@ -138,8 +136,7 @@ fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
     let _ = writeln!(out, "{end} {value}");
 }
 
-/// Safe between quotes: what a terminal would act on is shown as an escape before, so that a
-/// backslash is all that comes of a line's end.
+/// Escapes a label value. Control characters, such as newlines, have become backslash escapes before.
 fn escaped(text: &str) -> String {
     printable(text).replace('\\', "\\\\").replace('"', "\\\"")
 }

@@ -1,5 +1,5 @@
-//! What a person or a script reads: tables, plain text and JSON. Writers only; nothing here
-//! reads a host.
+//! Output for people and scripts: tables, plain text and JSON. Writers only; nothing here reads a
+//! host.
 
 pub mod capture;
 pub mod columns;
@@ -31,12 +31,12 @@ const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
 
-/// A text in a colour, if colours are wanted.
+/// A text in a colour, if `paint` is set.
 fn painted(text: &str, color: u8, paint: bool) -> String {
     if paint { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// The GPUs at a socket that belong to a region of it, or to none of its regions.
+/// The GPUs of a socket that belong to the given region, or to none of the socket's regions.
 fn gpus_of<'a>(socket: &'a Socket<'_>, region: Option<&Region>) -> Vec<&'a Place<'a>> {
     let is_here = |name: &RegionName| socket.regions.iter().any(|row| row.region.name == *name);
     let is_wanted = |place: &&Place<'_>| match (region, place.region) {
@@ -46,14 +46,14 @@ fn gpus_of<'a>(socket: &'a Socket<'_>, region: Option<&Region>) -> Vec<&'a Place
     socket.gpus.iter().filter(is_wanted).collect()
 }
 
-/// Every GPU of a host once, by address, with the region that names it.
+/// Every GPU of a host once, by address, with its region.
 fn all_gpus(host: &Host) -> BTreeMap<PciAddress, (&Gpu, Option<&Region>)> {
-    // The first of several regions counts.
+    // The first region wins.
     let gpus: Vec<_> = host.gpus().collect();
     gpus.into_iter().rev().map(|(gpu, region)| (gpu.address, (gpu, region))).collect()
 }
 
-/// A value, or the `-` that stands for unknown.
+/// A value, or `-` for unknown.
 fn or_dash<T: ToString>(value: Option<T>) -> Cow<'static, str> {
     value.map_or(Cow::Borrowed("-"), |value| Cow::Owned(value.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The output of `show`: everything known of a region or a GPU, and how it was learnt.
+//! The output of `show`: everything known about a region or a GPU, and where it comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -10,11 +10,11 @@ use crate::report::{Capacity, Report, Row};
 use crate::values::text::{printable, shown};
 use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 
-/// What of a host is shown: each region and GPU once, regions in natural order, GPUs by address.
+/// The regions and GPUs to show: each once, regions in natural order, GPUs by address.
 #[derive(Debug, Default)]
 pub struct Selection<'a> {
     regions: BTreeMap<&'a RegionName, &'a Region>,
-    /// GPUs without the rest of their region.
+    /// GPUs whose regions are not shown.
     single_gpus: BTreeMap<PciAddress, (&'a Gpu, Option<&'a Region>)>,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Selection<'a> {
         self.regions.insert(&region.name, region);
     }
 
-    /// Adds a GPU, and the region that names it.
+    /// Adds a GPU, with its region.
     pub fn add_gpu(&mut self, gpu: &'a Gpu, region: Option<&'a Region>) {
         self.single_gpus.insert(gpu.address, (gpu, region));
     }
@@ -34,7 +34,7 @@ impl<'a> Selection<'a> {
         self.regions.values().copied()
     }
 
-    /// The regions, and those of the other GPUs: those whose warnings matter.
+    /// The regions, and those of the single GPUs: the regions with relevant warnings.
     pub fn concerned_regions(&self) -> impl Iterator<Item = &'a Region> {
         let of_gpus = self.single_gpus.values().filter_map(|(_, region)| *region);
         let all: BTreeMap<_, _> =
@@ -42,12 +42,12 @@ impl<'a> Selection<'a> {
         all.into_values()
     }
 
-    /// The GPUs that no region names.
+    /// The GPUs without a region.
     pub fn lone_gpus(&self) -> impl Iterator<Item = &'a Gpu> {
         self.single_gpus.values().filter(|(_, region)| region.is_none()).map(|(gpu, _)| *gpu)
     }
 
-    /// The GPUs of the regions, and the others.
+    /// The GPUs of the regions, and the single GPUs.
     pub(super) fn gpus(&self) -> Vec<(&'a Gpu, Option<&'a Region>)> {
         let mut gpus = self.single_gpus.clone();
         for region in self.regions() {
@@ -66,10 +66,10 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// Writes the selection as text, a blank line between its parts.
+/// Writes the selection as text, with an empty line between entries.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write(out: &mut dyn Write, report: &Report, selection: &Selection<'_>) -> io::Result<()> {
     let host = &report.host;
     let mut first = true;
@@ -111,7 +111,7 @@ fn write_region(out: &mut dyn Write, host: &Host, row: &Row<'_>) -> io::Result<(
     let learnt: Vec<_> = region.learnt_from.iter().map(|source| source.name()).collect();
     let learnt = (!learnt.is_empty()).then(|| learnt.join(", "));
     let shape = or_dash(region.shape.map(Shape::name));
-    field(out, "driver shape", &format!("{shape} (GPUs learnt from: {})", or_dash(learnt)))?;
+    field(out, "driver shape", &format!("{shape} (source of GPUs: {})", or_dash(learnt)))?;
     field(out, "sysfs", &shown(&region.path))?;
     if region.gpus.is_empty() {
         field(out, "GPUs", "-")?;
@@ -143,7 +143,7 @@ fn write_claim(out: &mut dyn Write, claim: &Claim) -> io::Result<()> {
             let state = if *is_running { "running" } else { "off" };
             field(out, label, &format!("domain {} ({state})", printable(domain)))?;
             field(out, "  size", &or_dash(*size))?;
-            field(out, "  by", &shown(file))
+            field(out, "  file", &shown(file))
         }
         Claim::Lease(LeaseClaim { domain, expires }) => {
             field(out, "reserved for", &printable(domain))?;
@@ -168,7 +168,7 @@ fn host_node(host: &Host, region: &Region) -> String {
     };
     let how = match source {
         NodeSource::Gpu => "the node of its GPUs",
-        NodeSource::NearestCpuNode => "the nearest with CPUs to the node of its GPUs",
+        NodeSource::NearestCpuNode => "the nearest node with CPUs to that of its GPUs",
         NodeSource::LocalCpus => "the node with the local CPUs of its GPUs",
     };
     format!("{}; {how}", node_text(host, node))
@@ -181,7 +181,7 @@ fn node_text(host: &Host, id: NodeId) -> String {
     };
     let NumaNode { cpus, memory, .. } = node;
     let cpus = cpus.as_ref().filter(|cpus| !cpus.is_empty()).map(|cpus| format!("CPUs {cpus}"));
-    // Of a GPU's own node, how far it is to the sockets.
+    // For a GPU's own node, the distance to the sockets.
     let is_own = host.topology.has_cpus(id) == Some(false);
     let to_sockets = node
         .distances

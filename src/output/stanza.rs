@@ -15,7 +15,7 @@ use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 /// Writes `egm-probe.stanza/1`: the plan, its XML, and QEMU's arguments.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_json<'a>(out: &mut dyn Write, report: &Report, stanza: &'a Stanza) -> io::Result<()> {
     let (plan, domain) = (&stanza.plan, stanza.domain());
     let regions = report.host.regions.iter();
@@ -65,10 +65,10 @@ pub fn write_json<'a>(out: &mut dyn Write, report: &Report, stanza: &'a Stanza) 
     json::write(out, &document)
 }
 
-/// Writes arguments a line each, as `mapfile -t` reads them.
+/// Writes arguments one per line, for `mapfile -t`.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_lines(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Result<()> {
     for (option, value) in arguments {
         writeln!(out, "{option}\n{value}")?;
@@ -76,10 +76,10 @@ pub fn write_lines(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Res
     Ok(())
 }
 
-/// Writes arguments as a shell reads them: an option and its value a line, joined by backslashes.
+/// Writes arguments for a shell: one option with its value per line, continued with backslashes.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_shell(out: &mut dyn Write, arguments: &[(&str, String)]) -> io::Result<()> {
     for (index, (option, value)) in arguments.iter().enumerate() {
         let end = if index + 1 < arguments.len() { " \\" } else { "" };

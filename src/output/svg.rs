@@ -1,7 +1,7 @@
-//! A host as a picture, for a ticket or a page: its sockets as boxes, in each its regions in
-//! proportion to their size, with what is held, stranded and free, and the GPUs at them.
+//! A picture of a host, for tickets and documents: a box for each socket with its regions in
+//! proportion to their size (held, stranded and free memory) and their GPUs.
 //!
-//! Text stays text, and colours follow the light or dark scheme of whoever looks.
+//! Text stays text, and colours follow the light or dark scheme of the reader.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use super::{gpus_of, or_dash};
 use crate::claims::Claim;
 use crate::report::{Capacity, Place, Report, Row, Socket, Sockets, State};
 use crate::values::Bytes;
-use crate::values::text::{excerpt, printable};
+use crate::values::text::{excerpt, plural, printable};
 
 const WIDTH: u64 = 960;
 const MARGIN: u64 = 20;
@@ -20,14 +20,14 @@ const INNER: u64 = BOX - 2 * MARGIN;
 const BAR: u64 = 34;
 const GPU_HEIGHT: u64 = 72;
 
-/// How wide a character of the small text is at most, nearly always.
+/// The maximum width of nearly all characters of the small text.
 const CHARACTER: u64 = 7;
 const GAP: u64 = 14;
 
-/// GPUs in a row; today's sockets have two.
+/// GPUs per row; current sockets have two.
 const GPUS_A_ROW: usize = 4;
 
-/// Colours by class: in a light scheme, and what differs in a dark one.
+/// Colours by class: a light scheme, and the differences of the dark one.
 const STYLE: &str = "\
 text{font:14px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1b1f24}\
 .title{font-size:18px;font-weight:600}\
@@ -60,7 +60,7 @@ text{fill:#e6edf3}\
 /// Writes the picture: an SVG document.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let mut picture = Picture { body: String::new(), y: MARGIN, end: 0 };
     // Writing to a String cannot fail.
@@ -77,11 +77,11 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "</svg>")
 }
 
-/// What was drawn, and how far down.
+/// The elements drawn so far, and the current height.
 struct Picture {
     body: String,
     y: u64,
-    /// Where the bar of the region ends that was drawn last.
+    /// The end of the last region's bar.
     end: u64,
 }
 
@@ -173,7 +173,7 @@ impl Picture {
             for (place, column) in row.iter().zip(0..) {
                 let x = 2 * MARGIN + column * (width + GAP);
                 if is_attached {
-                    // From where the bar ends where it does not reach so far.
+                    // From the end of the bar if it is too short.
                     let middle = x + 24;
                     let (from, turn) = (middle.min(self.end), top - GAP / 2);
                     let start = self.y;
@@ -209,7 +209,7 @@ impl Picture {
             ("stranded", "stranded: not mapped by its holder"),
             ("free", "free"),
             ("reserved", "reserved"),
-            ("unknown", "not known"),
+            ("unknown", "unknown"),
         ] {
             let y = self.y;
             writeln!(
@@ -229,7 +229,7 @@ impl Picture {
     }
 }
 
-/// A text cut to a width, after all in it that is not to be shown was written out.
+/// A text shortened to a width, with control characters escaped.
 fn cut(text: &str, width: u64) -> String {
     let text = printable(text);
     let most = usize::try_from(width / CHARACTER).unwrap_or(0);
@@ -239,12 +239,11 @@ fn cut(text: &str, width: u64) -> String {
 fn title(report: &Report) -> String {
     let regions = report.host.regions.len();
     let gpus = report.host.gpus().count();
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    format!("{regions} EGM region{}, {gpus} GPU{}", plural(regions), plural(gpus))
+    format!("{}, {}", plural(regions, "EGM region"), plural(gpus, "GPU"))
 }
 
 fn socket_name(socket: &Socket<'_>) -> String {
-    let Some(id) = socket.node else { return "no NUMA node known".into() };
+    let Some(id) = socket.node else { return "unknown NUMA node".into() };
     let cpus = socket.numa.and_then(|node| node.cpus.as_ref()).filter(|cpus| !cpus.is_empty());
     let memory = socket.numa.and_then(|node| node.memory);
     let cpus = excerpt(&or_dash(cpus), 60);
@@ -265,7 +264,7 @@ fn parts(size: Option<Bytes>, capacity: Capacity) -> Vec<(&'static str, Option<B
     }
 }
 
-/// How wide a part of a whole is; what there is at all is seen.
+/// The width of a part; at least 1 unless the part is empty.
 fn share(width: u64, part: Bytes, whole: Bytes) -> u64 {
     if part.0 == 0 || whole.0 == 0 {
         return 0;
@@ -274,7 +273,7 @@ fn share(width: u64, part: Bytes, whole: Bytes) -> u64 {
     u64::try_from(exact).unwrap_or(width).clamp(1, width)
 }
 
-/// Safe between tags: what is no character of XML's is shown as an escape before.
+/// Escapes a text for XML, with control characters shown as escapes.
 fn escaped(text: &str) -> String {
     printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! The output of `list` for people (a table) and for line-based scripts (raw lines, pairs).
+//! The output of `list` as a table, and for line-based scripts as raw lines or pairs.
 
 use std::io::{self, Write};
 
@@ -11,19 +11,19 @@ use super::columns::{COLUMNS, Column, ColumnValue, Kind};
 use crate::report::{Row, State};
 use crate::values::text::{escape, printable};
 
-/// How `list` writes its rows.
+/// The format of `list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// Columns set under each other.
+    /// Aligned columns.
     Table,
-    /// One blank between values; what is blank in a value is escaped.
+    /// A single space between values, and spaces in values escaped.
     Raw,
     /// `NAME="value"`, for `eval` in a shell.
     Pairs,
 }
 
-/// What is asked of the rows.
+/// The style of the rows.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Style {
@@ -31,26 +31,26 @@ pub struct Style {
     pub format: Format,
     /// Whether sizes are in bytes.
     pub bytes: bool,
-    /// Whether the first line names the columns.
+    /// Whether to print a header.
     pub header: bool,
-    /// The width to fit a table into, in characters.
+    /// The maximum width of a table, in characters.
     pub width: Option<u16>,
     /// Whether a table has colours.
     pub color: bool,
 }
 
 impl Style {
-    /// A format, with a header, sizes for people, and neither width nor colours.
+    /// A format with a header, human-readable sizes, unlimited width, and no colours.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self { format, bytes: false, header: true, width: None, color: false }
     }
 }
 
-/// Writes the rows; nothing at all, not even a header, where there are none.
+/// Writes the rows; nothing, not even a header, if there are none.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write(
     out: &mut dyn Write,
     rows: &[Row<'_>],
@@ -76,13 +76,13 @@ fn write_table(
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    // Never by what the crate finds out about the terminal: that is the caller's to say.
+    // The caller decides about colours, not the crate's terminal detection.
     table.force_no_tty();
     if style.color {
         table.enforce_styling();
     }
     if let Some(width) = style.width {
-        // The last column's padding may stick out.
+        // The last column's padding may exceed the width.
         table.set_width(width.saturating_add(GAP));
     }
     if style.header {
@@ -105,7 +105,7 @@ fn write_table(
         if column.kind.is_numeric() {
             set.set_cell_alignment(CellAlignment::Right);
         }
-        // Lists may take several lines; no value is ever cut, however narrow the terminal.
+        // Lists may be wrapped; values are never truncated.
         set.set_constraint(match column.kind {
             Kind::List => ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(GAP))),
             Kind::Text | Kind::Number | Kind::Bytes => ColumnConstraint::ContentWidth,
@@ -117,7 +117,7 @@ fn write_table(
     Ok(())
 }
 
-/// Blanks between columns.
+/// Spaces between columns.
 const GAP: u16 = 2;
 
 fn colored(cell: Cell, column: &Column, state: State) -> Cell {
@@ -131,7 +131,7 @@ fn colored(cell: Cell, column: &Column, state: State) -> Cell {
     })
 }
 
-/// How wide a list's column must be at least: its longest value, with the comma behind it.
+/// The minimum width of a list's column: its longest value with the following comma.
 fn longest_part(value: &ColumnValue) -> u16 {
     let ColumnValue::List(texts) = value else { return 0 };
     let commas = texts.iter().skip(1).map(|_| 1).chain([0]);
@@ -167,7 +167,7 @@ fn write_pairs(
 ) -> io::Result<()> {
     for row in rows {
         let cell = |column: &&Column| {
-            // What a shell would act on between double quotes.
+            // Special characters of a shell within double quotes.
             let value = escaped(column.value(row), |c| matches!(c, '"' | '\\' | '$' | '`'));
             format!("{}=\"{}\"", column.name, joined(value, style.bytes, ","))
         };
@@ -180,8 +180,7 @@ fn write_words(out: &mut dyn Write, words: impl Iterator<Item = String>) -> io::
     writeln!(out, "{}", words.collect::<Vec<_>>().join(" "))
 }
 
-/// A value in which these characters are escaped, and in the parts of a list the comma, which
-/// comes between them.
+/// Escapes these characters in a value, and also commas within the parts of a list.
 fn escaped(value: ColumnValue, also: impl Fn(char) -> bool) -> ColumnValue {
     match value {
         ColumnValue::Text(text) => ColumnValue::Text(text.map(|text| escape(&text, also))),
@@ -203,10 +202,10 @@ fn joined(value: ColumnValue, bytes: bool, separator: &str) -> String {
     if text.is_empty() { "-".into() } else { text }
 }
 
-/// Writes the columns there are, with their kinds and meanings, one a line.
+/// Writes all columns with their kinds and descriptions, one per line.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_columns(out: &mut dyn Write, indent: &str) -> io::Result<()> {
     for Column { name, kind, help, .. } in &COLUMNS {
         writeln!(out, "{indent}{name:<9} {:<7} {help}", kind.name())?;

@@ -11,19 +11,19 @@ use crate::values::text::printable;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use crate::warning::Warning;
 
-/// How the tree is drawn.
+/// The style of the tree.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct TreeStyle {
-    /// With characters that every terminal has.
+    /// With ASCII characters only.
     pub ascii: bool,
     /// In colours.
     pub color: bool,
-    /// Each NUMA node on a line of its own.
+    /// Each NUMA node on its own line.
     pub all_nodes: bool,
 }
 
-/// A line and what is below it.
+/// A line and its children.
 struct Branch {
     text: String,
     below: Vec<Branch>,
@@ -35,13 +35,13 @@ impl Branch {
     }
 }
 
-/// How many characters a bar has.
+/// The width of a bar in characters.
 const BAR: u64 = 20;
 
 /// Writes the tree; nothing for a host without regions, GPUs and sockets.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write(out: &mut dyn Write, report: &Report, style: TreeStyle) -> io::Result<()> {
     for socket in Sockets::of(report).iter() {
         let branch = socket_branch(report, socket, style);
@@ -70,7 +70,7 @@ fn write_below(
 
 fn socket_branch(report: &Report, socket: &Socket<'_>, style: TreeStyle) -> Branch {
     let text = match socket.node {
-        None => "no NUMA node known".to_owned(),
+        None => "unknown NUMA node".to_owned(),
         Some(id) => {
             let cpus = socket.numa.and_then(|node| node.cpus.as_ref());
             let cpus = cpus.filter(|cpus| !cpus.is_empty());
@@ -102,7 +102,7 @@ fn region_branch(report: &Report, socket: &Socket<'_>, row: &Row<'_>, style: Tre
     Branch { text, below }
 }
 
-/// What of a region is held, stranded and free, where it is shared out at all.
+/// The held and stranded memory of a region in use.
 fn parts(capacity: Capacity) -> String {
     match capacity.state {
         State::InUse => {
@@ -112,7 +112,7 @@ fn parts(capacity: Capacity) -> String {
     }
 }
 
-/// A bar of the parts in proportion; nothing where they are not known.
+/// A bar of the parts in proportion; empty if they are unknown.
 fn bar(size: Option<Bytes>, capacity: Capacity, style: TreeStyle) -> String {
     let Capacity { held: Some(held), stranded: Some(stranded), .. } = capacity else {
         return String::new();
@@ -126,7 +126,7 @@ fn bar(size: Option<Bytes>, capacity: Capacity, style: TreeStyle) -> String {
     let (used, lost, left) = if style.ascii { ("#", "x", ".") } else { ("█", "▒", "░") };
     let characters = |part: Bytes| {
         let exact = u128::from(part.0) * u128::from(BAR);
-        // What there is at all is seen.
+        // Rounded up, so that small parts stay visible.
         usize::try_from(exact.div_ceil(u128::from(size.0))).unwrap_or(0)
     };
     let whole = characters(size);
@@ -179,7 +179,7 @@ pub(super) fn node_range(nodes: &IdList) -> String {
     format!("{} {nodes}", if nodes.len() == 1 { "node" } else { "nodes" })
 }
 
-/// Each of the nodes, where they are wanted.
+/// A branch for each node, with `all_nodes`.
 fn node_branches(report: &Report, nodes: &IdList, style: TreeStyle) -> Vec<Branch> {
     if !style.all_nodes {
         return Vec::new();
@@ -221,7 +221,7 @@ struct PlaceEntry {
 /// Writes `egm-probe.topology/1`.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write_json(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let sockets = Sockets::of(report);
     let place = |place: &Place<'_>| PlaceEntry {

@@ -1,4 +1,4 @@
-//! What was done to the udev rules, and what the device nodes are like.
+//! The output of `udev`: changes of the rules, and the state of the device nodes.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,29 +10,29 @@ use crate::udev_rules::file::Change;
 use crate::udev_rules::{Asked, Effective, Got, RegionNode, RulePlace, Shadowed};
 use crate::values::text::{printable, shown};
 
-/// What a `udev` command did and found.
+/// The report of a `udev` command.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct UdevReport {
     schema: &'static str,
-    /// Which command it was.
+    /// The command.
     pub(crate) action: Action,
-    /// Whether it was only to be shown what would be done.
+    /// Whether only the planned changes were shown.
     pub(crate) dry_run: bool,
     /// Whether the rules file was changed, or would be.
     pub(crate) changed: bool,
-    /// The rules file that was looked at.
+    /// The rules file.
     pub(crate) file: Option<PathBuf>,
     /// With `install`, the copy of the file that it replaced; with `uninstall`, one that remains.
     pub(crate) backup: Option<PathBuf>,
-    /// Whether udev was told; `None` where there was no reason to.
+    /// Whether udev was notified; `None` if there was no need.
     pub(crate) udev_told: Option<bool>,
-    /// The rules that give the devices something, by file and line.
+    /// The rules with assignments for the devices, by file and line.
     pub(crate) rules: Vec<RuleEntry>,
-    /// Rules files of the program's name that another one hides.
+    /// Rules files with the program's name that another file overrides.
     pub(crate) shadowed: Vec<Shadowed>,
     /// The regions' device nodes.
     pub(crate) nodes: Vec<RegionNode>,
-    /// What went wrong without ending the command, and what is odd.
+    /// Warnings.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -46,27 +46,27 @@ pub(crate) enum Action {
     Uninstall,
 }
 
-/// A rule that gives a device something.
+/// An assignment of a rule for a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct RuleEntry {
-    /// Where it stands.
+    /// Its place.
     #[serde(flatten)]
     pub(crate) place: RulePlace,
-    /// What it gives: `user`, `group`, `mode`, `label`; `None` where that depends on its conditions.
+    /// The assigned property: `user`, `group`, `mode`, `label`; `None` if it is conditional.
     pub(crate) gives: Option<&'static str>,
     /// The value.
     pub(crate) value: Option<String>,
-    /// Whether it counts: no other rule has the last word. `None` where that depends on conditions.
+    /// Whether it takes effect, and is not overridden; `None` if it is conditional.
     pub(crate) counts: Option<bool>,
 }
 
 impl UdevReport {
-    /// A report of a command that has done nothing yet.
+    /// An empty report of a command.
     pub(crate) fn new(action: Action) -> Self {
         Self { schema: "egm-probe.udev/1", action, ..Self::default() }
     }
 
-    /// Takes over a change of the rules file, planned or made.
+    /// Adds a planned or applied change of the rules file.
     pub(crate) fn add_change(&mut self, change: &Change) {
         self.changed = change.is_any();
         self.backup.clone_from(&change.backup);
@@ -79,7 +79,7 @@ impl UdevReport {
         self.backup.as_ref().map(|backup| format!("{}: {note}", shown(backup)))
     }
 
-    /// Adds the rules that are about a region's device.
+    /// Adds the rules for a region's device.
     pub(crate) fn add_rules(&mut self, effective: &Effective) {
         let entry = |place: &RulePlace, gives, value: &str, counts| RuleEntry {
             place: place.clone(),
@@ -103,7 +103,7 @@ impl UdevReport {
         self.rules.dedup();
     }
 
-    /// Whether every node has what it is to have.
+    /// Whether every node matches the request.
     pub(crate) fn is_right(&self) -> bool {
         self.nodes.iter().all(|node| node.right == Some(true))
     }
@@ -114,7 +114,7 @@ pub(crate) fn write_json(out: &mut dyn Write, report: &UdevReport) -> io::Result
     json::write(out, report)
 }
 
-/// Writes it for people.
+/// Writes it as text.
 pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> {
     if let Some(file) = &report.file {
         let state = match (report.action, report.changed) {
@@ -137,7 +137,7 @@ pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> 
         writeln!(out, "{}: {}", rule.place, parts.join(", "))?;
     }
     for Shadowed { path, by, masked } in &report.shadowed {
-        let how = if *masked { "switched off" } else { "replaced" };
+        let how = if *masked { "masked" } else { "replaced" };
         writeln!(out, "{}: {how} by {}", shown(path), shown(by))?;
     }
     for node in &report.nodes {
@@ -146,7 +146,7 @@ pub(crate) fn write(out: &mut dyn Write, report: &UdevReport) -> io::Result<()> 
     Ok(())
 }
 
-/// `mode 0660`, and whether that counts.
+/// `mode 0660`, and whether it is overridden.
 fn gives(rule: &RuleEntry) -> String {
     let (Some(name), Some(value)) = (rule.gives, &rule.value) else {
         return "conditional assignments".into();
@@ -155,12 +155,12 @@ fn gives(rule: &RuleEntry) -> String {
     printable(&format!("{name} {value}{but}"))
 }
 
-/// `0660 root:kvm`, and what was asked where that is something else.
+/// `0660 root:kvm`, and the expected values if they differ.
 fn describe(node: &RegionNode) -> String {
     let asked = asked(&node.asked);
     match (&node.got, node.right) {
-        (None, _) => format!("not known, or not the region's; asked for {asked}"),
-        (Some(got), Some(false)) => format!("{}; asked for {asked}", self::got(got)),
+        (None, _) => format!("unknown, or not the region's device; expected {asked}"),
+        (Some(got), Some(false)) => format!("{}; expected {asked}", self::got(got)),
         (Some(got), _) => self::got(got),
     }
 }
@@ -169,7 +169,7 @@ fn got(got: &Got) -> String {
     printable(&format!("{} {}:{}", got.mode, got.user, got.group))
 }
 
-/// With a `-` for what nobody asks for.
+/// The expected values, with `-` for those that are not set.
 fn asked(asked: &Asked) -> String {
     let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
     let (mode, user, group) = (or_dash(&asked.mode), or_dash(&asked.user), or_dash(&asked.group));

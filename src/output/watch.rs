@@ -10,7 +10,7 @@ use crate::report::Event;
 use crate::values::text::printable;
 use crate::values::{Moment, PciAddress};
 
-/// Writes a line for people; without a time for a host that was recorded.
+/// Writes an event as text; without a time for a recorded host.
 pub(crate) fn write(out: &mut dyn Write, event: &Event, time: Option<Moment>) -> io::Result<()> {
     let time = time.map_or(String::new(), |time| format!("{time}  "));
     writeln!(out, "{time}{}", printable(&in_words(event)))
@@ -23,9 +23,9 @@ fn in_words(event: &Event) -> String {
     };
     match event {
         Event::RegionAdded { region, size, gpus } => {
-            format!("{region}  came: {}, GPUs {}", or_dash(*size), list(gpus))
+            format!("{region}  added: {}, GPUs {}", or_dash(*size), list(gpus))
         }
-        Event::RegionRemoved { region } => format!("{region}  went"),
+        Event::RegionRemoved { region } => format!("{region}  removed"),
         Event::RegionChanged { region, size, gpus } => {
             format!("{region}  changed: {}, GPUs {}", or_dash(*size), list(gpus))
         }
@@ -38,8 +38,8 @@ fn in_words(event: &Event) -> String {
         }
         Event::GpuBound { gpu, driver } => format!("GPU {gpu}  bound to {driver}"),
         Event::GpuUnbound { gpu, driver } => format!("GPU {gpu}  unbound from {driver}"),
-        Event::HolderCame { region, holder } => format!("{region}  holder came: {holder}"),
-        Event::HolderWent { region, holder } => format!("{region}  holder went: {holder}"),
+        Event::HolderCame { region, holder } => format!("{region}  acquired by {holder}"),
+        Event::HolderWent { region, holder } => format!("{region}  released by {holder}"),
         Event::StateChanged { region, before, now } => {
             format!("{region}  {}, was {}", now.name(), before.name())
         }

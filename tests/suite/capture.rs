@@ -603,17 +603,17 @@ fn what_is_in_a_capture_is_listed() {
     capture(&["--from", text(&machine("everything-broken"))], &file, &["--with-claims"]);
     let list = String::from_utf8(printed(&["capture", "--list", text(&file)])).unwrap();
     for line in [
-        "claims: taken, all processes seen",
+        "claims: recorded, all processes visible",
         "/dev/egm4  character device 510:4, mode 0660, owner 0:36",
         "/sys/class/egm/egm4  -> ../../devices/virtual/egm/egm4",
         "/sys/devices/virtual/egm/egm4/egm_size  file, 7 bytes",
-        "/sys/devices/virtual/egm/egm12/uevent  not read: is larger than 65536 bytes",
+        "/sys/devices/virtual/egm/egm12/uevent  cannot read: is larger than 65536 bytes",
     ] {
         assert!(list.lines().any(|it| it == line), "{line}: {list}");
     }
-    assert!(list.starts_with("taken by egm-probe "), "{list}");
-    let by_hand = printed(&["capture", "-l", text(&machine("gb200-full-gpu-list"))]);
-    assert!(by_hand.starts_with(b"taken by hand"));
+    assert!(list.starts_with("captured by egm-probe "), "{list}");
+    let by_hand = printed(&["capture", "-l", text(&archive("gb200-full-gpu-list"))]);
+    assert!(by_hand.starts_with(b"created manually"));
     assert_eq!(egm_probe(&["capture", "--list", "/nowhere"]).status.code(), Some(4));
     assert_eq!(egm_probe(&["capture", "--list", "/dev/null"]).status.code(), Some(4));
 }

@@ -127,7 +127,7 @@ exit 1
 3
 {RULES}:9: group kvm, mode 0660, user root
 /dev/egm4: 0660 root:kvm
-/dev/egm5: 0640 root:kvm; asked for 0660 root:kvm
+/dev/egm5: 0640 root:kvm; expected 0660 root:kvm
 exit 1
 {RULES}: unchanged
 /dev/egm4: 0660 root:kvm
@@ -388,7 +388,7 @@ fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
     assert_eq!(lines[5], format!("{RULES}:# Written by `egm-probe udev install`"), "{printed}");
     let lines = &lines[4..];
     assert_eq!(lines[2], format!("{RULES}: written"), "{printed}");
-    assert_eq!(lines[3], "/dev/egm4: 0600 root:root; asked for 0660 root:kvm", "{printed}");
+    assert_eq!(lines[3], "/dev/egm4: 0600 root:root; expected 0660 root:kvm", "{printed}");
     assert!(lines[5].contains("udevadm: exit status: 1"), "{printed}");
     assert_eq!(lines[6..9], ["exit 1", "/dev/egm4 600 root:root", "/dev/egm5 600 root:root"]);
     let rest = &lines[9..];

@@ -222,7 +222,7 @@ fn a_watch_ends_quietly_with_a_signal_or_its_reader() {
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
-    assert!(line.contains("egm4  came: 55.6 GiB"), "{line}");
+    assert!(line.contains("egm4  added: 55.6 GiB"), "{line}");
     drop(reader);
     let started = Instant::now();
     assert!(child.wait().unwrap().success());
