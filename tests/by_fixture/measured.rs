@@ -1,6 +1,6 @@
-//! The rules compared with what NVIDIA's libvirt did with the same documents.
+//! The rules compared with the behaviour of NVIDIA's libvirt for the same documents.
 //!
-//! `fixtures/domains/measured` has the documents as they were given to it, and its verdicts:
+//! `fixtures/domains/measured` has the documents as libvirt got them, and its verdicts:
 //! libvirt's 12.4.0+nvidia parser, post-parse, validation and command line.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::support::fixtures;
 use crate::trial;
 
-/// Rules that this libvirt does not check when it defines a domain, though the guest then has no
-/// EGM; the documents were written without ACPI.
+/// Rules that this libvirt does not check when it defines a domain, although the guest then has no
+/// EGM; the documents are without ACPI.
 const NOT_MEASURED: [&str; 1] = ["EGM034"];
 
 /// Documents that libvirt accepts and QEMU refuses, or that give the guest wrong memory.
@@ -49,7 +49,7 @@ const ACCEPTED: [(&str, &str); 26] = [
     ("two-regions-in-a-cell", "a cell has one backend"),
 ];
 
-/// Documents that libvirt refuses for something that only its schema describes.
+/// Documents that libvirt refuses because of parts that only its schema describes.
 const OF_THE_SCHEMA: [&str; 1] = ["fault-elsewhere"];
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -1,5 +1,5 @@
-//! Captures: what was recorded of a host gives the same answers as the host, and nothing that is
-//! nobody's business is in it.
+//! Captures: a recorded host gives the same results as the host itself, and private data is not
+//! recorded.
 
 use std::fs;
 use std::io::Read;
@@ -20,7 +20,7 @@ fn egm_probe(args: &[&str]) -> Output {
     Command::new(PROGRAM).args(args).output().unwrap()
 }
 
-/// Standard output of a run that went well.
+/// Standard output of a successful run.
 fn printed(args: &[&str]) -> Vec<u8> {
     let output = egm_probe(args);
     assert!(output.status.success(), "{args:?}: {output:?}");
@@ -31,7 +31,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Records a root into a file.
+/// Records a root in a file.
 fn capture(root: &[&str], file: &Path, options: &[&str]) -> Vec<u8> {
     let output = egm_probe(&[root, &["capture"], options, &[text(file)]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -74,7 +74,7 @@ fn without_claims_nothing_is_said_of_holders() {
     }
 }
 
-/// A machine with a secret in everything that could have one.
+/// A machine with secrets in every possible place.
 fn indiscreet() -> Tree {
     let mut tree = Tree::read(&machine("claims-running-seen"));
     let secret = |tree: &mut Tree, path: &str| {
@@ -116,7 +116,7 @@ fn indiscreet() -> Tree {
         status.replace("<domain ", "<qemuDriverData><a secret='SECRET'/></qemuDriverData><domain ");
     assert_ne!(status, insecure);
     tree.file("run/libvirt/qemu/vm1.xml", insecure);
-    // Virtual machines that are none of EGM's, and people who only are logged in.
+    // Virtual machines without EGM, and users who are only logged in.
     let other = "<domain><name>SECRET</name><devices><memory model='nvdimm'><source>\
                  <path>/SECRET</path></source></memory></devices></domain>";
     tree.file("etc/libvirt/qemu/SECRET.xml", other);
@@ -132,7 +132,7 @@ fn indiscreet() -> Tree {
 }
 
 #[test]
-fn what_is_nobodys_business_is_not_taken() {
+fn private_data_is_not_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let (original, file) = (folder.path().join("host.tar.gz"), folder.path().join("x.tar.gz"));
     let tree = indiscreet();
@@ -149,12 +149,12 @@ fn what_is_nobodys_business_is_not_taken() {
     assert_eq!(list[0], list[1]);
     assert!(!list[0].contains("SECRET"), "nor does the list quote it: {}", list[0]);
     assert!(list[0].contains("\"vm1\"") && list[0].contains("broken.xml"), "{}", list[0]);
-    // What has the name of the program, and what tells of nobody's mappings.
+    // The program's name is recorded; other processes are not.
     assert!(contains(&taken, "/qemu-system-aarch64\0"));
     assert!(!contains(&taken, "proc/77"));
 }
 
-/// A machine that was changed, from a directory and from its capture.
+/// A modified machine, from a directory and from its capture.
 fn is_same_as_its_capture(what: &str, change: impl Fn(&mut Tree)) {
     let mut tree = Tree::read(&machine("claims-running-seen"));
     change(&mut tree);
@@ -181,7 +181,7 @@ fn definition(tree: &mut Tree, path: &str, inner: &str) {
 }
 
 #[test]
-fn odd_ways_to_hold_and_to_define_come_out_the_same() {
+fn unusual_holders_and_definitions_are_preserved() {
     let defined = "etc/libvirt/qemu/other.xml";
     is_same_as_its_capture("addresses of several lengths", |tree| {
         tree.file(
@@ -257,8 +257,8 @@ fn odd_ways_to_hold_and_to_define_come_out_the_same() {
     });
 }
 
-/// The script of a namespace in which a machine is in place of the host, with a real holder of
-/// egm4, and few processes beside it.
+/// The script of a namespace with a machine in place of the host, a real holder of egm4, and few
+/// other processes.
 fn in_place(machine: &Path, script: &str) -> Output {
     let setup = format!(
         "set -e
@@ -288,7 +288,7 @@ fn in_place(machine: &Path, script: &str) -> Output {
 }
 
 #[test]
-fn a_running_host_is_shown_from_its_capture_as_it_was() {
+fn a_running_host_gives_the_same_output_from_its_capture() {
     let machines = [
         "gb200-full-gpu-list",
         "gb200-full-standalone",
@@ -358,9 +358,9 @@ fn a_running_host_is_shown_from_its_capture_as_it_was() {
     }
 }
 
-/// Somebody without rights sees the own process by the inode of its file only, whose name is another.
+/// An unprivileged user sees their own process only by the inode of its file, under another name.
 #[test]
-fn what_somebody_without_rights_sees_is_what_the_capture_shows() {
+fn the_capture_of_an_unprivileged_user_gives_the_same_output() {
     let host = extract("gb200-full-gpu-list");
     if !can_overlay(host.path()) || !can("setpriv", &["setpriv", "--version"]) {
         return;
@@ -419,7 +419,7 @@ fn the_names_that_udev_gave_are_in_the_capture() {
 }
 
 #[test]
-fn what_could_not_be_read_cannot_be_read_in_the_capture_either() {
+fn unreadable_files_stay_unreadable_in_the_capture() {
     let host = extract("gb200-full-standalone");
     let root = text(host.path());
     let folder = tempfile::tempdir().unwrap();
@@ -458,7 +458,7 @@ fn what_could_not_be_read_cannot_be_read_in_the_capture_either() {
 }
 
 #[test]
-fn links_and_what_is_no_directory_are_told_as_they_are() {
+fn links_and_other_files_are_recorded_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let (root, file) = (folder.path().join("root"), folder.path().join("x.tar.gz"));
     let devices = root.join("sys/devices/virtual/egm");
@@ -483,7 +483,7 @@ fn links_and_what_is_no_directory_are_told_as_they_are() {
     assert!(here.contains("/egm5: Not a directory") && here.contains(".//.././x/"), "{here}");
 }
 
-/// The file of leases for x, from their regions and their ends.
+/// The file of leases for x, from their regions and expiry times.
 fn leases(leases: &[(&str, &str)]) -> String {
     let lease = |(region, expires): &(&str, &str)| {
         format!("{{\"regions\":[\"{region}\"],\"for\":\"x\",\"expires\":\"{expires}\"}}")
@@ -493,7 +493,7 @@ fn leases(leases: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_is_reserved_stays_so_in_the_capture() {
+fn reservations_are_preserved_in_the_capture() {
     let host = extract("gb200-full-gpu-list");
     let root = text(host.path());
     let folder = tempfile::tempdir().unwrap();
@@ -532,7 +532,7 @@ fn what_is_reserved_stays_so_in_the_capture() {
 }
 
 #[test]
-fn a_capture_is_written_whole_or_not_at_all() {
+fn a_capture_is_written_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let original = machine("claims-vm");
     let root = ["--from", text(&original), "capture"];
@@ -562,7 +562,7 @@ fn a_capture_is_written_whole_or_not_at_all() {
         assert!(stderr.contains(said) && stderr.contains(name), "{stderr}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left over");
-    // What nobody takes to the end, and what is for a person, is no capture.
+    // A closed pipe and a terminal are refused.
     let shell = |script: &str| {
         let output = Command::new("sh").args(["-c", script]).env("P", PROGRAM).output().unwrap();
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
@@ -597,7 +597,7 @@ fn a_capture_is_written_whole_or_not_at_all() {
 }
 
 #[test]
-fn what_is_in_a_capture_is_listed() {
+fn the_contents_of_a_capture_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.tar.gz");
     capture(&["--from", text(&machine("everything-broken"))], &file, &["--with-claims"]);
@@ -612,14 +612,14 @@ fn what_is_in_a_capture_is_listed() {
         assert!(list.lines().any(|it| it == line), "{line}: {list}");
     }
     assert!(list.starts_with("captured by egm-probe "), "{list}");
-    let by_hand = printed(&["capture", "-l", text(&archive("gb200-full-gpu-list"))]);
+    let by_hand = printed(&["capture", "-l", text(&machine("gb200-full-gpu-list"))]);
     assert!(by_hand.starts_with(b"created manually"));
     assert_eq!(egm_probe(&["capture", "--list", "/nowhere"]).status.code(), Some(4));
     assert_eq!(egm_probe(&["capture", "--list", "/dev/null"]).status.code(), Some(4));
 }
 
 #[test]
-fn what_a_capture_says_of_itself_may_be_anything() {
+fn hostile_text_in_a_capture_is_escaped() {
     let refusal = |about: &str| {
         let mut tree = Tree::read(&machine("claims-vm"));
         tree.file("capture.json", about);

@@ -1,4 +1,4 @@
-//! The program at its edges: terminals, closed pipes, full disks, wrong usage.
+//! Terminals, closed pipes, full disks, usage errors.
 
 use std::fs::File;
 use std::io::Read;
@@ -68,7 +68,7 @@ fn terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option<St
 }
 
 #[test]
-fn a_table_fits_the_terminal_and_never_cuts_a_value() {
+fn a_table_fits_the_terminal_without_truncating_values() {
     for columns in [200, 80, 70, 62] {
         let Some(shown) = terminal(columns, "list --color never", &[]) else { return };
         let widest = shown.lines().map(str::len).max().unwrap();
@@ -87,7 +87,7 @@ egm5       1  447 GiB  447 GiB  free   0018:01:00.0,  root:kvm
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colours_are_used_only_on_terminals_that_support_them() {
     let Some(shown) = terminal(120, "list", &[]) else { return };
     assert!(shown.contains("\x1b[1mDEVICE"), "{shown:?}");
     let plain = |shown: String| !shown.contains('\x1b');
@@ -116,7 +116,7 @@ fn global_options_stand_before_or_after_the_command() {
 }
 
 #[test]
-fn wrong_usage_is_told_on_stderr_with_its_own_code() {
+fn usage_errors_go_to_stderr_with_their_own_exit_code() {
     for args in [
         &[][..],
         &["frobnicate"],
@@ -137,7 +137,7 @@ fn wrong_usage_is_told_on_stderr_with_its_own_code() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_go_to_stdout() {
     for args in [&["--help"][..], &["-h"], &["help"], &["list", "--help"], &["--version"]] {
         let output = Command::new(PROGRAM).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}");
@@ -146,7 +146,7 @@ fn help_and_version_are_answers() {
 }
 
 #[test]
-fn arguments_that_are_not_text_are_refused_and_do_not_panic() {
+fn arguments_that_are_not_text_are_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let junk = OsStr::from_bytes(b"\xff\xfe");
@@ -154,7 +154,7 @@ fn arguments_that_are_not_text_are_refused_and_do_not_panic() {
         let output = Command::new(PROGRAM).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
     }
-    // A path may be anything.
+    // A path may have any bytes.
     let output =
         Command::new(PROGRAM).args(["list".as_ref(), "--from".as_ref(), junk]).output().unwrap();
     assert_eq!(output.status.code(), Some(4));

@@ -1,4 +1,4 @@
-//! What is written about the program is what the program does.
+//! The documentation matches the program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_page_on_egm_and_the_readme_tell_of_every_shape() {
+fn egm_7_and_the_readme_describe_every_shape() {
     let readme = read("README.md");
     let page = read("man/egm.7").replace("\\-", "-");
     let shapes = support::machines().into_iter().map(|machine| {
@@ -32,7 +32,7 @@ fn the_page_on_egm_and_the_readme_tell_of_every_shape() {
 }
 
 #[test]
-fn completions_are_those_that_the_program_prints() {
+fn completions_are_up_to_date() {
     for (shell, file) in
         [("bash", "egm-probe.bash"), ("zsh", "_egm-probe"), ("fish", "egm-probe.fish")]
     {

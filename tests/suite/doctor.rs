@@ -1,4 +1,4 @@
-//! The checks of `doctor`: a host on which all pass, and for each a host on which it alone does not.
+//! The checks of `doctor`: a host that passes all, and for each a host that fails only this one.
 
 use crate::live::{can, can_overlay, extract};
 use crate::support;
@@ -19,7 +19,7 @@ fn folder() -> PathBuf {
     support::fixtures().join("doctor")
 }
 
-/// The command for one of the hosts: what is installed there is told, as a recording has none of it.
+/// The command for one of the hosts, with the installed software, which a recording does not have.
 fn doctor(host: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     let qemu = if host.starts_with("D17") { "stock" } else { "egm" };
@@ -65,7 +65,7 @@ fn lines_are_like_those_of_virt_host_validate() {
 }
 
 #[test]
-fn a_host_without_egm_is_told_first_and_nothing_else_is_looked_at() {
+fn a_host_without_egm_is_reported_first_and_skips_all_else() {
     if Path::new("/sys/class/egm").exists() {
         support::skip("this host has EGM");
         return;
@@ -86,7 +86,7 @@ fn a_host_without_egm_is_told_first_and_nothing_else_is_looked_at() {
     assert_eq!((quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()), (Some(1), 0, 0));
 }
 
-/// Under another root neither QEMU nor libvirt of this machine are asked.
+/// For another root, neither QEMU nor libvirt of this machine are examined.
 #[test]
 fn no_program_is_run_for_another_host() {
     if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
@@ -108,9 +108,9 @@ fn no_program_is_run_for_another_host() {
     assert!(!log.contains("\"/dev") && !log.contains("libvirt/schemas"), "{log}");
 }
 
-/// On the running host they are, the ones that are found; and no device is opened.
+/// On the running host, the installed ones are examined, and no device is opened.
 #[test]
-fn on_the_running_host_what_is_installed_is_asked() {
+fn installed_software_is_examined_on_the_running_host() {
     let work = extract("gb200-full-gpu-list");
     if !can_overlay(work.path()) || !can("strace", &["strace", "-V"]) {
         return;
@@ -145,7 +145,7 @@ fn on_the_running_host_what_is_installed_is_asked() {
 }
 
 #[test]
-fn a_qemu_that_does_not_answer_is_no_qemu_and_not_waited_for() {
+fn a_failing_or_hanging_qemu_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -187,8 +187,8 @@ fn every_check_can_be_explained() {
     assert_eq!((none.status.code(), none.stdout.len()), (Some(1), 0));
 }
 
-/// Whatever sysfs, /proc and /etc say: the program comes to an end, and says nothing that a terminal
-/// would act on; and what is printed for a shell is only what was meant.
+/// With any contents of sysfs, /proc and /etc, the program terminates, prints no terminal controls,
+/// and injects nothing into the printed shell commands.
 #[test]
 fn hostile_hosts_do_no_harm() {
     for machine in support::machines() {
@@ -208,8 +208,8 @@ fn hostile_hosts_do_no_harm() {
     }
 }
 
-/// All that a rule is to give is in one command, which is there once: one after the other they would
-/// undo each other.
+/// All settings of the rules are in one command, which occurs once: several commands would undo each
+/// other.
 #[test]
 fn a_plan_installs_the_rules_once() {
     let mut tree = tree::Tree::read(&folder().join("D11"));
@@ -230,9 +230,9 @@ fn a_plan_installs_the_rules_once() {
     assert_eq!(plan.matches("# see above: egm-probe udev install").count(), 2, "{plan}");
 }
 
-/// What cannot be read is not known, and neither passes nor fails.
+/// Checks of unreadable files neither pass nor fail.
 #[test]
-fn what_cannot_be_read_is_not_known() {
+fn unreadable_files_are_unknown() {
     let unreadable: &[(&str, &[&str])] = &[
         ("etc/libvirt/qemu.conf", &["D10", "D11", "D13", "D14", "D15", "D16"]),
         ("etc/passwd", &["D10", "D11", "D13", "D14", "D15", "D16"]),
@@ -247,7 +247,7 @@ fn what_cannot_be_read_is_not_known() {
         if path.ends_with("devices") {
             tree.remove_all(path);
         }
-        // As a pipe is: it is there, and nobody reads it.
+        // Like a pipe, which exists but is not read.
         tree.fifo(path);
         let host = tempfile::NamedTempFile::new().unwrap();
         fs::write(host.path(), tree.tar()).unwrap();
@@ -265,7 +265,7 @@ fn what_cannot_be_read_is_not_known() {
     }
 }
 
-/// A host whose names and messages would write lines of their own into a script.
+/// A host whose names and messages would inject lines into a script.
 #[test]
 fn no_name_gets_out_of_its_line() {
     let mut tree = tree::Tree::read(&folder().join("healthy"));

@@ -14,8 +14,8 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// A folder to be first in PATH: egm-probe on a recorded host, and a virsh that keeps what it is
-/// to define.
+/// A directory to be first in PATH: egm-probe on a recorded host, and a virsh that saves the
+/// definitions that it is given.
 pub(crate) struct Bin(tempfile::TempDir);
 
 impl Bin {
@@ -119,7 +119,10 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     let output = bin.run("ansible-playbook", &["-i", "localhost,", playbook.to_str().unwrap()]);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{stdout}{}", stderr(&output));
-    assert!(stdout.contains("GPU 0008:01:00.0 of egm4 is not selected"), "one GPU of two: {stdout}");
+    assert!(
+        stdout.contains("GPU 0008:01:00.0 of egm4 is not selected"),
+        "one GPU of two: {stdout}"
+    );
     assert!(stdout.contains("changed=1 ") && stdout.contains("rescued=1 "), "{stdout}");
     let (first, second) = stdout.split_once("\"msg\": \"written\"").unwrap();
     assert!(first.contains("changed: [localhost]"), "{stdout}");

@@ -1,4 +1,4 @@
-//! Capacity and plans with numbers near those where arithmetic ends.
+//! Capacity and plans with numbers near the limits of integers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use crate::support::tree::Tree;
 
 const MIB: u64 = 1 << 20;
 
-/// Numbers near those where arithmetic ends, and near those of real hosts.
+/// Numbers near the limits of integers, and near those of real hosts.
 fn extreme() -> impl Strategy<Value = u64> {
     let near = |number: u64| (0_u64..4).prop_map(move |less| number.wrapping_sub(less));
     prop_oneof![
@@ -43,8 +43,8 @@ fn definition(is_running: bool, size: Option<u64>) -> Claim {
     Claim::Libvirt(claim)
 }
 
-/// How much of the first so many bytes some pieces cover, by another way than the one that is tested:
-/// piece after piece, in numbers that cannot overflow.
+/// The number of bytes up to a limit that some pieces cover, computed independently of the tested
+/// code: piece by piece, without overflow.
 fn covered(parts: &[(u64, u64)], size: u64) -> u128 {
     let mut parts: Vec<(u128, u128)> = parts
         .iter()
@@ -90,7 +90,7 @@ proptest! {
             }
             if !processes.is_empty() && sight != Sight::Skipped {
                 let parts = processes.concat();
-                // A piece that would end beyond 2^64 is none that there can be.
+                // A piece cannot end beyond 2^64.
                 let can_be = |(start, length): &&(u64, u64)| start.checked_add(*length).is_some();
                 if parts.iter().all(|part| can_be(&part)) {
                     prop_assert_eq!(u128::from(held.0), covered(&parts, size));

@@ -1,6 +1,6 @@
-//! The fuzz targets in short: their seeds, what once was a finding, and variations of both. What
-//! coverage leads to is found by `fuzz/run`; this needs neither a C++ compiler nor the minutes that it
-//! takes to build everything for coverage, so it is what runs with all the other tests.
+//! A short run of the fuzz targets with their seeds, past findings, and variations of both. Unlike
+//! the coverage-guided `fuzz/run`, it needs neither a C++ compiler nor an instrumented build, so it
+//! runs with all other tests.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -17,11 +17,11 @@ fn regressions(name: &str) -> Vec<Vec<u8>> {
     files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
 }
 
-/// Numbers without any order to them, and always the same (xorshift64).
+/// Reproducible pseudo-random numbers (xorshift64).
 struct Numbers(u64);
 
 impl Numbers {
-    /// One that is less than another, or 0.
+    /// A number less than a limit, or 0.
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -108,11 +108,11 @@ targets! {
 }
 
 #[test]
-fn every_target_is_run_here_and_by_the_fuzzer() {
+fn every_target_runs_here_and_in_the_fuzzer() {
     let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(names, NAMES);
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    // It is no part of the published crate.
+    // The published crate does not contain it.
     let Ok(manifest) = fs::read_to_string(fuzz.join("Cargo.toml")) else { return };
     for name in names {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is no target of fuzz/");

@@ -1,4 +1,4 @@
-//! The programs in `examples` that use the library, run on recorded hosts.
+//! The programs in `examples`, run on recorded hosts.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -27,7 +27,7 @@ fn whole_within(machine: &str, gpus: &[&str]) -> String {
 }
 
 #[test]
-fn a_device_plugin_is_told_the_regions_that_its_gpus_make_whole() {
+fn a_device_plugin_gets_the_regions_whose_gpus_it_has() {
     let egm4 = "egm4 state=in-use device=/dev/egm4 node=0 bytes=479962595328\n";
     let egm5 = "egm5 state=free device=/dev/egm5 node=1 bytes=479962595328\n";
     let gpus = ["0008:01:00.0", "0009:01:00.0", "0018:01:00.0", "0019:01:00.0"];
@@ -36,14 +36,14 @@ fn a_device_plugin_is_told_the_regions_that_its_gpus_make_whole() {
     assert_eq!(whole_within("claims-vm", &gpus[1..3]), "");
     assert_eq!(whole_within("gb300-egm-off", &gpus), "");
 
-    // egm4 names one GPU, and the one that is bound to no driver is its, too.
+    // egm4 lists one GPU, and the unbound one also belongs to it.
     let small = "state=free device=/dev/egm4 node=0 bytes=67108864\n";
     assert_eq!(whole_within("gb200-gpu-unbound", &gpus[1..2]), "");
     assert_eq!(whole_within("gb200-gpu-unbound", &gpus[..2]), format!("egm4 {small}"));
 }
 
 #[test]
-fn an_exporter_answers_with_the_metrics() {
+fn an_exporter_serves_the_metrics() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let ask = |request: &'static str| {

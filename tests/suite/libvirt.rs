@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use crate::support::xmllint::{can_run, validates_with};
 use crate::{stanza, support};
 
-/// A domain for libvirt 9, whose parser requires `slots` with `<maxMemory>`; later ones take both
-/// forms.
+/// A domain for libvirt 9, whose parser requires `slots` with `<maxMemory>`; later versions accept
+/// both forms.
 fn for_libvirt_9(domain: &str) -> String {
     domain.replace("<maxMemory unit=", "<maxMemory slots='1' unit=")
 }
@@ -33,7 +33,7 @@ pub(crate) fn minimal() -> String {
 const WHOLE: [&str; 4] = ["--all", "--with", "hostdev,numa,machine", "--domain"];
 
 #[test]
-fn a_whole_domain_conforms_to_libvirts_schema() {
+fn a_complete_domain_conforms_to_libvirts_schema() {
     if !can_run(&["xmllint"]) {
         return;
     }
@@ -67,7 +67,7 @@ fn a_whole_domain_conforms_to_libvirts_schema() {
 }
 
 #[test]
-fn virsh_defines_the_domain_but_for_its_egm_devices() {
+fn virsh_defines_the_domain_without_its_egm_devices() {
     if !can_run(&["virsh"]) {
         return;
     }
@@ -89,7 +89,7 @@ fn virsh_defines_the_domain_but_for_its_egm_devices() {
     let output = Command::new("virsh").args(["-c", "test:///default", &commands]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let defined = String::from_utf8(output.stdout).unwrap();
-    // Written as libvirt writes it: what it says of these parts is what it was given.
+    // libvirt writes these parts as they were given.
     for part in [
         between(&domain, "<memoryBacking>", "</memoryBacking>"),
         between(&domain, "<cpu>", "</cpu>"),
@@ -106,8 +106,8 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     &text[from..from + length]
 }
 
-/// The description that QEMU gives of its memory, or its errors. Files of a directory are the
-/// devices; EGM, generic initiators and GPUs are left out.
+/// QEMU's description of its memory, or its errors. Files of a directory replace the devices; EGM,
+/// generic initiators and GPUs are omitted.
 pub(crate) fn run_qemu<'a>(
     arguments: impl Iterator<Item = (&'a str, &'a str)>,
     devices: &Path,
@@ -123,7 +123,7 @@ pub(crate) fn run_qemu<'a>(
     }
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A QEMU that refuses its arguments reads nothing.
+    // QEMU does not read its input if it refuses its arguments.
     let _ = child.stdin.take().unwrap().write_all(b"info memdev\ninfo numa\nquit\n");
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -135,7 +135,7 @@ pub(crate) fn run_qemu<'a>(
 
 /// The memory and NUMA part of the arguments, with files in place of the devices.
 #[test]
-fn qemu_starts_with_the_memory_that_it_is_told() {
+fn qemu_starts_with_the_memory_of_its_arguments() {
     if !can_run(&["qemu-system-aarch64"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! `stanza --domain`: what is put into domains that have something of it already.
+//! `stanza --domain` with domains that already have parts of the result.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -29,7 +29,7 @@ fn text_of(output: &Output) -> String {
 const NUMA: [&str; 6] = ["--region", "egm4", "--size", "8GiB", "--with", "numa"];
 
 #[test]
-fn memory_that_was_egm_is_never_left_as_ordinary_memory() {
+fn former_egm_never_becomes_ordinary_memory() {
     let args = [&NUMA[..], &["--guest-node", "2"]].concat();
     let moved = Domain::parse(&put_into(&with(&[]), &args).unwrap()).unwrap();
     let sizes: Vec<_> = moved
@@ -42,7 +42,7 @@ fn memory_that_was_egm_is_never_left_as_ordinary_memory() {
 }
 
 #[test]
-fn a_device_keeps_its_cell_though_its_path_was_another_name() {
+fn a_device_with_another_name_of_its_path_keeps_its_cell() {
     let text = with(&[]).replace("<path>/dev/egm4</path>", "<path>/dev/grace-egm/by-node/0</path>");
     let text = text.replace("<node>0<", "<node>X<").replace("<node>1<", "<node>0<");
     let text = text.replace("<node>X<", "<node>1<");
@@ -55,7 +55,7 @@ fn a_device_keeps_its_cell_though_its_path_was_another_name() {
 }
 
 #[test]
-fn another_regions_device_is_not_taken_over_for_its_name() {
+fn a_device_of_another_region_is_not_replaced_because_of_its_alias() {
     let minimal = fixture("domains/minimal.xml");
     let device = "<memory model='egm' access='shared'><source><path>/dev/egm5</path></source><target>\
         <size>8388608</size><node>1</node><pciDev>ua-hostdev0</pciDev></target></memory></devices>";
@@ -66,7 +66,7 @@ fn another_regions_device_is_not_taken_over_for_its_name() {
 }
 
 #[test]
-fn virtual_cpus_are_shared_out_anew_only_where_they_are_asked_for() {
+fn virtual_cpus_are_redistributed_only_on_request() {
     let one = put_into(&with(&[]), &[&NUMA[..], &["--vcpus", "1"]].concat()).unwrap();
     assert!(one.contains("<vcpu>1</vcpu>") && one.contains("<cell id='0' cpus='0' "), "{one}");
     assert!(one.contains("<cell id='1' memory="), "{one}");
@@ -86,7 +86,7 @@ fn virtual_cpus_are_shared_out_anew_only_where_they_are_asked_for() {
 }
 
 #[test]
-fn only_gpus_with_egm_are_in_qemus_arguments() {
+fn qemus_arguments_have_only_gpus_with_egm() {
     let other = "<hostdev mode='subsystem' type='pci'><source><address domain='1' bus='1' slot='0'/>\
         </source><acpi nodeset='2'/></hostdev></devices>";
     let text = with(&[
@@ -118,8 +118,8 @@ const DISTANT: &str = "<cell id='0' cpus='0-71' memory='16777216' unit='KiB'><di
     <sibling id='1' value='40'/></distances></cell>";
 
 #[test]
-fn what_libvirt_rounds_and_adds_is_rounded_and_added() {
-    // 1 GB is 976563 KiB to libvirt, which rounds up.
+fn sizes_are_rounded_and_added_as_libvirt_does() {
+    // libvirt rounds 1 GB up to 976563 KiB.
     let text = with(&[
         ("    </numa>", "<cell id='2' memory='1' unit='GB'/></numa>"),
         ("<maxMemory unit", "<maxMemory slots='1' unit"),
@@ -131,7 +131,7 @@ fn what_libvirt_rounds_and_adds_is_rounded_and_added() {
     ]);
     let result = put_into(&text, &NUMA).unwrap();
     assert!(result.contains("<memory unit='KiB'>34532019</memory>"), "{result}");
-    // What a domain has that is not of the plan is told, and refused where all is to be right.
+    // Other parts of the domain cause warnings, or with --strict an error.
     let strict = [&NUMA[..], &["--strict"]].concat();
     assert!(put_into(&text, &strict).unwrap_err().contains("(EGM027)"));
 }
@@ -155,9 +155,9 @@ fn attributes_of_a_file_are_kept() {
 }
 
 #[test]
-fn what_the_domain_has_already_of_a_region_counts() {
+fn existing_memory_of_a_region_counts() {
     let text = with(&[("</devices>", "</devices><!-- -->")]);
-    // egm4 has 457728 MiB, of which the other GPU has 8192.
+    // egm4 has 457728 MiB, 8192 of which belong to the other GPU.
     let gpu = ["--gpu", "0009:01:00.0", "--with", "numa", "--size"];
     let most = put_into(&text, &[&gpu[..], &["449536MiB"]].concat()).unwrap();
     assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
@@ -180,7 +180,7 @@ fn a_gpu_of_two_regions_is_refused() {
 }
 
 #[test]
-fn what_is_there_already_is_made_to_fit() {
+fn existing_parts_are_adapted() {
     let text = with(&[
         ("<source type='file'/>", "<source type='memfd'/>"),
         ("<access mode='shared'/>", "<access mode='private'/>"),
@@ -194,7 +194,7 @@ fn what_is_there_already_is_made_to_fit() {
 }
 
 #[test]
-fn aliases_do_not_become_other_arguments() {
+fn aliases_cannot_inject_arguments() {
     let args = ["--region", "egm4", "--size", "8GiB", "--format", "qemu-args"];
     for alias in ["ua-a,b", "ua-a&#10;b"] {
         let error = put_into(&with(&[]).replace("ua-hostdev2", alias), &args).unwrap_err();
@@ -203,7 +203,7 @@ fn aliases_do_not_become_other_arguments() {
 }
 
 #[test]
-fn a_device_that_xml_cannot_name_is_refused() {
+fn a_device_path_that_xml_cannot_express_is_refused() {
     let mut tree = support::machines::host_of(&[(4, 64, 2)]);
     tree.file("sys/devices/virtual/egm/egm4/uevent", "DEVNAME=egm\x01\n");
     let directory = tempfile::tempdir().unwrap();
@@ -240,7 +240,7 @@ const FEATURES: &str = "  <features>
 ";
 
 #[test]
-fn firmware_and_features_are_completed() {
+fn missing_firmware_and_features_are_added() {
     let loader =
         "  <os>\n    <type>hvm</type>\n    <loader type='pflash'>/code.fd</loader>\n  </os>\n";
     let (plain, features) = (OS.replace(" firmware='efi'", ""), FEATURES);
@@ -268,7 +268,7 @@ fn firmware_and_features_are_completed() {
 }
 
 #[test]
-fn the_maximum_of_memory_is_at_least_the_memory() {
+fn the_maximum_memory_is_at_least_the_memory() {
     let right = "<maxMemory unit='KiB'>16777216</maxMemory>";
     for (before, after) in [
         ("", right),
@@ -296,9 +296,9 @@ fn report() -> Report {
     Report::read(&root, Plan::NEEDS)
 }
 
-/// `KubeVirt` gives a NIC the nodeset of the cell whose CPUs are near it.
+/// `KubeVirt` gives a NIC the nodeset of the cell with the CPUs near it.
 #[test]
-fn the_nodeset_of_a_nic_keeps_no_cell_with_memory() {
+fn the_nodeset_of_a_nic_does_not_occupy_a_cell_with_memory() {
     let text = fixture("domains/nic-on-cpu-cell.xml");
     let cells = |text: &str| {
         let domain = Domain::parse(text).unwrap();
@@ -309,7 +309,7 @@ fn the_nodeset_of_a_nic_keeps_no_cell_with_memory() {
     let free = text.replace("<acpi nodeset='1'/>", "<acpi nodeset='0-1'/>");
     assert_eq!(cells(&free), [0, 0, 1, 1]);
 
-    // A GPU keeps its cells, whatever they have.
+    // A GPU keeps its cells, even with memory.
     let gpu = text
         .replace("bus='0x05'", "bus='0x01'")
         .replace("domain='0x0000' bus='0x01'", "domain='0x0008' bus='0x01'");

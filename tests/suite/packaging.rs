@@ -1,4 +1,4 @@
-//! What `make install` installs and `make uninstall` removes; and that packages have the program's version.
+//! `make install`, `make uninstall`, and the versions of packages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ fn make(target: &str, folder: &Path, variables: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Everything below a folder that is no folder, by its path in there.
+/// All files below a directory, by relative path.
 fn files(root: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root.to_owned()];
@@ -39,7 +39,7 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Whether a folder is one of the program's own.
+/// Whether a directory belongs to the program.
 fn own_folders(root: &Path) -> Vec<PathBuf> {
     ["usr/share/egm-probe", "usr/share/doc/egm-probe", "usr/share/licenses/egm-probe"]
         .map(|path| root.join(path))
@@ -49,7 +49,7 @@ fn own_folders(root: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn uninstall_removes_what_install_installed_and_nothing_else() {
+fn uninstall_removes_exactly_the_installed_files() {
     let everything = ["PREFIX=/usr", "UDEVDIR=/usr/lib/udev", "SYSUSERSDIR=/usr/lib/sysusers.d"];
     let licences = ["LICENSEDIR=/usr/share/licenses/egm-probe"];
     let fewer = ["UDEVDIR=", "SYSUSERSDIR="];
@@ -62,10 +62,10 @@ fn uninstall_removes_what_install_installed_and_nothing_else() {
         make("install", folder.path(), variables);
         let installed = files(folder.path());
         assert!(installed.contains(Path::new("usr/bin/egm-probe")), "{installed:?}");
-        // What belongs to others, beside each of them.
+        // Files of others next to each of them.
         let mut others = BTreeSet::new();
         for path in &installed {
-            others.insert(path.with_file_name("of-somebody-else"));
+            others.insert(path.with_file_name("of-another-package"));
         }
         let own = own_folders(folder.path());
         assert!(own.len() >= 2, "{own:?}");
@@ -80,7 +80,7 @@ fn uninstall_removes_what_install_installed_and_nothing_else() {
 }
 
 #[test]
-fn what_there_is_is_installed() {
+fn everything_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     make(
         "install",

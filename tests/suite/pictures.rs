@@ -1,4 +1,4 @@
-//! The outputs of `topology --svg` and `metrics`, held against what reads them.
+//! The outputs of `topology --svg` and `metrics`, checked with the programs that read them.
 
 use crate::live::can;
 use crate::stanza::fed;
@@ -43,9 +43,8 @@ fn the_picture_of_every_machine_is_drawn_and_its_text_is_text() {
     }
 }
 
-/// The picture in the README is that of a recorded host, as it is drawn now.
 #[test]
-fn the_readme_s_picture_is_what_is_drawn() {
+fn the_picture_in_the_readme_is_up_to_date() {
     let drawn = run("claims-two-pieces", &["topology", "--svg", "-"]).stdout;
     let path = support::fixtures().join("../../docs/topology.svg");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -108,7 +107,7 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn files_are_written_whole_in_the_place_of_what_is_there() {
+fn files_are_replaced_atomically() {
     let folder = tempfile::tempdir().unwrap();
     for (args, begins) in [(&["metrics", "-o"][..], "# HELP"), (&["topology", "--svg"], "<svg")] {
         let path = folder.path().join("out");

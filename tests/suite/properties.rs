@@ -1,4 +1,4 @@
-//! What holds for any host and any choice of its GPUs.
+//! Properties that hold for any host and any selection of its GPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::support::machines::host_of;
 
 const MIB: u64 = 1 << 20;
 
-/// Regions: for each its number, its size in MiB for each GPU, and the number of its GPUs.
+/// Regions: the number of each, its size in MiB per GPU, and the number of its GPUs.
 type Regions = Vec<(u32, u64, u8)>;
 
 fn regions() -> impl Strategy<Value = Regions> {
@@ -31,7 +31,7 @@ fn report(regions: &Regions) -> Report {
     Report::read(&Sysroot::from_tar(&tar[..]).unwrap(), Plan::NEEDS)
 }
 
-/// A domain as people have them: with or without cells, CPUs, a GPU of the host.
+/// A typical domain: with or without cells, CPUs, and a GPU of the host.
 const BASES: [&str; 5] = [
     "<domain><name>a</name><devices/></domain>",
     "<domain type='kvm'>\n\t<name>b</name>\n\t<memory>1</memory>\n\t<vcpu>7</vcpu>\n\t<devices>\n\t</devices>\n</domain>",
@@ -79,7 +79,7 @@ proptest! {
         let domain = base.map(|base| Domain::parse(base).unwrap());
         let plan = match Plan::new(&report, &request, domain.as_ref()) {
             Ok(plan) => plan,
-            // More than there is, is refused, and that is all that can be wrong here.
+            // The only possible error here is a size beyond the region.
             Err(refused) => {
                 prop_assert!(size.is_some(), "{:?}", refused.refusals);
                 let told = refused.refusals.iter().all(|it| it.to_string().contains("are requested"));
@@ -91,7 +91,7 @@ proptest! {
             None => Stanza::new(&report, plan.clone(), &options).unwrap(),
             Some(base) => {
                 let stanza = Stanza::within(&report, plan.clone(), &Document::parse(base).unwrap(), &options);
-                // The EGM device that one of them has belongs to no region, unless it is updated.
+                // The EGM device of one GPU belongs to no region, unless it is updated.
                 match stanza {
                     Err(error) if base.contains("another-name") => {
                         prop_assert!(error.to_string().contains("is not an EGM region"), "{error}");
@@ -112,7 +112,7 @@ proptest! {
         };
         prop_assert!(errors().is_empty(), "{:?}", errors());
 
-        // What was asked for is there, and nothing else.
+        // The result has exactly the requested GPUs.
         let placed: BTreeSet<_> = plan.placements.iter().map(|placement| placement.gpu).collect();
         if all {
             prop_assert_eq!(&placed, &gpus.iter().copied().collect());
@@ -120,7 +120,7 @@ proptest! {
             prop_assert_eq!(&placed, &request.gpus.iter().copied().collect());
         }
 
-        // Read back, it is the plan.
+        // Parsing the result gives the plan.
         let hostdevs = read.hostdevs_by_alias();
         let mut found = BTreeSet::new();
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
@@ -139,7 +139,7 @@ proptest! {
             .collect();
         prop_assert_eq!(found, planned);
 
-        // To the byte.
+        // Byte for byte.
         let mut total = 0;
         for cell in &read.cells {
             let memory = cell.memory.as_ref().unwrap().value.unwrap().0;
@@ -152,7 +152,7 @@ proptest! {
         prop_assert_eq!(read.memory.as_ref().unwrap().value.unwrap().0, total);
         prop_assert_eq!(plan.memory.0, total);
 
-        // And once more, nothing changes.
+        // A second run changes nothing.
         let again = Plan::new(&report, &request, Some(&read)).unwrap();
         let again = Stanza::within(&report, again, &Document::parse(&text).unwrap(), &options).unwrap();
         prop_assert_eq!(again.xml, text);
@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-/// What a cell of a domain has that is not EGM.
+/// The memory of a cell that is not EGM.
 fn ordinary(domain: Option<&Domain>, id: u32) -> u64 {
     let Some(domain) = domain else { return 0 };
     let is_egm = domain.egm.iter().any(|device| device.cell.as_ref().unwrap().value == Some(id));
@@ -189,7 +189,7 @@ fn ordinary(domain: Option<&Domain>, id: u32) -> u64 {
     cell.map_or(0, |cell| cell.memory.as_ref().unwrap().value.unwrap().0)
 }
 
-/// Domains made of the right parts in the wrong order, with the wrong values.
+/// Domains of valid parts in the wrong order, with wrong values.
 fn strange() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         Just(String::new()),
@@ -268,7 +268,7 @@ fn strange() -> impl Strategy<Value = String> {
     })
 }
 
-/// Hostdevs and memory devices where a domain has them; the rest before.
+/// Puts hostdevs and memory devices into `<devices>`, after the other parts.
 fn in_devices(xml: &str) -> String {
     let at = xml.find("<hostdev").unwrap();
     format!("{}<devices>{}</devices>", &xml[..at], &xml[at..])

@@ -55,7 +55,7 @@ const DOMAIN: &str = "<domain type='kvm'>
 </domain>
 ";
 
-/// The arguments of that domain, an option and its value a line.
+/// The arguments of that domain, one option with its value per line.
 const ARGUMENTS: &str = r#"
 -m size=16777216k,maxmem=16777216k
 -smp 4,sockets=4,cores=1,threads=1
@@ -85,10 +85,10 @@ fn arguments(domain: &str, args: &[&str]) -> Vec<(String, String)> {
 
 const ALL: [&str; 4] = ["--size", "8GiB", "--with", "hostdev,numa"];
 
-/// Texts, and the texts in place of them.
+/// Texts and their replacements.
 type Parts<'a> = &'a [(&'a str, &'a str)];
 
-/// The domain is changed as the first list says, and the arguments as the second.
+/// The first list changes the domain, the second the expected arguments.
 fn check(domain: Parts<'_>, expected: Parts<'_>) {
     let written = arguments(&replaced(DOMAIN, domain), &ALL);
     let written: Vec<_> =
@@ -97,7 +97,7 @@ fn check(domain: Parts<'_>, expected: Parts<'_>) {
 }
 
 #[test]
-fn memory_and_cpus_are_those_of_libvirt() {
+fn memory_and_cpus_match_libvirt() {
     let numatune = |policies: &str| format!("<vcpu>4</vcpu><numatune>{policies}</numatune>");
     let context = |nodes: &str| {
         format!(
@@ -118,11 +118,11 @@ fn memory_and_cpus_are_those_of_libvirt() {
     // -m and -smp
     let maximum = "<maxMemory unit='KiB'>16777216";
     check(
-        // 20 GB is 19531250 KiB, which libvirt rounds up to a MiB.
+        // 20 GB is 19531250 KiB, which libvirt rounds up to whole MiB.
         &[(maximum, "<maxMemory slots='2' unit='GB'>20")],
         &[("k,maxmem=16777216k", "k,slots=2,maxmem=19531776k")],
     );
-    // Made as large as the memory.
+    // Raised to the memory.
     check(&[(&format!("{maximum}</maxMemory>"), "")], &[]);
     check(
         &[("<numa>", "<topology sockets='1' cores='2' threads='2'/><numa>")],
@@ -163,7 +163,7 @@ fn memory_and_cpus_are_those_of_libvirt() {
             (size, &replaced(size, &[("}", ",\"prealloc-context\":\"tc-memegm0\"}")])),
         ],
     );
-    // numad chooses these nodes, and a cell of another region has no part in it.
+    // Nodes chosen by numad, and cells of other regions, have no effect.
     for policies in [
         "<memory mode='strict' placement='auto' nodeset='0'/>",
         "<memnode cellid='1' mode='strict' nodeset='0'/>",
@@ -179,7 +179,7 @@ fn memory_and_cpus_are_those_of_libvirt() {
 }
 
 #[test]
-fn gpus_are_those_of_libvirt() {
+fn gpus_match_libvirt() {
     // <rom>
     for (rom, expected) in
         [("<rom bar='off'/>", ",\"rombar\":0}"), ("<rom bar='on'/>", ",\"rombar\":1}")]
@@ -215,7 +215,7 @@ fn gpus_are_those_of_libvirt() {
     check(&[("<devices>", "<iommufd enabled='no'/><devices>")], &[]);
 }
 
-/// QEMU without EGM and generic initiators takes everything else, with a file as the region.
+/// QEMU without EGM and generic initiators accepts everything else, with a file as the region.
 #[test]
 fn qemu_starts_with_a_memory_policy() {
     if !can_run(&["qemu-system-aarch64"]) {

@@ -11,7 +11,7 @@ pub(crate) fn schema(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The validator of one document; the schemas refer to each other by their names.
+/// The validator of a document; the schemas refer to each other by name.
 fn validator(name: &str) -> Validator {
     let registry =
         Registry::new().add("urn:egm-probe:list:1", schema("list")).unwrap().prepare().unwrap();
@@ -47,7 +47,7 @@ fn stanzas_are_what_their_schema_says() {
 }
 
 #[test]
-fn diagnoses_are_what_their_schema_says() {
+fn diagnoses_conform_to_their_schema() {
     let validator = validator("validate");
     let domains = support::fixtures().join("domains");
     let bad = domains.join("bad/gb200-full-gpu-list");
@@ -78,14 +78,14 @@ fn diagnoses_are_what_their_schema_says() {
     }
 }
 
-/// What a command prints, whatever it exits with.
+/// The output of a command with any exit code.
 fn printed(args: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_egm-probe")).args(args).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
 #[test]
-fn diagnoses_of_hosts_are_what_their_schemas_say() {
+fn diagnoses_of_hosts_conform_to_their_schemas() {
     let (doctor, udev) = (validator("doctor"), validator("udev"));
     let root = tempfile::tempdir().unwrap();
     let root = root.path().to_str().unwrap();
@@ -108,7 +108,7 @@ fn diagnoses_of_hosts_are_what_their_schemas_say() {
 }
 
 #[test]
-fn lines_of_watch_are_what_their_schema_says() {
+fn lines_of_watch_conform_to_their_schema() {
     let validator = validator("watch");
     let mut lines = 0;
     for machine in support::machines() {
@@ -131,7 +131,7 @@ fn lines_of_watch_are_what_their_schema_says() {
 }
 
 #[test]
-fn the_file_of_leases_is_what_its_schema_says() {
+fn the_file_of_leases_conforms_to_its_schema() {
     let validator = validator("leases");
     let host = crate::live::extract("gh200-quad");
     let file = || {
@@ -166,7 +166,7 @@ fn the_file_of_leases_is_what_its_schema_says() {
 }
 
 #[test]
-fn the_schema_refuses_what_is_not_of_the_contract() {
+fn the_schema_refuses_other_documents() {
     let validator = validator("list");
     let good = document("gb200-full-gpu-list", &["list", "--json"]).unwrap();
     assert!(validator.is_valid(&good));

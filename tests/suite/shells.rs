@@ -1,4 +1,4 @@
-//! The completions, in the shells that they are for.
+//! The completions in their shells.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ fn completions(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("completions").join(file)
 }
 
-/// What a shell's script prints; `$1` is a file of completions, the rest follows.
+/// The output of a shell script; `$1` is a file of completions, followed by the other arguments.
 fn printed(shell: &str, options: &[&str], script: &str, args: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(shell)
@@ -29,7 +29,7 @@ fn printed(shell: &str, options: &[&str], script: &str, args: &[&str]) -> String
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands that people see.
+/// The visible commands.
 fn commands() -> Vec<String> {
     let command = egm_probe::cli::command();
     let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
@@ -38,7 +38,7 @@ fn commands() -> Vec<String> {
     commands
 }
 
-/// What is offered behind a command line, by a shell that prints each offer on a line.
+/// The completions of a command line, from a shell that prints one per line.
 fn check(shell: &str, offers: impl Fn(&str) -> Vec<String>) {
     let offered = offers("egm-probe ");
     for command in commands() {
@@ -86,8 +86,8 @@ fn fish_completes() {
     });
 }
 
-/// Of zsh only a terminal tells: one in which the program is a function that prints its arguments,
-/// and a key is pressed behind what is to be completed.
+/// zsh completes only on a terminal, so the test defines the program as a function that prints its
+/// arguments, types a command line, and presses the tab key.
 #[test]
 fn zsh_completes() {
     const SCRIPT: &str = r#"

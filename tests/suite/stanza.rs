@@ -1,4 +1,4 @@
-//! `stanza`: the XML against what libvirt's series says, and domains that are edited in place.
+//! `stanza`: the XML compared with libvirt's patch series, and domains edited in place.
 
 use std::fs;
 use std::io::Write;
@@ -29,21 +29,21 @@ pub(crate) fn fixture(path: &str) -> String {
     fs::read_to_string(support::fixtures().join(path)).unwrap()
 }
 
-/// The text of a run that must have gone well.
+/// The output of a run that must succeed.
 pub(crate) fn printed(args: &[&str]) -> String {
     let output = gb200(args);
     assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
-/// Without blanks between words and tags.
+/// Without spaces between words and tags.
 fn squeezed(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").replace("> <", "><")
 }
 
 #[test]
-fn the_examples_of_libvirts_series_come_out_as_they_are_there() {
+fn the_examples_of_libvirts_series_are_reproduced() {
     let two_regions = ["--gpu", "0008:01:00.0", "0018:01:00.0", "--size", "8GiB"];
     let one_region = ["--region", "egm4", "--size", "8GiB"];
     for (name, args, vcpus) in
@@ -54,7 +54,7 @@ fn the_examples_of_libvirts_series_come_out_as_they_are_there() {
         let qemu = ["--vcpus", vcpus, "--format", "qemu-args"];
         let arguments = printed(&[args, &qemu, &["--shell"]].concat());
         let expected = fixture(&format!("rfc/{name}.args"))
-            // Left over from the series before, in which the backends had the regions' names.
+            // A leftover of the previous series, where the backends had the regions' names.
             .replace("memdev=memegm4", "memdev=memegm0")
             .replace("memdev=memegm5", "memdev=memegm1");
         let expected = expected.trim().trim_end_matches(" \\");
@@ -66,7 +66,7 @@ fn the_examples_of_libvirts_series_come_out_as_they_are_there() {
 }
 
 #[test]
-fn every_way_to_write_an_address_means_the_gpu() {
+fn every_form_of_an_address_selects_the_gpu() {
     let plain = printed(&["--gpu", "0009:01:00.0"]);
     assert!(plain.contains(">234356736</size>"), "{plain}");
     for address in [
@@ -84,11 +84,11 @@ fn every_way_to_write_an_address_means_the_gpu() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
-/// What is in a domain that stanza has put there or changed.
+/// The parts of a domain that stanza inserts or changes.
 const EXPECTED: [&str; 3] = ["<memory unit='GiB'>4</memory>", "<devices/>", "</domain>"];
 
 #[test]
-fn everything_else_in_a_domain_stays_byte_for_byte() {
+fn the_rest_of_a_domain_is_preserved_byte_for_byte() {
     let args = ["--all", "--with", "hostdev,numa,machine", "--domain", "-"];
     let lines = [
         "<?xml version='1.0'?>",
@@ -124,7 +124,7 @@ fn everything_else_in_a_domain_stays_byte_for_byte() {
             let lone = result.replace(newline, "").contains(['\r', '\n']);
             assert!(!lone, "{name}: a line ends otherwise than the others");
             assert_eq!(Domain::parse(&result).unwrap().egm.len(), 4, "{name}");
-            // Once more, and nothing changes.
+            // A second run changes nothing.
             let again = fed(&mut stanza("gb200-full-gpu-list", &args), &output.stdout);
             assert_eq!(again.stdout, output.stdout, "{name}");
         }
@@ -158,13 +158,13 @@ pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // One that refuses its arguments reads nothing.
+    // The program does not read its input if it refuses its arguments.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
 #[test]
-fn a_domain_is_written_back_to_its_file_once() {
+fn a_file_is_written_only_if_the_domain_changes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("vm.xml");
     fs::copy(support::fixtures().join("domains/minimal.xml"), &path).unwrap();
@@ -193,7 +193,7 @@ fn a_domain_is_written_back_to_its_file_once() {
 }
 
 #[test]
-fn a_domain_is_a_file_or_a_pipe_and_nothing_else_is_opened() {
+fn only_regular_files_and_pipes_are_read() {
     for (path, problem) in [
         ("/dev/null", "/dev/null: is not a regular file"),
         ("/", "/: Is a directory"),
@@ -219,7 +219,7 @@ fn a_domain_is_a_file_or_a_pipe_and_nothing_else_is_opened() {
 }
 
 #[test]
-fn what_is_no_domain_is_told_with_its_place() {
+fn an_invalid_domain_is_reported_with_its_place() {
     for (input, problem) in [
         (&b""[..], "1:1: document is empty"),
         (b"<domain>\n<name>x</domain>", "2:8: expected 'name' tag, not 'domain'"),

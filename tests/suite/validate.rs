@@ -1,4 +1,4 @@
-//! `validate`: domains that are right, and domains that are wrong in one way each.
+//! `validate`: valid domains, and domains with one fault each.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -134,7 +134,7 @@ fn each_dialect_has_its_spelling() {
     }
 }
 
-/// Schemas as NVIDIA's are: with EGM, and with one spelling of the size of ids.
+/// Schemas like NVIDIA's: with EGM, and with one spelling of the size of ids.
 fn nvidia_schemas(prefix: &Path, attribute: &str) -> String {
     let schemas = prefix.join("share/libvirt/schemas");
     fs::create_dir_all(&schemas).unwrap();
@@ -151,7 +151,7 @@ fn nvidia_schemas(prefix: &Path, attribute: &str) -> String {
 }
 
 #[test]
-fn the_schema_decides_the_dialect_if_it_has_egm() {
+fn a_schema_with_egm_determines_the_dialect() {
     if !can_run(&["xmllint"]) {
         return;
     }
@@ -174,7 +174,7 @@ fn the_schema_decides_the_dialect_if_it_has_egm() {
 }
 
 #[test]
-fn an_older_libvirt_makes_notes_only() {
+fn an_older_libvirt_causes_only_notes() {
     if !can_run(&["xmllint"]) {
         return;
     }
@@ -197,7 +197,7 @@ fn an_older_libvirt_makes_notes_only() {
 }
 
 #[test]
-fn an_installed_libvirt_without_egm_is_a_warning() {
+fn an_installed_libvirt_without_egm_causes_a_warning() {
     if !can_run(&["xmllint"]) {
         return;
     }
@@ -219,11 +219,14 @@ fn an_installed_libvirt_without_egm_is_a_warning() {
 }
 
 #[test]
-fn another_hosts_libvirt_is_not_that_of_this_machine() {
+fn the_installed_libvirt_is_not_used_for_another_host() {
     let (found, _, json) = codes(&grace(), &[]);
     assert_eq!(found, []);
     let skipped = json["warnings"].as_array().unwrap().iter().any(|warning| {
-        warning.as_str().unwrap().starts_with("libvirt's schema not checked: unknown for another host")
+        warning
+            .as_str()
+            .unwrap()
+            .starts_with("libvirt's schema not checked: unknown for another host")
     });
     assert!(skipped, "{}", json["warnings"]);
 }
@@ -243,9 +246,9 @@ fn an_allowed_finding_is_a_note() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// A pattern that the schema has wrong is an error of the check, not of the domain.
+/// An invalid pattern in the schema is an error of the check, not of the domain.
 #[test]
-fn a_schema_with_a_bad_pattern_is_unusable() {
+fn a_schema_with_an_invalid_pattern_is_unusable() {
     if !can_run(&["xmllint"]) {
         return;
     }
@@ -266,7 +269,7 @@ fn a_schema_with_a_bad_pattern_is_unusable() {
 }
 
 #[test]
-fn domains_without_egm_are_none_of_its_business() {
+fn domains_without_egm_are_not_checked() {
     if !can_run(&["virsh", "xmllint"]) {
         return;
     }
@@ -290,7 +293,7 @@ fn domains_without_egm_are_none_of_its_business() {
 
 fn fed(args: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new("sh")
-        // No more than this for whatever is to come: 2 GB, 20 seconds of CPU.
+        // Limits: 2 GB, 20 seconds of CPU time.
         .args(["-c", "set -e; ulimit -v 2000000; ulimit -t 20; exec \"$0\" validate \"$@\""])
         .arg(env!("CARGO_BIN_EXE_egm-probe"))
         .args(args)
@@ -299,13 +302,13 @@ fn fed(args: &[&str], input: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have had enough before the end.
+    // It may stop reading before the end.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
 #[test]
-fn no_input_takes_long_or_much() {
+fn time_and_memory_are_bounded_for_any_input() {
     let domain = |inside: &str| format!("<domain><name>x</name>{inside}</domain>").into_bytes();
     let laughs = "<!DOCTYPE lolz [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;'>\
          <!ENTITY c '&b;&b;&b;&b;&b;&b;&b;&b;&b;'>]><domain><name>&c;</name></domain>";
@@ -347,7 +350,7 @@ fn no_input_takes_long_or_much() {
 }
 
 #[test]
-fn a_mark_and_utf_16_are_read_as_libvirt_reads_them() {
+fn byte_order_marks_and_utf_16_are_handled_as_in_libvirt() {
     let xml = "<domain><name>x</name><devices><memory model='egm'/></devices></domain>";
     let utf_16: Vec<_> = xml.encode_utf16().flat_map(u16::to_be_bytes).collect();
     let marked = [b"\xef\xbb\xbf", xml.as_bytes()].concat();
@@ -358,9 +361,9 @@ fn a_mark_and_utf_16_are_read_as_libvirt_reads_them() {
     }
 }
 
-/// What is missing is said where it is missing, and not what begins there of the parser's knowledge.
+/// The error is at the end of the file, not where the parser's unfinished token starts.
 #[test]
-fn a_file_that_is_cut_off_is_said_to_end_there() {
+fn a_truncated_file_is_reported_at_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cut.xml");
     let whole = std::fs::read_to_string(support::fixtures().join("domains/minimal.xml")).unwrap();
@@ -378,7 +381,7 @@ fn a_file_that_is_cut_off_is_said_to_end_there() {
     let cut = whole.find("<console").unwrap();
     assert_eq!(ends(&whole[..cut + 4]), "egm-probe: cut.xml:10:9: unexpected end within a tag");
     assert_eq!(ends(&whole[..cut + 14]), "egm-probe: cut.xml:10:19: unexpected end within a tag");
-    // A tag that is none before the end is no end.
+    // An invalid tag before the end does not count.
     assert_eq!(
         ends(&format!("{}<1></domain>", &whole[..cut])),
         "egm-probe: cut.xml:10:6: invalid name token"
@@ -386,7 +389,7 @@ fn a_file_that_is_cut_off_is_said_to_end_there() {
 }
 
 #[test]
-fn several_files_are_checked_and_the_worst_is_told() {
+fn several_files_are_checked_and_the_worst_sets_the_exit_code() {
     let folder = support::fixtures().join("domains");
     let run = |args: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_egm-probe"))
@@ -399,10 +402,7 @@ fn several_files_are_checked_and_the_worst_is_told() {
     let output = run(&["minimal.xml", "no.xml", "has-egm.xml", "bad.xml"]);
     assert_eq!(output.status.code(), Some(4));
     let stdout = text(&output.stdout);
-    assert!(
-        stdout.starts_with("minimal.xml: no problems found, no EGM memory\n"),
-        "{stdout}"
-    );
+    assert!(stdout.starts_with("minimal.xml: no problems found, no EGM memory\n"), "{stdout}");
     assert!(stdout.ends_with("has-egm.xml: 3 errors, 1 warning\n"), "{stdout}");
     assert_eq!(
         text(&output.stderr),
@@ -436,9 +436,9 @@ fn several_files_are_checked_and_the_worst_is_told() {
     assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(1)));
 }
 
-/// The schema in process ignores spaces around a value, which libvirt does not.
+/// The in-process schema ignores spaces around a value, but libvirt does not.
 #[test]
-fn spaces_around_a_value_are_found_by_rules() {
+fn rules_detect_spaces_around_values() {
     let tray = support::fixtures().join("domains/good/gb200-full-gpu-list/tray.xml");
     let tray = fs::read_to_string(tray).unwrap();
     for (value, place) in [("/dev/egm4", "43:22"), ("ua-hostdev0", "44:71")] {
@@ -451,7 +451,7 @@ fn spaces_around_a_value_are_found_by_rules() {
 }
 
 #[test]
-fn what_could_not_be_checked_is_said() {
+fn skipped_checks_are_reported() {
     let minimal = support::fixtures().join("domains/minimal.xml");
     let run = |args: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_egm-probe"))

@@ -1,4 +1,4 @@
-//! What is run with faults, and what must hold of each run whatever fails.
+//! The commands to run with faults, and the conditions for each run.
 
 use std::fs;
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::stage::{Files, Run, Stage};
 
-/// A command on a host of which egm4 is held.
+/// A command on a host with egm4 in use.
 pub(super) struct Case {
     pub(super) args: &'static [&'static str],
     pub(super) files: Files,
-    /// What egm5 is where nothing fails.
+    /// The state of egm5 without faults.
     pub(super) egm5: &'static str,
-    /// What must hold besides of a run, after which all is as it was left.
+    /// A further condition for a run, checked before everything is reset.
     pub(super) judge: fn(&Stage, &Run) -> Result<(), String>,
 }
 
@@ -84,7 +84,7 @@ pub(super) const CASES: &[Case] = &[
         ..case(&["metrics", "--output", "out"], |stage, run| {
             free_of_held(run)?;
             written(stage, run, "out", |text| {
-                // Of a region that is not found there is nothing.
+                // A region that is not found has no samples.
                 let is_free = text.contains("region=\"egm4\",state=\"free\"} 1");
                 !is_free && text.starts_with("# HELP") && text.ends_with('\n')
             })
@@ -134,7 +134,7 @@ fn fine(_: &Stage, run: &Run) -> Result<(), String> {
     free_of_held(run)
 }
 
-/// In whatever a person reads: no line on which what is held is free.
+/// No line of the output shows the held region as free.
 fn free_of_held(run: &Run) -> Result<(), String> {
     let is_wrong = |line: &&str| {
         line.contains("egm4") && line.split(|c: char| !c.is_alphanumeric()).any(|it| it == "free")
@@ -145,13 +145,13 @@ fn free_of_held(run: &Run) -> Result<(), String> {
     }
 }
 
-/// What holds egm4 is in the way, and whatever fails does not put it out of the way.
+/// The holder of egm4 prevents success, with any fault.
 fn refused(run: &Run) -> Result<(), String> {
-    if run.code == Some(0) { Err("what is held was given away".into()) } else { Ok(()) }
+    if run.code == Some(0) { Err("a held region was assigned".into()) } else { Ok(()) }
 }
 
-/// A stanza may be had where it is not known who holds a region, and that is said; or of the others
-/// where it is not found.
+/// A stanza is possible if the holders of the region are reported as unknown, or without the region if
+/// it is not found.
 fn refused_or_told(run: &Run) -> Result<(), String> {
     let is_told = run.stderr.contains("cannot determine the holders of egm4");
     if is_told || !run.stdout.contains("egm4") { Ok(()) } else { refused(run) }
@@ -177,7 +177,7 @@ fn listed(_: &Stage, run: &Run) -> Result<(), String> {
     Ok(())
 }
 
-/// The same, where it is known what egm5 is.
+/// In `list --json`, both regions have their real state, or are unknown.
 pub(super) fn is_right(case: &Case, run: &Run) -> Result<(), String> {
     if case.args != ["list", "--json"] || run.code != Some(0) {
         return Ok(());
@@ -193,7 +193,7 @@ pub(super) fn is_right(case: &Case, run: &Run) -> Result<(), String> {
     }
 }
 
-/// A file is the old or the new one, entire, and nothing is beside it.
+/// The file is completely the old or the new one, and there is no other file.
 fn written(
     stage: &Stage,
     run: &Run,
@@ -212,7 +212,7 @@ fn written(
     if run.code == Some(0) && is_old { Err("nothing was written".into()) } else { Ok(()) }
 }
 
-/// A capture is there and whole, or it is not there.
+/// A capture is complete, or missing.
 fn captured(stage: &Stage, run: &Run) -> Result<(), String> {
     let names = stage.work_names();
     if names.is_empty() {
@@ -228,7 +228,7 @@ fn captured(stage: &Stage, run: &Run) -> Result<(), String> {
         .output()
         .unwrap();
     let list = String::from_utf8_lossy(&output.stdout);
-    // What could not be read is recorded as such, and whoever captured was told.
+    // Unreadable files are recorded as such, and were reported.
     let is_without_class = output.status.code() == Some(4)
         && list.contains("\"/sys/class/egm: ")
         && run.stderr.contains("/sys/class/egm: ");
@@ -240,7 +240,7 @@ fn captured(stage: &Stage, run: &Run) -> Result<(), String> {
     if is_free { Err("egm4 is free in the capture".into()) } else { Ok(()) }
 }
 
-/// Whether egm5 is reserved for vm1. The file is whole, and no unfinished one is left over.
+/// Whether egm5 is reserved for vm1. The file must be complete, without an unfinished copy.
 fn leased(stage: &Stage) -> Result<bool, String> {
     let names = stage.lease_names();
     if let Some(left) = names.iter().find(|name| !["leases.json", "lock"].contains(&name.as_str()))
@@ -257,12 +257,12 @@ fn leased(stage: &Stage) -> Result<bool, String> {
     Ok(leases.iter().any(|it| it["for"] == "vm1" && it["regions"][0] == "egm5"))
 }
 
-/// What is said to be done is done.
+/// A successful run has done its work.
 fn said(run: &Run, is_done: bool) -> Result<(), String> {
     if run.code == Some(0) && !is_done { Err(format!("not done: {}", run.stdout)) } else { Ok(()) }
 }
 
-/// The rules are the old or the new ones; the old ones are kept beside them.
+/// The rules are the old or the new ones; the new ones have a backup of the old ones.
 fn installed(stage: &Stage, run: &Run) -> Result<(), String> {
     let directory = stage.work().join("root/etc/udev/rules.d");
     let mut texts = Vec::new();

@@ -1,12 +1,12 @@
-//! Every system call of every command fails once, in each of several ways: the program ends with an
-//! exit code and a word, leaves no half of a file, and calls nothing free for it.
+//! Every system call of every command fails once, in each of several ways: the program must exit with
+//! a code and a message, leave no partial file, and report nothing as free because of the fault.
 //!
 //! By default a few runs, spread evenly over all of them;
 //! `EGM_PROBE_FAULTS` asks for another number, for those of one call by its name, or for `all`, which is
 //! what `tests/faults` does.
 //!
-//! The calls of the loader and of the runtime before `main` are left out: what begins counts from
-//! where the runtime has set up its last signal handler.
+//! The calls of the loader and of the runtime before `main` are skipped: counting starts after the
+//! runtime has set up its last signal handler.
 
 mod commands;
 mod stage;
@@ -29,7 +29,7 @@ const ERRORS: [&str; 5] =
 /// How many runs are made where nothing is said.
 const SHORT: usize = 150;
 
-/// One thing that fails: the n-th call of a name.
+/// A fault: the n-th call of a name.
 struct Fault {
     case: &'static Case,
     call: String,
@@ -37,7 +37,7 @@ struct Fault {
     error: &'static str,
 }
 
-/// The calls that a command makes, each by its name and how many of that name came before.
+/// The calls of a command: name, and number of previous calls of that name.
 fn calls(stage: &Stage, case: &Case) -> Vec<(String, usize)> {
     stage.reset(case.files);
     let run = stage.run(&[], case.args);
@@ -48,7 +48,7 @@ fn calls(stage: &Stage, case: &Case) -> Vec<(String, usize)> {
     let mut is_main = false;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut calls = Vec::new();
-    // Those of the program: of the programs that it starts the same call fails.
+    // Only the calls of the program itself, not of its children.
     let program = log.split_whitespace().next().unwrap_or_default().to_owned();
     for line in log.lines() {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
@@ -60,8 +60,8 @@ fn calls(stage: &Stage, case: &Case) -> Vec<(String, usize)> {
         }
         let count = counts.entry(name).or_default();
         *count += 1;
-        // The standard library panics if one of these fails, which Linux does not report for what
-        // it does with them: closing directories, waiting, seeding hash tables.
+        // The standard library panics if one of these fails. Linux never reports an error for its uses
+        // of them: closing directories, waiting, seeding hash tables.
         let is_fatal =
             ["exit_group", "futex", "close", "getrandom", "clock_nanosleep"].contains(&name);
         if is_main && !is_fatal {
@@ -73,7 +73,7 @@ fn calls(stage: &Stage, case: &Case) -> Vec<(String, usize)> {
     calls
 }
 
-/// What holds of every run.
+/// The conditions for every run.
 fn sound(case: &Case, stage: &Stage, run: &Run) -> Result<(), String> {
     match run.code {
         Some(0..=4) => {}
@@ -87,7 +87,7 @@ fn sound(case: &Case, stage: &Stage, run: &Run) -> Result<(), String> {
     (case.judge)(stage, run)
 }
 
-/// Makes one run; what is wrong with it, and whether the fault came to pass.
+/// Does one run; returns the violated condition, and whether the fault occurred.
 fn with_fault(stage: &Stage, fault: &Fault) -> (Result<(), String>, bool) {
     let Fault { case, call, nth, error } = fault;
     stage.reset(case.files);
@@ -98,7 +98,7 @@ fn with_fault(stage: &Stage, fault: &Fault) -> (Result<(), String>, bool) {
     (sound(case, stage, &run), came)
 }
 
-/// A host, and a process that holds its egm4; `None` where they cannot be had.
+/// A host, and a process that holds its egm4; `None` if they are not possible here.
 fn held() -> Option<(Host, Holder)> {
     if !can("nsenter", &["nsenter", "--version"]) || !can("strace", &["strace", "-V"]) {
         return None;
@@ -107,18 +107,18 @@ fn held() -> Option<(Host, Holder)> {
     let mut holder = Holder::start();
     holder.tell(&format!("open {}", host.node("egm4")));
     holder.tell("map 0 1048576");
-    // Mapped and closed: there is one thing alone by which it is known.
+    // Mapped and closed, so that the mapping is the only evidence.
     holder.tell("close");
     Some((host, holder))
 }
 
-/// What was found: commands, what egm5 is, and what fails, with paths to one file (`WORK` is the
-/// user's directory), or of all since `MAIN` has begun.
+/// Past findings: the command, the state of egm5, and the fault for calls with the path of one file
+/// (`WORK` is the user's directory), or for all calls since the start of `MAIN`.
 const FOUND: &[(&str, &str, &str, &str)] = &[
-    // The standard library panics where there is no thread, and where it cannot wait.
+    // The standard library panics if it cannot start a thread or wait.
     ("doctor", "free", "", "clone,clone3:error=EAGAIN"),
     ("watch --initial --timeout 50ms", "free", "", "clone,clone3:error=EAGAIN"),
-    // A lease that was not there for a moment did not count, and was even taken away.
+    // A lease that was missing for a moment was ignored, and even removed.
     ("list --json", "reserved", "/run/egm-probe/leases.json", "openat:error=ENOENT:when=1"),
     (
         "list --json",
@@ -132,14 +132,14 @@ const FOUND: &[(&str, &str, &str, &str)] = &[
         "/run/egm-probe/leases.json",
         "openat:error=ENOENT:when=1",
     ),
-    // One that could not be given up was said to be.
+    // A failed release was reported as done.
     ("release egm5 --for vm1", "reserved", "", "rename,renameat,renameat2:error=ENOENT"),
-    // Of a definition that could not be read it was said, and the region was free.
+    // An unreadable definition was reported, but the region was free.
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "newfstatat,statx:error=EINTR"),
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "openat:error=EIO"),
     ("list --json", "defined", "/etc/libvirt/qemu/vm2.xml", "openat:error=ENOENT:when=1"),
     ("list --json", "defined", "/etc/libvirt/qemu", "openat:error=EACCES"),
-    // Rules that were not there for a moment were overwritten.
+    // Rules that were missing for a moment were overwritten.
     (
         "udev install --root root --force",
         "free",
@@ -149,7 +149,7 @@ const FOUND: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn what_was_found_is_not_found_again() {
+fn past_findings_are_fixed() {
     let Some((_host, holder)) = held() else { return };
     let Some(stage) = Stage::new(holder.pid()) else { return };
     for (args, egm5, path, inject) in FOUND {
@@ -172,7 +172,7 @@ fn what_was_found_is_not_found_again() {
 }
 
 #[test]
-fn whatever_call_fails_the_answer_is_right_or_none() {
+fn any_failing_call_gives_a_correct_answer_or_none() {
     let Some((_host, holder)) = held() else { return };
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let stages: Option<Vec<_>> = (0..workers).map(|_| Stage::new(holder.pid())).collect();
@@ -182,10 +182,10 @@ fn whatever_call_fails_the_answer_is_right_or_none() {
     for case in CASES {
         for (call, nth) in calls(&stages[0], case) {
             count += 1;
-            // It has a way of its own to fail: with an end that is not what was asked for.
+            // brk fails differently: it returns an end other than the requested one.
             let errors = if call == "brk" { &["retval=0"][..] } else { &ERRORS };
             for error in errors {
-                // To the C library this is the end of a directory: the kernel says it of removed ones.
+                // The C library treats this as the end of a directory: the kernel reports it for removed ones.
                 if call == "getdents64" && *error == "error=ENOENT" {
                     continue;
                 }
@@ -199,7 +199,7 @@ fn whatever_call_fails_the_answer_is_right_or_none() {
     }
     let all = faults.len();
     let most = wanted.parse().unwrap_or(all);
-    // No multiple of the number of errors, so that each of them comes up.
+    // Not a multiple of the number of errors, so that each of them occurs.
     let mut step = (all / most.max(1)).max(1);
     if step > 1 {
         step += usize::from(step.is_multiple_of(ERRORS.len()));
@@ -242,6 +242,6 @@ fn whatever_call_fails_the_answer_is_right_or_none() {
         );
     }
     assert!(findings.is_empty(), "{findings:#?}");
-    // A fault that never comes finds nothing.
+    // Faults that do not occur test nothing.
     assert!(came * 10 > chosen.len() * 9, "only {came} of {} faults came", chosen.len());
 }

@@ -1,5 +1,5 @@
-//! A running host of its own for one worker: a mount namespace with a recorded machine in place of
-//! `/sys`, `/etc` and `/run`, and with few processes, of which one holds a region.
+//! A separate running host for each worker: a mount namespace with a recorded machine in place of
+//! `/sys`, `/etc` and `/run`, and with few processes, one of which holds a region.
 
 use std::env;
 use std::fs;
@@ -14,14 +14,14 @@ use crate::support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// What is in the place of the definitions, the leases and the user's files before each run.
+/// The definitions, leases and user's files before each run.
 pub(super) type Files = &'static [(&'static str, &'static str)];
 
-/// No run takes a tenth of it, with strace.
+/// The timeout of a run, ten times as long as any takes with strace.
 const MOST_SECONDS: &str = "30";
 
 pub(super) struct Stage {
-    /// Keeps the namespace.
+    /// Keeps the namespace alive.
     keeper: Child,
     tree: TempDir,
     /// The user's files.
@@ -31,7 +31,7 @@ pub(super) struct Stage {
     path: String,
 }
 
-/// How a run ended.
+/// The result of a run.
 pub(super) struct Run {
     pub(super) code: Option<i32>,
     pub(super) stdout: String,
@@ -39,14 +39,14 @@ pub(super) struct Run {
 }
 
 impl Stage {
-    /// `None` where it cannot be had.
+    /// `None` if it is not possible here.
     pub(super) fn new(holder: u32) -> Option<Self> {
         let tree = extract("gb200-full-gpu-list");
         let path = tree.path();
-        // The holder has /dev/zero, which anybody can map; nobody has the other one.
+        // The holder has /dev/zero, which any user can map; the other device has no holder.
         fs::write(path.join("sys/devices/virtual/egm/egm4/dev"), "1:5\n").unwrap();
         fs::write(path.join("sys/devices/virtual/egm/egm5/dev"), "1:7\n").unwrap();
-        // The memory nodes of its GPUs are many calls, all alike.
+        // The memory nodes of its GPUs would only add many similar calls.
         let nodes = path.join("sys/devices/system/node");
         for node in 2..36 {
             fs::remove_dir_all(nodes.join(format!("node{node}"))).unwrap();
@@ -59,7 +59,7 @@ impl Stage {
         fs::create_dir_all(path.join("etc")).unwrap();
         let _ = fs::copy("/etc/ld.so.cache", path.join("etc/ld.so.cache"));
         fs::create_dir_all(path.join("processes/self/ns")).unwrap();
-        // A process that may be looked at is all that is wanted of process 1.
+        // Process 1 only has to be readable.
         let script = format!(
             "set -e
             mount --make-rprivate /
@@ -98,12 +98,12 @@ impl Stage {
         Some(stage)
     }
 
-    /// A path within the namespace, seen from outside.
+    /// A path within the namespace, as seen from outside.
     fn inside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.keeper.id()))
     }
 
-    /// Puts everything back as it was before the first run.
+    /// Resets everything to the state before the first run.
     pub(super) fn reset(&self, files: Files) {
         for directory in [
             self.inside("/run/egm-probe"),
@@ -136,7 +136,7 @@ impl Stage {
         self.work.path()
     }
 
-    /// The names in the directory of the leases.
+    /// The names of the files in the directory of the leases.
     pub(super) fn lease_names(&self) -> Vec<String> {
         names(&self.inside("/run/egm-probe"))
     }
@@ -167,7 +167,7 @@ impl Stage {
         Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
     }
 
-    /// What strace has written of the last run.
+    /// The output of strace for the last run.
     pub(super) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }

@@ -1,11 +1,11 @@
-//! Archives of hosts, whole.
+//! Complete archives of hosts.
 
 use egm_probe::output::capture;
 use egm_probe::sysroot::Sysroot;
 
 use super::host::holds;
 
-/// Any bytes; where they are like a tar, its check sums are put right first.
+/// Any bytes; if they are like a tar, its checksums are corrected first.
 pub fn archive(data: &[u8]) {
     let mut tar = data.to_vec();
     put_right(&mut tar);
@@ -16,7 +16,7 @@ pub fn archive(data: &[u8]) {
     }
 }
 
-/// Nothing gets past a check sum by chance.
+/// Corrects the checksums, which random changes would never match.
 fn put_right(tar: &mut [u8]) {
     let mut at = 0;
     while let Some(header) = tar.get_mut(at..at + 512) {

@@ -17,7 +17,7 @@ fn report() -> &'static Report {
     REPORT.get_or_init(|| Report::read(&with(&[]), Needs::all()))
 }
 
-/// The reader and the check.
+/// The parser and the rules.
 pub fn domain(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Domain::parse(text) {
@@ -41,7 +41,7 @@ pub fn domain(data: &[u8]) {
     }
 }
 
-/// The options are what the first byte says; the rest is the domain.
+/// The first byte selects the options; the remaining bytes are the domain.
 pub fn stanza(data: &[u8]) {
     let Some((options, text)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
@@ -63,7 +63,7 @@ pub fn stanza(data: &[u8]) {
     let Ok(stanza) = Stanza::within(report, plan.clone(), &document, &options) else { return };
     let _ = stanza.qemu_arguments();
 
-    // What was planned is what is read, and nobody else's part has changed.
+    // The parsed result matches the plan, and other parts are unchanged.
     let again = Domain::parse(&stanza.xml).expect("what was written is no domain");
     for placement in &plan.placements {
         let devices: Vec<_> = again
@@ -78,13 +78,13 @@ pub fn stanza(data: &[u8]) {
     }
     keeps(text, &stanza.xml);
 
-    // And once more, nothing changes.
+    // A second run changes nothing.
     let plan = Plan::new(report, &request, Some(&again)).expect("the same is refused");
     let twice = Stanza::within(report, plan, &Document::parse(&stanza.xml).unwrap(), &options);
     assert_eq!(twice.expect("the same is not written").xml, stanza.xml);
 }
 
-/// What a stanza has nothing to do with stays byte for byte, and in its order.
+/// All other parts are preserved byte for byte, and in order.
 fn keeps(before: &str, after: &str) {
     const ITS_OWN: [&str; 10] = [
         "memory",
@@ -113,7 +113,7 @@ fn keeps(before: &str, after: &str) {
     }
 }
 
-/// A definition of libvirt's: of it a capture has what concerns EGM.
+/// A definition of libvirt, of which a capture has only the parts about EGM.
 pub fn definition(data: &[u8]) {
     holds(&with(&[("etc/libvirt/qemu/vm1.xml", data)]), data);
     holds(&with(&[("run/libvirt/qemu/vm1.xml", data)]), data);

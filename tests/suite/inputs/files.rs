@@ -1,4 +1,4 @@
-//! Files of a host, one at a time on a host that is right otherwise.
+//! Files of a host that is valid otherwise.
 
 use egm_probe::doctor::{Installed, examine};
 use egm_probe::report::{Report, State};
@@ -6,7 +6,7 @@ use egm_probe::sysroot::Sysroot;
 
 use super::host::{holds, with};
 
-/// Parts of an input, between lines of `--`: one is the same for all that have fewer.
+/// Parts of an input, separated by lines of `--`, for the first of these paths.
 fn parts<'a>(data: &'a [u8], paths: &[&'static str]) -> Vec<(&'static str, &'a [u8])> {
     let mut rest = Some(data);
     let mut parts = Vec::new();
@@ -27,7 +27,7 @@ fn state(report: &Report, region: &str) -> Option<State> {
     report.rows().find(|row| row.region.name.as_str() == region).map(|row| row.capacity.state)
 }
 
-/// The attributes of the region that is not held, and of one of its GPUs.
+/// The attributes of the region that is not in use, and of one of its GPUs.
 pub fn attributes(data: &[u8]) {
     const GPU: [&str; 5] = [
         "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/numa_node",
@@ -43,12 +43,12 @@ pub fn attributes(data: &[u8]) {
         "sys/devices/virtual/egm/egm5/uevent",
     ];
     let report = holds(&with(&parts(data, &[&REGION[..], &GPU[..]].concat())), data);
-    // Whatever is wrong with one region, the other is there and held.
+    // Problems with one region do not affect the other one, which is in use.
     assert_eq!(state(&report, "egm4"), Some(State::InUse));
     assert!(state(&report, "egm5").is_some());
 }
 
-/// What the NUMA nodes say of themselves.
+/// The attributes of the NUMA nodes.
 pub fn distances(data: &[u8]) {
     const FILES: [&str; 6] = [
         "sys/devices/system/node/node0/distance",
@@ -63,7 +63,7 @@ pub fn distances(data: &[u8]) {
     assert_eq!(state(&report, "egm5"), Some(State::Free));
 }
 
-/// What a process has mapped that has the other region open.
+/// The mappings of the process that has the other region open.
 pub fn maps(data: &[u8]) {
     let report = holds(&with(&[("proc/4242/maps", data)]), data);
     assert_eq!(state(&report, "egm4"), Some(State::InUse));
@@ -76,12 +76,12 @@ pub fn leases(data: &[u8]) {
     let report = holds(&with(&[("run/egm-probe/leases.json", data)]), data);
     assert_eq!(state(&report, "egm4"), Some(State::InUse));
     assert!(matches!(state(&report, "egm5"), Some(State::Free | State::Reserved | State::Unknown)));
-    // A part of the file never means that a region is not reserved.
+    // A truncated file never means that a region is not reserved.
     let is_cut = serde_json::from_slice::<serde_json::Value>(data).is_err_and(|it| it.is_eof());
     assert!(!is_cut || state(&report, "egm5") == Some(State::Unknown));
 }
 
-/// What a capture says of itself.
+/// The manifest of a capture.
 pub fn manifest(data: &[u8]) {
     let archive = super::host::archive(&[("capture.json", data)]);
     if let Ok(root) = Sysroot::from_tar(&archive[..]) {
@@ -89,7 +89,7 @@ pub fn manifest(data: &[u8]) {
     }
 }
 
-/// What doctor reads of the way to QEMU.
+/// The configuration files that doctor reads.
 pub fn setup(data: &[u8]) {
     const FILES: [&str; 6] = [
         "etc/udev/rules.d/60-egm.rules",

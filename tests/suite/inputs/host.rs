@@ -1,4 +1,4 @@
-//! A small host, made from a fixture: two regions of which a virtual machine holds one.
+//! A small host, made from a fixture, with two regions, one of which a virtual machine holds.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use egm_probe::sysroot::Sysroot;
 
 use crate::support::tree::Tree;
 
-/// What of the fixture takes time and tells nothing.
+/// Filters files of the fixture that only take time.
 fn is_wanted(path: &str) -> bool {
     let node = path.strip_prefix("sys/devices/system/node/node");
     node.is_none_or(|rest| rest.starts_with("0/") || rest.starts_with("1/"))
@@ -45,14 +45,14 @@ pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     tree.tar()
 }
 
-/// The host with other files in it.
+/// The host with some files replaced.
 pub fn with(files: &[(&str, &[u8])]) -> Sysroot {
     Sysroot::from_tar(&archive(files)[..]).unwrap()
 }
 
-/// What holds of any host: what is shown of it is well-formed and harmless, what is free adds up,
-/// and a capture of it gives the same answers. A capture takes ten times as long as all the rest:
-/// the fuzzers make one of each eighth input, told by its bytes so that it is always the same one.
+/// Conditions for any host: output is well-formed and harmless, free memory adds up, and a capture
+/// gives the same results. A capture takes ten times as long as everything else, so the fuzzers make
+/// one for every eighth input, selected by its bytes to be reproducible.
 pub fn holds(root: &Sysroot, input: &[u8]) -> Report {
     let report = Report::read(root, Needs::all());
     for row in report.rows() {
@@ -100,7 +100,7 @@ fn shows(report: &Report) {
         let mut style = table::Style::new(format);
         style.header = false;
         let lines = shown(&|out| table::write(out, &rows, &chosen, style));
-        // A value that breaks lines, or that has blanks in it where those part columns.
+        // Values must not have line breaks, or spaces if those separate columns.
         if format != table::Format::Table {
             assert_eq!(lines.lines().count(), rows.len(), "{lines}");
         }

@@ -1,10 +1,10 @@
-//! What the fuzzers feed to the library, and what must hold of it whatever it is.
+//! The fuzz targets: functions that feed an input to the library and check conditions for any input.
 //!
-//! The targets in `fuzz/` call these functions with what coverage leads them to; the tests in
-//! `fuzzed.rs` with the seeds, with what once was a finding, and with variations of both. So a
-//! finding is a test as soon as its input is in `regressions/`.
+//! The targets in `fuzz/` call these functions with coverage-guided inputs; the tests in `fuzzed.rs`
+//! with the seeds, past findings, and variations of both. A finding becomes a test when its input is
+//! added to `regressions/`.
 
-// Each of the two uses its own part of this.
+// Each of the two uses only a part of this.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 mod archives;
@@ -16,17 +16,17 @@ mod texts;
 
 /// One kind of input.
 pub struct Target {
-    /// Its name: that of the target in `fuzz/`, of its corpus and of its regressions.
+    /// The name of the target in `fuzz/`, of its corpus and of its regressions.
     pub name: &'static str,
-    /// Panics where something does not hold.
+    /// Panics if a condition is violated.
     pub run: fn(&[u8]),
-    /// Where to start from.
+    /// The initial inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Longer inputs find nothing that shorter ones do not, and take their time.
+    /// The maximum length of inputs; longer ones are slow and find nothing more.
     pub longest: usize,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "pci_address", run: texts::pci_address, seeds: seeds::addresses, longest: 64 },
     Target { name: "id_list", run: texts::id_list, seeds: seeds::lists, longest: 256 },

@@ -1,4 +1,4 @@
-//! Where the fuzzers start from: the fixtures, and the words of the tests.
+//! The seeds of the fuzzers: the fixtures, and values from the tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn of(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
-/// Files below the fixtures, by the end of their names.
+/// Files below the fixtures whose names have this ending.
 fn files(end: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut todo = vec![fixtures()];
@@ -58,14 +58,14 @@ fn hosts() -> &'static [(String, Vec<u8>)] {
     })
 }
 
-/// The contents of the files of all hosts that a path ends with, each once.
+/// The distinct contents of the files of all hosts whose paths have this ending.
 fn contents(end: &str) -> Vec<Vec<u8>> {
     let found = hosts().iter().filter(|(path, _)| path.ends_with(end));
     let found: BTreeSet<_> = found.map(|(_, content)| content.clone()).collect();
     found.into_iter().collect()
 }
 
-/// Several files in one input.
+/// Several files as one input.
 fn joined(parts: &[&[u8]]) -> Vec<u8> {
     parts.join(&b"\n--\n"[..])
 }
@@ -197,7 +197,7 @@ pub fn domains() -> Vec<Vec<u8>> {
     texts.filter(|text| text.len() < 8192).collect()
 }
 
-/// Some of them: each takes two captures.
+/// A selection, because each takes two captures.
 pub fn definitions() -> Vec<Vec<u8>> {
     domains().into_iter().step_by(5).collect()
 }

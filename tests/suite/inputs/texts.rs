@@ -19,7 +19,7 @@ pub fn pci_address(data: &[u8]) {
     assert_eq!(PciAddress::new(domain, bus, slot, address.function()), Some(address));
 }
 
-/// Two lists, a line each.
+/// Two lists, one per line.
 pub fn id_list(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (first, second) = text.split_once('\n').unwrap_or((text, ""));
@@ -37,7 +37,7 @@ pub fn id_list(data: &[u8]) {
     assert_eq!((both.with(&first), both.first_beyond(&both)), (both.clone(), None));
     assert_eq!(first.first_beyond(&both), None, "{first} within {both}");
     assert_eq!(both.last(), first.last().max(second.last()));
-    // What it is by its definition, one number after the other.
+    // Computed by definition, number by number.
     let beyond = first.iter().take(1000).find(|number| !second.contains(*number));
     if first.len() <= 1000 {
         assert_eq!(first.first_beyond(&second), beyond, "{first} beyond {second}");
@@ -52,7 +52,7 @@ pub fn id_list(data: &[u8]) {
     }
 }
 
-/// A size; and a number with a unit where there is a line break in it.
+/// A size, or with a line break a number and a unit.
 pub fn size(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some((number, unit)) = text.split_once('\n') {
@@ -69,7 +69,7 @@ pub fn size(data: &[u8]) {
     if size.0 % 1024 == 0 {
         assert_eq!(parse_libvirt(&(size.0 >> 10).to_string(), None), Some(size));
     }
-    // For people it is rounded to a tenth, and no more than that.
+    // The displayed size is rounded to a tenth, and not further.
     let shown = size.to_string();
     let (number, unit) = shown.split_once(' ').unwrap();
     let whole = number.split('.').next().unwrap();

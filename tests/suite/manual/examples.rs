@@ -1,5 +1,5 @@
-//! The examples of the pages: `$` shows what is printed on a GB200 where vm1 has a region, beside a
-//! definition with a mistake, `vm1.xml`; `#` is for root, and shows nothing.
+//! The examples of the pages: `$` with the output on a GB200 where vm1 has a region, and with an
+//! invalid definition, `vm1.xml`; `#` for root, without output.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support;
 const BEGIN: &str = ".EX\n";
 const END: &str = ".EE\n";
 
-/// The page with what its examples print by now, and how many there are that print something.
+/// The page with the current output of its examples, and the number of examples with output.
 pub(super) fn run_anew(page: &Page) -> (String, usize) {
     let mut text = String::new();
     let mut shown = 0;
@@ -33,7 +33,7 @@ pub(super) fn run_anew(page: &Page) -> (String, usize) {
     (text + rest, shown)
 }
 
-/// The command lines of an example, each with the lines that it is continued on.
+/// The command lines of an example, each with its continuation lines.
 pub(super) fn commands(example: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -44,7 +44,7 @@ pub(super) fn commands(example: &str) -> Vec<String> {
             let last = commands.last_mut().unwrap();
             *last = format!("{}{}", last.trim_end_matches('\\'), seen.trim());
         } else if prompt == "$ " && !commands.is_empty() {
-            // What is printed may begin as a command does.
+            // Output may begin like a command.
             break;
         } else if let Some(command) = seen.strip_prefix(prompt) {
             commands.push(command.to_owned());
@@ -62,7 +62,7 @@ pub(super) fn examples(page: &Page) -> Vec<&str> {
     examples.map(|example| example.split_once(END).unwrap().0).collect()
 }
 
-/// An example as it is when its one command is run now; `None` where that cannot be.
+/// An example with the current output of its only command; `None` if it cannot be run.
 fn printed(example: &str) -> Option<String> {
     let commands = commands(example);
     let command = commands.first().unwrap();
@@ -75,7 +75,7 @@ fn printed(example: &str) -> Option<String> {
     fs::copy(support::fixtures().join(bad), folder.path().join("vm1.xml")).unwrap();
     let script = format!("cd '{}' && {{ {command}; }} 2>&1", folder.path().display());
     let output = bin.run("sh", &["-c", &script]);
-    // What the command itself says there is shown.
+    // Messages of the command are part of the output.
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = example.split_inclusive('\n');
     let mut continued = true;
@@ -85,7 +85,7 @@ fn printed(example: &str) -> Option<String> {
         })
         .collect();
     for line in String::from_utf8(output.stdout).unwrap().lines() {
-        // What depends on whether libvirt is installed here.
+        // Notes depend on whether libvirt is installed.
         if !line.starts_with("egm-probe: note") {
             writeln!(text, "{}", literal(line)).unwrap();
         }
@@ -93,12 +93,12 @@ fn printed(example: &str) -> Option<String> {
     Some(text)
 }
 
-/// Whether the program takes the command lines in which an example calls it.
+/// Checks the command lines of the program in an example, and counts them.
 pub(super) fn check_usage(page: &str, example: &str) -> usize {
     let mut called = 0;
     for command in commands(example) {
         for call in command.split("egm-probe ").skip(1) {
-            // A shell's own signs end it, and so does what names the next file.
+            // Shell operators end the command line.
             let end = [" 2>&1", " | ", " > ", " && ", " || ", ") ", ")\"", "; "]
                 .iter()
                 .filter_map(|end| call.find(end))

@@ -13,9 +13,9 @@ use crate::schema::schema;
 pub(super) struct Key {
     pub path: String,
     types: BTreeSet<String>,
-    /// The words that it can be.
+    /// Its possible words.
     pub words: BTreeSet<String>,
-    /// The document in whose description it is, where that is another one.
+    /// The document that describes it, if it is another one.
     pub from: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn schemas() -> Vec<String> {
     names
 }
 
-/// The name of a document, `egm-probe.list/1`, by its schema.
+/// The name of a document, `egm-probe.list/1`, from its schema.
 pub(super) fn document(name: &str) -> String {
     schema(name)["properties"]["schema"]["const"].as_str().unwrap().to_owned()
 }
@@ -84,12 +84,12 @@ fn walk(document: &str, node: &Value, path: &str, keys: &mut Vec<Key>) {
         add_word(path, value, keys);
     }
     if let Some(properties) = node.get("properties").and_then(Value::as_object) {
-        // Those that are required are in the order of the document.
+        // Required keys are in the order of the document.
         let required = node.get("required").and_then(Value::as_array).into_iter().flatten();
         let mut names: Vec<_> = required.filter_map(Value::as_str).collect();
         names.retain(|name| properties.contains_key(*name));
         let others: Vec<_> = properties.keys().filter(|name| !names.contains(&&***name)).collect();
-        // The first tells what the others are: the kind of a claim, say.
+        // The first key determines the others, such as the kind of a claim.
         names.splice(0..0, others.into_iter().map(String::as_str));
         for name in names {
             let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
@@ -99,7 +99,7 @@ fn walk(document: &str, node: &Value, path: &str, keys: &mut Vec<Key>) {
     each("oneOf", document, node, path, keys);
     if let Some(items) = node.get("items") {
         walk(document, items, &format!("{path}[]"), keys);
-        // What a list of words may have is said of the list.
+        // The possible words of a list's items are those of the list.
         let of_items = keys.iter().find(|key| key.path == format!("{path}[]"));
         let (words, from) = of_items.map(|key| (key.words.clone(), key.from.clone())).unwrap();
         let key = find(path, keys);
@@ -108,7 +108,7 @@ fn walk(document: &str, node: &Value, path: &str, keys: &mut Vec<Key>) {
     }
 }
 
-/// Walks what must all be so, or of which one must.
+/// Visits the alternatives of `allOf`, `anyOf` or `oneOf`.
 fn each(which: &str, document: &str, node: &Map<String, Value>, path: &str, keys: &mut Vec<Key>) {
     for node in node.get(which).and_then(Value::as_array).into_iter().flatten() {
         walk(document, node, path, keys);

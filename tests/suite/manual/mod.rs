@@ -1,5 +1,5 @@
-//! The manual pages: one for the program, one for each command, one for the JSON. What the program
-//! can say itself is made from it, between comments; `UPDATE_GOLDEN=1` writes it anew.
+//! The manual pages: one for the program, one for each command, one for the JSON. Parts between
+//! comments are generated from the program; `UPDATE_GOLDEN=1` updates them.
 
 mod examples;
 mod keys;
@@ -17,9 +17,9 @@ use roff::plain;
 
 const JSON: &str = "egm-probe-json.7";
 
-/// A page's first line has its name, its section and the program's version.
+/// The first line of a page has its name, section and the program's version.
 #[test]
-fn pages_have_their_names_on_top() {
+fn pages_have_a_title_line() {
     for page in Page::all() {
         let (title, section) = page.name.rsplit_once('.').unwrap();
         let top = page.source.lines().next().unwrap();
@@ -29,7 +29,7 @@ fn pages_have_their_names_on_top() {
     }
 }
 
-/// One block of a page.
+/// Generates a block of a page.
 fn made(page: &Page, what: &str, now: &str) -> String {
     let program = program();
     let list = |made: Vec<page::Entry>| entries(now, Text::Both, &made);
@@ -53,7 +53,7 @@ fn made(page: &Page, what: &str, now: &str) -> String {
 }
 
 #[test]
-fn pages_are_what_the_program_says() {
+fn generated_blocks_are_up_to_date() {
     let mut shown = 0;
     for page in Page::all() {
         let made = page.made_anew(|what, now| made(&page, what, now));
@@ -66,7 +66,7 @@ fn pages_are_what_the_program_says() {
 }
 
 #[test]
-fn every_command_has_its_page() {
+fn every_command_has_a_page() {
     let program = program();
     let mut missing: BTreeSet<String> = Page::all().into_iter().map(|page| page.name).collect();
     let mut has = |name: &str, blocks: &[&str]| {
@@ -146,7 +146,7 @@ fn every_key_of_the_json_is_described() {
     assert!(described > 100, "only {described} keys");
 }
 
-/// Whether a text has a word that is no part of a longer one.
+/// Whether a text has a whole word.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |letter: Option<char>| {
         letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '-')
@@ -157,7 +157,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 #[test]
-fn examples_are_command_lines_that_the_program_takes() {
+fn examples_are_valid_command_lines() {
     let mut called = 0;
     for page in Page::all() {
         for example in examples::examples(&page) {
@@ -167,9 +167,8 @@ fn examples_are_command_lines_that_the_program_takes() {
     assert!(called > 40, "only {called} command lines");
 }
 
-/// A page that names another one of ours names one that there is, by its section.
 #[test]
-fn pages_name_pages_that_there_are() {
+fn references_to_pages_have_the_right_section() {
     let pages = Page::all();
     let mut named = 0;
     for page in &pages {

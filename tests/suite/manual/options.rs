@@ -1,23 +1,23 @@
-//! The synopsis and the options of a command, from what parses them.
+//! The synopsis and the options of a command, from clap.
 
 use clap::{Arg, ArgAction, Command};
 
 use super::page::Entry;
 use super::roff::{literal, prose, wrap};
 
-/// A command with all that its parents give it.
+/// The command with its inherited options.
 pub(super) fn program() -> Command {
     let mut command = egm_probe::cli::command();
     command.build();
     command
 }
 
-/// The commands below one, but for `help`.
+/// The subcommands of a command, without `help`.
 pub(super) fn below(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|below| below.get_name() != "help")
 }
 
-/// The lines of a command's usage; for a command of commands, those of each.
+/// The lines of a command's usage, or of its subcommands.
 pub(super) fn synopsis(command: &Command) -> String {
     let mut commands: Vec<_> = below(command).collect();
     if commands.is_empty() {
@@ -30,7 +30,7 @@ fn usages(command: &Command) -> String {
     let usage = command.clone().render_usage().to_string();
     let name = command.get_bin_name().unwrap();
     let arguments = usage.trim_start_matches("Usage: ").strip_prefix(name).unwrap();
-    // clap has brackets about what only an option that stands by itself does without.
+    // clap puts brackets around arguments that only an exclusive option makes optional.
     let is_needed = command.clone().try_get_matches_from([name]).is_err();
     let arguments = if is_needed {
         arguments.replace('[', "<").replace(']', ">")
@@ -40,7 +40,7 @@ fn usages(command: &Command) -> String {
     let arguments = arguments.replace("<OPTIONS>", "[OPTIONS]");
     let mut usage = marked(arguments.trim());
     for positional in command.get_positionals() {
-        // clap leaves the dots out where it stands among what is to be chosen from.
+        // clap omits the dots within a group of alternatives.
         let dots = values(positional).trim().to_owned();
         let name = dots.trim_end_matches('.');
         usage = usage.replace(&format!("{name} |"), &format!("{dots} |"));
@@ -53,7 +53,7 @@ fn usages(command: &Command) -> String {
     usages.iter().map(of).collect()
 }
 
-/// clap's usage with roff's fonts, and braces about what must be chosen from.
+/// clap's usage with roff's fonts, and braces around required alternatives.
 fn marked(usage: &str) -> String {
     let mut text = String::new();
     let mut rest = usage;
@@ -92,7 +92,7 @@ fn marked(usage: &str) -> String {
     text
 }
 
-/// Where the bracket with which a text begins is closed.
+/// The position of the bracket that closes the one at the start of a text.
 fn matching(text: &str) -> usize {
     let mut depth = 0;
     for (at, letter) in text.char_indices() {
@@ -106,7 +106,7 @@ fn matching(text: &str) -> usize {
     panic!("{text}: not closed");
 }
 
-/// What is between bars that are in no brackets.
+/// The parts between bars outside of brackets.
 fn choices(text: &str) -> Vec<String> {
     let mut choices = vec![String::new()];
     let mut depth = 0;
@@ -133,7 +133,7 @@ fn italic(text: &str) -> String {
     format!("\\fI{}\\fP", literal(text))
 }
 
-/// The options of a command; of a command of commands those of each, once where they are the same.
+/// The options of a command, or of its subcommands, with equal ones listed once.
 pub(super) fn options(command: &Command) -> Vec<Entry> {
     if below(command).next().is_none() {
         return own(command).map(|arg| entry(command, arg)).collect();
@@ -153,7 +153,7 @@ pub(super) fn options(command: &Command) -> Vec<Entry> {
             continue;
         }
         entries.push(Entry { head: section.clone(), text: String::new() });
-        // Those of the first command are those of all.
+        // All commands of a section have the same options; take those of the first.
         let (first, _) = all[sections.iter().position(|other| other == section).unwrap()];
         let of = all
             .iter()
@@ -165,7 +165,7 @@ pub(super) fn options(command: &Command) -> Vec<Entry> {
     entries
 }
 
-/// What every command takes.
+/// The options of every command.
 pub(super) fn global(program: &Command) -> Vec<Entry> {
     let is_global = |arg: &&Arg| arg.is_global_set() || is_clap_s(arg);
     program.get_arguments().filter(is_global).map(|arg| entry(program, arg)).collect()
@@ -184,7 +184,7 @@ fn long(arg: &Arg) -> String {
     format!("--{}", arg.get_long().unwrap())
 }
 
-/// What an option or argument takes, behind a blank.
+/// The value of an option or argument, after a space.
 fn values(arg: &Arg) -> String {
     if !arg.get_action().takes_values() {
         return String::new();
@@ -213,7 +213,7 @@ fn text(command: &Command, arg: &Arg) -> String {
     let names: Vec<_> =
         arg.get_value_names().unwrap_or_default().iter().map(AsRef::as_ref).collect();
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    // Which of the two helps it is changes with how much there is to say.
+    // The hint about the other help depends on the amount of text.
     let help = help.split(" (see ").next().unwrap().to_owned();
     let (help, default) = match help.split_once(" [default: ") {
         Some((help, default)) => (help.to_owned(), Some(default.trim_end_matches(']').to_owned())),
@@ -247,7 +247,7 @@ fn text(command: &Command, arg: &Arg) -> String {
     text + &possible(arg)
 }
 
-/// Whether two options cannot be given together, whichever of them says so.
+/// Whether two options conflict, in either direction.
 fn are_apart(command: &Command, one: &Arg, other: &Arg) -> bool {
     let says = |arg: &Arg, against: &Arg| {
         let conflicts = command.get_arg_conflicts_with(arg);
@@ -267,7 +267,7 @@ fn is_again(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Append) && arg.get_long().is_some() && is_one
 }
 
-/// The values there are, where they can be counted.
+/// The possible values, if they are enumerated.
 fn possible(arg: &Arg) -> String {
     let possible = arg.get_possible_values();
     if possible.is_empty() || !arg.get_action().takes_values() {

@@ -1,4 +1,4 @@
-//! A manual page: what is made of the program stands between two comments.
+//! A manual page, with generated blocks between two comments.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 const BEGIN: &str = ".\\\" Made from the ";
 const BEGUN: &str = ": make golden.\n";
 
-/// What is below it in an entry is not made from the program.
+/// The text after it in an entry is manual.
 const BY_HAND: &str = ".\\\" By hand:\n";
 
 pub(super) struct Page {
-    /// As `egm-probe-list.1`.
+    /// Such as `egm-probe-list.1`.
     pub name: String,
     pub source: String,
 }
@@ -19,16 +19,16 @@ pub(super) struct Page {
 /// One `.TP` of a list.
 pub(super) struct Entry {
     pub head: String,
-    /// What the program says; lines.
+    /// The generated lines.
     pub text: String,
 }
 
-/// Whose text of an entry is.
+/// The origin of an entry's text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Text {
-    /// The program's, and below it what is written by hand.
+    /// Generated, followed by manual text.
     Both,
-    /// By hand alone.
+    /// Only manual.
     ByHand,
 }
 
@@ -37,7 +37,7 @@ fn folder() -> PathBuf {
 }
 
 impl Page {
-    /// Every page there is, by name.
+    /// All pages, by name.
     pub(super) fn all() -> Vec<Self> {
         let mut pages: Vec<_> = fs::read_dir(folder())
             .unwrap()
@@ -55,18 +55,18 @@ impl Page {
         folder().join(&self.name)
     }
 
-    /// `list` of the page `egm-probe-list.1`.
+    /// The command of a page: `list` for `egm-probe-list.1`.
     pub(super) fn command(&self) -> Option<&str> {
         self.name.strip_prefix("egm-probe-")?.strip_suffix(".1")
     }
 
-    /// What the page has made from the program.
+    /// The generated blocks of the page.
     pub(super) fn blocks(&self) -> Vec<&str> {
         let blocks = self.source.split(BEGIN).skip(1);
         blocks.map(|block| block.split_once(BEGUN).unwrap().0).collect()
     }
 
-    /// The page with each of its blocks made anew, from its name and what it is now.
+    /// The page with each block generated again, from its name and its current text.
     pub(super) fn made_anew(&self, make: impl Fn(&str, &str) -> String) -> String {
         let mut page = String::new();
         let mut rest = &*self.source;
@@ -83,7 +83,7 @@ impl Page {
     }
 }
 
-/// Writes a page anew where that is wanted; otherwise it must be as it is.
+/// Checks that a page is up to date, or updates it.
 pub(super) fn settle(page: &Page, expected: &str) {
     if page.source == expected {
         return;
@@ -97,7 +97,7 @@ pub(super) fn settle(page: &Page, expected: &str) {
     panic!("{}: run `make golden`\n  is:     {is}\n  should: {should}", page.name);
 }
 
-/// Entries, each with what the block says of it by hand by now.
+/// Entries, each with its manual text from the current block.
 pub(super) fn entries(now: &str, whose: Text, entries: &[Entry]) -> String {
     let mut texts = by_hand(now, whose);
     let mut section = String::new();
@@ -118,13 +118,13 @@ pub(super) fn entries(now: &str, whose: Text, entries: &[Entry]) -> String {
     lines
 }
 
-/// What is written by hand, by the section and the key of its entry.
+/// The manual texts, by section and key of their entries.
 pub(super) fn by_hand(now: &str, whose: Text) -> HashMap<(String, String), String> {
     let mut texts: HashMap<_, String> = HashMap::new();
     let mut section = String::new();
     let mut entry = None;
     let mut is_by_hand = false;
-    // Of lists within an entry.
+    // The depth of lists within an entry.
     let mut depth = 0;
     let mut lines = now.split_inclusive('\n');
     while let Some(line) = lines.next() {
@@ -148,7 +148,7 @@ pub(super) fn by_hand(now: &str, whose: Text) -> HashMap<(String, String), Strin
     texts
 }
 
-/// The word by which an entry is known: its long option, or what it begins with.
+/// The key of an entry: its long option, or its first word.
 pub(super) fn key(head: &str) -> String {
     let mut words = head.split_whitespace();
     let option = words.clone().find(|word| word.starts_with("\\-\\-"));

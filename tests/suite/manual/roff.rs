@@ -1,9 +1,9 @@
-//! The little of roff that is written and read here.
+//! The subset of roff that is written and read here.
 
-/// The longest line of a page's source; mandoc wants no longer ones.
+/// The maximum length of a line in a page's source, for mandoc.
 const WIDTH: usize = 80;
 
-/// Text as it is, whatever roff would make of its characters.
+/// Escapes a text so that roff prints it literally.
 pub(super) fn literal(text: &str) -> String {
     let mut literal = String::new();
     for letter in text.chars() {
@@ -20,7 +20,7 @@ pub(super) fn literal(text: &str) -> String {
     if literal.starts_with('.') { format!("\\&{literal}") } else { literal }
 }
 
-/// What a reader sees of a line, but for fonts.
+/// The visible text of a line, without fonts.
 pub(super) fn plain(line: &str) -> String {
     let mut line = line.to_owned();
     for (from, to) in [
@@ -42,8 +42,8 @@ pub(super) fn plain(line: &str) -> String {
     line
 }
 
-/// A sentence of the program's as prose: options bold, `placeholders` in italics, what stands
-/// between backticks bold, and no apostrophe of code made a typographic one.
+/// A sentence of the program as prose: options and text in backticks bold, `placeholders` in italics,
+/// and without typographic apostrophes in code.
 pub(super) fn prose(text: &str, placeholders: &[&str]) -> String {
     let mut words = Vec::new();
     for word in text.split_whitespace() {
@@ -64,7 +64,7 @@ pub(super) fn prose(text: &str, placeholders: &[&str]) -> String {
     wrap(&words.join(" "))
 }
 
-/// An apostrophe between letters is one; others are quotes of code.
+/// Apostrophes between letters are typographic; others are quotes in code.
 fn apostrophes(word: &str) -> String {
     let is_letter = |letter: Option<char>| letter.is_some_and(char::is_alphabetic);
     let is_apostrophe = word.split_once('\'').is_some_and(|(before, after)| {
@@ -79,7 +79,7 @@ fn code(word: &str) -> String {
     literal(word).trim_start_matches("\\&").to_owned()
 }
 
-/// Marked-up words in lines of a page's source. A sentence ends its line, as roff wants it.
+/// Wraps marked-up words into lines of a page's source. Each sentence ends its line, as roff requires.
 pub(super) fn wrap(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut ends = true;

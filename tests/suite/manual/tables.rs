@@ -1,4 +1,4 @@
-//! The tables of the program, as lists of a page.
+//! Tables of the program, as lists for a page.
 
 use std::process;
 
@@ -13,7 +13,7 @@ use super::page::Entry;
 use super::roff::{literal, prose, wrap};
 use crate::support;
 
-/// The commands that people call, each with its page.
+/// The visible commands, each with its page.
 pub(super) fn commands(program: &Command) -> Vec<Entry> {
     let of = |command: &Command| Entry {
         head: format!(".BR egm\\-probe\\-{} (1)", command.get_name()),
@@ -22,7 +22,7 @@ pub(super) fn commands(program: &Command) -> Vec<Entry> {
     below(program).map(of).collect()
 }
 
-/// The options of all commands, in a line.
+/// The global options, in one line.
 pub(super) fn global_names(program: &Command) -> String {
     let name = |arg: &clap::Arg| {
         arg.get_long().map(|long| format!("\\fB{}\\fP", literal(&format!("--{long}"))))

@@ -1,4 +1,4 @@
-//! What reads manual pages has nothing against them.
+//! The manual pages pass their checkers.
 
 use std::process::{Command, Output};
 
@@ -39,9 +39,9 @@ fn the_pages_are_clean() {
     }
 }
 
-/// A bare minus is a hyphen to roff: it breaks lines there, and what is copied is no option.
+/// roff treats a bare minus as a hyphen, which may break lines and is not copied as an option.
 #[test]
-fn what_is_to_be_typed_can_be_copied() {
+fn commands_and_options_can_be_copied() {
     for page in Page::all() {
         let is_text = |line: &&str| !line.starts_with(".\\\"") && !line.starts_with(".TH ");
         for line in page.source.lines().filter(is_text) {
