@@ -1,56 +1,56 @@
-//! What was odd about a host. Warnings are data that travel with the result: nothing prints them
-//! on the way, and none of them keeps the rest from being shown.
+//! Warnings about a host. They are data that travel with the result: nothing prints them on the
+//! way, and a warning does not keep the rest from being shown.
 
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use crate::values::text::{excerpt, printable, shown};
+use crate::values::text::{excerpt, plural, printable, shown};
 use crate::values::{DeviceNumber, NodeId, PciAddress, RegionName};
 
-/// Something about the host, a region or a GPU that is not as it should be.
+/// A problem with the host, a region or a GPU.
 ///
 /// Displayed as one line that names the host path, what was found, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A file, link or directory is there but could not be read.
+    /// A file, link or directory exists but could not be read.
     #[error("{}: {cause}", shown(path))]
     Unreadable {
         /// The host path.
         path: PathBuf,
-        /// The system's words.
+        /// The system's message.
         cause: String,
     },
-    /// A file that should be there is not.
-    #[error("{}: not there, so {unknown} is unknown", shown(path))]
+    /// An expected file is missing.
+    #[error("{}: missing; {unknown} is unknown", shown(path))]
     Absent {
         /// The host path.
         path: PathBuf,
-        /// What is unknown without it.
+        /// The information that is unknown without it.
         unknown: &'static str,
     },
-    /// A file says something that it never should.
+    /// A file has invalid contents.
     #[error("{}: found `{}`, expected {expected}", shown(path), excerpt(found, FOUND_SHOWN))]
     Malformed {
         /// The host path.
         path: PathBuf,
-        /// What was read.
+        /// The contents.
         found: String,
-        /// What would be right.
+        /// A description of valid contents.
         expected: &'static str,
     },
-    /// There is more of something than any host has; the rest is left out.
-    #[error("{found} {what} are more than any host has; only {limit} are shown")]
+    /// There are more of these than any host has; the rest is omitted.
+    #[error("found {found} {what}; showing only the first {limit}")]
     TooMany {
-        /// Of what.
+        /// The plural noun, such as `regions`.
         what: &'static str,
-        /// How many there are.
+        /// The number found.
         found: usize,
-        /// How many are not left out.
+        /// The number shown.
         limit: usize,
     },
-    /// The file of the leases cannot be read or is damaged.
+    /// The reservation file cannot be read or is damaged.
     #[error(
         "{}: {}; reservations are unknown until the file is repaired or removed",
         shown(path),
@@ -59,10 +59,10 @@ pub enum Warning {
     LeasesUnread {
         /// The host path.
         path: PathBuf,
-        /// The system's words, or those of the parser.
+        /// The message of the system or of the parser.
         problem: String,
     },
-    /// The unreadable file of the leases was replaced.
+    /// The unreadable reservation file was replaced.
     #[error("{}: replaced; the unreadable file was saved as {}", shown(path), shown(saved))]
     LeasesReplaced {
         /// The host path.
@@ -70,22 +70,22 @@ pub enum Warning {
         /// The host path of the old file.
         saved: PathBuf,
     },
-    /// A region names no GPU at all.
-    #[error("{}: names no GPU in any way known", shown(path))]
+    /// A region lists no GPU.
+    #[error("{}: lists no GPU in any known format", shown(path))]
     NoGpus {
         /// The region's directory in sysfs.
         path: PathBuf,
     },
-    /// A region names a GPU that the host does not have: it was taken out, or is being put back.
-    #[error("names GPU {address}, which is not there: no {}", shown(path))]
+    /// A region lists a GPU that the host does not have: it was removed, or is being added back.
+    #[error("lists missing GPU {address}: {} does not exist", shown(path))]
     GpuGone {
-        /// The address by which the region names it.
+        /// The address under which the region lists it.
         address: PciAddress,
         /// Its directory, or the link to it.
         path: PathBuf,
     },
-    /// Two regions name the same GPU.
-    #[error("GPU {address} is named by {first} and by {second}")]
+    /// Two regions list the same GPU.
+    #[error("GPU {address} is listed by both {first} and {second}")]
     GpuOfTwoRegions {
         /// The GPU.
         address: PciAddress,
@@ -94,11 +94,11 @@ pub enum Warning {
         /// The other.
         second: RegionName,
     },
-    /// A GPU of the same kind and socket that no region names: with the drivers that list only
-    /// bound GPUs it may belong to this region all the same.
+    /// A GPU that no region lists, of the same model and on the same socket. Some drivers list only
+    /// the GPUs bound to them, so it may belong to this region.
     #[error(
-        "GPU {address} ({}) is of the same kind and NUMA node but named by no region: it may \
-         belong to this one, whose driver lists only the GPUs bound to it",
+        "GPU {address} ({}) is not listed by any region but has the same model and NUMA node; it may \
+         belong to this region, whose driver lists only the GPUs bound to it",
         driver.as_deref().map_or_else(|| "no driver".into(), |name| format!("driver {}", printable(name)))
     )]
     SuspectedPeer {
@@ -107,65 +107,65 @@ pub enum Warning {
         /// The driver it is bound to.
         driver: Option<String>,
     },
-    /// The host NUMA node of a GPU cannot be told.
+    /// The host NUMA node of a GPU cannot be determined.
     #[error("NUMA node of GPU {address} unknown: {reason}")]
     NodeUnknown {
         /// The GPU.
         address: PciAddress,
-        /// What was looked at, and why it does not tell.
+        /// The attributes that were read, and why they do not identify the node.
         reason: String,
     },
-    /// The GPUs of a region are on different NUMA nodes, so the region's cannot be told.
+    /// The GPUs of a region are on different NUMA nodes, so the region's node is unknown.
     #[error("NUMA node unknown: GPU {} is on node {}, GPU {} on node {}", .0.0, .0.1, .1.0, .1.1)]
     NodeDisagreement((PciAddress, NodeId), (PciAddress, NodeId)),
-    /// There is no device node.
-    #[error("{}: no such device node; udevd or devtmpfs should have made it", shown(path))]
+    /// The device node is missing.
+    #[error("{}: device node missing; udevd or devtmpfs should have created it", shown(path))]
     DeviceNodeMissing {
         /// The path of the node.
         path: PathBuf,
     },
-    /// What lies at the path of the device node is something else.
+    /// Another file is at the path of the device node.
     #[error("{}: not the region's device node: found {found}, expected {expected}", shown(path))]
     DeviceNodeForeign {
         /// The path of the node.
         path: PathBuf,
-        /// What is there.
+        /// A description of that file.
         found: String,
-        /// The character device that should be.
+        /// The number of the expected character device.
         expected: DeviceNumber,
     },
-    /// Several hold one region at a time: with the older drivers they share the same memory.
+    /// Several processes hold one region: older drivers give all of them the same memory.
     #[error(
-        "HELD BY SEVERAL AT ONCE: {}; they overwrite each other's memory where their parts overlap",
+        "held by several processes: {}; they overwrite each other's memory where their mappings overlap",
         holders.iter().map(|name| excerpt(name, FOUND_SHOWN)).collect::<Vec<_>>().join(", ")
     )]
     SeveralHolders {
-        /// Who, in short.
+        /// Short names of the holders.
         holders: Vec<String>,
     },
-    /// Processes that could not be looked at may hold a region.
-    #[error("processes that could not be looked at: {count}; they may hold a region")]
+    /// Some processes could not be examined.
+    #[error("regions may be held by {} that could not be examined", plural(*count, "process"))]
     ProcessesUnread {
-        /// How many.
+        /// The number of processes.
         count: usize,
     },
-    /// Processes are made and end too fast to be looked at.
-    #[error("processes come and go faster than they can be looked at; they may hold a region")]
+    /// Processes start and exit too fast to be examined.
+    #[error("processes start and exit faster than they can be examined; they may hold a region")]
     ProcessesUnsettled,
-    /// A running kernel's `/proc` below another root cannot be read like a recorded one.
+    /// The `/proc` of a running kernel below another root cannot be read like a recorded one.
     #[error(
-        "/proc below this root is a running kernel's: what its processes hold cannot all be seen from here"
+        "/proc below this root belongs to a running kernel; some holders may not be visible from here"
     )]
     ForeignProc,
-    /// `/proc` leaves out processes of other users.
-    #[error("/proc hides the processes of others (hidepid); they may hold a region")]
+    /// `/proc` hides processes of other users.
+    #[error("/proc hides the processes of other users (hidepid); they may hold a region")]
     ProcessesHidden,
-    /// Only the processes of one container can be seen.
-    #[error("this is a PID namespace of its own; processes outside of it may hold a region")]
+    /// Only the processes of one container are visible.
+    #[error("running in a PID namespace; processes outside it may hold a region")]
     PidNamespace,
-    /// A file of libvirt's is no domain definition.
+    /// A domain definition in one of libvirt's directories is invalid.
     #[error(
-        "{}:{line}:{column}: no definition of a domain from here on; `egm-probe validate` tells why",
+        "{}:{line}:{column}: invalid domain definition; run `egm-probe validate` for details",
         shown(path)
     )]
     BadDefinition {
@@ -176,15 +176,15 @@ pub enum Warning {
         /// The column, from 1.
         column: u32,
     },
-    /// The region did not become complete while it was looked at again.
-    #[error("incomplete after {reads} reads: it is being made or removed, or is broken")]
+    /// The region was still incomplete after several reads.
+    #[error("incomplete after {reads} reads: being created or removed, or broken")]
     Incomplete {
-        /// How often it was read.
+        /// The number of reads.
         reads: u32,
     },
 }
 
-/// How much is shown of a path or a problem, which may be hostile, and of what was found.
+/// Maximum number of characters shown of a path or problem, and of a value, all possibly hostile.
 const PATH_SHOWN: usize = 300;
 const FOUND_SHOWN: usize = 80;
 

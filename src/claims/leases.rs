@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(write(leases).unwrap(), format!("{good}\n").as_bytes(), "unknown keys stay");
         for (from, to, problem) in [
             ("leases/1", "leases/2", "schema `egm-probe.leases/2`, expected egm-probe.leases/1"),
-            ("egm10", "banana", "`banana` is not the name of an EGM region"),
+            ("egm10", "banana", "`banana`: invalid region name"),
             ("vm1", " ", "invalid name of a virtual machine"),
             ("2026-11-29T12:00:00Z", "soon", "timestamp"),
             ("\"for\"", "\"by\"", "missing field `for`"),

@@ -8,8 +8,8 @@ use crate::values::text::excerpt;
 
 /// An amount of memory in bytes.
 ///
-/// Displayed for people: in the largest binary unit that leaves a number of at least 1, rounded
-/// to a tenth. Use the number itself where the exact amount counts.
+/// Displayed in the largest binary unit that leaves a number of at least 1, rounded to a tenth. Use
+/// the number itself if the exact amount matters.
 ///
 /// ```
 /// use egm_probe::values::Bytes;
@@ -20,8 +20,8 @@ use crate::values::text::excerpt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
-/// EGM devices have a multiple of this: libvirt rounds the size of each memory device up to it, and
-/// then the sums of the cells are wrong (`qemuDomainGetMemoryModuleSizeAlignment`,
+/// Size of EGM devices in multiples of this: libvirt rounds the size of each memory device up to
+/// it, which would make the sums of the cells wrong (`qemuDomainGetMemoryModuleSizeAlignment`,
 /// `src/qemu/qemu_domain.c`).
 pub const SIZE_STEP: Bytes = Bytes(2 << 20);
 
@@ -34,7 +34,7 @@ impl fmt::Display for Bytes {
             (u128::from(self.0) * 10 + unit / 2) / unit
         };
         let mut power = self.0.checked_ilog2().map_or(0, |bits| bits as usize / 10);
-        // 1 MiB less a byte is not 1024 KiB.
+        // 1 MiB minus one byte is shown as 1 MiB, not as 1024 KiB.
         if tenths_in(power) == 1024 * 10 {
             power += 1;
         }
@@ -48,10 +48,10 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A size as libvirt's XML writes it: a number and a unit, KiB where there is none.
+/// A size as in libvirt's XML: a number and a unit, KiB by default.
 ///
-/// `K` and `KiB` are 1024 bytes, `KB` is 1000; upper and lower case are the same
-/// (`virScaleInteger`, src/util/virutil.c). The number may have a plus sign, and no spaces.
+/// `K` and `KiB` are 1024 bytes, `KB` is 1000; case is ignored (`virScaleInteger`,
+/// src/util/virutil.c). The number may have a plus sign, but no spaces.
 ///
 /// ```
 /// use egm_probe::values::{Bytes, parse_libvirt};
@@ -89,8 +89,8 @@ pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
     number.checked_mul(scale).map(Bytes)
 }
 
-/// A size as an option takes it: a number with a unit as libvirt or Kubernetes writes them, bytes
-/// without one. Spaces between the two are allowed, fractions are not.
+/// A size on the command line: a number with a unit in libvirt's or Kubernetes' notation, by
+/// default in bytes. Spaces between the two are allowed, fractions are not.
 ///
 /// Kubernetes writes `Ki`, `Mi`, `Gi`, .. for powers of 1024 (its API's `resource.Quantity`).
 ///
@@ -117,7 +117,7 @@ pub fn parse_option(text: &str) -> Result<Bytes, BadSize> {
     size.ok_or_else(|| BadSize(excerpt(text, 80)))
 }
 
-/// A text that is not a size.
+/// Invalid size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}`: invalid size (expected a whole number of bytes, or of KiB, MiB, GiB, TiB, KB, MB, GB, TB; K, M, G, T and Ki, Mi, Gi, Ti are powers of 1024)"

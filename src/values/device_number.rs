@@ -8,13 +8,13 @@ use crate::values::numbers::decimal;
 /// Major and minor number of a device, `510:4` in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceNumber {
-    /// Of the driver.
+    /// Number of the driver.
     pub major: u32,
-    /// Of the device.
+    /// Number of the device.
     pub minor: u32,
 }
 
-/// A text that is no device number.
+/// Invalid device number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a device number such as 510:4")]
 pub struct BadDeviceNumber;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::values::numbers::decimal;
 
-/// A set of CPU or node numbers, kept as ranges: a hostile `0-4294967295` costs no more than `0`.
+/// A set of CPU or node numbers, stored as ranges: a hostile `0-4294967295` costs no more than `0`.
 ///
 /// Reads and displays the kernel's list format (`bitmap_parselist`, lib/bitmap-str.c, without the
 /// strides and keywords that the kernel reads but never prints).
@@ -26,7 +26,7 @@ pub struct IdList {
     ranges: Vec<RangeInclusive<u32>>,
 }
 
-/// A text that is no such list.
+/// Invalid list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a list of numbers such as 0-3,8")]
 pub struct BadList;
@@ -38,29 +38,29 @@ impl IdList {
         self.ranges.iter().any(|range| range.contains(&id))
     }
 
-    /// Whether the list has no number in it.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// How many numbers there are.
+    /// The number of elements.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.ranges.iter().map(|range| u64::from(range.end() - range.start()) + 1).sum()
     }
 
-    /// The greatest number.
+    /// The largest number.
     #[must_use]
     pub fn last(&self) -> Option<u32> {
         self.ranges.last().map(|range| *range.end())
     }
 
-    /// The least number that another list does not have.
+    /// The smallest number that another list does not have.
     #[must_use]
     pub fn first_beyond(&self, other: &Self) -> Option<u32> {
         self.ranges.iter().find_map(|range| {
-            // Ranges are neither overlapping nor adjacent: what ends one is the first one out.
+            // Ranges neither overlap nor touch, so the number after a range is not in the list.
             match other.ranges.iter().find(|other| other.contains(range.start())) {
                 None => Some(*range.start()),
                 Some(other) if other.end() < range.end() => other.end().checked_add(1),
@@ -98,12 +98,12 @@ impl IdList {
         parts.into_iter().filter_map(range).collect()
     }
 
-    /// Its ranges, in order; they neither overlap nor touch.
+    /// Its ranges, in order.
     pub(crate) fn ranges(&self) -> &[RangeInclusive<u32>] {
         &self.ranges
     }
 
-    /// The numbers, in order. There may be four thousand million of them.
+    /// The numbers, in order: up to four billion.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.ranges.iter().cloned().flatten()
     }

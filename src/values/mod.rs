@@ -1,5 +1,5 @@
-//! Values that everything else is made of: addresses, sizes, lists and names, as types. They know
-//! nothing of files, hosts or domains.
+//! Basic types: addresses, sizes, lists and names. They are independent of files, hosts and
+//! domains.
 
 mod bytes;
 mod device_number;

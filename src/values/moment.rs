@@ -1,4 +1,4 @@
-//! Moments in time.
+//! Points in time.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment, in whole seconds since 1970 (UTC). Shown as `2026-11-23T14:30:00Z`.
+/// A point in time, in whole seconds since 1970 (UTC). Displayed as `2026-11-23T14:30:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// This moment; 0 if the clock is before 1970.
+    /// The current time; 0 if the clock is before 1970.
     #[must_use]
     pub fn now() -> Self {
         Self::of(SystemTime::now())
@@ -21,7 +21,7 @@ impl Moment {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
     }
 
-    /// The moment after this time.
+    /// The point in time this much later.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(time.as_secs()))
@@ -30,7 +30,7 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// The last second of the year 9999: there is no later one in this format.
+        /// The last second of the year 9999, the latest in this format.
         const LAST: u64 = 253_402_300_799;
         let time = UNIX_EPOCH + Duration::from_secs(self.0.min(LAST));
         humantime::format_rfc3339_seconds(time).fmt(f)

@@ -1,6 +1,6 @@
-//! Enums whose values have one name each: in JSON, in options and in what people read.
+//! Enums whose values have one name each, in JSON, in options and in text.
 
-/// Declares such an enum: every value with its name.
+/// Declares such an enum.
 macro_rules! named {
     (
         $(#[$meta:meta])*

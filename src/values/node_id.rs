@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The number of a NUMA node, as Linux counts them. Not a proximity domain, not a socket.
+/// The number of a NUMA node in Linux, which is neither a proximity domain nor a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct NodeId(pub u32);
 

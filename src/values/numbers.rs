@@ -2,18 +2,18 @@
 
 use std::str::FromStr;
 
-/// A decimal number: digits and nothing else, where the standard library would take a sign.
+/// A decimal number: only digits, whereas the standard library accepts a sign.
 pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|digit| digit.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// A number as the kernel writes it: hexadecimal with `0x`, or decimal.
+/// A number in the kernel's notation: hexadecimal with `0x`, or decimal.
 pub(crate) fn number(text: &str) -> Option<u64> {
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
         None => (text, 10),
     };
-    // from_str_radix takes a sign, too.
+    // from_str_radix accepts a sign.
     let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_number.then(|| u64::from_str_radix(digits, radix).ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! PCI addresses, in every form that people and programs write them.
+//! PCI addresses in every notation that is in use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use serde::{Serialize, Serializer};
 
 /// The address of a PCI function: domain, bus, slot (device) and function.
 ///
-/// Displayed as the kernel names it, `0009:01:00.0`; the domain has more than four digits where it
-/// needs them (those behind a VMD bridge start at `10000`).
+/// Displayed in the kernel's notation, `0009:01:00.0`; the domain may have more than four digits
+/// (those behind a VMD bridge start at `10000`).
 ///
-/// Read from the kernel's form in upper or lower case, without the domain (which is then 0), with
-/// eight digits of domain as `nvidia-smi` writes it, and from libvirt's `pci_0009_01_00_0`.
+/// Parsed from the kernel's notation in upper or lower case, without the domain (which is then 0),
+/// with eight digits of domain as `nvidia-smi` prints it, and from libvirt's `pci_0009_01_00_0`.
 ///
 /// ```
 /// use egm_probe::values::PciAddress;
@@ -31,20 +31,20 @@ pub struct PciAddress {
     function: u8,
 }
 
-/// A text that is no PCI address.
+/// Invalid PCI address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a PCI address; one looks like 0009:01:00.0 or pci_0009_01_00_0")]
+#[error("`{0}`: invalid PCI address (expected one such as 0009:01:00.0 or pci_0009_01_00_0)")]
 pub struct BadAddress(String);
 
 impl PciAddress {
-    /// The address of these parts; `None` where slot or function is more than a bus has (32
-    /// slots, of 8 functions each).
+    /// An address with these parts; `None` if slot or function is out of range (32 slots, of 8
+    /// functions each).
     #[must_use]
     pub fn new(domain: u32, bus: u8, slot: u8, function: u8) -> Option<Self> {
         (slot < 32 && function < 8).then_some(Self { domain, bus, slot, function })
     }
 
-    /// The domain, which is also called segment.
+    /// The domain, also called segment.
     #[must_use]
     pub fn domain(&self) -> u32 {
         self.domain
@@ -56,7 +56,7 @@ impl PciAddress {
         self.bus
     }
 
-    /// The slot, which is also called device: less than 32.
+    /// The slot, also called device: less than 32.
     #[must_use]
     pub fn slot(&self) -> u8 {
         self.slot
@@ -68,18 +68,18 @@ impl PciAddress {
         self.function
     }
 
-    /// The address of a name that the kernel gave: exactly as it writes them, nothing else.
+    /// The address in a name assigned by the kernel, which must be in the kernel's notation.
     #[must_use]
     pub fn from_kernel_name(name: &str) -> Option<Self> {
-        // Cheap to tell for most names in a directory.
+        // Rejects most names in a directory cheaply.
         if name.as_bytes().get(name.len().checked_sub(2)?) != Some(&b'.') {
             return None;
         }
         name.parse().ok().filter(|address: &Self| address.to_string() == name)
     }
 
-    /// What was meant where every part is one place too far to the right: 0009:01:00.0 for
-    /// `0000:09:01.0`. `None` where there is something in the place of the domain.
+    /// The address intended if every part is one position too far to the right: 0009:01:00.0 for
+    /// `0000:09:01.0`. `None` if the domain is not 0.
     #[must_use]
     pub(crate) fn shifted(self) -> Option<Self> {
         let shifted =
@@ -87,10 +87,10 @@ impl PciAddress {
         (self.domain == 0).then_some(shifted)
     }
 
-    /// The one of `known` that was most likely meant by this address, if any is like it.
+    /// The address in `known` that was most likely intended, if any is similar.
     ///
-    /// The commonest slip writes 0009:01:00.0 as `0000:09:01.0`: every part one place too far to
-    /// the right. Next comes the address with the fewest other characters.
+    /// The most common typo writes 0009:01:00.0 as `0000:09:01.0`: every part is one position too
+    /// far to the right. Otherwise, the address with the fewest different characters.
     #[must_use]
     pub fn nearest<'a>(&self, known: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let known: Vec<_> = known.into_iter().copied().collect();
@@ -107,8 +107,8 @@ impl PciAddress {
     }
 }
 
-/// Addresses with more than so many other characters are not alike: of the twelve, three are
-/// punctuation, and most of the others are zeros anyway.
+/// Maximum number of different characters in similar addresses: of the twelve characters, three are
+/// punctuation, and most of the others are zeros.
 const SIMILAR: usize = 3;
 
 impl fmt::Display for PciAddress {
@@ -150,13 +150,13 @@ fn parse(text: &str) -> Option<PciAddress> {
     )
 }
 
-/// What follows `pci_`, in upper or lower case.
+/// The part after `pci_`, in upper or lower case.
 fn strip_pci(text: &str) -> Option<&str> {
     let (prefix, rest) = text.split_at_checked(4)?;
     prefix.eq_ignore_ascii_case("pci_").then_some(rest)
 }
 
-/// A number of at most so many hexadecimal digits, and nothing but digits.
+/// A number of at most `most` hexadecimal digits.
 fn hexadecimal(digits: &str, most: usize) -> Option<u32> {
     let fits = (1..=most).contains(&digits.len());
     (fits && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_address() {
+    fn invalid_addresses_are_rejected() {
         for text in [
             "",
             ".",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kernels_own_form_is_a_name_in_sysfs() {
+    fn names_in_sysfs_are_in_the_kernels_notation() {
         assert_eq!(PciAddress::from_kernel_name("0009:01:00.0"), Some(address("0009:01:00.0")));
         assert_eq!(PciAddress::from_kernel_name("10000:e1:00.0"), Some(address("10000:e1:00.0")));
         for name in ["", "0", "power", "01:00.0", "9:1:0.0", "000A:01:00.0", "00009:01:00.0"] {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_led_to_the_address_that_was_meant() {
+    fn a_mistyped_address_gets_a_suggestion() {
         let known = ["0008:01:00.0", "0009:01:00.0", "0018:01:00.0", "0019:01:00.0"].map(address);
         for (typed, meant) in [
             ("0000:09:01.0", Some("0009:01:00.0")),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of a region: `egm` and a number.
 ///
-/// The number is the device's minor, and usually the proximity domain that ACPI gives the region.
-/// It is neither an index nor a NUMA node. Names are in natural order: `egm4` before `egm10`.
+/// The number is the device's minor number, and usually the proximity domain that ACPI assigns to
+/// the region. It is neither an index nor a NUMA node. Names sort in natural order: `egm4` before
+/// `egm10`.
 ///
 /// ```
 /// use egm_probe::values::RegionName;
@@ -23,9 +24,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RegionName(String);
 
-/// A text that is no region's name.
+/// Invalid region name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the name of an EGM region; one looks like egm4")]
+#[error("`{0}`: invalid region name (expected one such as egm4)")]
 pub struct BadRegionName(String);
 
 impl RegionName {
@@ -35,7 +36,7 @@ impl RegionName {
         &self.0
     }
 
-    /// The digits without leading zeros: of two such numbers the longer one is the greater.
+    /// The digits without leading zeros: the number with more digits is larger.
     fn digits(&self) -> &str {
         self.0.trim_start_matches("egm").trim_start_matches('0')
     }
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_egm_and_digits_is_a_name() {
+    fn a_name_is_egm_and_digits() {
         for text in
             ["", "egm", "egm4a", "egm-4", "egm 4", "xegm4", "EGM4", "egm_ctl", "egm٤", "egm4/"]
         {

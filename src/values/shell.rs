@@ -1,6 +1,6 @@
-//! Words of a shell.
+//! Shell quoting.
 
-/// A word of a shell: as it is where nothing in it means anything to a shell.
+/// A word quoted for a shell, if it needs quoting.
 pub(crate) fn quote(word: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c);
     if !word.is_empty() && word.chars().all(is_safe) {

@@ -1,16 +1,16 @@
-//! Text of unknown origin, made safe to show.
+//! Text of unknown origin, made safe to print.
 
 use std::fmt::{Display, Write};
 use std::path::Path;
 
-/// A text in which every control character and every character that redirects text is written
-/// as `\x1b` or `\u{202e}`, so that it can do nothing to a terminal.
+/// A text in which control characters and characters that change the text direction are written as
+/// `\x1b` or `\u{202e}`, so that it has no effect on a terminal.
 #[must_use]
 pub(crate) fn printable(text: &str) -> String {
     escape(text, |c| !is_plain(c))
 }
 
-/// A text as [`printable`], in which the characters that `also` picks are written so, too.
+/// Like [`printable`], but also escapes the characters that `also` selects.
 #[must_use]
 pub(crate) fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -27,16 +27,16 @@ pub(crate) fn escape(text: &str, also: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// A path, safe to show, as long as the kernel takes (`PATH_MAX`).
+/// A path, safe to print and up to the kernel's limit (`PATH_MAX`).
 #[must_use]
 pub(crate) fn shown(path: &Path) -> String {
     excerpt(&path.to_string_lossy(), 4096)
 }
 
-/// How much is shown of a value of unknown origin.
+/// Maximum number of characters shown of a value of unknown origin.
 pub(crate) const SHOWN: usize = 80;
 
-/// As [`printable`], cut to so many characters.
+/// Like [`printable`], truncated to `length` characters.
 #[must_use]
 pub(crate) fn excerpt(text: &str, length: usize) -> String {
     match text.char_indices().nth(length) {
@@ -45,20 +45,24 @@ pub(crate) fn excerpt(text: &str, length: usize) -> String {
     }
 }
 
-/// Excerpts of texts, in a list.
+/// Excerpts of texts, separated by commas.
 pub(crate) fn excerpts(texts: &[String]) -> String {
     texts.iter().map(|text| excerpt(text, SHOWN)).collect::<Vec<_>>().join(", ")
 }
 
-/// A number of things: `1 region`, `2 regions`.
-pub(crate) fn plural<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
-    let ending = if count == N::from(1) { "" } else { "s" };
+/// A count and its noun: `1 region`, `2 regions`, `0 processes`.
+pub(crate) fn plural<T: Copy + Display + PartialEq + From<u8>>(count: T, noun: &str) -> String {
+    let ending = match noun {
+        _ if count == T::from(1) => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
     format!("{count} {noun}{ending}")
 }
 
-/// Whether a character can be shown as it is.
+/// Whether a character can be printed unescaped.
 pub(crate) fn is_plain(c: char) -> bool {
-    // Marks and overrides of direction, invisible characters, separators of lines.
+    // Direction marks and overrides, invisible characters, line separators.
     let redirects = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
     !c.is_control() && !redirects
@@ -69,7 +73,7 @@ mod tests {
     use super::{excerpt, plural, printable};
 
     #[test]
-    fn nothing_that_a_terminal_would_obey_is_left() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(printable("GB100 [GB200]"), "GB100 [GB200]");
         assert_eq!(printable("Grüße"), "Grüße");
         assert_eq!(printable("\x07\x1b]0;x\x7f\u{9b}"), "\\x07\\x1b]0;x\\x7f\\u{9b}");
@@ -77,12 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_is_singular() {
-        assert_eq!([0, 1, 2].map(|count| plural(count, "GPU")), ["0 GPUs", "1 GPU", "2 GPUs"]);
+    fn a_long_text_is_truncated_between_characters() {
+        assert_eq!(excerpt(&"ü".repeat(100), 80), format!("{}...", "ü".repeat(80)));
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
-        assert_eq!(excerpt(&"ü".repeat(100), 80), format!("{}...", "ü".repeat(80)));
+    fn counts_agree_with_their_nouns() {
+        let counts = [0_usize, 1, 2].map(|count| plural(count, "region"));
+        assert_eq!(counts, ["0 regions", "1 region", "2 regions"]);
+        assert_eq!([1_u64, 2].map(|count| plural(count, "process")), ["1 process", "2 processes"]);
     }
 }

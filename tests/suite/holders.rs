@@ -235,7 +235,7 @@ fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
     assert_eq!(document["regions"][0]["state"], "unknown");
     assert_eq!(document["regions"][0]["free"], Value::Null);
     let warnings = document["warnings"].to_string();
-    assert!(warnings.contains("processes that could not be looked at"), "{warnings}");
+    assert!(warnings.contains("could not be examined"), "{warnings}");
 
     // With hidepid no process is left that could not be read.
     let hide = "mount -t proc -o hidepid=2 proc /proc &&";

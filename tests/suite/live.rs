@@ -297,7 +297,7 @@ fn an_attribute_that_cannot_be_read_takes_down_nothing_else() {
     for (call, error, said) in [
         ("read", "EIO", "Input/output error"),
         ("openat", "EACCES", "Permission denied"),
-        ("openat", "ENOENT", "not there, so the size is unknown"),
+        ("openat", "ENOENT", "missing; the size is unknown"),
         ("openat", "ENOMEM", "Cannot allocate memory"),
         ("read", "ENODEV", "No such device"),
     ] {

@@ -64,7 +64,7 @@ impl Stage {
         for line in String::from_utf8(output.stderr).unwrap().lines() {
             // Ignore notes about missing libvirt, and device nodes that only root can unpack.
             let is_of_here =
-                line.starts_with("egm-probe: note") || line.contains("no such device node");
+                line.starts_with("egm-probe: note") || line.contains("device node missing");
             if !is_of_here {
                 writeln!(text, "{line}").unwrap();
             }

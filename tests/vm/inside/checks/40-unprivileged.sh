@@ -19,7 +19,7 @@ same "not root, root holds one: nothing is free" '["partial",["unknown","unknown
 same "not root: neither is it in the table" "unknown unknown" \
     "$(as_nobody list -n -o STATE 2>/dev/null | xargs)"
 as_nobody list >/dev/null 2>/tmp/warnings
-check "not root: that it is a part is said" grep "could not be looked at" /tmp/warnings
+check "not root: that it is a part is said" grep "could not be examined" /tmp/warnings
 cat /tmp/warnings
 hold "close"
 same "not root, root only maps one: nothing is free" '["partial",["unknown","unknown"]]' \
