@@ -220,6 +220,6 @@ mod tests {
         assert!(read(&path, 100).is_err() && read(&path, 101).is_ok());
         assert!(read(directory.path(), 100).is_err());
         let error = read("/dev/null".as_ref(), 100).unwrap_err().to_string();
-        assert_eq!(error, "/dev/null: is not a regular file");
+        assert_eq!(error, "/dev/null: not a regular file");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading real files: those of the running host, and those below another directory.
+//! Reads real files: of the running host, or below another directory.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -14,12 +14,12 @@ use crate::values::DeviceNumber;
 
 use super::{DIRECTORY_LIMIT, FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
 
-/// The real path of a host path below `base`, all links followed within `base`.
+/// The real path of a host path below `base`. All links are followed within `base`.
 pub(super) fn locate(base: &Path, path: &Path) -> io::Result<PathBuf> {
     resolve(path, true, |at| link_below(base, at)).map(|at| below(base, &at))
 }
 
-/// The same, but a link at the very end is not followed.
+/// Like [`locate`], but a link at the end is not followed.
 pub(super) fn locate_link(base: &Path, path: &Path) -> io::Result<PathBuf> {
     resolve(path, false, |at| link_below(base, at)).map(|at| below(base, &at))
 }
@@ -31,7 +31,7 @@ fn below(base: &Path, path: &Path) -> PathBuf {
 fn link_below(base: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
     match fs::read_link(below(base, path)) {
         Ok(target) => Ok(Some(target)),
-        // What readlink says of anything that is there and is no link.
+        // The error of readlink(2) for a file that is not a link.
         Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(None),
         Err(error) => Err(error),
     }
@@ -51,7 +51,7 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
     })
 }
 
-/// The names in a directory that are text, in no order.
+/// The names in a directory that are UTF-8, unsorted.
 pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -64,7 +64,7 @@ pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// As stat, but for what a server would have to be asked for.
+/// Like [`stat`], without querying a file server.
 pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let stat = statx(CWD, path, flags, StatxFlags::BASIC_STATS)?;
@@ -79,7 +79,7 @@ pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
     })
 }
 
-/// The kernel's numbers have 12 and 20 bits; the C library's types have room for more.
+/// The kernel's numbers have 12 and 20 bits; the C library's types are wider.
 fn number(major: u64, minor: u64) -> DeviceNumber {
     let fitting = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     DeviceNumber { major: fitting(major), minor: fitting(minor) }
@@ -94,26 +94,26 @@ fn kind(mode: u32, number: DeviceNumber) -> FileKind {
     }
 }
 
-/// Reads a regular file. Asking stat first is what keeps devices from being opened.
+/// Reads a regular file. Calling stat first keeps devices from being opened.
 pub(super) fn read(
     path: &Path,
     follow_last: bool,
     limit: usize,
     buffer: &mut Vec<u8>,
 ) -> io::Result<()> {
-    // Those of processes can be nothing else, and there are very many.
+    // The files of processes are always regular, and there are very many.
     let is_maps = follow_last && path.starts_with("/proc") && path.ends_with("maps");
     let open = if is_maps { open_regular } else { open_file };
     read_file(open(path, follow_last)?, limit, buffer)
 }
 
-/// Reads an open file, which is known to be a regular one.
+/// Reads an open regular file.
 pub(super) fn read_file(file: fs::File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     file.take(limit as u64 + 1).read_to_end(buffer)?;
     if buffer.len() > limit { Err(too_large(limit)) } else { Ok(()) }
 }
 
-/// Opens what stat says is a regular file.
+/// Opens a file if it is regular.
 pub(super) fn open_file(path: &Path, follow_last: bool) -> io::Result<fs::File> {
     match stat(path)?.kind {
         FileKind::Regular => open_regular(path, follow_last),
@@ -122,9 +122,9 @@ pub(super) fn open_file(path: &Path, follow_last: bool) -> io::Result<fs::File> 
     }
 }
 
-/// Only after stat has said that it is one.
+/// Opens a file that is known to be regular.
 fn open_regular(path: &Path, follow_last: bool) -> io::Result<fs::File> {
-    // No link at the end: below another root all were followed, and a new one could lead out.
+    // Below another root all links were followed; a new link at the end could lead out.
     let last = if follow_last { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | last;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)

@@ -1,4 +1,4 @@
-//! Why a path of the host could not be read.
+//! Errors of reading a host.
 
 use std::fmt;
 use std::io;
@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use crate::values::text::shown;
 use crate::warning::Warning;
 
-/// A path of the host that could not be read, and the cause.
+/// A host path that could not be read, and the cause.
 ///
-/// The path is the host's (`/sys/class/egm`), whatever root or archive it was read from.
+/// The path is the host's (`/sys/class/egm`), whether it was read from another root or an archive.
 ///
 /// ```
 /// use egm_probe::sysroot::Sysroot;
@@ -27,7 +27,7 @@ use crate::warning::Warning;
 pub struct ReadError {
     /// The host path.
     pub path: PathBuf,
-    /// What the system, or the archive in its place, answered.
+    /// The error of the system, or of the archive.
     pub cause: io::Error,
 }
 
@@ -36,14 +36,14 @@ impl ReadError {
         Self { path: path.into(), cause }
     }
 
-    /// Whether what the path belongs to is gone: besides absence, what `/proc` says of a process
-    /// that ended while it was read.
+    /// Whether the file's owner is gone: the path is missing, or its process exited while `/proc`
+    /// was read.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.is_absent() || self.cause.raw_os_error() == Some(Errno::ESRCH as i32)
     }
 
-    /// Whether the path is not there, as opposed to there and not readable.
+    /// Whether the path does not exist, as opposed to being unreadable.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         is_absent(&self.cause)
@@ -64,12 +64,13 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// Whether an error says that nothing is there. A path through a file is no path either.
+/// Whether an error means that the path does not exist. This includes a path through a regular
+/// file.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The words of an I/O error, without the number that the standard library adds.
+/// The message of an I/O error, without the number that the standard library adds.
 #[must_use]
 pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
@@ -79,12 +80,13 @@ pub(crate) fn describe(error: &io::Error) -> String {
     text.strip_suffix(&format!(" (os error {number})")).map_or(text.clone(), str::to_owned)
 }
 
-/// The error that the kernel would have given.
+/// The error that the kernel would return.
 pub(super) fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
-/// Reads what there should be, such as what was listed: it is gone only where that is said twice.
+/// Reads a path that should exist, for example one that was listed; tries again before reporting it
+/// as missing.
 pub(crate) fn unless_gone<T>(
     mut read: impl FnMut() -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {
@@ -95,20 +97,20 @@ pub(crate) fn unless_gone<T>(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The root or archive is not there, is not of its kind, or may not be read.
+    /// The root or archive does not exist, has the wrong type, or is not readable.
     #[error("{}: {}", shown(path), describe(cause))]
     Unreadable {
-        /// The path as it was given.
+        /// The path as given.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The file is not an archive, or one that is damaged or asks for too much.
-    #[error("{}: {problem}; wanted a tar or tar.gz of sys/, proc/, ..", shown(path))]
+    /// The file is not an archive, or is damaged or too large.
+    #[error("{}: {problem} (expected a tar or tar.gz archive of sys/, proc/, ..)", shown(path))]
     BadArchive {
-        /// The path as it was given; `-` for a stream.
+        /// The path as given; `-` for a stream.
         path: PathBuf,
-        /// What is wrong with it.
+        /// A description of the problem.
         problem: String,
     },
     /// A directory that cannot be read as a capture.

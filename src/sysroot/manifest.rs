@@ -1,8 +1,8 @@
-//! What a capture says beside its files: `capture.json` at its top.
+//! The manifest of a capture: `capture.json` at its top level.
 //!
-//! Files alone do not show everything that was seen on a host: that reading one failed, or the names
-//! in a directory whose files were not read. The keys of the document that are not about paths are
-//! those of `claims/unseen.rs`.
+//! It records facts that the files of a capture do not show: errors of reading, and the names in
+//! directories whose files were not read. Keys of the document that do not concern paths are
+//! defined in `claims/unseen.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,36 +15,36 @@ use serde::{Deserialize, Serialize};
 use super::error::{ReadError, describe};
 use crate::values::text::excerpt;
 
-/// Its name in the archive.
+/// The name of the manifest in the archive.
 pub(crate) const NAME: &str = "capture.json";
 
-/// Its kind and version.
+/// The schema and its version.
 pub(crate) const SCHEMA: &str = "egm-probe.capture/1";
 
-/// The most that it may take, and the most names in it.
+/// Maximum size, and maximum number of names.
 const SIZE_LIMIT: usize = 64 << 20;
 const NAMES_LIMIT: usize = 1 << 20;
 
-/// See the module.
+/// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) schema: String,
-    /// The program and version that took it.
+    /// The program and version that created the capture.
     pub(crate) program: String,
-    /// Whether the host was running, as opposed to recorded before.
+    /// Whether the host was running, as opposed to being read from another capture.
     pub(crate) live: bool,
-    /// The names in directories of which not all were read.
+    /// The names in directories that were not read completely.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) names: BTreeMap<String, BTreeSet<String>>,
-    /// What could not be read, and why.
+    /// Errors of reading, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) errors: BTreeMap<String, BTreeMap<Op, Problem>>,
-    /// The device and inode of nodes, as `/proc/<pid>/maps` has them.
+    /// The device and inode of nodes, as in `/proc/<pid>/maps`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) inodes: BTreeMap<String, FileNumbers>,
 }
 
-/// A way to read a path.
+/// An operation on a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Op {
@@ -52,13 +52,13 @@ pub(crate) enum Op {
     List,
     /// Following a link.
     Link,
-    /// Asking what it is.
+    /// Reading type, mode and owner.
     Stat,
     /// Reading a file.
     Read,
 }
 
-/// Why a path could not be read: the kernel's number, or words.
+/// An error: the kernel's number, or a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Problem {
@@ -66,7 +66,7 @@ pub(crate) enum Problem {
     Words(String),
 }
 
-/// A file by the device that holds it, and its number there.
+/// A file, identified by its file system's device number and its inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileNumbers {
     pub(crate) major: u32,
@@ -74,26 +74,24 @@ pub(crate) struct FileNumbers {
     pub(crate) inode: u64,
 }
 
-/// The problem with an archive whose [`NAME`] cannot be used.
+/// The problem with an archive whose [`NAME`] is invalid.
 pub(crate) fn bad(problem: impl fmt::Display) -> String {
-    format!("has a bad {NAME}: {}", excerpt(&problem.to_string(), 100))
+    format!("invalid {NAME}: {}", excerpt(&problem.to_string(), 100))
 }
 
 impl Manifest {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > SIZE_LIMIT {
-            return Err(bad(format!("it is larger than {} MiB", SIZE_LIMIT >> 20)));
+            return Err(bad(format!("larger than {} MiB", SIZE_LIMIT >> 20)));
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(bad)?;
         if manifest.schema != SCHEMA {
             let found = &manifest.schema;
-            return Err(bad(format!(
-                "it is of the kind {found:?}, and this version reads {SCHEMA}"
-            )));
+            return Err(bad(format!("unsupported schema {found:?} (expected {SCHEMA})")));
         }
         let names: usize = manifest.names.values().map(BTreeSet::len).sum();
         if names.saturating_add(manifest.errors.len()) > NAMES_LIMIT {
-            return Err(bad(format!("it has more than {NAMES_LIMIT} names")));
+            return Err(bad(format!("more than {NAMES_LIMIT} names")));
         }
         Ok(manifest)
     }
@@ -116,7 +114,7 @@ impl Problem {
         }
     }
 
-    /// Whether it says that nothing is there.
+    /// Whether it means that the path does not exist.
     pub(crate) fn is_absence(&self) -> bool {
         const ABSENT: [Errno; 2] = [Errno::ENOENT, Errno::ENOTDIR];
         matches!(self, Self::Number(number) if ABSENT.contains(&Errno::from_raw(*number)))
@@ -126,9 +124,9 @@ impl Problem {
 impl From<&Problem> for io::Error {
     fn from(problem: &Problem) -> Self {
         match problem {
-            // Those of the kernel (`MAX_ERRNO`, include/linux/err.h).
+            // The kernel's range (`MAX_ERRNO`, include/linux/err.h).
             Problem::Number(number @ 1..=4095) => Self::from_raw_os_error(*number),
-            Problem::Number(number) => Self::other(format!("error {number}, which there is not")),
+            Problem::Number(number) => Self::other(format!("invalid errno {number}")),
             Problem::Words(words) => Self::other(words.clone()),
         }
     }

@@ -1,10 +1,10 @@
-//! The files of a host: the running one, one below another directory, or one in a capture.
+//! The files of a host: the running host, a host below another directory, or a capture.
 //!
-//! This is the only place of the library that touches the file system of a host. What is above
-//! it sees host paths such as `/sys/class/egm`, never the directory or the archive behind them.
+//! No other module of the library accesses a host's file system. Other modules use host paths such
+//! as `/sys/class/egm`, and do not know about the directory or archive behind them.
 //!
-//! Nothing but a regular file is ever opened for reading: opening `/dev/egm<N>` makes the driver
-//! clear the whole region, and a FIFO would make the reader wait for ever.
+//! Only regular files are ever opened for reading: opening `/dev/egm<N>` makes the driver clear the
+//! whole region, and opening a FIFO would block.
 
 mod archive;
 mod directory;
@@ -39,15 +39,15 @@ pub(crate) use recorder::Log;
 use recorder::Recorder;
 pub use stat::{FileId, FileKind, Stat};
 
-/// The most that is read of one attribute file. The kernel gives a page at most, 64 KiB on the
+/// Maximum size of an attribute file. The kernel returns at most a page, which is 64 KiB on the
 /// kernels that Grace hosts usually run.
 pub const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 
-/// The most that is read of a list such as `pci.ids` (1.5 MiB in 2026) or `/etc/passwd`.
+/// Maximum size of a list such as `pci.ids` (1.5 MiB in 2026) or `/etc/passwd`.
 pub const LIST_LIMIT: usize = 16 * 1024 * 1024;
 
-/// More names than this in one directory are an error. Only `/proc` could ever have as many: the
-/// kernel allows 4,194,304 processes.
+/// Maximum number of names in a directory. Only `/proc` could have as many: the kernel allows
+/// 4,194,304 processes.
 const DIRECTORY_LIMIT: usize = 1 << 20;
 
 /// A host to read from. Cheap to clone.
@@ -65,7 +65,7 @@ pub struct Sysroot(Backend);
 
 #[derive(Clone, Debug)]
 enum Backend {
-    /// With its `/sys`, once that was looked at.
+    /// With its `/sys`, after the first access.
     Host(Arc<OnceLock<Option<Sys>>>),
     Directory(Arc<PathBuf>),
     Archive(Arc<Archive>),
@@ -85,23 +85,23 @@ impl Sysroot {
         Self(Backend::Host(Arc::default()))
     }
 
-    /// The host whose `sys`, `proc`, .. lie below a directory. Symbolic links are followed as
-    /// after `chroot`: they cannot lead out of it.
+    /// The host whose `sys`, `proc`, .. are in a directory. Symbolic links are resolved as after
+    /// `chroot`: they cannot lead out of it.
     ///
     /// # Errors
-    /// The directory is not there or is not a directory.
+    /// The directory is missing or not a directory.
     pub fn directory(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
         let base = fs::canonicalize(path).map_err(unreadable)?;
         if !fs::metadata(&base).map_err(unreadable)?.is_dir() {
             return Err(unreadable(io::Error::new(
                 io::ErrorKind::NotADirectory,
-                "is not a directory (--from reads a capture)",
+                "not a directory (use --from to read a capture)",
             )));
         }
-        // What may not be searched would look like a host that has nothing.
+        // A directory that cannot be searched would look like an empty host.
         access(&base, AccessFlags::X_OK).map_err(|errno| unreadable(errno.into()))?;
-        // The same files, whatever they are called: the root of the running host is the host.
+        // The root of the running host is the host, whatever its name.
         if base == Path::new("/") {
             return Ok(Self::host());
         }
@@ -127,10 +127,10 @@ impl Sysroot {
         Self::from_named_tar(open_named(path).map_err(unreadable)?, path)
     }
 
-    /// The same from any stream.
+    /// Like [`Sysroot::capture`], from any stream.
     ///
     /// # Errors
-    /// As [`Sysroot::capture`].
+    /// Like [`Sysroot::capture`].
     pub fn from_tar(stream: impl Read) -> Result<Self, OpenError> {
         Self::from_named_tar(stream, Path::new("-"))
     }
@@ -141,26 +141,26 @@ impl Sysroot {
         Ok(Self(Backend::Archive(Arc::new(archive))))
     }
 
-    /// Whether it may change while it is read, so that reading it again can give another answer.
+    /// Whether it may change while it is read, so that reading it again may give a different
+    /// result.
     pub(crate) fn may_change(&self) -> bool {
         self.source().is_host()
     }
 
-    /// Whether the running system may be asked about it: udev, the name service, the C library,
+    /// Whether the running system may be queried about it: udev, the name service, the C library,
     /// other programs, and `/proc/self`.
     pub(crate) fn may_ask_system(&self) -> bool {
         self.source().is_host()
     }
 
-    /// Whether the names and links in its `/proc` can be taken as they are written. Those of a
-    /// running kernel below another root belong to other file systems.
+    /// Whether the names and links in its `/proc` are valid as written. The `/proc` of a running
+    /// kernel below another root refers to other file systems.
     pub(crate) fn may_trust_proc(&self) -> bool {
         let Backend::Directory(base) = self.source() else { return true };
         !statfs(&base.join("proc")).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
     }
 
-    /// What the recorder of a capture knew besides its files; `None` where this is not a capture
-    /// of egm-probe.
+    /// The manifest of a capture; `None` if this is not a capture of egm-probe.
     pub(crate) fn recorded(&self) -> Option<&Manifest> {
         match self.source() {
             Backend::Archive(archive) => archive.manifest(),
@@ -168,7 +168,7 @@ impl Sysroot {
         }
     }
 
-    /// Where it is read from in the end.
+    /// The backend that is not a recorder.
     fn source(&self) -> &Backend {
         match &self.0 {
             Backend::Recorded(recorder) => recorder.host.source(),
@@ -176,7 +176,7 @@ impl Sysroot {
         }
     }
 
-    /// Everything that a capture has, by path.
+    /// All entries of a capture, by path.
     pub(crate) fn items(&self) -> Vec<(PathBuf, Item<'_>)> {
         match &self.0 {
             Backend::Archive(archive) => archive.items(),
@@ -184,12 +184,12 @@ impl Sysroot {
         }
     }
 
-    /// The same host, but what is read of it is written down.
+    /// The same host, with everything that is read recorded.
     pub(crate) fn recording(&self) -> Self {
         Self(Backend::Recorded(Arc::new(Recorder::of(self))))
     }
 
-    /// What was read of it so far, where that is written down.
+    /// The record so far, if this host is being recorded.
     pub(crate) fn log(&self) -> Option<MutexGuard<'_, Log>> {
         match &self.0 {
             Backend::Recorded(recorder) => Some(recorder.log()),
@@ -197,7 +197,7 @@ impl Sysroot {
         }
     }
 
-    /// The names in a directory, sorted. Names that are not UTF-8 are left out: no file read
+    /// The names in a directory, sorted. Names that are not UTF-8 are omitted: no file that is read
     /// here has one.
     ///
     /// # Errors
@@ -217,10 +217,10 @@ impl Sysroot {
         Ok(names)
     }
 
-    /// Where a symbolic link points to, as it is written in it.
+    /// The target of a symbolic link, as written in it.
     ///
     /// # Errors
-    /// There is no link of that path.
+    /// The path is not a link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
         let target = match &self.0 {
@@ -230,17 +230,17 @@ impl Sysroot {
             Backend::Recorded(recorder) => return recorder.read_link(path),
         };
         target.map_err(|cause| {
-            // The kernel's "Invalid argument" says nothing to a person.
+            // The kernel's "Invalid argument" would not be helpful.
             let is_no_link = cause.raw_os_error() == Some(Errno::EINVAL as i32);
-            let cause = if is_no_link { io::Error::other("is not a link") } else { cause };
+            let cause = if is_no_link { io::Error::other("not a symbolic link") } else { cause };
             ReadError::new(path, cause)
         })
     }
 
-    /// Kind, mode and owner of what a path leads to. Never opens it.
+    /// Type, mode and owner of the file at a path. Never opens it.
     ///
     /// # Errors
-    /// The path leads nowhere.
+    /// The path does not exist.
     pub fn stat(&self, path: impl AsRef<Path>) -> Result<Stat, ReadError> {
         let path = path.as_ref();
         let stat = match &self.0 {
@@ -254,11 +254,11 @@ impl Sysroot {
         stat.map_err(|cause| ReadError::new(path, cause))
     }
 
-    /// As [`Sysroot::stat`], but a network file system is not asked anew: the links of
-    /// `/proc/<pid>/fd` lead to files of any kind, and a server that is down would be waited for.
+    /// Like [`Sysroot::stat`], without querying a file server: the links of `/proc/<pid>/fd` may
+    /// lead to a network file system whose server is down.
     ///
     /// # Errors
-    /// The path leads nowhere.
+    /// The path does not exist.
     pub fn stat_cached(&self, path: impl AsRef<Path>) -> Result<Stat, ReadError> {
         let path = path.as_ref();
         match &self.0 {
@@ -270,22 +270,22 @@ impl Sysroot {
         }
     }
 
-    /// The bytes of a regular file.
+    /// The contents of a regular file.
     ///
     /// # Errors
-    /// It cannot be read, is not a regular file, or holds more than `limit` bytes.
+    /// It cannot be read, is not a regular file, or is larger than `limit` bytes.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, ReadError> {
-        // A page, and not what stat gives for a size: in sysfs that is always a page, in proc 0.
+        // A page rather than the size from stat, which is always a page in sysfs and 0 in proc.
         let mut bytes = Vec::with_capacity(4096);
         self.read_into(path, limit, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// As [`Sysroot::read`], but a symbolic link at the end is an error: for directories that
-    /// belong to others, who could swap a file for a link to something else.
+    /// Like [`Sysroot::read`], but a symbolic link at the end is an error: for directories of other
+    /// users, who could replace a file with a link.
     ///
     /// # Errors
-    /// As [`Sysroot::read`]; or it is a link.
+    /// Like [`Sysroot::read`], or it is a link.
     pub fn read_no_link(&self, path: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
         if self.read_link(path).is_ok() {
@@ -305,10 +305,10 @@ impl Sysroot {
         Ok(bytes)
     }
 
-    /// The same into a buffer that is used again.
+    /// Like [`Sysroot::read`], into a reusable buffer.
     ///
     /// # Errors
-    /// As [`Sysroot::read`]; the buffer then holds nothing of use.
+    /// Like [`Sysroot::read`]; the contents of the buffer are then unspecified.
     pub fn read_into(
         &self,
         path: impl AsRef<Path>,
@@ -341,7 +341,7 @@ impl Sysroot {
         result.map_err(|cause| ReadError::new(path, cause))
     }
 
-    /// A regular file, of which no more is read than the caller takes, nor than `limit`.
+    /// Opens a regular file; at most `limit` bytes of it can be read.
     pub(crate) fn open(
         &self,
         path: impl AsRef<Path>,
@@ -364,24 +364,25 @@ impl Sysroot {
     /// The text of an attribute file, at most [`ATTRIBUTE_LIMIT`] bytes.
     ///
     /// # Errors
-    /// As [`Sysroot::read`]; or it is not UTF-8.
+    /// Like [`Sysroot::read`], or it is not UTF-8.
     pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String, ReadError> {
         let path = path.as_ref();
         String::from_utf8(self.read(path, ATTRIBUTE_LIMIT)?).map_err(|_| {
-            ReadError::new(path, io::Error::new(io::ErrorKind::InvalidData, "is not text"))
+            ReadError::new(path, io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
         })
     }
 }
 
 fn too_large(limit: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {limit} bytes"))
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"))
 }
 
 fn not_a_file() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
-/// Opens what the user names: a file, or a pipe such as `<(zcat ..)`. No devices: to open one can do anything.
+/// Opens a path named by the user: a file, or a pipe such as `<(zcat ..)`. Devices are refused:
+/// opening one may have side effects.
 pub(crate) fn open_named(path: &Path) -> io::Result<fs::File> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_dir() {

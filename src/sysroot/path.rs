@@ -1,4 +1,4 @@
-//! Paths of the host, and the following of symbolic links within its root.
+//! Host paths, and resolution of symbolic links within a root.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -9,16 +9,16 @@ use nix::errno::Errno;
 
 use super::error::os_error;
 
-/// As many links as the kernel follows in one path (`MAXSYMLINKS`, include/linux/namei.h).
+/// Maximum number of links in one path, as in the kernel (`MAXSYMLINKS`, include/linux/namei.h).
 const LINKS_LIMIT: usize = 40;
 
-/// The deepest directory of any use; those of sysfs are not half as deep. Each step of a path is
-/// looked up from the root, so that depth is paid for twice.
+/// Maximum depth of a path; those in sysfs are less than half as deep. Each component is looked up
+/// from the root, so the cost is quadratic.
 pub(super) const DEPTH_LIMIT: usize = 64;
 
-/// The path that a link leads to: relative targets start at the link's directory, `..` never
-/// leads above the root. Purely by the words of the path, which is right in sysfs, where the
-/// directories that links lead to are real ones.
+/// The path that a link leads to: relative targets start at the link's directory, and `..` stops at
+/// the root. This is purely lexical, which is correct in sysfs, where the directories in link
+/// targets are real.
 #[must_use]
 pub(crate) fn join_link(link: &Path, target: &Path) -> PathBuf {
     let mut joined = PathBuf::from("/");
@@ -36,9 +36,9 @@ pub(crate) fn join_link(link: &Path, target: &Path) -> PathBuf {
     joined
 }
 
-/// Follows the links of a path, as the kernel does after `chroot`. `link_at` tells where a path
-/// without links in its directories points to, if it is a link itself. The result begins with
-/// `/` and has no links, but for the last component where `follow_last` is false.
+/// Resolves the links of a path as the kernel does after `chroot`. `link_at` returns the target of
+/// a path without links in its directories if it is a link itself. The result begins with `/` and
+/// contains no links, except for the last component if `follow_last` is false.
 pub(super) fn resolve(
     path: &Path,
     follow_last: bool,
@@ -96,7 +96,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn links_lead_from_where_they_are_and_never_above_the_root() {
+    fn links_are_relative_to_their_directory_and_stop_at_the_root() {
         for (link, target, path) in [
             (
                 "/sys/class/egm/egm4",

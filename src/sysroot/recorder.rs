@@ -1,4 +1,4 @@
-//! A host that is read through this is written down: what each path gave, last of all.
+//! Records everything that is read from a host; the last result for a path wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -9,36 +9,37 @@ use super::path::resolve;
 use super::{ReadError, Stat, Sysroot};
 use crate::values::numbers::decimal;
 
-/// Reads a host, and keeps what was read.
+/// Reads a host and records the results.
 #[derive(Debug)]
 pub(super) struct Recorder {
     pub(super) host: Sysroot,
     log: Mutex<Log>,
 }
 
-/// What was read. Places are paths without links in them; the errors have the paths as they were
-/// asked for, since those lead nowhere.
+/// The record. Places are paths without links; errors have the requested paths, since those do not
+/// lead anywhere.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    /// Links and where they point to.
+    /// Links and their targets.
     pub(crate) links: BTreeMap<PathBuf, PathBuf>,
-    /// The names in directories, by the path that was asked for, with their places.
+    /// The names in directories, by requested path, with their places.
     pub(crate) listings: BTreeMap<PathBuf, (PathBuf, BTreeSet<String>)>,
-    /// The contents of files, in the same way.
+    /// The contents of files, likewise.
     pub(crate) files: BTreeMap<PathBuf, (PathBuf, Vec<u8>)>,
-    /// What was only asked for its kind, mode and owner, in the same way.
+    /// Type, mode and owner of files that were not read, likewise.
     pub(crate) stats: BTreeMap<PathBuf, (PathBuf, Stat)>,
-    /// What failed.
+    /// Errors.
     pub(crate) errors: BTreeMap<(PathBuf, Op), Problem>,
-    /// Whether paths are links, and to where.
+    /// Whether paths are links, and their targets.
     known: BTreeMap<PathBuf, Option<PathBuf>>,
 }
 
-/// What is written down of a process, where it is read: its mappings and files are not, as they are
-/// most of them no business of anybody's. What they prove is kept by who looks at them.
+/// The recorded files of a process. Mappings and open files are mostly private, so they are not
+/// recorded; the evidence found in them is kept by the module that examines them.
 const OF_PROCESSES: [&str; 4] = ["cgroup", "cmdline", "comm", "status"];
 
-/// Of `/proc` what is named here, and that it cannot be listed; of everything else all that is read.
+/// Whether to record a result. Below `/proc` only [`OF_PROCESSES`] are recorded, and that it cannot
+/// be listed; elsewhere everything.
 fn is_wanted(path: &Path, op: Op, is_error: bool) -> bool {
     let Ok(below) = path.strip_prefix("/proc") else { return true };
     let mut names = below.components().filter_map(|component| match component {
@@ -60,7 +61,7 @@ impl Recorder {
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
-        // Whatever a thread was at that panicked: there is no half of an entry.
+        // A panic in another thread leaves no partial entry.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,7 +98,7 @@ impl Recorder {
         })
     }
 
-    /// Writes down what a path gave. What it gave before does not count any more.
+    /// Records a result, replacing an earlier result for the path.
     fn noted<T>(
         &self,
         path: &Path,
@@ -113,7 +114,7 @@ impl Recorder {
         match &result {
             Ok(answer) => {
                 log.errors.remove(&asked);
-                // A path that cannot be followed any more has just changed.
+                // A path that cannot be resolved any more has just changed.
                 if let Ok(place) = self.place(&mut log, path, op != Op::Link) {
                     put(&mut log, place, answer);
                 }
@@ -123,8 +124,7 @@ impl Recorder {
         result
     }
 
-    /// Where a path leads to; what is on the way is written down. Processes are where they are asked
-    /// for, whatever is a link there.
+    /// Resolves a path, and records the links on the way. Paths below `/proc` are not resolved.
     fn place(&self, log: &mut Log, path: &Path, follow_last: bool) -> std::io::Result<PathBuf> {
         if path.starts_with("/proc") {
             return Ok(path.to_owned());
@@ -142,11 +142,11 @@ impl Recorder {
 }
 
 impl Log {
-    /// What a path leads over: links, and directories that it leads into and, by `..`, out of again.
+    /// The links of a path, and the directories that it enters and leaves again by `..`.
     pub(crate) fn way(&self, path: &Path) -> (Vec<(&Path, &Path)>, BTreeSet<PathBuf>) {
         let (mut links, mut passed) = (Vec::new(), BTreeSet::new());
         let mut before = PathBuf::from("/");
-        // One that leads nowhere was not followed then, either.
+        // A path that leads nowhere did so when it was recorded.
         let _ = resolve(path, true, |at| {
             if !at.starts_with(&before) {
                 passed.insert(before.clone());
@@ -168,7 +168,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn of_processes_only_what_names_them_is_written_down() {
+    fn only_files_that_identify_a_process_are_recorded() {
         for (path, op, is_error, wanted) in [
             ("/sys/class/egm", Op::List, false, true),
             ("/processes", Op::List, false, true),

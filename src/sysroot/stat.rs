@@ -1,42 +1,42 @@
-//! What is known of a file without opening it.
+//! Metadata of files.
 
 use crate::values::DeviceNumber;
 
-/// What stat says of a path.
+/// The result of stat for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stat {
-    /// What kind of file it is.
+    /// Type of the file.
     pub kind: FileKind,
     /// The twelve permission bits.
     pub mode: u32,
-    /// The owner's user id.
+    /// User ID of the owner.
     pub uid: u32,
-    /// The owner's group id.
+    /// Group ID of the owner.
     pub gid: u32,
-    /// Which file it is on the running host; `None` elsewhere, where nothing compares it.
+    /// Identity of the file on the running host; `None` elsewhere, where it is not compared.
     pub file: Option<FileId>,
 }
 
-/// What makes a file of the running host the same as another: the device that holds it (not the
-/// one that it may be) and its inode.
+/// Identifies a file of the running host: the device of its file system (not the device that the
+/// file may be) and its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
-    /// The device that holds it.
+    /// Device of the file system.
     pub device: DeviceNumber,
-    /// Its inode.
+    /// Inode number.
     pub inode: u64,
 }
 
-/// The kinds of file that make a difference here.
+/// Types of files that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileKind {
-    /// A regular file: the only kind that is ever opened for reading.
+    /// A regular file: the only type that is ever opened for reading.
     Regular,
     /// A directory.
     Directory,
-    /// A character device of this number.
+    /// A character device with this number.
     CharDevice(DeviceNumber),
     /// A block device, FIFO or socket.
     Other,

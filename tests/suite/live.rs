@@ -434,7 +434,7 @@ fn below_sys_nothing_is_opened_but_files() {
     );
     let stderr = String::from_utf8_lossy(&output.stderr);
     for region in ["egm4", "egm5"] {
-        let said = format!("/{region}/egm_size: is not a regular file");
+        let said = format!("/{region}/egm_size: not a regular file");
         assert!(stderr.contains(&said), "{stderr}");
     }
     let log = fs::read_to_string(log.path()).unwrap();

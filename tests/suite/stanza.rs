@@ -195,7 +195,7 @@ fn a_file_is_written_only_if_the_domain_changes() {
 #[test]
 fn only_regular_files_and_pipes_are_read() {
     for (path, problem) in [
-        ("/dev/null", "/dev/null: is not a regular file"),
+        ("/dev/null", "/dev/null: not a regular file"),
         ("/", "/: Is a directory"),
         ("/no/such", "/no/such: No such file or directory"),
     ] {

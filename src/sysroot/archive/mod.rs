@@ -1,7 +1,7 @@
 //! A capture, held in memory: a host's files from a tar archive, or from a directory of plain files.
 //!
-//! Archives come from strangers. Nothing is extracted, so nothing can be written or made; what is
-//! left to guard against is size, and entries that would lie about where they are.
+//! Archives are untrusted. Nothing is extracted, so nothing can be overwritten; the remaining
+//! dangers are size, and entries with misleading paths.
 
 mod plain;
 mod read;
@@ -26,10 +26,10 @@ use crate::values::DeviceNumber;
 #[derive(Debug)]
 pub(super) struct Archive {
     nodes: Vec<Inode>,
-    /// How many bytes of files may still come. Not the same as what is read of the stream: a
-    /// sparse file holds zeros that no stream carries.
+    /// Number of bytes of files that are still allowed. It differs from the bytes read of the
+    /// stream: a sparse file contains zeros that the stream does not.
     left: u64,
-    /// What it says of itself, if it is one of egm-probe's own.
+    /// The manifest, if egm-probe wrote the archive.
     manifest: Option<Manifest>,
 }
 
@@ -53,7 +53,7 @@ enum Content {
 const ROOT: usize = 0;
 
 impl Archive {
-    /// What it says of itself, if it is one of egm-probe's own.
+    /// The manifest, if egm-probe wrote the archive.
     pub(super) fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
     }
@@ -65,7 +65,7 @@ impl Archive {
         }
     }
 
-    /// The node of a path that has no links in it.
+    /// The node of a path without links.
     fn node(&self, path: &Path) -> io::Result<&Inode> {
         let mut at = ROOT;
         for (index, component) in path.components().enumerate() {
@@ -81,20 +81,20 @@ impl Archive {
         self.nodes.get(at).ok_or_else(|| os_error(Errno::ENOENT))
     }
 
-    /// Why a path has nothing by the name that is its component of this index.
+    /// The error for a path whose component `name`, at `index`, does not exist.
     fn missing(&self, path: &Path, index: usize, name: &OsStr) -> io::Error {
         let is_listed = |manifest: &Manifest| {
             let directory: PathBuf = path.components().take(index).collect();
             name.to_str().is_some_and(|name| manifest.lists(&directory, name))
         };
         if self.manifest.as_ref().is_some_and(is_listed) {
-            io::Error::other("was not recorded")
+            io::Error::other("not recorded")
         } else {
             os_error(Errno::ENOENT)
         }
     }
 
-    /// The node that a path leads to, and its own path.
+    /// The node that a path leads to, and the path without links.
     fn follow(&self, path: &Path, follow_last: bool) -> io::Result<(PathBuf, &Inode)> {
         let path = resolve(path, follow_last, |at| match &self.node(at)?.content {
             Content::Link(target) => Ok(Some(target.clone())),
@@ -104,7 +104,7 @@ impl Archive {
         Ok((path, node))
     }
 
-    /// The error with which a path was recorded.
+    /// Fails if reading the path failed when it was recorded.
     fn check(&self, path: &Path, op: Op) -> io::Result<()> {
         let problem = self.manifest.as_ref().and_then(|manifest| manifest.problem(path, op));
         problem.map_or(Ok(()), |problem| Err(problem.into()))
@@ -149,7 +149,7 @@ impl Archive {
             Content::Directory(_) => FileKind::Directory,
             Content::File(_) => FileKind::Regular,
             Content::CharDevice(number) => FileKind::CharDevice(*number),
-            // No link is at the end of a path whose links were followed.
+            // Links at the end of a path were followed.
             Content::Link(_) | Content::Other => FileKind::Other,
         };
         let inodes = self.manifest.as_ref().map(|manifest| &manifest.inodes);
@@ -161,21 +161,21 @@ impl Archive {
     }
 }
 
-/// What an archive has at a path.
+/// An entry of an archive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Item<'a> {
-    /// With so many names in it.
+    /// The number of its entries.
     Directory(usize),
-    /// So many bytes.
+    /// The number of bytes.
     File(usize),
     Link(&'a Path),
-    /// With mode, user id and group id.
+    /// The device number, mode, user ID and group ID.
     CharDevice(DeviceNumber, u32, (u32, u32)),
     Other,
 }
 
 impl Archive {
-    /// Everything that has an entry, by path.
+    /// All entries, by path.
     pub(super) fn items(&self) -> Vec<(PathBuf, Item<'_>)> {
         let mut items = Vec::new();
         let mut todo = vec![(PathBuf::from("/"), ROOT)];
@@ -183,7 +183,7 @@ impl Archive {
             let Some(node) = self.nodes.get(index) else { continue };
             let item = match &node.content {
                 Content::Directory(children) => {
-                    // The last is the next.
+                    // The last one is popped first.
                     let below = children.iter().rev();
                     todo.extend(below.map(|(name, child)| (path.join(&**name), *child)));
                     Item::Directory(children.len())
@@ -202,7 +202,7 @@ impl Archive {
 }
 
 impl Inode {
-    /// A directory that the archive has no entry of its own for.
+    /// A directory without an entry of its own.
     fn directory() -> Self {
         Self { content: Content::Directory(BTreeMap::new()), mode: 0o755, uid: 0, gid: 0 }
     }

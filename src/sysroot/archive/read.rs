@@ -1,4 +1,4 @@
-//! From a tar stream to the tree of its files.
+//! Reads a tar stream into a tree of files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,19 +15,19 @@ use crate::sysroot::path::DEPTH_LIMIT;
 use crate::values::DeviceNumber;
 use crate::values::text::{excerpt, shown};
 
-/// The most that an archive may hold once decompressed, all told.
+/// Maximum total size, uncompressed.
 const TOTAL_LIMIT: u64 = 256 * 1024 * 1024;
-/// The most files, directories and links in one.
+/// Maximum number of files, directories and links.
 const NODES_LIMIT: usize = 1 << 20;
-/// The longest path, as for the kernel (`PATH_MAX`).
+/// Maximum length of a path, as in the kernel (`PATH_MAX`).
 const PATH_LIMIT: usize = 4096;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const OTHER_MAGIC: [(&[u8], &str); 3] =
     [(b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")];
-/// An archive ends in two blocks of zeros; some writers leave one out.
+/// An archive ends with two blocks of zeros; some writers omit one.
 const END_MARK: u64 = 512;
 
-/// How much of a hostile name is shown.
+/// Maximum number of characters shown of a hostile name.
 const SHOWN: usize = 100;
 
 impl Archive {
@@ -50,7 +50,7 @@ impl Archive {
         }
         for (magic, name) in OTHER_MAGIC {
             if start.starts_with(magic) {
-                return Err(format!("is compressed with {name}"));
+                return Err(format!("{name} compression is not supported"));
             }
         }
         self.add_entries(stream)
@@ -61,11 +61,11 @@ impl Archive {
         for entry in tar.entries().map_err(|error| problem(&error))? {
             self.add(entry.map_err(|error| problem(&error))?)?;
         }
-        // To the end, where gzip has its check sum, and tar a mark of zeros.
+        // Up to the end, which has the checksum of gzip and the end mark of tar.
         let mut stream = tar.into_inner();
         io::copy(&mut stream, &mut io::sink()).map_err(|error| problem(&error))?;
         if stream.zeros < END_MARK {
-            return Err("ends in the middle".into());
+            return Err("truncated".into());
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Archive {
         Ok(self)
     }
 
-    /// An archive of a folder in which the host's directories are is not what was meant.
+    /// Rejects an archive whose top level is a folder with the host's directories in it.
     fn look_for_roots(&self) -> Result<(), String> {
         let Some(Content::Directory(top)) = self.nodes.get(ROOT).map(|node| &node.content) else {
             return Ok(());
@@ -90,9 +90,9 @@ impl Archive {
         match top.iter().find(|(_, directory)| is_host(**directory)) {
             Some((name, _)) if !is_host(ROOT) => {
                 let name = excerpt(&name.to_string_lossy(), SHOWN);
-                Err(format!("has its sys/ below {name}/ and not at the top"))
+                Err(format!("sys/ must be at the top level, found below {name}/"))
             }
-            _ if top.is_empty() => Err("holds no files".into()),
+            _ if top.is_empty() => Err("contains no files".into()),
             _ => Ok(()),
         }
     }
@@ -100,19 +100,19 @@ impl Archive {
     fn add(&mut self, mut entry: Entry<impl Read>) -> Result<(), String> {
         let path = entry.path().map_err(|error| problem(&error))?.into_owned();
         let names = names_within(&path)?;
-        let in_entry = |problem: String| format!("the entry {}: {problem}", shown(&path));
+        let in_entry = |problem: String| format!("entry {}: {problem}", shown(&path));
         let is_sparse = entry.pax_extensions().ok().flatten().is_some_and(|extensions| {
             extensions.flatten().any(|field| field.key_bytes().starts_with(b"GNU.sparse."))
         });
         if is_sparse {
-            return Err(in_entry("is sparse in the way of PAX, which is not read".into()));
+            return Err(in_entry("PAX sparse files are not supported".into()));
         }
         let header = entry.header();
         let number = |field: io::Result<u64>| field.map_err(|error| in_entry(problem(&error)));
         let mode = header.mode().map(u64::from);
         let (mode, uid, gid) = (number(mode)?, number(header.uid())?, number(header.gid())?);
         let id = |id: u64| {
-            u32::try_from(id).map_err(|_| in_entry(format!("{id} is no user or group id")))
+            u32::try_from(id).map_err(|_| in_entry(format!("invalid user or group ID {id}")))
         };
         let content = match header.entry_type() {
             EntryType::Directory => Content::Directory(BTreeMap::new()),
@@ -126,23 +126,23 @@ impl Archive {
             }
             EntryType::Char => device(header)?,
             EntryType::Block | EntryType::Fifo => Content::Other,
-            // Headers about headers: nothing of the host.
+            // Headers for other entries are not part of the host.
             _ => return Ok(()),
         };
-        // Twelve bits of mode: the cast loses nothing.
+        // The mode has twelve bits, so the cast is lossless.
         #[allow(clippy::cast_possible_truncation)]
         let mode = (mode & 0o7777) as u32;
         let node = Inode { mode, uid: id(uid)?, gid: id(gid)?, content };
         self.insert(&names, node).map_err(in_entry)
     }
 
-    /// A hard link: another name of a file that came before.
+    /// Adds a hard link to an earlier file.
     fn alias(&mut self, names: &[&OsStr], target: &Path) -> Result<(), String> {
         let found = names_within(target)?.iter().try_fold(ROOT, |at, name| self.child(at, name));
-        let target = found.ok_or("is another name of a file that is not there")?;
+        let target = found.ok_or("hard link to a missing file")?;
         let is_directory = |node: &Inode| matches!(node.content, Content::Directory(_));
         if self.nodes.get(target).is_none_or(is_directory) {
-            return Err("is another name of a directory".into());
+            return Err("hard link to a directory".into());
         }
         let Some((last, parents)) = names.split_last() else { return Ok(()) };
         let parent = self.make_parents(parents)?;
@@ -165,11 +165,11 @@ impl Archive {
             && is_directory(old)
             && is_directory(&node)
         {
-            // A directory that its files came before: what is in it stays.
+            // The directory's entry follows its files, which are kept.
             (old.mode, old.uid, old.gid) = (node.mode, node.uid, node.gid);
             return Ok(());
         }
-        // As with tar, the later of two wins.
+        // As in tar, the later entry wins.
         self.push(parent, last, node).map(|_| ())
     }
 
@@ -187,7 +187,7 @@ impl Archive {
     fn push(&mut self, parent: usize, name: &OsStr, node: Inode) -> Result<usize, String> {
         let index = self.nodes.len();
         if index == NODES_LIMIT {
-            return Err(format!("is one more than {NODES_LIMIT} files"));
+            return Err(format!("too many files (limit: {NODES_LIMIT})"));
         }
         self.link(parent, name, index)?;
         self.nodes.push(node);
@@ -200,29 +200,29 @@ impl Archive {
                 children.insert(name.into(), child);
                 Ok(())
             }
-            _ => Err("lies below something that is no directory".into()),
+            _ => Err("the parent is not a directory".into()),
         }
     }
 }
 
-/// The names of an entry's path, which must lie within the archive.
+/// The components of an entry's path, which must stay within the archive.
 pub(super) fn names_within(path: &Path) -> Result<Vec<&OsStr>, String> {
     if path.as_os_str().len() > PATH_LIMIT {
-        return Err(format!("an entry's path is longer than {PATH_LIMIT} bytes"));
+        return Err(format!("path of an entry is longer than {PATH_LIMIT} bytes"));
     }
     if has_nul(path) {
-        return Err(format!("the entry {} has a NUL byte in its path", shown(path)));
+        return Err(format!("entry {}: path contains a NUL byte", shown(path)));
     }
     let mut names = Vec::new();
     for component in path.components() {
         match component {
             Component::Normal(_) if names.len() == DEPTH_LIMIT => {
-                return Err(format!("an entry lies deeper than {DEPTH_LIMIT} directories"));
+                return Err(format!("an entry is nested deeper than {DEPTH_LIMIT} directories"));
             }
             Component::Normal(name) => names.push(name),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => {
-                return Err(format!("the entry {} leads out of the archive", shown(path)));
+                return Err(format!("entry {}: path leads out of the archive", shown(path)));
             }
         }
     }
@@ -237,14 +237,15 @@ fn link_name(entry: &Entry<impl Read>) -> Result<PathBuf, String> {
     let target = entry.link_name().map_err(|error| problem(&error))?;
     let target = target.map(std::borrow::Cow::into_owned).unwrap_or_default();
     if target.as_os_str().len() > PATH_LIMIT {
-        return Err(format!("its target is longer than {PATH_LIMIT} bytes"));
+        return Err(format!("link target is longer than {PATH_LIMIT} bytes"));
     }
-    // symlink(2) makes neither, so no capture has them, and none could be written with them.
+    // symlink(2) creates neither, so captures do not contain them and could not be written with
+    // them.
     if target.as_os_str().is_empty() {
-        return Err("is a link without a target".into());
+        return Err("link without a target".into());
     }
     if has_nul(&target) {
-        return Err("has a NUL byte in its target".into());
+        return Err("link target contains a NUL byte".into());
     }
     Ok(target)
 }
@@ -257,12 +258,12 @@ fn device(header: &Header) -> Result<Content, String> {
     Ok(Content::CharDevice(DeviceNumber { major, minor }))
 }
 
-/// The words of the tar and gzip readers, whose causes are nested and end in line breaks.
+/// The messages of the tar and gzip readers, whose causes are nested and end in newlines.
 fn problem(error: &io::Error) -> String {
-    format!("not readable as an archive ({})", excerpt(describe(error).trim(), SHOWN))
+    format!("cannot be read as an archive ({})", excerpt(describe(error).trim(), SHOWN))
 }
 
-/// A stream that fails after so many bytes, and that knows how many zeros it ended in.
+/// A stream that fails after a number of bytes, and counts the zeros at its end.
 struct Bounded<R> {
     stream: R,
     left: u64,
@@ -284,5 +285,5 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 fn too_large() -> String {
-    format!("holds more than {} MiB", TOTAL_LIMIT >> 20)
+    format!("larger than {} MiB", TOTAL_LIMIT >> 20)
 }
