@@ -1,5 +1,5 @@
-//! A directory in which the program writes files of its own, one process at a time: each file whole
-//! or not at all, wherever the program may be killed.
+//! A directory for the program's own files, used by one process at a time. A file is written
+//! completely or not at all, even if the program is killed.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -16,21 +16,26 @@ use crate::sysroot::{describe, names};
 use crate::values::text::shown;
 use std::thread::sleep;
 
-/// Why nothing can be written there.
+/// The reason why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirectoryProblem {
     #[error("{}: {}", shown(path), describe(cause))]
     Io { path: PathBuf, cause: io::Error },
-    #[error("{}: {}not a directory", shown(path), if *.is_link { "a link to what is " } else { "" })]
+    #[error("{}: not a directory{}", shown(path), if *.is_link { " (symbolic link)" } else { "" })]
     NoDirectory { path: PathBuf, is_link: bool },
-    #[error("{}: a link to {}, which is outside of {}", shown(path), shown(target), shown(root))]
+    #[error(
+        "{}: symbolic link to {}, which is outside {}",
+        shown(path),
+        shown(target),
+        shown(root)
+    )]
     LeadsOut { path: PathBuf, target: PathBuf, root: PathBuf },
-    #[error("{}: somebody else is at work in this directory", shown(path))]
+    #[error("{}: locked by another process", shown(path))]
     Busy { path: PathBuf },
 }
 
 impl DirectoryProblem {
-    /// Whether the answer is no, and nothing failed.
+    /// Whether the directory was refused, as opposed to a failed system call.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::LeadsOut { .. })
     }
@@ -40,25 +45,25 @@ impl DirectoryProblem {
     }
 }
 
-/// The directory, which may not be there yet.
+/// The directory, which may not exist yet.
 #[derive(Debug)]
 pub(crate) struct OwnDirectory {
     path: PathBuf,
-    /// What the names of files begin with while they are being written.
+    /// Prefix of the names of files that are being written.
     unfinished: &'static str,
 }
 
-/// The directory while no other process of this program works in it.
+/// The directory while it is locked.
 pub(crate) struct Locked<'a> {
     directory: &'a OwnDirectory,
     handle: File,
-    /// Held as long as this is.
+    /// Unlocks the directory when it is dropped.
     _lock: File,
 }
 
 impl OwnDirectory {
-    /// The directory of these names below a root, which must be a directory; so must all on the way
-    /// be, as far as they are there, and none may lead out of the root.
+    /// The directory with these names below a root. The root and all existing components of the
+    /// path must be directories, and none may lead out of the root.
     pub(crate) fn below(
         root: &Path,
         names: &[&str],
@@ -98,12 +103,12 @@ impl OwnDirectory {
         &self.path
     }
 
-    /// Makes it, and what is on the way to it, for everybody to read whatever the umask is.
+    /// Creates it and its parents, readable by all users whatever the umask is.
     pub(crate) fn create(&self) -> Result<(), DirectoryProblem> {
         let missing: Vec<_> = self.path.ancestors().take_while(|path| !path.exists()).collect();
         for path in missing.into_iter().rev() {
             let made = match fs::create_dir(path) {
-                // Somebody else has made it meanwhile.
+                // Another process created it in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 Err(error) => Err(error),
                 Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
@@ -113,15 +118,16 @@ impl OwnDirectory {
         Ok(())
     }
 
-    /// Waits for so long until nobody else works in it. What a process that was killed has left
-    /// unfinished is removed.
+    /// Locks it, waiting at most this long for other processes. Unfinished files of processes that
+    /// were killed are removed.
     pub(crate) fn lock(&self, wait: Duration) -> Result<Locked<'_>, DirectoryProblem> {
         let failed = |cause| DirectoryProblem::io(&self.path, cause);
         let lock = File::open(&self.path).map_err(failed)?;
         self.lock_with(lock, &self.path, wait)
     }
 
-    /// The same by a file in it that only its owner can open: whoever can read a directory can lock it.
+    /// Like [`Self::lock`], with a lock file that only its owner can open: anyone who can read a
+    /// directory can lock it.
     pub(crate) fn lock_by(
         &self,
         name: &str,
@@ -154,7 +160,7 @@ impl OwnDirectory {
                 Err(error) => return Err(failed(error.into())),
             }
         }
-        // It may have been taken away, and made anew, while it was waited for.
+        // It may have been removed and recreated in the meantime.
         let is_same = |now: fs::Metadata, held: fs::Metadata| {
             (now.dev(), now.ino()) == (held.dev(), held.ino())
         };
@@ -162,7 +168,7 @@ impl OwnDirectory {
             return Err(DirectoryProblem::Busy { path: self.path.clone() });
         }
         let handle = File::open(&self.path).map_err(failed)?;
-        // What cannot be listed or removed does no harm: nobody reads it.
+        // Leftovers that cannot be listed or removed do no harm: they are never read.
         for name in names(&self.path).unwrap_or_default() {
             let path = self.path.join(&name);
             let is_file = || fs::symlink_metadata(&path).is_ok_and(|it| it.is_file());
@@ -175,7 +181,7 @@ impl OwnDirectory {
 }
 
 impl Locked<'_> {
-    /// Writes a file that is not yet in its place.
+    /// Writes a file under a temporary name.
     pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
         let OwnDirectory { path, unfinished } = self.directory;
         let mut new = new_file(path, unfinished, 0o600)?;
@@ -186,36 +192,36 @@ impl Locked<'_> {
         Ok(new)
     }
 
-    /// Puts it there, in the place of what may be there.
+    /// Moves it to its path, replacing a file there.
     pub(crate) fn put(&self, new: NamedTempFile, path: &Path) -> io::Result<()> {
         new.persist(path).map_err(|error| error.error)?;
         self.sync()
     }
 
-    /// Puts it there if nothing is there.
+    /// Moves it to its path unless a file exists there.
     pub(crate) fn put_new(&self, new: NamedTempFile, path: &Path) -> io::Result<()> {
         new.persist_noclobber(path).map_err(|error| error.error)?;
         self.sync()
     }
 
-    /// Has it on the disk what the names in the directory stand for.
+    /// Syncs the directory to disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 }
 
-/// Reads a regular file; never waits for a pipe, and follows no link.
+/// Reads a regular file; never blocks on a pipe, and follows no link.
 pub(crate) fn read_regular(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     user_file::read_all(file, limit)
 }
 
-/// Makes an unfinished file. Unlike those of `tempfile_in`, its errors do not name the file, which
-/// is of no use to a user.
+/// Creates an unfinished file. Unlike errors of `tempfile_in`, its errors do not contain the
+/// temporary name, which is of no use to a user.
 pub(crate) fn new_file(directory: &Path, prefix: &str, mode: u32) -> io::Result<NamedTempFile> {
     tempfile::Builder::new().prefix(prefix).make_in(directory, |path| {
         File::options().read(true).write(true).create_new(true).mode(mode).open(path)

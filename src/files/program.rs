@@ -1,4 +1,4 @@
-//! Other programs: run with nothing on their standard input, for so long and no longer.
+//! Other programs: run without standard input, and with a time limit.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -15,34 +15,34 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::sysroot::describe;
-use crate::values::text::{excerpt, shown};
+use crate::values::text::{excerpt, plural, shown};
 use std::thread::sleep;
 
-/// The most that is read of what a program prints.
+/// Maximum amount of output that is kept.
 const OUTPUT_LIMIT: usize = 4 << 20;
 
-/// How long the output of a program that has ended is waited for: what it started may go on.
+/// How long to wait for the output after a program has exited: its children may still run.
 const OUTPUT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Why a program did not do what it was run for.
+/// The reason why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProgramError {
     #[error("{}: cannot be run: {}", shown(program), describe(cause))]
     NotRun { program: PathBuf, cause: io::Error },
-    #[error("{}: not done within {} seconds, and was ended", shown(program), limit.as_secs())]
+    #[error("{}: timed out after {}", shown(program), plural(limit.as_secs(), "second"))]
     TooSlow { program: PathBuf, limit: Duration },
     #[error("{}: {status}{}", shown(program), said(words))]
     Failed { program: PathBuf, status: ExitStatus, words: String },
 }
 
-/// What a program printed.
+/// The output of a program.
 #[derive(Debug, Default)]
 pub(crate) struct Printed {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Where a program of this name is found, as a shell would.
+/// The path of a program, found in `PATH` like in a shell.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let directories = std::env::var_os("PATH")?;
     let mut candidates = std::env::split_paths(&directories)
@@ -51,12 +51,12 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     candidates.find(|path| is_program(path))
 }
 
-/// Whether a path leads to a file that may be run.
+/// Whether a path leads to an executable file.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// Runs a program for at most so long; one that takes longer is ended with all that it has started.
+/// Runs a program; after the time limit, it is killed together with its children.
 pub(crate) fn run(
     program: &Path,
     arguments: &[impl AsRef<OsStr>],
@@ -68,7 +68,7 @@ pub(crate) fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // What it starts is ended with it.
+        // So that its children can be killed with it.
         .process_group(0)
         .spawn()
         .map_err(not_run)?;
@@ -87,14 +87,14 @@ pub(crate) fn run(
     Err(ProgramError::Failed { program: program.to_owned(), status, words: printed.stderr })
 }
 
-/// What a program prints, read on a thread of its own, so that it never has to wait.
+/// The output of a program, read on a separate thread so that the program never blocks.
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     end: Receiver<()>,
 }
 
 impl Output {
-    /// Those of a child.
+    /// Standard output and standard error of a child.
     fn of(child: &mut Child) -> io::Result<[Option<Self>; 2]> {
         let stdout = child.stdout.take().map(Self::read).transpose()?;
         Ok([stdout, child.stderr.take().map(Self::read).transpose()?])
@@ -106,7 +106,7 @@ impl Output {
         let read = Arc::clone(&bytes);
         thread::Builder::new().spawn(move || {
             let mut part = [0; 4096];
-            // An error is an end, too.
+            // An error ends the output as well.
             while let Some(part) = stream.read(&mut part).ok().and_then(|count| part.get(..count)) {
                 if part.is_empty() {
                     break;
@@ -116,20 +116,20 @@ impl Output {
                     read.extend_from_slice(part.get(..left).unwrap_or_default());
                 }
             }
-            // Nobody may be left to hear of it.
+            // The receiver may be gone.
             let _ = at_end.send(());
         })?;
         Ok(Self { bytes, end })
     }
 
-    /// What there is of it by now, or soon.
+    /// The output so far, after a short wait.
     fn text(self) -> String {
         let _ = self.end.recv_timeout(OUTPUT_PAUSE);
         self.bytes.lock().map_or(String::new(), |it| String::from_utf8_lossy(&it).into_owned())
     }
 }
 
-/// `None` where it took too long.
+/// `None` if it timed out.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     let mut delay = Duration::from_millis(1);
@@ -146,9 +146,9 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     }
 }
 
-/// Ends a child with all that it has started.
+/// Kills a child together with its own children.
 fn end(child: &mut Child) {
-    // It may have ended by now.
+    // It may have exited by now.
     let _ = i32::try_from(child.id()).map(|pid| killpg(Pid::from_raw(pid), Signal::SIGKILL));
     let _ = child.wait();
 }
@@ -171,28 +171,28 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_run_for_so_long_and_no_longer() {
+    fn a_program_has_a_time_limit() {
         let printed = shell("echo out; echo err >&2", Duration::from_secs(10)).unwrap();
         assert_eq!((printed.stdout.as_str(), printed.stderr.as_str()), ("out\n", "err\n"));
         let error = shell("echo why >&2; exit 3", Duration::from_secs(10)).unwrap_err();
         assert_eq!(error, "/bin/sh: exit status: 3: why");
         let started = Instant::now();
         let error = shell("sleep 60 & sleep 60", Duration::from_millis(100)).unwrap_err();
-        assert!(error.contains("not done within"), "{error}");
-        // What it left behind holds its output open.
+        assert!(error.contains("timed out after"), "{error}");
+        // The child in the background keeps the output open.
         let printed = shell("echo said; sleep 60 & exit 0", Duration::from_secs(10)).unwrap();
         assert_eq!(printed.stdout, "said\n");
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
-    fn no_output_is_too_much() {
+    fn long_output_is_truncated() {
         let printed = shell("yes | head -c 20000000", Duration::from_secs(30)).unwrap();
         assert_eq!(printed.stdout.len(), 4 << 20);
     }
 
     #[test]
-    fn programs_are_found_as_the_shell_finds_them() {
+    fn programs_are_found_in_path() {
         assert!(find("sh").is_some_and(|path| path.ends_with("sh")));
         assert_eq!(find("no-such-program-anywhere"), None);
         let error = run(Path::new("/nonexistent"), &[""; 0], Duration::from_secs(1)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Files that the user names: read whole, and replaced whole or not at all.
+//! Files named by the user: read completely, and replaced completely or not at all.
 
 use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
@@ -22,14 +22,14 @@ pub(crate) struct FileError {
     cause: io::Error,
 }
 
-/// What a file was when it was read.
+/// A file as it was read.
 #[derive(Debug)]
 pub(crate) struct FileVersion {
     pub(crate) bytes: Vec<u8>,
     metadata: Metadata,
 }
 
-/// Reads a file of at most so many bytes.
+/// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<FileVersion, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: false, cause };
     let file = open_named(path).map_err(failed)?;
@@ -38,28 +38,26 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<FileVersion, FileError> 
     Ok(FileVersion { bytes, metadata })
 }
 
-/// Reads a stream of at most so many bytes.
+/// Reads a stream of at most `limit` bytes.
 pub(crate) fn read_all(stream: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX);
     stream.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
-        let problem = format!("more than {} MiB, which nothing of its kind has", limit >> 20);
+        let problem = format!("larger than {} MiB", limit >> 20);
         return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     }
     Ok(bytes)
 }
 
-/// Puts other bytes in the place of a file that was read before: all of them or, where anything
-/// fails, none. Owner and mode stay, a link stays a link, and what somebody else has written
-/// meanwhile is not lost.
+/// Replaces the contents of a file that was read before, completely or not at all. Owner and mode
+/// are preserved, a link remains a link, and changes by another process are not overwritten.
 pub(crate) fn replace(path: &Path, old: &FileVersion, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
     replace_file(path, old, bytes).map_err(failed)
 }
 
-/// Writes a file that a program or a person is to find whole: in the place of one that is there, or
-/// where there is none.
+/// Creates or replaces a file atomically.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
     write_file(path, bytes).map_err(failed)
@@ -68,10 +66,10 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let problem = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     let link = fs::symlink_metadata(path).ok();
-    // As fs.protected_symlinks would have it in /tmp: else somebody chooses what is overwritten.
+    // Like fs.protected_symlinks in /tmp: another user must not choose which file is overwritten.
     let is_others = |link: &Metadata| ![0, geteuid().as_raw()].contains(&link.uid());
     if link.as_ref().is_some_and(|link| link.is_symlink() && is_others(link)) {
-        return problem("a link of somebody else's");
+        return problem("symbolic link owned by another user");
     }
     let real = match fs::canonicalize(path) {
         Ok(real) if real.is_file() => real,
@@ -81,7 +79,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
                 return problem("not a regular file");
             }
             if link.is_some() {
-                return problem("a link to nothing");
+                return problem("dangling symbolic link");
             }
             path.to_owned()
         }
@@ -89,10 +87,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     let directory = real.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
-    // Before anything is changed: what cannot be synced is not begun.
+    // Opened before anything is changed: it is needed to sync.
     let synced = File::open(directory)?;
     let mode = fs::metadata(&real).ok().map(|old| old.mode() & 0o777);
-    // A new file gets what the umask leaves.
+    // The umask applies to a new file.
     let mut new = new_file(directory, ".egm-probe-", mode.unwrap_or(0o666))?;
     let file = new.as_file_mut();
     file.write_all(bytes)?;
@@ -111,7 +109,7 @@ fn replace_file(path: &Path, old: &FileVersion, bytes: &[u8]) -> io::Result<()> 
     }
     let real = fs::canonicalize(path)?;
     let Some(directory) = real.parent() else { return problem("not a file in a directory") };
-    // Before anything is changed: what cannot be synced is not begun.
+    // Opened before anything is changed: it is needed to sync.
     let synced = File::open(directory)?;
     let mut new = new_file(directory, ".egm-probe-", 0o600)?;
     new.write_all(bytes)?;
@@ -123,25 +121,25 @@ fn replace_file(path: &Path, old: &FileVersion, bytes: &[u8]) -> io::Result<()> 
         fchown(new.as_file(), Some(old.metadata.uid()), Some(old.metadata.gid()))
             .map_err(|error| kept("its owner", &error))?;
     }
-    // After the owner, as a change of that takes away set-id bits.
+    // After the owner, because changing the owner clears set-id bits.
     let mode = fs::Permissions::from_mode(old.metadata.mode() & 0o7777);
     new.as_file().set_permissions(mode)?;
     copy_attributes(&File::open(&real)?, new.as_file())
         .map_err(|error| kept("its extended attributes", &error))?;
     new.as_file().sync_all()?;
     if identity(&fs::metadata(&real)?) != identity(&old.metadata) {
-        return problem("somebody else has changed it meanwhile");
+        return problem("modified by another process");
     }
     new.persist(&real).map_err(|error| error.error)?;
     synced.sync_all()
 }
 
-/// That something of the old file could not be given to the new one.
+/// The error if a property of the old file cannot be applied to the new one.
 fn kept(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what} cannot be kept: {}", describe(error)))
+    io::Error::new(error.kind(), format!("{what} cannot be preserved: {}", describe(error)))
 }
 
-/// Labels, access control lists and whatever else is kept beside a file.
+/// Copies labels, access control lists and other extended attributes.
 fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     const MOST: usize = 1 << 16;
     let mut names = vec![0; MOST];
@@ -155,7 +153,7 @@ fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
         let mut value = vec![0; MOST];
         let length = fgetxattr(from, name, &mut value)?;
         let value = value.get(..length).unwrap_or_default();
-        // What the directory has given it already need not be given again.
+        // Skip attributes inherited from the directory.
         let mut has = vec![0; MOST];
         let same =
             fgetxattr(to, name, &mut has).is_ok_and(|length| has.get(..length) == Some(value));
@@ -166,7 +164,7 @@ fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// What changes when a file does.
+/// Changes whenever the file is modified.
 fn identity(metadata: &Metadata) -> (u64, u64, u64, i64, i64) {
     (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
 }
@@ -178,7 +176,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     #[test]
-    fn a_file_is_replaced_with_owner_mode_and_link_kept() {
+    fn replacing_a_file_preserves_owner_mode_and_link() {
         let directory = tempfile::tempdir().unwrap();
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));
         fs::write(&real, "old").unwrap();
@@ -200,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_wrote_is_not_lost() {
+    fn changes_by_another_process_are_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "old").unwrap();
         let old = read(&path, 100).unwrap();
         fs::write(&path, "other").unwrap();
         let error = replace(&path, &old, b"new").unwrap_err().to_string();
-        assert!(error.ends_with("file: cannot be written: somebody else has changed it meanwhile"));
+        assert!(error.ends_with("file: cannot be written: modified by another process"));
         assert_eq!(fs::read(&path).unwrap(), b"other");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

@@ -553,7 +553,7 @@ fn a_capture_is_written_atomically() {
     nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (name, said) in [
         ("directory", "not a regular file"),
-        ("dangling", "a link to nothing"),
+        ("dangling", "dangling symbolic link"),
         ("fifo", "not a regular file"),
         ("missing/x.tar.gz", "No such file or directory"),
     ] {
@@ -583,7 +583,7 @@ fn a_capture_is_written_atomically() {
         fs::write(&victim, "mine").unwrap();
         symlink("victim", &trap).unwrap();
         std::os::unix::fs::lchown(&trap, Some(65534), None).unwrap();
-        assert!(to("trap").1.contains("a link of somebody else's"));
+        assert!(to("trap").1.contains("symbolic link owned by another user"));
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
     }
     for args in [

@@ -176,7 +176,7 @@ fn wrong_words_and_wrong_places_are_refused() {
     fs::create_dir_all(root.join("run")).unwrap();
     std::os::unix::fs::symlink("/tmp", root.join("run/egm-probe")).unwrap();
     let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
-    assert!(!output.status.success() && stderr(&output).contains("outside of"), "{output:?}");
+    assert!(!output.status.success() && stderr(&output).contains("which is outside"), "{output:?}");
     fs::remove_file(root.join("run/egm-probe")).unwrap();
     fs::write(root.join("run/egm-probe"), "").unwrap();
     let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
@@ -420,7 +420,7 @@ fn a_lock_that_was_replaced_is_not_taken() {
     drop(lock);
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(stderr(&output).contains("at work in this directory"), "{output:?}");
+    assert!(stderr(&output).contains("locked by another process"), "{output:?}");
     assert_eq!(leased(root), ["egm4"]);
 }
 

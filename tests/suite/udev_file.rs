@@ -174,9 +174,9 @@ fn links_that_were_planted_are_not_followed() {
         ("etc/udev/rules.d/60-egm.rules", victim.as_path(), "symbolic link to"),
         ("etc/udev/rules.d/60-egm.rules", Path::new("/dev/null"), "disables these rules"),
         ("etc/udev/rules.d/60-egm.rules", Path::new("nowhere"), "symbolic link to nowhere"),
-        ("etc/udev/rules.d", outside.path(), "outside of"),
-        ("etc/udev", outside.path(), "outside of"),
-        ("etc", outside.path(), "outside of"),
+        ("etc/udev/rules.d", outside.path(), "which is outside"),
+        ("etc/udev", outside.path(), "which is outside"),
+        ("etc", outside.path(), "which is outside"),
     ] {
         let root = root_with(None);
         let at = root.path().join(at);
@@ -391,9 +391,9 @@ fn special_and_large_files_are_refused_at_once() {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     };
     let makers = [
-        ("is not a regular file", fifo),
-        ("is not a regular file", |path| fs::create_dir(path).unwrap()),
-        ("more than 1 MiB", |path| fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap()),
+        ("not a regular file", fifo),
+        ("not a regular file", |path| fs::create_dir(path).unwrap()),
+        ("larger than 1 MiB", |path| fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap()),
     ];
     for (word, make) in makers {
         let root = root_with(None);
