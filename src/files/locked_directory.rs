@@ -242,7 +242,7 @@ mod tests {
         let started = Instant::now();
         let problem = directory.lock(wait).err().unwrap();
         assert!(started.elapsed() >= wait, "{:?}", started.elapsed());
-        assert!(problem.to_string().ends_with("somebody else is at work in this directory"));
+        assert!(problem.to_string().ends_with("locked by another process"));
         drop(locked);
         assert!(directory.lock(wait).is_ok());
     }

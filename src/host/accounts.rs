@@ -10,8 +10,8 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use crate::sysroot::{LIST_LIMIT, Sysroot};
 use crate::values::numbers::decimal;
 
-/// The names of one root's accounts: those in its `etc/passwd` and `etc/group`, which are read
-/// when the first name is asked for, and on the running host those of the name service, too.
+/// The names of one root's accounts: those in `etc/passwd` and `etc/group`, which are read when the
+/// first name is requested, and, on the running host, those of the name service.
 #[derive(Debug)]
 pub(crate) struct Accounts<'a> {
     root: &'a Sysroot,
@@ -27,26 +27,26 @@ impl<'a> Accounts<'a> {
         Self { root, users, groups, passwd, group }
     }
 
-    /// The user's name; the number where it has none.
+    /// The user's name, or the number if it has none.
     pub(crate) fn user(&self, uid: u32) -> String {
         let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
         self.name(&self.users, self.passwd(), uid, ask)
     }
 
-    /// The group's name; the number where it has none.
+    /// The group's name, or the number if it has none.
     pub(crate) fn group(&self, gid: u32) -> String {
         let ask = || Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name);
         self.name(&self.groups, self.groups_file(), gid, ask)
     }
 
-    /// The number of a user, by its name or as a number that some user has.
+    /// The number of a user, given by name or as a number that a user has.
     pub(crate) fn uid(&self, name: &str) -> Option<u32> {
         let ask = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
         let found = self.passwd().and_then(|table| table.id(name)).or_else(|| self.if_host(ask));
         found.or_else(|| decimal(name).filter(|uid| *uid == 0 || self.user(*uid) != *name))
     }
 
-    /// The number of a group, by its name or as a number that some group has.
+    /// The number of a group, given by name or as a number that a group has.
     pub(crate) fn gid(&self, name: &str) -> Option<u32> {
         let ask = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
         let found = self.groups_file().and_then(|table| table.id(name));
@@ -55,13 +55,13 @@ impl<'a> Accounts<'a> {
             .or_else(|| decimal(name).filter(|gid| *gid == 0 || self.group(*gid) != *name))
     }
 
-    /// Whether it is known at all who the users are, and which groups there are.
+    /// Whether users are known, and whether groups are known.
     pub(crate) fn are_known(&self) -> (bool, bool) {
         let is_host = self.root.may_ask_system();
         (is_host || self.passwd().is_some(), is_host || self.groups_file().is_some())
     }
 
-    /// The groups that a user is in, with the one that it is given: as initgroups(3) sets them.
+    /// The groups of a user including `own`, as set by initgroups(3).
     pub(crate) fn groups_of(&self, user: &str, own: Option<u32>) -> Vec<u32> {
         let ask = || {
             let groups = getgrouplist(&CString::new(user).ok()?, Gid::from_raw(own?)).ok()?;
@@ -73,18 +73,18 @@ impl<'a> Accounts<'a> {
         groups
     }
 
-    /// The user's own group.
+    /// The user's primary group.
     pub(crate) fn primary_group(&self, uid: u32) -> Option<u32> {
         let ask = || Some(User::from_uid(Uid::from_raw(uid)).ok().flatten()?.gid.as_raw());
         self.passwd().and_then(|table| decimal(table.field(uid, 3)?)).or_else(|| self.if_host(ask))
     }
 
-    /// The user's home directory by the root's `etc/passwd`.
+    /// The user's home directory according to the root's `etc/passwd`.
     pub(crate) fn home(&self, uid: u32) -> Option<PathBuf> {
         self.passwd()?.field(uid, 5).filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
-    /// The users and groups whose names were asked for, and have one.
+    /// The users and groups that were looked up and have a name.
     pub(crate) fn named(&self) -> [BTreeMap<u32, String>; 2] {
         [&self.users, &self.groups].map(|names| {
             let mut names = names.borrow().clone();
@@ -101,7 +101,7 @@ impl<'a> Accounts<'a> {
         self.group.get_or_init(|| Table::read(self.root, "/etc/group")).as_ref()
     }
 
-    /// A name service is asked once for each number: it may be at the other end of a network.
+    /// The name service is queried only once for each number: it may be across a network.
     fn name(
         &self,
         names: &RefCell<BTreeMap<u32, String>>,
@@ -117,14 +117,14 @@ impl<'a> Accounts<'a> {
         names.entry(id).or_insert_with(find).clone()
     }
 
-    /// What the name service says, which is the running host's.
+    /// Queries the name service, if the root is the running host.
     fn if_host<T>(&self, ask: impl FnOnce() -> Option<T>) -> Option<T> {
         if self.root.may_ask_system() { ask() } else { None }
     }
 }
 
-/// A file of lines with fields between colons, the third of which is a number (passwd(5),
-/// group(5)). The first line of a name or number counts, as for the C library.
+/// A file of lines with colon-separated fields, the third of which is a number (passwd(5),
+/// group(5)). The first line with a name or number counts, as in the C library.
 #[derive(Debug)]
 struct Table {
     text: String,
@@ -132,7 +132,7 @@ struct Table {
 }
 
 impl Table {
-    /// `None` where there is no such file, or it cannot be read.
+    /// `None` if the file does not exist or cannot be read.
     fn read(root: &Sysroot, path: &str) -> Option<Self> {
         let bytes = root.read(path, LIST_LIMIT).ok()?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -157,7 +157,7 @@ impl Table {
         lines.find(|(found, _)| *found == name).map(|(_, id)| id)
     }
 
-    /// The numbers of the groups that list a member.
+    /// The numbers of the groups with this member.
     fn with_member(&self, user: &str) -> Vec<u32> {
         let lists = |line: &&str| {
             line.split(':').nth(3).is_some_and(|members| members.split(',').any(|it| it == user))

@@ -1,4 +1,4 @@
-//! The PCI bus: which functions the host has, and which of them have links to a region.
+//! The PCI bus: the functions of the host, and their links to regions.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,17 +8,16 @@ use crate::sysroot::Sysroot;
 use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
 
-/// Where every PCI function has a link by its address.
+/// Directory with a link to every PCI function, named by its address.
 const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// More functions than this are no host's; large ones have some thousands.
+/// Maximum number of functions; large hosts have a few thousand.
 const FUNCTIONS_LIMIT: usize = 65_536;
 
-/// With more regions than this, listing a function's directory once costs less than asking it for
-/// each of them.
+/// With more regions than this, listing a function's directory costs less than trying each region.
 const FEW_REGIONS: usize = 8;
 
-/// The functions of a host, looked at once and only when they are asked for.
+/// The functions of a host, read once and only if needed.
 pub(super) struct PciBus<'a> {
     root: &'a Sysroot,
     regions: BTreeSet<RegionName>,
@@ -29,19 +28,19 @@ pub(super) struct PciBus<'a> {
 /// The links to one region in the directories of PCI functions.
 #[derive(Default)]
 pub(super) struct LinksBack {
-    /// Where each of them points to, as it is written.
+    /// The targets of the links, as written.
     pub(super) targets: Vec<(PciAddress, PathBuf)>,
-    /// Those that could not be read.
+    /// Links that could not be read.
     pub(super) warnings: Vec<Warning>,
 }
 
 impl<'a> PciBus<'a> {
-    /// The bus of a host that has these regions.
+    /// The bus of a host with these regions.
     pub(super) fn of(root: &'a Sysroot, regions: BTreeSet<RegionName>) -> Self {
         Self { root, regions, functions: OnceCell::new(), links: OnceCell::new() }
     }
 
-    /// The link by which a function is found.
+    /// The link to a function.
     pub(super) fn path_of(address: PciAddress) -> PathBuf {
         Path::new(DEVICES).join(address.to_string())
     }
@@ -51,7 +50,7 @@ impl<'a> PciBus<'a> {
         &self.list().0
     }
 
-    /// Why they could not be listed; a host without PCI is none.
+    /// The reason why they could not be listed; a host without PCI is not an error.
     pub(super) fn warning(&self) -> Option<Warning> {
         self.list().1.clone()
     }

@@ -1,7 +1,7 @@
 //! The other names that udev gave to a device node, such as `/dev/grace-egm/by-node/0`.
 //!
-//! On the running host libudev is asked. Below another root its database is read, as `lsblk` does
-//! there: `/run/udev/data/c510:4`, in which a line `S:` names a link below `/dev`.
+//! On the running host libudev is queried. Below another root its database is read, as `lsblk`
+//! does: in `/run/udev/data/c510:4`, a line `S:` has the name of a link below `/dev`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::host::dev_path;
 use crate::sysroot::Sysroot;
 use crate::values::DeviceNumber;
 
-/// Where udev keeps what it knows of devices.
+/// The database of udev.
 pub(crate) const DATABASE: &str = "/run/udev/data";
 
-/// The links of one device, sorted; `None` where they are not known.
+/// The links of one device, sorted; `None` if unknown.
 pub(crate) fn read(
     root: &Sysroot,
     sysfs: &Path,
@@ -27,7 +27,8 @@ pub(crate) fn read(
 fn read_database(root: &Sysroot, number: DeviceNumber) -> Option<Vec<PathBuf>> {
     match root.read_text(format!("{DATABASE}/c{number}")) {
         Ok(text) => Some(parse_database(&text)),
-        // A device that has nothing but its node has no file; no database is another matter.
+        // A device with only its node has no file; a missing database means that the links are
+        // unknown.
         Err(error) if error.is_absent() => root.stat(DATABASE).is_ok().then(Vec::new),
         Err(_) => None,
     }
@@ -48,12 +49,12 @@ fn ask_udev(sysfs: &Path) -> Option<Vec<PathBuf>> {
             let links = links.to_string_lossy();
             Some(links.split_ascii_whitespace().map(PathBuf::from).collect())
         }
-        // None are known to be none only once udev has seen to the device.
+        // An empty list is reliable only after udev has processed the device.
         None => device.is_initialized().then(Vec::new),
     }
 }
 
-/// Without libudev nothing is known of the running host's links.
+/// Without libudev, the running host's links are unknown.
 #[cfg(not(feature = "udev"))]
 fn ask_udev(_sysfs: &Path) -> Option<Vec<PathBuf>> {
     None

@@ -1,4 +1,4 @@
-//! The device node of a region: looked at with stat, never opened.
+//! The device node of a region, which is never opened.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,11 +13,11 @@ use crate::warning::Warning;
 pub struct Device {
     /// The path of its node, `/dev/egm4`.
     pub path: PathBuf,
-    /// Its number by sysfs.
+    /// Its number in sysfs.
     pub number: Option<DeviceNumber>,
-    /// Mode and owner of the node: only where the node has the device's number.
+    /// Mode and owner of the node, if the node has the device's number.
     pub owner: Option<Permissions>,
-    /// The other names that udev gave to it, sorted; `None` where that is not known.
+    /// The other names that udev gave to it, sorted; `None` if unknown.
     pub links: Option<Vec<PathBuf>>,
 }
 
@@ -27,33 +27,33 @@ pub struct Device {
 pub struct Permissions {
     /// The twelve permission bits.
     pub mode: u32,
-    /// The user's name, or the number where it has none.
+    /// The user's name, or the number if it has none.
     pub user: String,
-    /// The group's name, or the number where it has none.
+    /// The group's name, or the number if it has none.
     pub group: String,
 }
 
-/// The path of the node that devtmpfs makes for a `DEVNAME` in an uevent; `None` for a name that
-/// would lie outside of `/dev`.
+/// The path of the device node that devtmpfs creates for a `DEVNAME` in a uevent; `None` for a name
+/// that leads out of `/dev`.
 pub(crate) fn dev_path(devname: &str) -> Option<PathBuf> {
     let name = Path::new(devname);
     let within = name.components().all(|component| matches!(component, Component::Normal(_)));
     (within && !devname.is_empty()).then(|| Path::new("/dev").join(name))
 }
 
-/// Looks at the nodes of a root.
+/// Reads the nodes of a root.
 pub(super) struct Nodes<'a> {
     root: &'a Sysroot,
     accounts: &'a Accounts<'a>,
 }
 
 impl<'a> Nodes<'a> {
-    /// `None` where the root has no `/dev`: then nothing is known of any node.
+    /// `None` if the root has no `/dev`; nodes are unknown then.
     pub(super) fn of(root: &'a Sysroot, accounts: &'a Accounts<'a>) -> Option<Self> {
         root.stat("/dev").is_ok().then_some(Self { root, accounts })
     }
 
-    /// Fills in the owner; a node that is missing or not the device's is a warning.
+    /// Sets the owner. A missing node, or one of another device, is a warning.
     pub(super) fn look_at(&self, device: &mut Device, warnings: &mut Vec<Warning>) {
         let path = || device.path.clone();
         let stat = match self.root.stat(&device.path) {
@@ -67,8 +67,8 @@ impl<'a> Nodes<'a> {
                 return;
             }
         };
-        // Without a number of the device's there is nothing to hold the node against, and a node
-        // made by hand outlives its driver.
+        // Without the device's number the node cannot be identified: one created manually outlives
+        // its driver.
         let Some(expected) = device.number else {
             return;
         };

@@ -1,4 +1,4 @@
-//! PCI functions: the GPUs of regions, and those that no region names.
+//! PCI functions: the GPUs of regions, and GPUs that no region lists.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ use crate::warning::Warning;
 /// NVIDIA's vendor id.
 const NVIDIA: u16 = 0x10de;
 
-/// A GPU: any PCI function that a region names, whoever made it; or an NVIDIA display controller
-/// that no region names.
+/// A GPU: any PCI function that a region lists, whatever its vendor; or an NVIDIA display
+/// controller that no region lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gpu {
     /// Its address.
     pub address: PciAddress,
-    /// Its directory in sysfs, by the link through which it was found.
+    /// Its directory in sysfs, as the link through which it was found.
     pub path: PathBuf,
     /// Vendor id, `0x10de` for NVIDIA.
     pub vendor_id: Option<u16>,
@@ -30,41 +30,41 @@ pub struct Gpu {
     pub device_id: Option<u16>,
     /// Class, subclass and programming interface: `0x030200` is a 3D controller.
     pub class: Option<u32>,
-    /// Its name by `pci.ids`.
+    /// Its name in `pci.ids`.
     pub name: Option<String>,
     /// The driver it is bound to.
     pub driver: Driver,
-    /// The IOMMU group, by the number in sysfs; `None` where it is in none.
+    /// The IOMMU group's number in sysfs; `None` if it is in no group.
     pub iommu_group: Option<u32>,
-    /// The NUMA node that the kernel gives it.
+    /// Its NUMA node according to the kernel.
     pub numa_node: GpuNode,
-    /// The CPUs that the kernel calls local to it: all of them where it has no node.
+    /// The CPUs local to it according to the kernel: all CPUs if it has no node.
     pub local_cpus: Option<IdList>,
-    /// The NUMA node with the CPUs of its socket, and how that was learnt.
+    /// The NUMA node with the CPUs of its socket, and the source of that fact.
     pub host_node: Option<(NodeId, NodeSource)>,
-    /// Whether the host has it; one that was taken out may still be named by a region.
+    /// Whether the host has it; a region may still list a removed GPU.
     pub is_there: bool,
-    /// What is odd about it.
+    /// Warnings about it.
     pub warnings: Vec<Warning>,
 }
 
-/// The drivers that pass a GPU through.
+/// The drivers for passthrough.
 const PASSTHROUGH: [&str; 3] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "vfio-pci"];
 
-/// Whether a GPU is bound to a driver that passes it through.
+/// Whether a GPU is bound to a driver for passthrough.
 pub(crate) fn is_passthrough(gpu: &Gpu) -> bool {
     gpu.driver.name().is_some_and(|name| PASSTHROUGH.contains(&name))
 }
 
-/// What the kernel says of a function's NUMA node.
+/// The NUMA node of a function according to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuNode {
-    /// Not read, or not readable.
+    /// Not read, or unreadable.
     #[default]
     Unknown,
-    /// It has none (-1, `NUMA_NO_NODE`).
+    /// No node (-1, `NUMA_NO_NODE`).
     None,
-    /// This one; it may be one of the GPU's own, without CPUs.
+    /// This node, which may be the GPU's own, without CPUs.
     Node(NodeId),
 }
 
@@ -79,16 +79,16 @@ impl GpuNode {
     }
 }
 
-/// What a PCI function is bound to.
+/// The driver of a PCI function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Driver {
-    /// Not read, or not readable.
+    /// Not read, or unreadable.
     #[default]
     Unknown,
-    /// To no driver.
+    /// No driver.
     Unbound,
-    /// To the driver of this name.
+    /// The driver with this name.
     Bound(String),
 }
 
@@ -102,18 +102,18 @@ impl Driver {
         }
     }
 
-    /// What it is, for people.
+    /// A description for people.
     pub(crate) fn in_words(&self) -> String {
         match self {
             Self::Bound(name) => format!("driver {}", excerpt(name, SHOWN)),
             Self::Unbound => "no driver".into(),
-            Self::Unknown => "its driver is not known".into(),
+            Self::Unknown => "unknown driver".into(),
         }
     }
 }
 
 impl Gpu {
-    /// A GPU of which nothing but its address is known.
+    /// A GPU with only its address known.
     pub(super) fn at(address: PciAddress, path: PathBuf) -> Self {
         Self {
             address,
@@ -132,7 +132,7 @@ impl Gpu {
         }
     }
 
-    /// Reads what kind of function it is: enough to tell a GPU.
+    /// Reads vendor and class, which identify a GPU.
     fn read_kind(&mut self, root: &Sysroot) {
         let dir = DeviceDir::new(root, &self.path);
         self.vendor_id = read_id(&dir, "vendor", &mut self.warnings);
@@ -141,7 +141,7 @@ impl Gpu {
         }
     }
 
-    /// Reads ids, class, driver and IOMMU group.
+    /// Reads IDs, class, driver and IOMMU group.
     pub(super) fn read_details(&mut self, root: &Sysroot) {
         let dir = DeviceDir::new(root, &self.path);
         self.vendor_id = read_id(&dir, "vendor", &mut self.warnings);
@@ -154,7 +154,7 @@ impl Gpu {
         self.device_id = read_id(dir, "device", warnings);
         self.driver = match dir.link_name("driver") {
             Ok(Some(name)) => Driver::Bound(name),
-            // No link is no driver only where there is a function at all.
+            // A missing link means no driver only if the function exists.
             Ok(None) if self.vendor_id.is_some() => Driver::Unbound,
             Ok(None) => Driver::Unknown,
             Err(error) => unreadable(&error, warnings),
@@ -166,8 +166,7 @@ impl Gpu {
         };
     }
 
-    /// Reads the NUMA node; and the local CPUs where `ask_cpus` says, for what was found, that
-    /// they are wanted.
+    /// Reads the NUMA node, and the local CPUs if `ask_cpus` returns true for that node.
     pub(super) fn read_node(&mut self, root: &Sysroot, ask_cpus: impl Fn(GpuNode) -> bool) {
         let dir = DeviceDir::new(root, &self.path);
         let expected = "a NUMA node, or -1 for none";
@@ -180,14 +179,13 @@ impl Gpu {
         }
     }
 
-    /// Whether it is a GPU by what it says of itself: an NVIDIA function of class 0x0300 (VGA)
-    /// or 0x0302 (3D controller).
+    /// Whether it identifies itself as an NVIDIA GPU: class 0x0300 (VGA) or 0x0302 (3D controller).
     fn is_nvidia_gpu(&self) -> bool {
         self.vendor_id == Some(NVIDIA)
             && matches!(self.class.map(|class| class >> 8), Some(0x0300 | 0x0302))
     }
 
-    /// Whether two GPUs are of the same model, where both are known.
+    /// Whether two GPUs are known to be the same model.
     pub(super) fn is_same_kind(&self, other: &Self) -> bool {
         self.vendor_id.is_some()
             && self.device_id.is_some()
@@ -195,9 +193,9 @@ impl Gpu {
     }
 }
 
-/// The NVIDIA GPUs of the host, but for those that are known, with ids, class, driver and IOMMU
-/// group. Of other functions no more is read than it takes to tell them apart, and what is wrong
-/// with them is none of our business.
+/// The NVIDIA GPUs of the host except the known ones, with IDs, class, driver and IOMMU group.
+/// Other functions are read only as far as needed to exclude them, and warnings about them are
+/// dropped.
 pub(super) fn find_others(
     root: &Sysroot,
     bus: &PciBus<'_>,
@@ -253,7 +251,7 @@ mod tests {
     use super::{GpuNode, NodeId, parse_node};
 
     #[test]
-    fn minus_one_is_no_node_and_never_node_0() {
+    fn minus_one_means_no_node_rather_than_node_0() {
         assert_eq!(parse_node("-1"), Some(GpuNode::None));
         assert_eq!(parse_node("0"), Some(GpuNode::Node(NodeId(0))));
         assert_eq!(parse_node("31"), Some(GpuNode::Node(NodeId(31))));

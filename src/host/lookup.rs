@@ -1,4 +1,4 @@
-//! Finding what was asked for, and saying what there is instead.
+//! Looks up regions and GPUs, and suggests alternatives.
 
 use std::collections::BTreeSet;
 
@@ -6,47 +6,47 @@ use super::region::Region;
 use super::scan::{Class, Host};
 use crate::values::{PciAddress, RegionName};
 
-/// Why something that was asked for is not there.
+/// The reason why a region or GPU was not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotFound {
-    /// The host has no region at all, as far as its class tells.
+    /// The host has no regions.
     #[error("{asked}{}", no_egm(*class))]
     NoEgm {
-        /// What was asked for, as the beginning of a sentence; may be empty.
+        /// The subject, as the start of a sentence; may be empty.
         asked: String,
-        /// What the class is like.
+        /// The state of the driver's class.
         class: Class,
     },
-    /// It has others.
+    /// The host has other regions.
     #[error(
         "no region {name}; this host has {}",
         known.iter().map(RegionName::as_str).collect::<Vec<_>>().join(", ")
     )]
     Region {
-        /// The region that was asked for.
+        /// The requested region.
         name: RegionName,
-        /// Those that there are.
+        /// The regions of the host.
         known: Vec<RegionName>,
     },
-    /// It has no such GPU.
+    /// The host has no such GPU.
     #[error("no GPU {address} on this host{}", instead(*address, known))]
     Gpu {
-        /// The address that was asked for.
+        /// The requested address.
         address: PciAddress,
-        /// Those that would do.
+        /// The addresses that would be accepted.
         known: BTreeSet<PciAddress>,
     },
 }
 
 impl NotFound {
-    /// That a host has no EGM, where something of it was asked for.
+    /// The error for a request on a host without EGM.
     #[must_use]
     pub(crate) fn no_egm(host: &Host, asked: impl Into<String>) -> Self {
         Self::NoEgm { asked: asked.into(), class: host.class }
     }
 
-    /// That a host has no such GPU, and which of `known` may be meant.
+    /// The error for a missing GPU, with a suggestion from `known`.
     #[must_use]
     pub fn gpu(host: &Host, address: PciAddress, known: BTreeSet<PciAddress>) -> Self {
         if known.is_empty() && host.regions.is_empty() {
@@ -58,10 +58,10 @@ impl NotFound {
 }
 
 impl Host {
-    /// The region of this name.
+    /// The region with this name.
     ///
     /// # Errors
-    /// There is none; the error says which there are.
+    /// The region does not exist; the error lists the existing ones.
     pub fn find_region(&self, name: &RegionName) -> Result<&Region, NotFound> {
         self.region(name).ok_or_else(|| {
             if self.regions.is_empty() {
@@ -73,7 +73,7 @@ impl Host {
     }
 }
 
-/// What to say to somebody who asked for an address that is not there: `; did you mean ..?`.
+/// A suggestion for an address that does not exist: `; did you mean ..?`.
 pub(crate) fn instead(address: PciAddress, known: &BTreeSet<PciAddress>) -> String {
     match address.nearest(known) {
         Some(nearest) => format!("; did you mean {nearest}?"),
@@ -85,7 +85,7 @@ pub(crate) fn instead(address: PciAddress, known: &BTreeSet<PciAddress>) -> Stri
     }
 }
 
-/// Why a host has no regions, for people.
+/// The reason why a host has no regions, for people.
 #[must_use]
 pub(crate) fn no_egm(class: Class) -> &'static str {
     match class {
@@ -94,10 +94,10 @@ pub(crate) fn no_egm(class: Class) -> &'static str {
              no GPU is bound to the driver)"
         }
         Class::Absent => {
-            "no EGM region on this host: there is no /sys/class/egm (the driver is not loaded)"
+            "no EGM region on this host: /sys/class/egm does not exist (the driver is not loaded)"
         }
         Class::Unreadable => {
-            "whether this host has EGM regions is not known: /sys/class/egm cannot be read"
+            "cannot determine whether this host has EGM regions: /sys/class/egm cannot be read"
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a host has: EGM regions, GPUs, NUMA nodes, and how they belong together.
+//! EGM regions, GPUs and NUMA nodes of a host, and how they belong together.
 
 mod accounts;
 mod bus;

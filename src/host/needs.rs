@@ -1,13 +1,13 @@
-//! How much of a host is read.
+//! Selects the parts of a host to read.
 
 bitflags::bitflags! {
-    /// What a caller wants to know of a host. What is not asked for is not read, and is `None` or
-    /// empty in the answer. Names and sizes of the regions are always read.
+    /// The parts of a host that a caller needs. Other parts are not read, and are `None` or empty
+    /// in the result. Names and sizes of the regions are always read.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Needs: u32 {
-        /// The addresses of each region's GPUs, and the shape of the driver's sysfs.
+        /// The addresses of each region's GPUs, and the layout of the driver's sysfs.
         const GPUS = 1;
-        /// What the GPUs are: ids, class, driver, IOMMU group, NUMA node.
+        /// Details of the GPUs: IDs, class, driver, IOMMU group, NUMA node.
         const GPU_DETAILS = 1 << 1 | Self::GPUS.bits();
         /// The GPUs' names.
         const GPU_NAMES = 1 << 2 | Self::GPU_DETAILS.bits();
@@ -19,9 +19,9 @@ bitflags::bitflags! {
         const DEVICE_NODE = 1 << 5;
         /// The other names that udev gave to the device nodes.
         const DEVICE_LINKS = 1 << 6;
-        /// Who holds the regions.
+        /// The holders of the regions.
         const CLAIMS = 1 << 8;
-        /// The GPUs that no region names, and which of them a region may have all the same.
+        /// The GPUs that no region lists, and which of them may belong to a region.
         const OTHER_GPUS = 1 << 7 | Self::GPU_DETAILS.bits() | Self::NUMA.bits();
     }
 }

@@ -1,39 +1,39 @@
-//! The NUMA nodes of the host: those with CPUs, those that hold GPU memory, and empty ones.
+//! The NUMA nodes of the host: nodes with CPUs, nodes with GPU memory, and empty nodes.
 
 use std::collections::BTreeMap;
 
 use crate::values::{Bytes, IdList, NodeId, named};
 
-/// The most nodes that a kernel can be built for (`CONFIG_NODES_SHIFT` is 10 at most).
+/// Maximum number of nodes in a kernel (`CONFIG_NODES_SHIFT` is 10 at most).
 pub(super) const NODES_LIMIT: usize = 1024;
 
 /// One NUMA node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NumaNode {
-    /// Its CPUs that are online.
+    /// Its online CPUs.
     pub cpus: Option<IdList>,
-    /// The memory that the kernel manages there (`MemTotal`). An EGM region is not part of it.
+    /// The memory that the kernel manages on the node (`MemTotal`). EGM regions are not included.
     pub memory: Option<Bytes>,
-    /// How far it is to each node that is online: 10 to itself, more to others.
+    /// The distance to each online node: 10 to itself, more to others.
     pub distances: Option<BTreeMap<NodeId, u32>>,
 }
 
 named! {
-    /// What a node is there for.
+    /// The purpose of a node.
     #[non_exhaustive]
     pub enum NodeKind {
         /// It has CPUs.
         Cpu = "cpu",
         /// It has memory and no CPUs: on Grace hosts, the memory of a GPU.
         GpuMemory = "gpu-memory",
-        /// It has neither: kept for a GPU (eight each, for its MIG instances), or unused.
+        /// It has neither: reserved for a GPU (eight each, for its MIG instances), or unused.
         Empty = "empty",
     }
 }
 
 impl NumaNode {
-    /// What the node is there for; `None` where CPUs or memory are not known.
+    /// The purpose of the node; `None` if CPUs or memory are unknown.
     #[must_use]
     pub fn kind(&self) -> Option<NodeKind> {
         if !self.cpus.as_ref()?.is_empty() {
@@ -47,16 +47,16 @@ impl NumaNode {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NumaTopology {
-    /// The nodes that are online; `None` where the kernel shows no nodes.
+    /// The online nodes; `None` if the kernel shows no nodes.
     pub online: Option<IdList>,
-    /// The nodes that have CPUs, where the kernel lists them.
+    /// The nodes with CPUs, if the kernel lists them.
     pub with_cpus: Option<IdList>,
-    /// What was read of each node.
+    /// The nodes that were read.
     pub nodes: BTreeMap<NodeId, NumaNode>,
 }
 
 impl NumaTopology {
-    /// Whether a node has CPUs; `None` where that is not known. One that is not online has none.
+    /// Whether a node has CPUs; `None` if unknown. A node that is offline has none.
     #[must_use]
     pub fn has_cpus(&self, id: NodeId) -> Option<bool> {
         if self.online.as_ref().is_some_and(|online| !online.contains(id.0)) {
@@ -68,7 +68,7 @@ impl NumaTopology {
         }
     }
 
-    /// The nodes that have CPUs, and those of which it is not known.
+    /// The nodes with CPUs, and nodes for which that is unknown.
     pub(super) fn possible_cpu_nodes(&self) -> Vec<NodeId> {
         let ids = self.with_cpus.iter().chain(&self.online).next();
         let ids = ids.into_iter().flat_map(IdList::iter).take(NODES_LIMIT).map(NodeId);

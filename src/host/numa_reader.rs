@@ -1,4 +1,4 @@
-//! The reading of the NUMA nodes: of each only what is asked for, and no file twice.
+//! Reads NUMA nodes: only the requested parts, and each file once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,9 +17,9 @@ pub(super) struct NumaReader<'a> {
     root: &'a Sysroot,
     pub(super) topology: NumaTopology,
     pub(super) warnings: Vec<Warning>,
-    /// The nodes that have a directory, once they were listed.
+    /// The nodes with a directory, after they were listed.
     directories: Option<Vec<NodeId>>,
-    /// The files that were read already, successfully or not.
+    /// Files that were read, successfully or not.
     asked: BTreeSet<(NodeId, &'static str)>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> NumaReader<'a> {
         Self { root, topology, warnings, directories: None, asked: BTreeSet::new() }
     }
 
-    /// Reads which nodes there are and which have CPUs.
+    /// Reads which nodes exist and which have CPUs.
     pub(super) fn read_outline(&mut self) {
         let dir = DeviceDir::new(self.root, NODES);
         self.topology.online = read_list(&dir, "online", &mut self.warnings);
@@ -38,7 +38,7 @@ impl<'a> NumaReader<'a> {
             let ids = self.directories();
             self.topology.online = (!ids.is_empty()).then(|| ids.iter().map(|id| id.0).collect());
         }
-        // An old kernel, or a broken one: then each node tells for itself.
+        // On an old or broken kernel, each node is read for that.
         if self.topology.with_cpus.is_none() {
             for id in self.directories() {
                 self.read_cpus(id);
@@ -46,7 +46,7 @@ impl<'a> NumaReader<'a> {
         }
     }
 
-    /// Reads everything of every node.
+    /// Reads all nodes completely.
     pub(super) fn read_nodes(&mut self) {
         for id in self.directories() {
             self.read_cpus(id);
@@ -58,7 +58,7 @@ impl<'a> NumaReader<'a> {
         }
     }
 
-    /// Reads what it takes to place a GPU, beyond the node that it gives.
+    /// Reads what is needed to place a GPU in addition to its own node.
     pub(super) fn read_for(&mut self, gpu: &Gpu) {
         if let GpuNode::Node(id) = gpu.numa_node {
             if self.topology.has_cpus(id) == Some(true) {
@@ -75,7 +75,7 @@ impl<'a> NumaReader<'a> {
         if self.asked.insert((id, "distance")) {
             let online = self.topology.online.clone().unwrap_or_default();
             let parse = |text: &str| parse_distances(text, &online);
-            let expected = "one distance for each node that is online";
+            let expected = "one distance for each online node";
             let dir = self.directory(id);
             let distances = dir.value("distance", expected, parse, &mut self.warnings);
             self.node(id).distances = distances;
@@ -89,7 +89,7 @@ impl<'a> NumaReader<'a> {
         }
     }
 
-    /// The nodes that have a directory: those online. A region's own node has none.
+    /// The nodes with a directory, which are online. A region's own node has none.
     fn directories(&mut self) -> Vec<NodeId> {
         if let Some(ids) = &self.directories {
             return ids.clone();
@@ -120,7 +120,7 @@ fn read_list(dir: &DeviceDir, name: &str, warnings: &mut Vec<Warning>) -> Option
     dir.value(name, "a list of numbers such as 0-3,8", |text| text.parse().ok(), warnings)
 }
 
-/// The kernel writes one distance for each node that is online, in order of their numbers
+/// The kernel prints one distance for each online node, in order of their numbers
 /// (`node_read_distance`, drivers/base/node.c).
 fn parse_distances(text: &str, online: &IdList) -> Option<BTreeMap<NodeId, u32>> {
     let distances: Vec<u32> = text.split_ascii_whitespace().map(decimal).collect::<Option<_>>()?;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_belong_to_the_nodes_that_are_online() {
+    fn distances_belong_to_online_nodes() {
         let online = "0,2".parse().unwrap();
         let distances = parse_distances("10 80\n", &online).unwrap();
         assert_eq!(distances.into_iter().collect::<Vec<_>>(), [(NodeId(0), 10), (NodeId(2), 80)]);

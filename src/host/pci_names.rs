@@ -1,8 +1,8 @@
 //! Names of PCI devices.
 //!
-//! They come from the host's own `pci.ids`, because it is the newest; then from a table of Grace
-//! GPUs, because the lists of many distributions lack them; then from the list in the `pci-ids`
-//! crate, of which the program carries NVIDIA's devices only. The first name found counts.
+//! Sources are the host's own `pci.ids`, the newest list; then a table of Grace GPUs, which the
+//! lists of many distributions lack; then the list in the `pci-ids` crate, of which the program
+//! contains only NVIDIA's devices. The first name found is used.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +11,14 @@ use std::io::{self, BufRead};
 
 use crate::sysroot::{LIST_LIMIT, Sysroot};
 
-/// Vendor and device id.
+/// Vendor and device ID.
 pub(crate) type DeviceId = (u16, u16);
 
-/// Places of the list: Fedora and Debian, and Debian before hwdata.
+/// Paths of the list: Fedora and Debian, and Debian before hwdata.
 pub(crate) const LISTS: [&str; 2] = ["/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids"];
 
-/// The GPUs that have EGM, from the kernel's `nvgrace_gpu_vfio_pci_table`
-/// (drivers/vfio/pci/nvgrace-gpu/main.c) and from hosts that were seen.
+/// The GPUs with EGM, from the kernel's `nvgrace_gpu_vfio_pci_table`
+/// (drivers/vfio/pci/nvgrace-gpu/main.c) and from real hosts.
 const GRACE_GPUS: &str = "\
 10de  NVIDIA Corporation
 \t2342  GH100 [GH200 120GB]
@@ -30,11 +30,10 @@ const GRACE_GPUS: &str = "\
 \t3041  [Vera Rubin]
 ";
 
-/// NVIDIA's part of the `pci-ids` crate's list, of 2022.
+/// NVIDIA's part of the list in the `pci-ids` crate, from 2022.
 const CRATE_LIST: &str = include_str!(concat!(env!("OUT_DIR"), "/pci.ids"));
 
-/// The names of the wanted devices, as far as a list has them. Reads at most one file, and none if
-/// nothing is wanted.
+/// The names of the wanted devices. Reads at most one file, and none if nothing is wanted.
 pub(crate) fn read(root: &Sysroot, mut wanted: BTreeSet<DeviceId>) -> BTreeMap<DeviceId, String> {
     if wanted.is_empty() {
         return BTreeMap::new();
@@ -48,7 +47,7 @@ pub(crate) fn read(root: &Sysroot, mut wanted: BTreeSet<DeviceId>) -> BTreeMap<D
     devices.into_iter().map(|(id, device)| (id, device.name)).collect()
 }
 
-/// The lines of a list that name these devices, and their vendors.
+/// The lines of a list with the names of these devices and their vendors.
 pub(crate) fn lines_of(list: &[u8], wanted: &BTreeSet<DeviceId>) -> String {
     let mut lines = String::new();
     let mut current = None;
@@ -66,9 +65,9 @@ struct Device {
     name: String,
 }
 
-/// Looks devices up in a list: vendors at the start of a line, their devices after one tab,
-/// subsystems after two; classes, which start with `C`, at the end. Stops after the last wanted
-/// vendor: NVIDIA's devices end within the first third.
+/// Looks up devices in a list: a vendor is at the start of a line, its devices follow after one
+/// tab, subsystems after two; classes, which start with `C`, come last. Stops after the last wanted
+/// vendor: NVIDIA's devices are within the first third.
 fn search(
     mut list: impl BufRead,
     wanted: &BTreeSet<DeviceId>,
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_kept_by_a_capture_give_the_same_names() {
+    fn the_lines_in_a_capture_give_the_same_names() {
         let wanted = [(0x10de, 0x2330), (0x10de, 0x2941), (0x10de, 0xffff), (0x0e11, 0x2941)];
         let kept = lines(LIST, &wanted);
         assert_eq!(
@@ -190,7 +189,7 @@ mod tests {
         assert_eq!(name(&lists[1..], hopper).as_deref(), Some("Unused"));
         assert_eq!(name(&[], blackwell).as_deref(), Some("GB100 [GB200]"));
         assert_eq!(name(&[], l4).as_deref(), Some("AD104GL [L4]"));
-        // The program carries NVIDIA's names only.
+        // The program contains only NVIDIA's names.
         assert_eq!(name(&[], (0x8086, 0x1237)), None);
     }
 }

@@ -1,8 +1,9 @@
-//! On which NUMA node of the host a region lies. Pure.
+//! Determines the NUMA node of a region. Does no I/O.
 //!
-//! The region is memory of a socket, so its node is the one with that socket's CPUs. It cannot be
-//! told from the region: the number in its name is a proximity domain, and the node that Linux
-//! makes of that one is never online. It is told from the GPUs of the region.
+//! A region is memory of a socket, so its node is the one with that socket's CPUs. The region
+//! itself does not show it: the number in its name is a proximity domain, and the node that Linux
+//! creates for that domain is never online. Therefore the node is derived from the GPUs of the
+//! region.
 
 use super::gpu::{Gpu, GpuNode};
 use super::numa::NumaTopology;
@@ -12,20 +13,20 @@ use crate::values::{NodeId, named};
 use crate::warning::Warning;
 
 named! {
-    /// How the host NUMA node of a region was learnt. The surest first.
+    /// The source of a region's host NUMA node, most reliable first.
     #[non_exhaustive]
     pub enum NodeSource {
         /// The `numa_node` of its GPUs has CPUs.
         Gpu = "gpu",
-        /// The `numa_node` of its GPUs has none (it is a node of the GPU's own): of the nodes with
-        /// CPUs this one is nearest to it.
+        /// The `numa_node` of its GPUs has no CPUs (it is the GPU's own node): this is the nearest
+        /// node with CPUs.
         NearestCpuNode = "nearest-cpu-node",
-        /// Its GPUs have no `numa_node`, but their local CPUs are those of exactly one node.
+        /// Its GPUs have no `numa_node`, but their local CPUs are exactly those of one node.
         LocalCpus = "local-cpus",
     }
 }
 
-/// Sets the region's node to that of its GPUs, which must agree.
+/// Sets the region's node to that of its GPUs if they agree.
 pub(super) fn place_region(region: &mut Region) {
     let mut placed = region.gpus.iter().filter_map(|gpu| Some((gpu.address, gpu.host_node?)));
     let Some((first, (node, mut surest))) = placed.next() else { return };
@@ -44,7 +45,7 @@ pub(super) fn place_region(region: &mut Region) {
 pub(super) fn place_gpu(gpu: &mut Gpu, topology: &NumaTopology) {
     match host_node(gpu, topology) {
         Ok(node) => gpu.host_node = Some(node),
-        // Of one that is not there, that is all there is to say.
+        // A missing GPU already has a warning.
         Err(_) if !gpu.is_there => {}
         Err(reason) => gpu.warnings.push(Warning::NodeUnknown { address: gpu.address, reason }),
     }
@@ -52,10 +53,10 @@ pub(super) fn place_gpu(gpu: &mut Gpu, topology: &NumaTopology) {
 
 fn host_node(gpu: &Gpu, topology: &NumaTopology) -> Result<(NodeId, NodeSource), String> {
     let by_node = match gpu.numa_node {
-        GpuNode::Unknown => Err("its numa_node is not known".into()),
-        GpuNode::None => Err("the kernel gives it none".into()),
+        GpuNode::Unknown => Err("its numa_node is unknown".into()),
+        GpuNode::None => Err("its numa_node is -1".into()),
         GpuNode::Node(node) => match topology.has_cpus(node) {
-            None => Err(format!("whether its node {node} has CPUs is not known")),
+            None => Err(format!("its node {node} may have CPUs or not")),
             Some(true) => return Ok((node, NodeSource::Gpu)),
             Some(false) => nearest_cpu_node(node, topology),
         },
@@ -71,7 +72,7 @@ fn host_node(gpu: &Gpu, topology: &NumaTopology) -> Result<(NodeId, NodeSource),
 
 fn nearest_cpu_node(node: NodeId, topology: &NumaTopology) -> Result<NodeId, String> {
     let Some(distances) = topology.nodes.get(&node).and_then(|node| node.distances.as_ref()) else {
-        return Err(format!("its node {node} has no CPUs and its distances are not known"));
+        return Err(format!("its node {node} has no CPUs and unknown distances"));
     };
     let mut by_distance: Vec<_> = topology
         .possible_cpu_nodes()
@@ -80,11 +81,11 @@ fn nearest_cpu_node(node: NodeId, topology: &NumaTopology) -> Result<NodeId, Str
         .collect();
     by_distance.sort_unstable();
     let Some(&(nearest, first)) = by_distance.first() else {
-        return Err(format!("no node with CPUs is known near its node {node}"));
+        return Err(format!("no known node with CPUs is near its node {node}"));
     };
     let as_near: Vec<_> = by_distance.iter().take_while(|(near, _)| *near == nearest).collect();
     if let Some((_, unknown)) = as_near.iter().find(|(_, id)| topology.has_cpus(*id).is_none()) {
-        return Err(format!("whether node {unknown}, near its node {node}, has CPUs is not known"));
+        return Err(format!("node {unknown}, near its node {node}, may have CPUs or not"));
     }
     match as_near.as_slice() {
         [_] => Ok(first),
@@ -94,19 +95,19 @@ fn nearest_cpu_node(node: NodeId, topology: &NumaTopology) -> Result<NodeId, Str
 
 fn node_of_local_cpus(gpu: &Gpu, topology: &NumaTopology) -> Result<NodeId, String> {
     let Some(cpus) = gpu.local_cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
-        return Err("its local CPUs are not known".into());
+        return Err("its local CPUs are unknown".into());
     };
     let shown = || excerpt(&cpus.to_string(), 40);
     let mut found = None;
     for id in topology.possible_cpu_nodes() {
         match topology.nodes.get(&id).and_then(|node| node.cpus.as_ref()) {
-            None => return Err(format!("the CPUs of node {id} are not known")),
+            None => return Err(format!("the CPUs of node {id} are unknown")),
             Some(of_node) if of_node != cpus => {}
             Some(_) if found.is_some() => {
-                return Err(format!("its local CPUs {} are those of several nodes", shown()));
+                return Err(format!("its local CPUs {} belong to several nodes", shown()));
             }
             Some(_) => found = Some(id),
         }
     }
-    found.ok_or_else(|| format!("its local CPUs {} are not those of one node", shown()))
+    found.ok_or_else(|| format!("its local CPUs {} do not match any node", shown()))
 }

@@ -1,4 +1,4 @@
-//! One EGM region: its name, and the reading of its own attributes.
+//! An EGM region and its own attributes.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use crate::values::numbers::number;
 use crate::values::{Bytes, DeviceNumber, NodeId, RegionName};
 use crate::warning::Warning;
 
-/// Where the driver shows its regions (`class_create("egm")`).
+/// The class in which the driver shows its regions (`class_create("egm")`).
 pub(super) const CLASS: &str = "/sys/class/egm";
 
-/// An EGM region of the host: memory of one socket that is hidden from the host's kernel and is
-/// given to one virtual machine at a time.
+/// An EGM region of the host: memory of one socket that is hidden from the host's kernel and given
+/// to one virtual machine at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Region {
@@ -26,39 +26,39 @@ pub struct Region {
     pub name: RegionName,
     /// Its real directory in sysfs, `/sys/devices/virtual/egm/egm4`.
     pub path: PathBuf,
-    /// How the driver shows it; `None` where nothing tells.
+    /// The layout of the driver's sysfs; `None` if unknown.
     pub shape: Option<Shape>,
-    /// Every way in which its GPUs were learnt.
+    /// The sources of its GPUs.
     pub learnt_from: Vec<GpuSource>,
-    /// How large it is.
+    /// Its size.
     pub size: Option<Bytes>,
     /// Its character device.
     pub device: Device,
-    /// Its GPUs, by address: the union of every way in which it names them.
+    /// Its GPUs, by address: the union of all sources.
     pub gpus: Vec<Gpu>,
-    /// The host NUMA node whose memory it is.
+    /// The host NUMA node of its memory.
     pub numa_node: Option<NodeId>,
-    /// How the node was learnt.
+    /// The source of the node.
     pub numa_node_from: Option<NodeSource>,
-    /// What is odd about it, besides what is odd about its GPUs.
+    /// Warnings about the region, without those about its GPUs.
     pub warnings: Vec<Warning>,
 }
 
 impl Region {
-    /// What is odd about it and about its GPUs.
+    /// Warnings about the region and its GPUs.
     pub fn all_warnings(&self) -> impl Iterator<Item = &Warning> {
         self.warnings.iter().chain(self.gpus.iter().flat_map(|gpu| &gpu.warnings))
     }
 }
 
-/// A region as it was read, and whether it is worth reading again.
+/// A region as it was read, and whether to read it again.
 pub(super) struct Reading {
     pub(super) region: Region,
-    /// It lacks something that every region has once it is made, and has until it is removed.
+    /// It lacks something that every region has from its creation to its removal.
     pub(super) incomplete: bool,
 }
 
-/// Reads one region. `None` where it is gone.
+/// Reads one region. `None` if it is gone.
 pub(super) fn read(
     root: &Sysroot,
     bus: &PciBus<'_>,
@@ -69,10 +69,10 @@ pub(super) fn read(
     let path = match root.read_link(&in_class) {
         Ok(target) => join_link(&in_class, &target),
         Err(error) if error.is_absent() => return None,
-        // There, but no link: then it is the directory itself.
+        // If it is not a link, it is the directory itself.
         Err(_) => in_class,
     };
-    // As devtmpfs names a node where the uevent does not say otherwise.
+    // The name that devtmpfs uses unless the uevent contains another one.
     let device = Device {
         path: Path::new("/dev").join(name.as_str()),
         number: None,
@@ -110,7 +110,7 @@ pub(super) fn read(
     Some(Reading { region, incomplete })
 }
 
-/// Reads what the region's directory tells. Gives whether it lacks something.
+/// Reads the attributes in the region's directory. Returns whether something is missing.
 fn read_into(
     region: &mut Region,
     root: &Sysroot,
@@ -122,7 +122,7 @@ fn read_into(
     region.size = read_size(&dir, &mut region.warnings);
     read_device(&dir, &mut region.device, &mut region.warnings);
     if !needs.contains(Needs::GPUS) {
-        // Whether a size must be there is for the shape to say.
+        // Whether a region must have a size depends on the layout.
         return region.device.number.is_none();
     }
     let members = shape::read(root, bus, &region.name, &dir, entries);
@@ -133,13 +133,13 @@ fn read_into(
     if region.gpus.is_empty() {
         region.warnings.push(Warning::NoGpus { path: region.path.clone() });
     }
-    // The oldest of the drivers that make links both ways never show a size.
+    // The oldest drivers with links in both directions never show a size.
     let lacks_size = region.size.is_none() && region.shape != Some(Shape::PciLinks);
     members.incomplete || lacks_size || region.device.number.is_none() || region.gpus.is_empty()
 }
 
 fn read_size(dir: &DeviceDir, warnings: &mut Vec<Warning>) -> Option<Bytes> {
-    let expected = "a size in bytes, hexadecimal with 0x or decimal, and over 0";
+    let expected = "a size in bytes, hexadecimal with 0x or decimal, greater than 0";
     let parse = |text: &str| number(text).filter(|size| *size > 0);
     value_or_absent(dir, "egm_size", "the size", expected, parse, warnings).map(Bytes)
 }
@@ -166,7 +166,7 @@ fn read_device(dir: &DeviceDir, device: &mut Device, warnings: &mut Vec<Warning>
     }
 }
 
-/// An attribute that every region has: its absence is a warning, too.
+/// An attribute of every region: its absence is a warning.
 fn value_or_absent<T>(
     dir: &DeviceDir,
     name: &str,

@@ -1,4 +1,4 @@
-//! The reading of a whole host, in the one order that reads every file once.
+//! Reads a whole host, each file once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
 use std::thread::sleep;
 
-/// How often an incomplete region of the running host is read, and the pause between. Drivers
-/// were seen to take 1 to 17 ms from a region's first file to its last.
+/// How often an incomplete region of the running host is read, and the pause in between. Drivers
+/// were observed to take 1 to 17 ms from a region's first file to its last.
 const READS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// More regions than any driver has minors for are no host's.
+/// Maximum number of regions: no driver has more minor numbers.
 const REGIONS_LIMIT: usize = 256;
 
-/// A host, as far as it was asked for.
+/// A host, with the requested parts.
 ///
 /// ```
 /// use egm_probe::host::{Host, Needs};
@@ -47,32 +47,32 @@ const REGIONS_LIMIT: usize = 256;
 pub struct Host {
     /// Its EGM regions, in natural order of their names.
     pub regions: Vec<Region>,
-    /// Its NVIDIA GPUs that no region names, by address.
+    /// Its NVIDIA GPUs that no region lists, by address.
     pub other_gpus: Vec<Gpu>,
     /// Its NUMA nodes.
     pub topology: NumaTopology,
-    /// What the driver's class is like.
+    /// The state of the driver's class.
     pub class: Class,
-    /// What is odd about the host as a whole.
+    /// Warnings about the host as a whole.
     pub warnings: Vec<Warning>,
 }
 
-/// The directory in which the driver shows its regions.
+/// The state of the directory in which the driver shows its regions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Class {
-    /// It is not there: the driver is not loaded.
+    /// It does not exist: the driver is not loaded.
     #[default]
     Absent,
-    /// It cannot be read, or there is not even a `/sys`.
+    /// It cannot be read, or `/sys` does not exist.
     Unreadable,
     /// It was read, and may be empty.
     Listed,
 }
 
 impl Host {
-    /// Reads a host. Whatever is wrong with one region or attribute becomes a warning, and the
-    /// rest is there.
+    /// Reads a host. A problem with one region or attribute becomes a warning and does not affect
+    /// the rest.
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
         Self::read_with(root, needs, &Accounts::of(root))
@@ -92,7 +92,7 @@ impl Host {
         if needs.contains(Needs::OTHER_GPUS) {
             host.find_other_gpus(root, &bus, &mut numa);
         }
-        // Every region with GPUs to find has asked the bus, and so has the search for others.
+        // Every region whose GPUs were read has used the bus, as has the search for other GPUs.
         let used_bus = needs.contains(Needs::GPUS) && !host.regions.is_empty();
         if used_bus || needs.contains(Needs::OTHER_GPUS) {
             host.warnings.extend(bus.warning());
@@ -106,19 +106,19 @@ impl Host {
         host
     }
 
-    /// The region of this name.
+    /// The region with this name.
     #[must_use]
     pub fn region(&self, name: &RegionName) -> Option<&Region> {
         self.regions.iter().find(|region| region.name == *name)
     }
 
-    /// The GPU of this address, and the region that names it.
+    /// The GPU with this address, and the region that lists it.
     #[must_use]
     pub fn gpu(&self, address: PciAddress) -> Option<(&Gpu, Option<&Region>)> {
         self.gpus().find(|(gpu, _)| gpu.address == address)
     }
 
-    /// All GPUs that are known, each with the region that names it; those of regions first.
+    /// All known GPUs, each with the region that lists it; GPUs of regions come first.
     pub fn gpus(&self) -> impl Iterator<Item = (&Gpu, Option<&Region>)> {
         let of_regions = self
             .regions
@@ -127,8 +127,8 @@ impl Host {
         of_regions.chain(self.other_gpus.iter().map(|gpu| (gpu, None)))
     }
 
-    /// Reads the regions; on the running host those that are incomplete again for a while, since
-    /// a driver makes and removes a region file by file and no event tells when it is done.
+    /// Reads the regions. On the running host, incomplete regions are read again for a while: a
+    /// driver creates and removes a region file by file, and no event announces the end.
     fn read_regions<'a>(&mut self, root: &'a Sysroot, needs: Needs) -> PciBus<'a> {
         let most = if root.may_change() { READS } else { 1 };
         let mut known: BTreeMap<RegionName, Reading> = BTreeMap::new();
@@ -164,7 +164,7 @@ impl Host {
         bus
     }
 
-    /// The regions that the class names. Whatever else is there is none.
+    /// The regions in the class; other entries are ignored.
     fn region_names(
         &mut self,
         root: &Sysroot,
@@ -176,7 +176,7 @@ impl Host {
                 entries
             }
             Err(error) if error.is_absent() => {
-                // Where there is no /sys, it is no host, or one behind a curtain.
+                // A missing /sys means that this is not a host, or that it is hidden.
                 self.class = match root.stat("/sys") {
                     Err(error) if error.is_absent() => {
                         warnings.push(Warning::unreadable(&error));
@@ -215,8 +215,8 @@ impl Host {
         }
     }
 
-    /// Reads the GPUs of the regions, each once, however many regions name it; and from their
-    /// nodes the regions'.
+    /// Reads each GPU of the regions once, even if several regions list it, and derives the
+    /// regions' nodes.
     fn read_gpus(&mut self, root: &Sysroot, needs: Needs, numa: &mut NumaReader<'_>) {
         let mut read: BTreeMap<PciAddress, Gpu> = BTreeMap::new();
         for region in &mut self.regions {
@@ -236,7 +236,7 @@ impl Host {
         }
     }
 
-    /// Finds the GPUs that no region names, and those of them that a region may have all the same.
+    /// Finds the GPUs that no region lists, and those of them that may belong to a region.
     fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>, numa: &mut NumaReader<'_>) {
         let known = self.gpus().map(|(gpu, _)| gpu.address).collect();
         self.other_gpus = find_others(root, bus, &known);
@@ -289,15 +289,16 @@ impl Host {
     }
 }
 
-/// Reads a GPU's NUMA node, and finds its host node where that is wanted.
+/// Reads a GPU's NUMA node, and determines its host node if requested.
 fn read_and_place(gpu: &mut Gpu, root: &Sysroot, needs: Needs, numa: &mut NumaReader<'_>) {
     if !needs.contains(Needs::NUMA) {
         gpu.read_node(root, |_| false);
         return;
     }
-    // The CPUs are wanted where the node alone does not tell, or where all is to be shown.
-    let tells = |node: GpuNode| node.id().and_then(|id| numa.topology.has_cpus(id)) == Some(true);
-    gpu.read_node(root, |node| needs.contains(Needs::NUMA_NODES) || !tells(node));
+    // The CPUs are needed if the node is not sufficient, or if everything is shown.
+    let suffices =
+        |node: GpuNode| node.id().and_then(|id| numa.topology.has_cpus(id)) == Some(true);
+    gpu.read_node(root, |node| needs.contains(Needs::NUMA_NODES) || !suffices(node));
     numa.read_for(gpu);
     place_gpu(gpu, &numa.topology);
 }

@@ -1,5 +1,5 @@
-//! The five shapes in which drivers show a region and its GPUs in sysfs. The interface was never
-//! merged and is still changing, so whatever depends on its shape is in this file.
+//! The five sysfs layouts in which drivers show a region and its GPUs. The interface was never
+//! merged and is still changing, so everything that depends on the layout is in this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::values::{PciAddress, RegionName, named};
 use crate::warning::Warning;
 
 named! {
-    /// A generation of the driver, by the way it shows regions in sysfs.
+    /// A generation of the driver, identified by its sysfs layout.
     #[non_exhaustive]
     pub enum Shape {
         /// The oldest NVIDIA 6.8 to 6.14 kernels: a virtual device, links to the GPUs in it, and a
@@ -32,7 +32,7 @@ named! {
 }
 
 impl Shape {
-    /// Whether the driver leaves out GPUs that are not bound to it.
+    /// Whether the driver omits GPUs that are not bound to it.
     #[must_use]
     pub fn lists_only_bound_gpus(self) -> bool {
         matches!(self, Self::PciLinks | Self::AuxPerGpu | Self::GpuList)
@@ -40,37 +40,37 @@ impl Shape {
 }
 
 named! {
-    /// A way in which a region names its GPUs.
+    /// A source of a region's GPUs.
     #[non_exhaustive]
     pub enum GpuSource {
-        /// The text file `gpu_devices` of the region.
+        /// The region's text file `gpu_devices`.
         GpuDevices = "gpu_devices",
         /// Links in the region's directory, named by the GPUs' addresses.
         RegionLinks = "region-links",
-        /// Such links in the directory of the auxiliary device that the region belongs to.
+        /// Such links in the directory of the region's auxiliary device.
         DeviceLinks = "device-links",
-        /// The region's directory lies below the GPU's.
+        /// The region's directory is below the GPU's.
         ParentDevice = "parent-device",
-        /// A link named as the region in the GPU's directory.
+        /// A link with the region's name in the GPU's directory.
         PciLinks = "pci-links",
     }
 }
 
-/// More GPUs than this belong to no socket: today's have two.
+/// Maximum number of GPUs of a region: current sockets have two.
 const GPUS_LIMIT: usize = 64;
 
-/// The GPUs of a region, and how they were learnt.
+/// The GPUs of a region, and their sources.
 pub(super) struct Members {
     pub(super) shape: Option<Shape>,
     pub(super) learnt_from: BTreeSet<GpuSource>,
     /// By address.
     pub(super) gpus: Vec<Gpu>,
-    /// A GPU is named that is not there, or something went away while it was read.
+    /// A listed GPU is missing, or a file disappeared while it was read.
     pub(super) incomplete: bool,
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Finds the GPUs of a region in every way that any driver names them.
+/// Finds the GPUs of a region from the sources of all drivers.
 pub(super) fn read(
     root: &Sysroot,
     bus: &PciBus<'_>,
@@ -113,7 +113,7 @@ struct Search<'a> {
     /// The region's own directory.
     region: &'a Path,
     learnt_from: BTreeSet<GpuSource>,
-    /// Each GPU, and where the way by which it was learnt leads to.
+    /// Each GPU, and the path that its source leads to.
     named: BTreeMap<PciAddress, PathBuf>,
     incomplete: bool,
     warnings: Vec<Warning>,
@@ -130,7 +130,7 @@ impl Search<'_> {
         self.warnings.push(Warning::unreadable(error));
     }
 
-    /// Links of a directory that are named by PCI addresses.
+    /// Adds links that are named by PCI addresses.
     fn add_links(&mut self, source: GpuSource, directory: &Path, entries: &[String]) {
         for entry in entries {
             let Some(address) = PciAddress::from_kernel_name(entry) else { continue };
@@ -148,13 +148,13 @@ impl Search<'_> {
                         });
                     }
                 }
-                // It went while its directory was read, or is no link at all.
+                // It disappeared after its directory was read, or is not a link.
                 Err(error) => self.failed(&error),
             }
         }
     }
 
-    /// The text file that lists addresses: one a line today, and nobody promised that.
+    /// Adds the GPUs in the text file: one address per line today, which is not guaranteed.
     fn add_list(&mut self, dir: &DeviceDir) {
         const LIST: &str = "gpu_devices";
         let text = match dir.text(LIST) {
@@ -164,7 +164,7 @@ impl Search<'_> {
         let mut malformed = None;
         let is_separator = |c: char| c.is_ascii_whitespace() || c == ',';
         for word in text.split(is_separator).filter(|word| !word.is_empty()) {
-            // Without a domain an address could be anybody's.
+            // Without a domain, an address is ambiguous.
             match word.parse().ok().filter(|_| word.split(':').count() == 3) {
                 Some(address) => self.add(GpuSource::GpuDevices, address, PciBus::path_of(address)),
                 None => malformed = malformed.or(Some(word)),
@@ -179,12 +179,12 @@ impl Search<'_> {
         }
     }
 
-    /// Links to the region in the directories of PCI functions.
+    /// Adds functions whose directory has a link to the region.
     fn add_links_back(&mut self, bus: &PciBus<'_>, name: &RegionName) {
         if let Some(links) = bus.links_back(name) {
             for (address, target) in &links.targets {
-                // What is relative in it counts from the function's real directory, which is not
-                // known here; its end is the same from everywhere.
+                // Relative targets start at the function's real directory, which is unknown here;
+                // the end of the path is sufficient.
                 let end: PathBuf =
                     target.components().skip_while(|part| *part == Component::ParentDir).collect();
                 if end.ends_with(name.as_str()) && self.region.ends_with(&end) {
@@ -196,9 +196,9 @@ impl Search<'_> {
         self.incomplete |= bus.warning().is_some();
     }
 
-    /// The GPU that the region's directory lies below, and the links in the directory of the
-    /// auxiliary device between them. Gives whether there is such a GPU: whatever else a region
-    /// lies below, a bridge for one, is not among the GPUs that it names.
+    /// Adds the GPU whose directory contains the region's, and the links in the directory of the
+    /// auxiliary device between them. Returns whether there is such a GPU: other ancestors, such as
+    /// a bridge, are not GPUs.
     fn add_parent(&mut self) -> bool {
         let Some((address, gpu, aux)) = parent_gpu(self.region) else { return false };
         match self.root.entries(aux) {
@@ -212,8 +212,8 @@ impl Search<'_> {
         is_gpu
     }
 
-    /// Looks whether the GPUs are there. One that was taken out of the host leaves a link that
-    /// leads nowhere, which heals when the GPU comes back.
+    /// Checks whether the GPUs exist. A GPU that was removed leaves a dangling link, which works
+    /// again when the GPU comes back.
     fn finish(mut self, shape: Option<Shape>) -> Members {
         if self.named.len() > GPUS_LIMIT {
             let (what, found) = ("GPUs of one region", self.named.len());
@@ -221,7 +221,7 @@ impl Search<'_> {
         }
         let mut gpus = Vec::new();
         for (address, leads_to) in self.named.into_iter().take(GPUS_LIMIT) {
-            // By the bus, so that it is the same path whatever the driver's shape.
+            // The path on the bus is the same for every layout.
             let by_bus = PciBus::path_of(address);
             let is_there = |path: &PathBuf| self.root.stat(path).is_ok();
             let path = [&by_bus, &leads_to].into_iter().find(|path| is_there(path)).cloned();
@@ -238,8 +238,8 @@ impl Search<'_> {
     }
 }
 
-/// The GPU that a region's directory lies below, its directory, and the one below that on the way
-/// to the region: the auxiliary device's.
+/// The GPU whose directory contains the region's, its directory, and the next directory on the path
+/// to the region, which is the auxiliary device's.
 fn parent_gpu(region: &Path) -> Option<(PciAddress, &Path, &Path)> {
     let mut child = region;
     for ancestor in region.ancestors().skip(1) {

@@ -1,7 +1,7 @@
-//! Attributes of devices in sysfs, by way of the `sysfs-class` crate.
+//! Attributes of devices in sysfs, read with the `sysfs-class` crate.
 //!
-//! The crate looks for devices at `/sys` only. So directories are enumerated by [`Sysroot`], and
-//! what the crate gives is its way of reading attributes, on a type whose files come from there.
+//! The crate looks for devices only at `/sys`. Therefore [`Sysroot`] lists directories, and the
+//! crate only reads attributes, through a type whose files come from there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(crate) struct DeviceDir {
               unsafe here: whatever the path, a wrong one only cannot be read"
 )]
 impl SysClass for DeviceDir {
-    /// Never used: what the trait does with it starts at the real `/sys`.
+    /// Never used: the trait's functions that use it start at the real `/sys`.
     fn class() -> &'static str {
         "egm"
     }
@@ -37,7 +37,8 @@ impl SysClass for DeviceDir {
         &self.path
     }
 
-    /// Through the root, which knows of captures, opens regular files only, and has a bound.
+    /// Reads through the root, which supports captures, opens only regular files, and has a size
+    /// limit.
     fn read_file<P: AsRef<Path>>(&self, name: P) -> io::Result<String> {
         self.root.read_text(self.path.join(name)).map_err(|error| error.cause)
     }
@@ -52,7 +53,7 @@ impl DeviceDir {
         &self.path
     }
 
-    /// The trimmed text of an attribute; `None` where there is no such attribute.
+    /// The trimmed text of an attribute; `None` if it does not exist.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, ReadError> {
         match self.trim_file(name) {
             Ok(text) => Ok(Some(text)),
@@ -60,8 +61,8 @@ impl DeviceDir {
         }
     }
 
-    /// An attribute's value; `None`, and a warning, where it cannot be read or is malformed.
-    /// An attribute that is not there gives no warning.
+    /// The value of an attribute; `None` with a warning if it is unreadable or malformed. A missing
+    /// attribute gives no warning.
     pub(crate) fn value<T>(
         &self,
         name: &str,
@@ -81,7 +82,8 @@ impl DeviceDir {
         value
     }
 
-    /// The last name of a link's target, such as the driver's; `None` where there is no such link.
+    /// The last component of a link's target, such as the driver; `None` if the link does not
+    /// exist.
     pub(crate) fn link_name(&self, name: &str) -> Result<Option<String>, ReadError> {
         let target = match self.root.read_link(self.path.join(name)) {
             Ok(target) => target,
