@@ -1,12 +1,12 @@
-//! Recording a host into a file that replays it: the format of bug reports.
+//! Records a host into a file that replays it, for bug reports.
 //!
-//! A capture is a tar.gz of the files that a scan reads and of nothing else, at their places below
-//! the root, with a `capture.json` that says what files cannot (which paths failed and how, whether
-//! claims were taken). The same host gives the same bytes.
+//! A capture is a tar.gz of the files that a scan reads, at their original paths, with a
+//! `capture.json` for facts that files cannot represent (which paths failed and how, whether claims
+//! were recorded). The same host gives the same bytes.
 //!
-//! Captures go to strangers. Of processes only those that hold a region are in them, with what
-//! shows that they do and with their names; of libvirt's definitions only what concerns EGM; of
-//! lists of accounts and devices only the lines that were used.
+//! Captures are given to strangers. Processes are included only if they hold a region, with the
+//! evidence for that and their names; libvirt's definitions are reduced to the parts that concern
+//! EGM, and lists of accounts and devices to the lines that were used.
 
 mod recording;
 mod redact;
@@ -44,16 +44,16 @@ use tree::Tree;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Capture {
-    /// The file: a tar.gz.
+    /// The file contents: a tar.gz.
     pub bytes: Vec<u8>,
-    /// What was seen while it was taken.
+    /// The report while the host was recorded.
     pub report: Report,
-    /// In what a replay differs from that, if it does: it would be a defect of this program's, or
-    /// the host changed in the middle of being read.
+    /// The difference between that report and a replay, if there is one: either a bug in this
+    /// program, or the host changed while it was read.
     pub difference: Option<String>,
 }
 
-/// How often a host that changes meanwhile is recorded.
+/// How often a host that changes in the meantime is recorded.
 const TRIES: u32 = 3;
 
 /// `capture.json`
@@ -66,11 +66,11 @@ struct Document<'a> {
 }
 
 impl Capture {
-    /// Records a host: the running one, or one that was recorded before. `with_claims` is with who
-    /// holds the regions and whose they may become.
+    /// Records a host: the running one, or one in another capture. `with_claims` includes the
+    /// holders of the regions and their possible owners.
     ///
     /// # Errors
-    /// The archive cannot be made.
+    /// The archive cannot be created.
     pub fn take(root: &Sysroot, with_claims: bool) -> io::Result<Self> {
         let mut tries = 1;
         loop {
@@ -109,10 +109,10 @@ impl Capture {
             names: BTreeMap::new(),
         };
         manifest.names = recording.names();
-        // What the files alone answer otherwise than the host did.
+        // Errors that the files alone do not reproduce.
         let errors = std::mem::take(&mut recording.log.errors);
         let errors: Vec<_> =
-            errors.into_iter().filter(|((path, op), _)| recording.is_told(path, *op)).collect();
+            errors.into_iter().filter(|((path, op), _)| recording.is_reported(path, *op)).collect();
         let tree = recording.tree;
         let tar = tree.tar(&Document { files: &manifest, claims: &claims })?;
         let files = Sysroot::from_tar(&tar[..]).map_err(io::Error::other)?;
@@ -130,7 +130,7 @@ impl Capture {
     }
 }
 
-/// What reading a path gives that failed before.
+/// Repeats an operation on a path.
 fn ask(root: &Sysroot, path: &Path, op: Op) -> Result<(), ReadError> {
     match op {
         Op::List => root.entries(path).map(|_| ()),
@@ -140,7 +140,7 @@ fn ask(root: &Sysroot, path: &Path, op: Op) -> Result<(), ReadError> {
     }
 }
 
-/// The first line in which what two reports show differs.
+/// The first line that differs between the output of two reports.
 fn difference(recorded: &Report, replayed: &Report) -> io::Result<Option<String>> {
     let shown = |report: &Report| -> io::Result<String> {
         let mut text = Vec::new();

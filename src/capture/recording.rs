@@ -1,4 +1,4 @@
-//! What goes into a capture of what was read of a host.
+//! Selects the files and facts of a host that go into a capture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use super::redact;
 use super::tree::{Content, Tree};
 use crate::claims::leases;
 use crate::claims::unseen::{Flaw, Recorded};
-use crate::claims::{LEASES, Sight, Trace, USERS, parse_definition};
+use crate::claims::{EvidenceKind, LEASES, Sight, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::device_links::DATABASE;
 use crate::host::{Accounts, Region};
@@ -19,8 +19,8 @@ use crate::sysroot::manifest::{FileNumbers, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
 use crate::values::numbers::decimal;
 
-/// The definitions that do not concern EGM, and those that are none: nothing tells what in one of
-/// these is a secret.
+/// The definitions that do not concern EGM, and the invalid ones, in which secrets cannot be
+/// recognised.
 pub(super) fn left_out(report: &Report, log: &Log) -> BTreeSet<PathBuf> {
     let is_region = |path: &Path| {
         let is_its = |(_, stat): &(_, Stat)| is_device(report, stat);
@@ -35,7 +35,7 @@ pub(super) fn left_out(report: &Report, log: &Log) -> BTreeSet<PathBuf> {
     let concerns = |domain: &&Domain| {
         !domain.egm.is_empty() || domain.file_memory.iter().any(|memory| is_region(&memory.path))
     };
-    // One that runs counts instead of a definition of the same name, whatever is in it.
+    // The status file of a running domain has the same name as its definition and replaces it.
     let names = definitions.values().flatten().filter(concerns);
     let names: BTreeSet<_> = names.map(|domain| domain.name.as_str()).collect();
     let is_left_out = |domain: &Option<Domain>| {
@@ -46,41 +46,42 @@ pub(super) fn left_out(report: &Report, log: &Log) -> BTreeSet<PathBuf> {
     left_out.map(|(path, _)| (*path).clone()).chain(bad).collect()
 }
 
-/// Whether it is the path of a region's device.
+/// Whether a path is that of a region's device.
 fn is_path(report: &Report, path: &Path) -> bool {
     report.host.regions.iter().any(|region| region.device.path == path)
 }
 
-/// Whether it is a region's device, by its number.
+/// Whether a file is a region's device, by its number.
 fn is_device(report: &Report, stat: &Stat) -> bool {
     let number = |region: &Region| region.device.number.map(FileKind::CharDevice);
     report.host.regions.iter().any(|region| number(region) == Some(stat.kind))
 }
 
-/// A capture that is being made.
+/// A capture in progress.
 pub(super) struct Recording<'a> {
     pub(super) root: &'a Sysroot,
     pub(super) report: &'a Report,
     pub(super) log: Log,
-    /// Files that are not taken.
+    /// Files that are not included.
     pub(super) left_out: BTreeSet<PathBuf>,
     pub(super) tree: Tree,
 }
 
 impl Recording<'_> {
     pub(super) fn put_files(&mut self, accounts: &Accounts<'_>) {
-        // Those of the kernel; of the others those that lead to something that is taken.
+        // The kernel's links; other links only if they lead to an included file.
         for (link, target) in self.log.links.iter().filter(|(link, _)| link.starts_with("/sys")) {
             self.tree.put(link, Content::Link(target.clone()));
         }
         let mut ways = Vec::new();
-        // Of the others those that have something: one that is empty says as little as none.
+        // Other directories only if they are not empty: an empty one is equivalent to a missing
+        // one.
         let places = self.log.listings.values().map(|(place, _)| place);
         for directory in places.filter(|place| place.starts_with("/sys")) {
             self.tree.put(directory, Content::Directory);
         }
         for (path, (place, stat)) in &self.log.stats {
-            // Memory of virtual machines that is no region's is nobody's business.
+            // Other files mapped by virtual machines are private.
             if self.is_known(path) || is_device(self.report, stat) {
                 self.tree.put_as(place, content_of(stat), stat);
                 ways.push(path.clone());
@@ -121,14 +122,14 @@ impl Recording<'_> {
         }
     }
 
-    /// Whether a path is one that is looked at on every host.
+    /// Whether a path is read on every host.
     fn is_known(&self, path: &Path) -> bool {
         ["/sys", DATABASE].iter().any(|known| path.starts_with(known))
             || path == Path::new("/dev")
             || is_path(self.report, path)
     }
 
-    /// What a path leads over; directories that it leads out of again only where there is nothing in
+    /// Adds the links on a path, and the directories that it leaves again if nothing else is in
     /// them.
     fn put_way(&mut self, path: &Path) {
         let (links, passed) = self.log.way(path);
@@ -142,9 +143,9 @@ impl Recording<'_> {
         }
     }
 
-    /// The users whose own libvirt has something to tell.
+    /// The users whose libvirt session has files to include.
     fn session_users(&self, accounts: &Accounts<'_>) -> BTreeSet<u32> {
-        let told = |directory: &Path| {
+        let has_files = |directory: &Path| {
             let files = self.log.files.keys().filter(|path| !self.left_out.contains(*path));
             let failed =
                 self.failed().chain(self.report.claims.bad_definitions().map(|(path, _)| path));
@@ -154,19 +155,20 @@ impl Recording<'_> {
         let users = names.into_iter().flatten().filter_map(|name| decimal(name));
         let has_something = |user: &u32| {
             let home = accounts.home(*user).map(|home| home.join(".config/libvirt/qemu"));
-            told(&Path::new(USERS).join(user.to_string())) || home.is_some_and(|home| told(&home))
+            has_files(&Path::new(USERS).join(user.to_string()))
+                || home.is_some_and(|home| has_files(&home))
         };
         users.filter(has_something).collect()
     }
 
-    /// What is there, and could not be read.
+    /// Paths that exist but could not be read.
     fn failed(&self) -> impl Iterator<Item = &Path> {
         let failed = self.log.errors.iter().filter(|(_, problem)| !problem.is_absence());
         let failed = failed.map(|((path, _), _)| path);
         failed.filter(|path| !self.left_out.contains(*path)).map(PathBuf::as_path)
     }
 
-    /// A list of which not all was used.
+    /// Adds a list that was reduced to some of its lines.
     fn put_list(&mut self, path: &str, text: String) {
         if !text.is_empty() {
             let place = self.log.files.get(Path::new(path)).map(|(place, _)| place.clone());
@@ -175,7 +177,7 @@ impl Recording<'_> {
         }
     }
 
-    /// The holders, with what shows that they are.
+    /// Adds the holders and the evidence for them.
     pub(super) fn put_processes(&mut self) {
         let claims = &self.report.claims;
         let proc = Path::new("/proc");
@@ -183,14 +185,14 @@ impl Recording<'_> {
         if claims.sight != Sight::Skipped && !self.report.host.regions.is_empty() && !is_unlisted {
             self.tree.put(proc, Content::Directory);
         }
-        // In their order: of several mappings of a file the first one tells what it is. Those that
-        // were read again are there once.
+        // In their order: the first mapping of a file identifies it. Mappings that were read
+        // several times are included once.
         let mut maps: BTreeMap<u32, (Vec<u8>, BTreeSet<&[u8]>)> = BTreeMap::new();
-        for proof in &claims.proofs {
-            let process = proc.join(proof.pid.to_string());
-            match &proof.trace {
-                Trace::Mapping { line, node } => {
-                    let (text, lines) = maps.entry(proof.pid).or_default();
+        for evidence in &claims.evidence {
+            let process = proc.join(evidence.pid.to_string());
+            match &evidence.kind {
+                EvidenceKind::Mapping { line, node } => {
+                    let (text, lines) = maps.entry(evidence.pid).or_default();
                     if lines.insert(line) {
                         text.extend_from_slice(line);
                         text.push(b'\n');
@@ -200,7 +202,7 @@ impl Recording<'_> {
                         self.tree.put(&node, Content::CharDevice(*number));
                     }
                 }
-                Trace::File { name, number, link } => {
+                EvidenceKind::File { name, number, link } => {
                     let file = process.join("fd").join(name);
                     match (number, link) {
                         (Some(number), _) => self.tree.put(&file, Content::CharDevice(*number)),
@@ -213,14 +215,14 @@ impl Recording<'_> {
         for (pid, (text, _)) in maps {
             self.tree.put(&proc.join(pid.to_string()).join("maps"), Content::File(text));
         }
-        // One whose files cannot be listed at all would be one that could not be looked at.
+        // Without a list of files, a process would count as one that could not be examined.
         for process in self.tree.below(proc) {
             self.tree.put(&process.join("fd"), Content::Directory);
         }
     }
 
-    /// What udev calls the devices: its library was asked on the running host, and its database is
-    /// read in a capture. Gives what to say of the devices that it did not know.
+    /// Adds udev's names of the devices: libudev was queried on the running host, and a replay
+    /// reads the database. Returns the errors for devices that udev did not know.
     pub(super) fn put_links(&mut self) -> BTreeMap<String, BTreeMap<Op, Problem>> {
         let mut errors = BTreeMap::new();
         let links = |region: &Region| region.device.number.zip(Some(region.device.links.clone()));
@@ -247,10 +249,10 @@ impl Recording<'_> {
         errors
     }
 
-    /// The names in directories that are not all in the tree.
+    /// The names in directories that are not completely in the tree.
     ///
-    /// Of those that are not the kernel's only what could not be read: other names are of virtual
-    /// machines and people that this is not about.
+    /// For directories that are not the kernel's, these are only names of files that could not be
+    /// read: other names may be those of unrelated virtual machines and people.
     pub(super) fn names(&mut self) -> BTreeMap<String, BTreeSet<String>> {
         let children = self.tree.children();
         let bad = self.report.claims.bad_definitions().map(|(path, _)| path);
@@ -259,12 +261,12 @@ impl Recording<'_> {
         let mut partial = BTreeMap::new();
         for (directory, names) in self.log.listings.values() {
             let children = children.get(directory.as_path()).unwrap_or(&none);
-            let is_told = |name: &&String| {
+            let is_listed = |name: &&String| {
                 directory.starts_with("/sys")
                     || children.contains(*name)
                     || failed.contains(OsStr::new(name.as_str()))
             };
-            let names: BTreeSet<_> = names.iter().filter(is_told).cloned().collect();
+            let names: BTreeSet<_> = names.iter().filter(is_listed).cloned().collect();
             if names != *children {
                 partial.insert(directory.clone(), names);
             }
@@ -288,8 +290,8 @@ impl Recording<'_> {
         devices.filter_map(inode).collect()
     }
 
-    /// A second before the first of the leases ends that had not ended yet, or when the last one
-    /// ended: at that moment, too, they are what they were.
+    /// A second before the first active lease ends, or the end of the last lease: leases have the
+    /// same state at that time.
     pub(super) fn moment(&self) -> Option<u64> {
         let now = Recorded::of(self.root).moment().0;
         let file = self.log.files.get(Path::new(LEASES));
@@ -304,13 +306,13 @@ impl Recording<'_> {
         bad.map(|(path, flaw)| (path.to_string_lossy().into_owned(), flaw)).collect()
     }
 
-    /// What could not be read and is to be told: not that of memory that is no region's.
-    pub(super) fn is_told(&self, path: &Path, op: Op) -> bool {
+    /// Whether to record the error for a path. Errors for files that are not regions are private.
+    pub(super) fn is_reported(&self, path: &Path, op: Op) -> bool {
         !self.left_out.contains(path) && (op != Op::Stat || self.is_known(path))
     }
 }
 
-/// What only its kind is known of.
+/// The content of a file of which only the type is known.
 fn content_of(stat: &Stat) -> Content {
     match stat.kind {
         FileKind::Regular => Content::File(Vec::new()),

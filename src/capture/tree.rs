@@ -1,4 +1,4 @@
-//! The files of a capture, and the archive of them: always the same bytes for the same files.
+//! The files of a capture, and their archive, which has the same bytes for the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write};
@@ -31,12 +31,12 @@ pub(super) enum Content {
     File(Vec<u8>),
     Link(PathBuf),
     CharDevice(DeviceNumber),
-    /// Or what else is neither of the others.
+    /// Or any other type.
     Fifo,
 }
 
 impl Tree {
-    /// Puts a file there of which content alone counts. Mode and owner of one that is there stay.
+    /// Adds a file with default mode and owner, or replaces the content of an existing one.
     pub(super) fn put(&mut self, path: &Path, content: Content) {
         if let Some(file) = self.0.get_mut(path) {
             file.content = content;
@@ -50,13 +50,13 @@ impl Tree {
         self.0.insert(path.to_owned(), File { content, mode, uid: 0, gid: 0 });
     }
 
-    /// Puts a file there with its mode and owner.
+    /// Adds a file with its mode and owner.
     pub(super) fn put_as(&mut self, path: &Path, content: Content, stat: &Stat) {
         let Stat { mode, uid, gid, .. } = *stat;
         self.0.insert(path.to_owned(), File { content, mode, uid, gid });
     }
 
-    /// The names in all directories, those that have no entry of their own among them.
+    /// The names in all directories, including those without an entry of their own.
     pub(super) fn children(&self) -> BTreeMap<&Path, BTreeSet<String>> {
         let mut children: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
         for path in self.0.keys() {
@@ -70,22 +70,22 @@ impl Tree {
         children
     }
 
-    /// Whether there is anything at a path or below it.
+    /// Whether there is a file at a path or below it.
     pub(super) fn has_below(&self, path: &Path) -> bool {
         self.0.range(path.to_owned()..).next().is_some_and(|(next, _)| next.starts_with(path))
     }
 
-    /// The directories right below one.
+    /// The immediate subdirectories of a directory.
     pub(super) fn below(&self, directory: &Path) -> BTreeSet<PathBuf> {
         let below = self.0.keys().filter_map(|path| path.strip_prefix(directory).ok());
         let first = |path: &Path| path.components().next().map(|first| directory.join(first));
         below.filter_map(first).collect()
     }
 
-    /// The archive with its `capture.json`, not compressed.
+    /// The archive with its `capture.json`, uncompressed.
     pub(super) fn tar(&self, about: &impl Serialize) -> io::Result<Vec<u8>> {
         let mut builder = Builder::new(Vec::new());
-        // First, so that whoever looks into the archive sees it.
+        // First, so that it is easy to find in the archive.
         let mut text = serde_json::to_vec_pretty(about)?;
         text.push(b'\n');
         let about = File { content: Content::File(text), mode: 0o444, uid: 0, gid: 0 };
@@ -114,7 +114,8 @@ fn append(builder: &mut Builder<Vec<u8>>, path: &Path, file: &File) -> io::Resul
             return builder.append_data(&mut header, path, bytes.as_slice());
         }
         Content::Link(target) => {
-            // Not by append_link, which takes `.//x` for `./x`: what a link says is shown.
+            // Not with append_link, which changes `.//x` to `./x`: link targets appear in the
+            // output.
             let target = target.as_os_str().as_bytes();
             let room = header.as_old().linkname.len();
             if target.len() > room {
@@ -135,7 +136,8 @@ fn append(builder: &mut Builder<Vec<u8>>, path: &Path, file: &File) -> io::Resul
     builder.append_data(&mut header, path, io::empty())
 }
 
-/// A target that has no room in the header of its link, in the way of GNU: right before the link.
+/// Adds a target that is too long for the header of its link, as in GNU tar: directly before the
+/// link.
 fn append_long_target(builder: &mut Builder<Vec<u8>>, target: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNULongLink);
@@ -143,12 +145,12 @@ fn append_long_target(builder: &mut Builder<Vec<u8>>, target: &[u8]) -> io::Resu
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
-    // With the NUL at its end.
+    // Including the terminating NUL.
     header.set_size(target.len() as u64 + 1);
     builder.append_data(&mut header, "@LongLink", target.chain(&[0_u8][..]))
 }
 
-/// Without a time or a name in it.
+/// Compresses without a time or name in the header.
 pub(super) fn compressed(tar: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     encoder.write_all(tar)?;

@@ -11,18 +11,18 @@ use crate::sysroot::{ReadError, Sysroot, unless_gone};
 use crate::values::numbers::decimal;
 use crate::warning::Warning;
 
-/// Where the system's libvirt keeps what runs, and what is defined (`virQEMUDriverConfigNew`,
-/// `src/qemu/qemu_conf.c`).
+/// Directories of the system's libvirt, for running and for defined domains
+/// (`virQEMUDriverConfigNew`, `src/qemu/qemu_conf.c`).
 const RUNNING: &str = "/run/libvirt/qemu";
 const DEFINED: &str = "/etc/libvirt/qemu";
 
-/// A directory for each user who is logged in.
+/// Contains a directory for each user who is logged in.
 pub(crate) const USERS: &str = "/run/user";
 
-/// No domain's XML is larger than that.
+/// Maximum size of a domain's XML.
 const FILE_LIMIT: usize = 1024 * 1024;
 
-/// More tags than this no domain has; a large one has some thousands.
+/// Maximum number of tags in a domain; a large one has a few thousand.
 const TAGS_LIMIT: usize = 65_536;
 
 /// A domain and the file that defines it.
@@ -30,11 +30,11 @@ const TAGS_LIMIT: usize = 65_536;
 pub(crate) struct Definition {
     pub(crate) file: PathBuf,
     pub(crate) domain: Domain,
-    /// The user whose libvirt it is; `None` for the system's.
+    /// The user of the libvirt session; `None` for the system's libvirt.
     pub(super) user: Option<u32>,
 }
 
-/// Reads definitions; files that cannot be read are warnings.
+/// Reads definitions; unreadable files are warnings.
 pub(super) struct Reader<'a> {
     pub(super) root: &'a Sysroot,
     pub(super) recorded: &'a Recorded,
@@ -42,10 +42,9 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the definitions of the system's libvirt, and of the users who are logged in; and
-    /// whether some of the system's could not be read. A domain that runs is there by its status
-    /// file; its persistent definition is left out then, as it may have been changed for the next
-    /// start.
+    /// Reads the definitions of the system's libvirt and of the users who are logged in, and
+    /// whether some of the system's could not be read. For a running domain only its status file is
+    /// used: its persistent definition may have been changed for the next start.
     pub(super) fn read(
         &mut self,
         accounts: &Accounts<'_>,
@@ -54,7 +53,7 @@ impl Reader<'_> {
         let before = self.warnings.len();
         let mut definitions = self.read_pair(Path::new(RUNNING), Path::new(DEFINED), None);
         let users_there = self.listed(self.root.entries(USERS));
-        // Not those of users: they may put there what they like.
+        // Not those of users, whose directories may contain anything.
         let is_unread = self.warnings.iter().skip(before).any(Warning::is_unreadable);
         for user in users_there {
             let Some(uid) = decimal(&user) else { continue };
@@ -62,7 +61,8 @@ impl Reader<'_> {
             let running = format!("{USERS}/{uid}/libvirt/qemu/run");
             let defined = home.join(".config/libvirt/qemu");
             let mut of_user = self.read_pair(Path::new(&running), &defined, Some(uid));
-            // A user may write anything there: what runs must be the user's own process.
+            // A user's directory may contain anything, so a running domain must be a process of
+            // that user.
             of_user.retain(|definition| {
                 let pid = definition.domain.pid;
                 let is_own = pid.is_some_and(|pid| users.user(pid) == Some(uid));
@@ -97,12 +97,12 @@ impl Reader<'_> {
             match unless_gone(|| self.root.read_no_link(&file, FILE_LIMIT)) {
                 Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                     Ok(domain) => definitions.push(Definition { file, domain, user }),
-                    // Not in the parser's words: they may quote a password.
+                    // The parser's message is omitted, as it may quote a password.
                     Err(BadDomain { line, column, .. }) => {
                         self.warnings.push(Warning::BadDefinition { path: file, line, column });
                     }
                 },
-                // Undefined meanwhile, or stopped.
+                // It was undefined or stopped in the meantime.
                 Err(error) if error.is_absent() => {}
                 Err(error) => self.warnings.push(Warning::unreadable(&error)),
             }
@@ -110,7 +110,7 @@ impl Reader<'_> {
         definitions
     }
 
-    /// The names in a directory; without one, nothing is defined.
+    /// The names in a directory; empty if it does not exist.
     fn listed(&mut self, names: Result<Vec<String>, ReadError>) -> Vec<String> {
         names.unwrap_or_else(|error| {
             if !error.is_absent() {
@@ -121,15 +121,15 @@ impl Reader<'_> {
     }
 }
 
-/// A domain without a name is none that libvirt would have written, nor one of so many elements,
-/// which would take much memory.
+/// Rejects domains without a name, which libvirt would not write, and domains with so many elements
+/// that they would take too much memory.
 pub(crate) fn parse(text: &str) -> Result<Domain, BadDomain> {
     if let Some(at) = memchr::memchr_iter(b'<', text.as_bytes()).nth(TAGS_LIMIT) {
-        return Err(BadDomain::at(text, at, "more elements than a domain has"));
+        return Err(BadDomain::at(text, at, "too many elements"));
     }
     let domain = Domain::parse(text)?;
     if domain.name.is_empty() {
-        return Err(BadDomain::at(text, domain.span.start, "a domain without <name>"));
+        return Err(BadDomain::at(text, domain.span.start, "missing <name>"));
     }
     Ok(domain)
 }

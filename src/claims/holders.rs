@@ -1,66 +1,66 @@
 //! The processes that hold regions: one pass over `/proc`.
 //!
-//! A process holds a region if it maps the device or has it open, recognised by the device's
-//! number: a container's own node, a renamed one and a deleted one have it, too. A mapping
-//! outlives the file descriptor, so both are looked at.
+//! A process holds a region if it maps the device or has it open. The device is recognised by its
+//! number, which a container's own node, a renamed node and a deleted node have as well. A mapping
+//! outlives the file descriptor, so both are examined.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::evidence::{Evidence, EvidenceKind};
 use super::maps::Mapping;
 use super::process::{self, Rest};
-use super::proof::{Proof, Trace};
 use super::ranges::Ranges;
 use super::targets::Targets;
 use crate::sysroot::{ReadError, Sysroot};
 use crate::values::numbers::decimal;
 
-/// More is not read of the mappings of one process. The kernel allows 65,530 of them by default,
-/// each a line of about 100 bytes.
+/// Maximum size of the mappings of one process. The kernel allows 65,530 of them by default, each a
+/// line of about 100 bytes.
 const MAPS_LIMIT: usize = 16 * 1024 * 1024;
 
-/// Threads that are worth their start: reading `/proc` is the kernel's work, and processes are
-/// read independently.
+/// Number of threads, and of processes that are worth another thread: the kernel does most of the
+/// work, and processes are read independently.
 const THREADS: usize = 8;
 const PROCESSES_A_THREAD: usize = 64;
 
-/// How often the mappings of a process are read that change meanwhile.
+/// How often the mappings of a process are read if they change in the meantime.
 const READS: u32 = 4;
 
-/// How often new processes are looked for. Each time takes far less than the time before, in which
-/// they were made.
+/// How often new processes are searched for. Each round takes far less time than the previous one,
+/// during which they were created.
 const ROUNDS: u32 = 8;
 
-/// A process that holds a region, by the index of the region among the targets.
+/// A process that holds a region, given as an index among the targets.
 pub(super) struct Holder {
     pub(super) pid: u32,
     pub(super) target: usize,
-    /// What it has mapped; nothing where it only has the device open.
+    /// The mapped parts; empty if it only has the device open.
     pub(super) ranges: Ranges,
 }
 
-/// What a pass over the processes found.
+/// The result of one pass over the processes.
 #[derive(Default)]
 pub(super) struct Found {
     /// By process, then by region.
     pub(super) holders: Vec<Holder>,
-    /// How many processes could not be looked at.
+    /// The number of processes that could not be examined.
     pub(super) unread: usize,
-    /// Every process that was listed.
+    /// All processes that were listed.
     pub(super) pids: BTreeSet<u32>,
-    /// Processes came and went faster than they could be looked at.
+    /// Whether processes started and exited faster than they could be examined.
     pub(super) is_unsettled: bool,
-    /// By what the holders were known, where that is to be kept; others are among them that have
-    /// ended meanwhile.
-    pub(super) proofs: Vec<Proof>,
-    /// How many had ended when it was their turn.
+    /// Evidence for the holders, if the host is being recorded; some of them may have exited in the
+    /// meantime.
+    pub(super) evidence: Vec<Evidence>,
+    /// The number of processes that exited before they were examined.
     gone: usize,
 }
 
-/// Looks at every process. On the running host a process may hand what it holds to a child and
-/// end before it is looked at: so new ones are looked for until there are none.
+/// Examines all processes. On the running host, a process may pass a region to a child and exit
+/// before it is examined, so new processes are searched for until there are none.
 pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError> {
     let mut found = Found::default();
     for round in 0..ROUNDS {
@@ -72,9 +72,9 @@ pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError
         }
         let mut more = look_at_all(root, targets, &new);
         found.holders.append(&mut more.holders);
-        found.proofs.append(&mut more.proofs);
+        found.evidence.append(&mut more.evidence);
         found.unread += more.unread;
-        // One that ended without having been seen may have left a child.
+        // A process that exited before it was examined may have left a child.
         found.is_unsettled = round + 1 == ROUNDS && more.gone > 0;
         if !root.may_change() {
             break;
@@ -87,8 +87,8 @@ pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError
     Ok(found)
 }
 
-/// Where several hold a region, those are left out that have ended by now: one may have handed
-/// it to the other. The region is held all the same, whoever is left.
+/// If several processes hold a region, removes those that have exited by now: one may have passed
+/// it to another. At least one is kept, because the region is held.
 fn drop_ended(root: &Sysroot, holders: &mut Vec<Holder>) {
     let mut by_target: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for holder in &*holders {
@@ -114,7 +114,7 @@ fn list(root: &Sysroot) -> Result<BTreeSet<u32>, ReadError> {
 
 fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
     let threads = match pids.len() / PROCESSES_A_THREAD {
-        // How many there can be is worth asking only where there is work for them.
+        // Checking the available parallelism is worthwhile only with enough processes.
         0 => 1,
         enough => {
             thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(enough + 1)
@@ -126,11 +126,11 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
         while let Some(pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
             scanner.look_at(*pid);
         }
-        scanner.found.proofs = scanner.proofs.unwrap_or_default();
+        scanner.found.evidence = scanner.evidence.unwrap_or_default();
         scanner.found
     };
     thread::scope(|scope| {
-        // A thread that cannot be had is no harm: the others do its work.
+        // If a thread cannot be started, the others do its work.
         let others: Vec<_> = (1..threads)
             .filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
             .collect();
@@ -139,7 +139,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
             match other.join() {
                 Ok(mut more) => {
                     found.holders.append(&mut more.holders);
-                    found.proofs.append(&mut more.proofs);
+                    found.evidence.append(&mut more.evidence);
                     found.unread += more.unread;
                     found.gone += more.gone;
                 }
@@ -153,24 +153,24 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
 struct Scanner<'a> {
     root: &'a Sysroot,
     targets: &'a Targets,
-    /// The targets that have nothing but a name to be known by, if there are any.
+    /// The targets that can only be recognised by name, if there are any.
     unnumbered: Option<Targets>,
-    /// Which files are regions: most mappings of most processes are of the same few libraries.
+    /// Files that are known to be regions or not: most mappings are of the same few libraries.
     known: HashMap<Box<[u8]>, Option<usize>>,
     buffer: Vec<u8>,
-    /// Whether something of the process at hand could not be looked at.
+    /// Whether part of the current process could not be examined.
     is_refused: bool,
-    /// Whether it has no mappings, as only the kernel's threads and what has ended.
+    /// Whether it has no mappings, like kernel threads and exited processes.
     is_empty: bool,
     /// Whether its mappings changed while they were read.
     is_changed: bool,
     pid: u32,
-    /// By what holders were known, where that is kept.
-    proofs: Option<Vec<Proof>>,
+    /// Evidence for holders, if it is recorded.
+    evidence: Option<Vec<Evidence>>,
     found: Found,
 }
 
-/// What is held, by region: nothing mapped, where it is only open.
+/// The mapped parts by region; empty if it is only open.
 type Held = BTreeMap<usize, Vec<(u64, u64)>>;
 
 impl<'a> Scanner<'a> {
@@ -178,7 +178,7 @@ impl<'a> Scanner<'a> {
         let (known, buffer, found) = Default::default();
         let unnumbered = targets.without_number();
         let (is_refused, is_empty, is_changed) = (false, false, false);
-        let (pid, proofs) = (0, root.log().map(|_| Vec::new()));
+        let (pid, evidence) = (0, root.log().map(|_| Vec::new()));
         Self {
             root,
             targets,
@@ -189,7 +189,7 @@ impl<'a> Scanner<'a> {
             is_empty,
             is_changed,
             pid,
-            proofs,
+            evidence,
             found,
         }
     }
@@ -203,7 +203,7 @@ impl<'a> Scanner<'a> {
         let is_plain = !self.is_refused && !self.is_empty;
         let rest = if is_plain { Rest::Whole } else { process::rest(self.root, pid) };
         if rest == Rest::Threads {
-            // The first thread has ended, and what it had is the other threads'.
+            // The first thread has exited, and the other threads still have its files.
             let tasks = format!("{process}/task");
             for thread in self.root.entries(&tasks).unwrap_or_default() {
                 let links = format!("/proc/{thread}");
@@ -224,8 +224,8 @@ impl<'a> Scanner<'a> {
         self.found.holders.extend(held.into_iter().map(holder));
     }
 
-    /// Looks at the files of a process or thread, then at its mappings: a file that is opened,
-    /// mapped and closed meanwhile is in the second. Gives whether it is there at all.
+    /// Examines the files of a process or thread, then its mappings: a file that is opened, mapped
+    /// and closed in the meantime is found in the mappings. Returns whether the task exists.
     fn look_at_task(&mut self, task: &str, links: &str, held: &mut Held) -> bool {
         let files = self.look_at_files(task, held);
         let mut maps = Ok(());
@@ -241,8 +241,8 @@ impl<'a> Scanner<'a> {
             |result: &Result<(), ReadError>| result.as_ref().is_err_and(ReadError::is_gone);
         let is_there = !is_gone(&files) || !is_gone(&maps);
         if !is_there && !self.root.may_change() {
-            // Recorded without what a holder is known by; nothing at all is a process that went
-            // while it was recorded.
+            // It was recorded without its files and mappings; without any file, it exited while it
+            // was recorded.
             self.is_refused |= self.root.entries(task).is_ok_and(|names| !names.is_empty());
         }
         for error in [files, maps].into_iter().filter_map(Result::err) {
@@ -251,7 +251,7 @@ impl<'a> Scanner<'a> {
         is_there
     }
 
-    /// What is gone has nothing to show; what is refused may hide a holder.
+    /// A process that is gone holds nothing; one that cannot be read might.
     fn note(&mut self, error: &ReadError) {
         self.is_refused |= !error.is_gone();
     }
@@ -273,11 +273,11 @@ impl<'a> Scanner<'a> {
                 if let Some(target) = last.1 {
                     let length = mapping.length().unwrap_or(0);
                     held.entry(target).or_default().push((mapping.offset, length));
-                    if self.proofs.is_some() {
+                    if self.evidence.is_some() {
                         let name = mapping.name().filter(|_| is_seen);
                         let number = self.targets.number(target);
                         let line = line.to_owned();
-                        self.keep(target, Trace::Mapping { line, node: name.zip(number) });
+                        self.keep(target, EvidenceKind::Mapping { line, node: name.zip(number) });
                     }
                 }
             }
@@ -286,7 +286,7 @@ impl<'a> Scanner<'a> {
         result
     }
 
-    /// The region that a mapping is of, and whether that holds for every mapping of the file.
+    /// The region of a mapping, and whether the result is valid for every mapping of the file.
     fn target_of(&mut self, links: &str, mapping: &Mapping<'_>) -> (Option<usize>, bool) {
         if let Some(known) = self.known.get(mapping.identity) {
             return (*known, true);
@@ -297,14 +297,14 @@ impl<'a> Scanner<'a> {
         };
         match self.root.stat_cached(format!("{links}/map_files/{name}")) {
             Ok(stat) => {
-                // A region whose number is not known has its name and inode.
+                // A region with an unknown number is recognised by name and inode.
                 let target = self.targets.by_stat(&stat);
                 let target = target.or_else(|| self.unnumbered.as_ref().and_then(by_name));
                 self.known.insert(mapping.identity.into(), target);
                 (target, true)
             }
-            // Refused to all but root, not in most captures, or changed since it was listed: then
-            // the node's inode and name are what is left to go by.
+            // Denied to all users except root, missing in most captures, or changed since it was
+            // listed: only the node's inode and name are left.
             Err(error) => {
                 self.is_changed |= error.is_gone() && self.root.may_change();
                 self.note(&error);
@@ -313,9 +313,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn keep(&mut self, target: usize, trace: Trace) {
-        let proof = Proof { pid: self.pid, target, trace };
-        self.proofs.get_or_insert_default().push(proof);
+    fn keep(&mut self, target: usize, kind: EvidenceKind) {
+        let evidence = Evidence { pid: self.pid, target, kind };
+        self.evidence.get_or_insert_default().push(evidence);
     }
 
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
@@ -332,11 +332,11 @@ impl<'a> Scanner<'a> {
                         number = self.targets.number(target);
                         Some(target)
                     }
-                    // In a capture the node itself may be missing or something else.
+                    // In a capture the node may be missing or be another file.
                     None if !self.root.may_ask_system() => by_link(self.targets),
                     None => self.unnumbered.as_ref().and_then(by_link),
                 },
-                // It leads nowhere in a capture without the node; or it was closed meanwhile.
+                // It leads nowhere in a capture without the node, or was closed in the meantime.
                 Err(error) => {
                     let target = by_link(self.targets);
                     self.note(&error);
@@ -347,9 +347,9 @@ impl<'a> Scanner<'a> {
                 && !process::is_only_a_path(self.root, &format!("{task}/fdinfo/{file}"))
             {
                 held.entry(target).or_default();
-                if self.proofs.is_some() {
+                if self.evidence.is_some() {
                     let link = self.root.read_link(format!("{folder}/{file}")).ok();
-                    self.keep(target, Trace::File { name: file, number, link });
+                    self.keep(target, EvidenceKind::File { name: file, number, link });
                 }
             }
         }
@@ -357,7 +357,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The lines of a text, without an allocation for any of them.
+/// The lines of a text, without allocations.
 struct Lines<'a>(&'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {

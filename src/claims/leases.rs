@@ -1,5 +1,5 @@
-//! Leases: regions that are reserved for a virtual machine for a while. They are advisory: programs
-//! that ask respect them, the kernel does not.
+//! Leases: regions reserved for a virtual machine for a limited time. They are advisory:
+//! cooperating programs honour them, the kernel does not.
 //!
 //! All leases are in one file, which is replaced by rename. Readers therefore need no lock, and
 //! several regions are reserved together or not at all.
@@ -18,13 +18,13 @@ use crate::values::{Moment, RegionName};
 /// The file of all leases, below the root.
 pub const LEASES: &str = "/run/egm-probe/leases.json";
 
-/// The kind and version of the file.
+/// The schema and its version.
 const SCHEMA: &str = "egm-probe.leases/1";
 
-/// A larger file is an error. A lease takes less than 1 KiB, and a host has at most 256 regions.
+/// Maximum size of the file. A lease takes less than 1 KiB, and a host has at most 256 regions.
 pub(crate) const SIZE_LIMIT: usize = 1 << 20;
 
-/// The longest name of a virtual machine. libvirt's own limit is that of a file name.
+/// Maximum length of a virtual machine's name. libvirt's own limit is that of a file name.
 const NAME_LIMIT: usize = 200;
 
 /// The file.
@@ -42,7 +42,7 @@ pub(crate) struct Lease {
     #[serde(rename = "for", deserialize_with = "name")]
     pub(crate) domain: String,
     pub(crate) expires: Moment,
-    /// Keys of later versions, which must survive a change by this one.
+    /// Keys of later versions, preserved when the file is rewritten.
     #[serde(flatten)]
     pub(crate) more: Map<String, Value>,
 }
@@ -58,7 +58,7 @@ pub struct LeaseClaim {
 }
 
 impl LeaseClaim {
-    /// A region that is reserved for a virtual machine until then.
+    /// A region reserved for a virtual machine until `expires`.
     #[must_use]
     pub fn new(domain: impl Into<String>, expires: Moment) -> Self {
         Self { domain: domain.into(), expires }
@@ -69,7 +69,7 @@ impl LeaseClaim {
 pub(crate) fn read(root: &Sysroot, now: Moment) -> Result<Vec<Lease>, String> {
     let bytes = match unless_gone(|| root.read(LEASES, SIZE_LIMIT)) {
         Ok(bytes) => bytes,
-        // A path through a file is not absent: the directory is broken.
+        // If a parent is a regular file, the directory is broken rather than missing.
         Err(error) if error.cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(describe(&error.cause)),
     };
@@ -128,7 +128,11 @@ mod tests {
         let good = r#"{"schema":"egm-probe.leases/1","leases":[{"regions":["egm4","egm10"],"for":"vm1","expires":"2026-11-29T12:00:00Z","pid":7}]}"#;
         let leases = parse(good.as_bytes()).unwrap();
         assert_eq!(leases[0].expires, Moment(1_795_953_600));
-        assert_eq!(write(leases).unwrap(), format!("{good}\n").as_bytes(), "unknown keys stay");
+        assert_eq!(
+            write(leases).unwrap(),
+            format!("{good}\n").as_bytes(),
+            "unknown keys are preserved"
+        );
         for (from, to, problem) in [
             ("leases/1", "leases/2", "schema `egm-probe.leases/2`, expected egm-probe.leases/1"),
             ("egm10", "banana", "`banana`: invalid region name"),

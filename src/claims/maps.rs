@@ -1,14 +1,14 @@
-//! The lines of `/proc/<pid>/maps`, read in place.
+//! Parses the lines of `/proc/<pid>/maps` in place.
 
 /// One mapping of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mapping<'a> {
-    /// Its addresses, as they are written: `7f597f2f1000-7f59832f1000`.
+    /// Its addresses, as written: `7f597f2f1000-7f59832f1000`.
     pub(super) addresses: &'a [u8],
-    /// Where it begins in the file.
+    /// Offset in the file.
     pub(super) offset: u64,
-    /// Device and inode as they are written: those of the file system, of which some have the same
-    /// for several files.
+    /// Device and inode as written: those of the file system, which may be the same for several
+    /// files.
     pub(super) file: &'a [u8],
     /// Device, inode and path: the same only for the same file.
     pub(super) identity: &'a [u8],
@@ -17,7 +17,7 @@ pub(super) struct Mapping<'a> {
 }
 
 impl<'a> Mapping<'a> {
-    /// Reads a line; `None` for memory that is no file's, and for what is no line of maps.
+    /// Parses a line; `None` for anonymous memory and invalid lines.
     ///
     /// `7f597f2f1000-7f59832f1000 rw-s 00000000 00:09 210   /dev/egm4` (`show_map_vma`,
     /// `fs/proc/task_mmu.c`)
@@ -35,7 +35,7 @@ impl<'a> Mapping<'a> {
         Some(Self { addresses, offset, file, identity: file_on, path: path.trim_ascii_start() })
     }
 
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub(super) fn length(&self) -> Option<u64> {
         let (start, end) = self.bounds()?;
         hexadecimal(end)?.checked_sub(hexadecimal(start)?)
@@ -53,7 +53,7 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// A field and what comes after the blank behind it.
+/// A field, and the text after the space that ends it.
 fn field(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b' ', text)?;
     Some((text.get(..end)?, text.get(end + 1..)?))
@@ -73,7 +73,7 @@ mod tests {
     use super::Mapping;
 
     #[test]
-    fn a_mapping_of_a_device_is_read_whole() {
+    fn a_mapping_of_a_device_is_parsed() {
         let line =
             b"7f597f2f1000-7f59832f1000 rw-s 00100000 00:09 210                        /dev/egm4";
         let mapping = Mapping::parse(line).unwrap();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn low_addresses_lose_their_zeros_in_the_name() {
+    fn names_have_no_leading_zeros() {
         let line =
             b"00400000-00401000 r--p 00000000 fe:00 325843                     /bin/x y (deleted)";
         let mapping = Mapping::parse(line).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_no_files_and_junk_are_passed_over() {
+    fn anonymous_memory_and_invalid_lines_are_skipped() {
         for line in [
             &b"7ffed55e2000-7ffed5603000 rw-p 00000000 00:00 0                          [stack]"[..],
             b"7f59-7f60 rw-p 00000000 00:00 0 ",

@@ -1,12 +1,12 @@
-//! Who holds a region, and whose it may become: processes that map or have opened its device, and
-//! virtual machines that libvirt has defined with it.
+//! Claims on regions: of processes that map or have opened the device, and of virtual machines that
+//! libvirt has defined with it.
 
 mod definitions;
+mod evidence;
 mod holders;
 pub(crate) mod leases;
 mod maps;
 pub(crate) mod process;
-mod proof;
 mod ranges;
 mod targets;
 pub(crate) mod unseen;
@@ -19,48 +19,48 @@ use crate::sysroot::Sysroot;
 use crate::values::{Bytes, Moment, RegionName};
 use crate::warning::Warning;
 pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
+pub(crate) use evidence::{Evidence, EvidenceKind};
 use leases::Lease;
 pub use leases::{LEASES, LeaseClaim};
 use process::Users;
-pub(crate) use proof::{Proof, Trace};
 pub use ranges::{Range, Ranges};
 use targets::Targets;
 use unseen::{Flaw, Hidden, Recorded, Unseen};
 
-/// The claims on the regions of a host, and how much of it could be looked at.
+/// The claims on the regions of a host, and how complete they are.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Claims {
     /// By region: processes by pid, then definitions by name, then leases.
     pub by_region: BTreeMap<RegionName, Vec<Claim>>,
-    /// What could be looked at.
+    /// How complete the search for holders was.
     pub sight: Sight,
-    /// What is odd about processes and definitions.
+    /// Warnings about processes and definitions.
     pub warnings: Vec<Warning>,
-    /// The domains that have something to do with EGM, those of the claims and others.
+    /// The domains that use EGM, with or without a claim.
     pub(crate) definitions: Vec<Definition>,
-    /// The problem with the file of the leases: any region may be reserved.
+    /// The problem with the reservation file: any region may be reserved.
     pub(crate) leases_unread: Option<Warning>,
-    /// Every process that was listed.
+    /// All processes that were listed.
     pub(crate) pids: BTreeSet<u32>,
-    /// Which were not seen.
+    /// Processes that could not be examined.
     pub(crate) unseen: Unseen,
-    /// By what the holders were known, where the host is recorded.
-    pub(crate) proofs: Vec<Proof>,
+    /// Evidence for the holders, if the host is being recorded.
+    pub(crate) evidence: Vec<Evidence>,
 }
 
-/// How much of what may hold a region was looked at.
+/// How many of the potential holders could be examined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sight {
-    /// Nothing, by choice or because there is nothing to look at.
+    /// None, by choice or because `/proc` is missing.
     #[default]
     Skipped,
-    /// A part; who was not seen may hold anything.
+    /// Some; any region may be held by the others.
     Partial,
-    /// A part; but the driver says that nobody at all has a region open.
+    /// Some; but according to the driver no region is open.
     PartialNothingOpen,
-    /// Everything.
+    /// All.
     Complete,
 }
 
@@ -70,9 +70,9 @@ pub enum Sight {
 pub enum Claim {
     /// A process holds it.
     Process(ProcessClaim),
-    /// A domain of libvirt's is defined with it.
+    /// A domain of libvirt is defined with it.
     Libvirt(LibvirtClaim),
-    /// It is kept for somebody, by word among scripts.
+    /// It is reserved. Reservations are advisory.
     Lease(LeaseClaim),
 }
 
@@ -90,12 +90,12 @@ pub struct ProcessClaim {
     pub user: Option<String>,
     /// The virtual machine that it runs.
     pub domain: Option<String>,
-    /// What it has mapped; nothing where it only has the device open.
+    /// The mapped parts; empty if it only has the device open.
     pub ranges: Ranges,
 }
 
 impl ProcessClaim {
-    /// A process of which no more is known than what it has mapped.
+    /// A process of which only the mapped parts are known.
     #[must_use]
     pub fn new(pid: u32, ranges: Ranges) -> Self {
         Self { pid, command: None, uid: None, user: None, domain: None, ranges }
@@ -108,16 +108,16 @@ impl ProcessClaim {
 pub struct LibvirtClaim {
     /// The domain.
     pub domain: String,
-    /// Whether it runs, by its status file; the process itself was not seen.
+    /// Whether it is running, according to its status file; its process was not found.
     pub is_running: bool,
-    /// How much of the region it is defined with.
+    /// The size of the region's part in the definition.
     pub size: Option<Bytes>,
-    /// The file that says so.
+    /// The file of the definition.
     pub file: PathBuf,
 }
 
 impl LibvirtClaim {
-    /// A domain that is off, defined with an amount that is not known.
+    /// A domain that is off and has a definition of unknown size.
     #[must_use]
     pub fn new(domain: impl Into<String>, file: impl Into<PathBuf>) -> Self {
         Self { domain: domain.into(), is_running: false, size: None, file: file.into() }
@@ -125,7 +125,7 @@ impl LibvirtClaim {
 }
 
 impl Claim {
-    /// Who it belongs to.
+    /// The owner of the claim.
     #[must_use]
     pub fn owner(&self) -> Owner<'_> {
         match self {
@@ -137,7 +137,7 @@ impl Claim {
         }
     }
 
-    /// Whether the region is held now, as opposed to when a virtual machine is started.
+    /// Whether the region is held now, as opposed to after a virtual machine is started.
     #[must_use]
     pub fn is_held(&self) -> bool {
         match self {
@@ -148,19 +148,20 @@ impl Claim {
     }
 }
 
-/// Who a claim belongs to: a virtual machine, or else a process.
+/// The owner of a claim: a virtual machine, otherwise a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Owner<'a> {
-    /// The virtual machine of this name.
+    /// The virtual machine with this name.
     Domain(&'a str),
-    /// The process of this number.
+    /// The process with this ID.
     Process(u32),
 }
 
 impl Claim {
-    /// As short as `qemu-system-aarch64[4242]`, `vm1[4242]`, `vm1(off)` or `vm1(reserved)`. The names are what
-    /// processes and files say: whoever shows them must make them safe.
+    /// A short form such as `qemu-system-aarch64[4242]`, `vm1[4242]`, `vm1(off)` or
+    /// `vm1(reserved)`. The names come from processes and files, so callers must escape them for
+    /// output.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
@@ -176,7 +177,7 @@ impl Claim {
 }
 
 impl Claims {
-    /// Looks for the claims on these regions.
+    /// Searches for the claims on these regions.
     #[must_use]
     pub fn read(root: &Sysroot, regions: &[Region]) -> Self {
         Self::read_with(root, regions, &Accounts::of(root))
@@ -187,7 +188,7 @@ impl Claims {
         let recorded = Recorded::of(root);
         let Some(unseen) = &recorded.claims else { return claims };
         if regions.is_empty() {
-            // Nothing can be held, and nothing is left to look at.
+            // Without regions, nothing can be held.
             claims.sight = Sight::Complete;
             return claims;
         }
@@ -205,7 +206,8 @@ impl Claims {
         self.by_region.get(region).map_or(&[], Vec::as_slice)
     }
 
-    /// The files of libvirt's that are no definitions, and where they cease to be.
+    /// The files in libvirt's directories that are invalid definitions, with the location of the
+    /// error.
     pub(crate) fn bad_definitions(&self) -> impl Iterator<Item = (&Path, Flaw)> {
         self.warnings.iter().filter_map(|warning| match warning {
             Warning::BadDefinition { path, line, column } => {
@@ -238,12 +240,12 @@ impl Claims {
         };
         let holds: BTreeSet<_> =
             found.holders.iter().map(|holder| (holder.pid, holder.target)).collect();
-        self.proofs = found.proofs;
-        self.proofs.retain(|proof| holds.contains(&(proof.pid, proof.target)));
+        self.evidence = found.evidence;
+        self.evidence.retain(|evidence| holds.contains(&(evidence.pid, evidence.target)));
         let mut last: Option<ProcessClaim> = None;
         for holder in found.holders {
             let Some(region) = targets.name(holder.target) else { continue };
-            // They are sorted: a process that holds several regions is described once.
+            // They are sorted, so a process that holds several regions is described only once.
             let described = last.take().filter(|last| last.pid == holder.pid);
             let describe = || {
                 let pid = holder.pid;
@@ -290,7 +292,7 @@ impl Claims {
         let mut reader = definitions::Reader { root, recorded, warnings: &mut self.warnings };
         let (definitions, is_unread) = reader.read(accounts, users);
         if is_unread && self.sight == Sight::Complete {
-            // What the region is defined with is as little known as who would hold it unseen.
+            // With unknown definitions, some holders are unknown as well.
             self.sight = Sight::Partial;
         }
         for definition in definitions {
@@ -343,9 +345,9 @@ impl Claims {
         }
     }
 
-    /// Whether a process that was seen is that of a domain; then it has its name, and the
-    /// definition is no claim of its own. A status file tells the process; a definition alone has
-    /// only the name, which another user's process may have, too.
+    /// Whether a domain belongs to a process that was found. If so, the process gets its name, and
+    /// the definition is not a separate claim. A status file contains the process ID; a definition
+    /// has only the name, which another user's process may have as well.
     fn process_of(&mut self, region: &RegionName, definition: &Definition) -> bool {
         let Definition { domain, user, .. } = definition;
         let claims = self.by_region.get_mut(region).into_iter().flatten();
@@ -365,7 +367,7 @@ impl Claims {
     }
 }
 
-/// Why processes of the running host may be missing from `/proc` without a trace.
+/// The reason why processes of the running host may be missing from `/proc`.
 fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Hidden> {
     /// The inode of the first PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
     const FIRST: &str = "pid:[4026531836]";
@@ -375,15 +377,15 @@ fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Hidden> {
     if !root.may_ask_system() {
         return None;
     }
-    // That of another namespace has no process of ours.
+    // Another PID namespace does not show all processes.
     if root.read_link("/proc/self/ns/pid").map_or(true, |own| own.as_os_str() != FIRST) {
         return Some(Hidden::PidNamespace);
     }
-    // Process 1 is always there, unless /proc is mounted with hidepid.
+    // Process 1 always exists, unless /proc is mounted with hidepid.
     (!pids.contains(&1)).then_some(Hidden::Hidepid)
 }
 
-/// What to say of the processes that were not seen.
+/// Warnings about processes that could not be examined.
 fn warnings_of(unseen: &Unseen) -> impl Iterator<Item = Warning> + use<> {
     let hidden = unseen.hidden.map(|hidden| match hidden {
         Hidden::ForeignProc => Warning::ForeignProc,
@@ -395,8 +397,7 @@ fn warnings_of(unseen: &Unseen) -> impl Iterator<Item = Warning> + use<> {
     hidden.into_iter().chain(unread).chain(unsettled)
 }
 
-/// What the driver's module counts: each open device and each mapping is a use of it, so where
-/// there is none, nobody has a region.
+/// Whether the driver's reference count is zero: each open device and each mapping counts.
 fn nothing_is_open(root: &Sysroot) -> bool {
     let count = root.read_text("/sys/module/nvgrace_egm/refcnt");
     count.is_ok_and(|count| count.trim() == "0")

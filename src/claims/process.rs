@@ -1,4 +1,4 @@
-//! What is known of a process: its command, its user, the virtual machine that it runs.
+//! Properties of a process: its command, its user, and the virtual machine it runs.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use crate::sysroot::{ATTRIBUTE_LIMIT, Sysroot};
 /// The flag of the kernel's own threads (`PF_KTHREAD`, `include/linux/sched.h`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-/// The name of the program that a process runs: the last part of its first argument, else the
-/// short name that the kernel keeps. A process that writes there what it does has blanks in it.
+/// The name of a process's program: the last component of its first argument, or else the short
+/// name in the kernel. A process that sets its title may put spaces in it.
 pub(super) fn command(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
     let first = arguments.first().map(|first| first.rsplit('/').next().unwrap_or(first));
     if let Some(name) = first.filter(|name| !name.is_empty() && !name.contains(char::is_whitespace))
@@ -19,15 +19,15 @@ pub(super) fn command(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<
     comm.or_else(|| first?.split_whitespace().next().map(str::to_owned))
 }
 
-/// The arguments of a process; none where they cannot be read.
+/// The arguments of a process; empty if they cannot be read.
 pub(super) fn arguments(root: &Sysroot, pid: u32) -> Vec<String> {
-    // QEMU's are long: a megabyte is more than they ever were.
+    // QEMU's arguments are long, but always less than a megabyte.
     let bytes = root.read(format!("/proc/{pid}/cmdline"), 1 << 20).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// Whose processes are, each looked up once.
+/// The users of processes, each looked up once.
 pub(super) struct Users<'a> {
     root: &'a Sysroot,
     known: BTreeMap<u32, Option<u32>>,
@@ -38,7 +38,7 @@ impl<'a> Users<'a> {
         Self { root, known: BTreeMap::new() }
     }
 
-    /// The effective user id of a process.
+    /// The effective user ID of a process.
     pub(super) fn user(&mut self, pid: u32) -> Option<u32> {
         *self.known.entry(pid).or_insert_with(|| {
             let status = read(self.root, pid, "status")?;
@@ -48,8 +48,7 @@ impl<'a> Users<'a> {
     }
 }
 
-/// The virtual machine that a process runs: by QEMU's `-name`, else by the scope in which
-/// systemd-machined keeps it.
+/// The virtual machine of a process, from QEMU's `-name`, or else from its systemd-machined scope.
 pub(super) fn domain(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
     name_argument(arguments).or_else(|| {
         let cgroups = read(root, pid, "cgroup")?;
@@ -68,7 +67,8 @@ pub(crate) fn name_argument(arguments: &[String]) -> Option<String> {
     (!name.is_empty()).then(|| name.replace('\0', ","))
 }
 
-/// `0::/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator` is of vm1.
+/// The virtual machine of a cgroup, vm1 for
+/// `0::/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator`.
 pub(crate) fn machine_scope(line: &str) -> Option<String> {
     let scope = line.split('/').find_map(|part| part.strip_prefix("machine-qemu"))?;
     let name = unescape(scope.strip_suffix(".scope")?);
@@ -78,7 +78,7 @@ pub(crate) fn machine_scope(line: &str) -> Option<String> {
     (is_id && !name.is_empty()).then(|| name.to_owned())
 }
 
-/// The names of systemd's units have `\x2d` for a dash.
+/// Names of systemd units contain `\x2d` for a dash.
 fn unescape(name: &str) -> String {
     let mut parts = name.split("\\x");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -102,21 +102,21 @@ pub(crate) fn is_name_option(argument: &str) -> bool {
     argument == "-name" || argument == "--name"
 }
 
-/// What is left of a process.
+/// The remaining part of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Nothing that could hold a region: it is a thread of the kernel, or has ended.
+    /// Nothing that could hold a region: it is a kernel thread, or has exited.
     Nothing,
-    /// Other threads than the first, which has ended.
+    /// Threads other than the first, which has exited.
     Threads,
     /// All of it, as far as is known.
     Whole,
 }
 
-/// Tells what is left of a process. Anybody may read that, unlike what a process has mapped.
+/// The remaining part of a process. All users can read this, unlike the mappings.
 pub(super) fn rest(root: &Sysroot, pid: u32) -> Rest {
     let Some(stat) = read(root, pid, "stat") else { return Rest::Whole };
-    // The name before it may have anything in it (proc_pid_stat(5)).
+    // The preceding name may contain any character (proc_pid_stat(5)).
     let Some((_, fields)) = stat.rsplit_once(')') else { return Rest::Whole };
     let fields: Vec<_> = fields.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
@@ -129,7 +129,7 @@ pub(super) fn rest(root: &Sysroot, pid: u32) -> Rest {
     }
 }
 
-/// Whether an open file is only a place in the tree (`O_PATH`): such a one opens no device.
+/// Whether an open file is only a path (`O_PATH`), which opens no device.
 pub(super) fn is_only_a_path(root: &Sysroot, fdinfo: &str) -> bool {
     const O_PATH: u32 = 0o1000_0000;
     let Ok(info) = root.read_text(fdinfo) else { return false };
@@ -138,7 +138,7 @@ pub(super) fn is_only_a_path(root: &Sysroot, fdinfo: &str) -> bool {
     flags.is_some_and(|flags| flags & O_PATH != 0)
 }
 
-/// A file of a process, whatever bytes its name brings into it.
+/// A file of a process as text, with invalid UTF-8 replaced.
 fn read(root: &Sysroot, pid: u32, name: &str) -> Option<String> {
     let bytes = root.read(format!("/proc/{pid}/{name}"), ATTRIBUTE_LIMIT).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -1,4 +1,4 @@
-//! Parts of a region, by offset: merged, in order.
+//! Parts of a region, sorted by offset and merged.
 
 use serde::Serialize;
 
@@ -7,13 +7,13 @@ use crate::values::Bytes;
 /// One mapped part of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Range {
-    /// Where it begins in the region, in bytes.
+    /// Offset in the region, in bytes.
     pub offset: u64,
-    /// How long it is, in bytes; never 0.
+    /// Length in bytes; never 0.
     pub length: u64,
 }
 
-/// Any number of parts, neither overlapping nor adjacent.
+/// A set of parts, neither overlapping nor adjacent.
 ///
 /// ```
 /// use egm_probe::claims::Ranges;
@@ -32,15 +32,15 @@ impl Ranges {
         self.0.iter()
     }
 
-    /// How much all of them are together.
+    /// The total size of the parts.
     #[must_use]
     pub fn total(&self) -> Bytes {
-        // They do not overlap within 64 bits, so neither does their sum.
+        // Parts do not overlap within 64 bits, so the sum does not overflow.
         Bytes(self.0.iter().map(|range| range.length).sum())
     }
 }
 
-/// From offsets and lengths, in any order. What would go beyond 64 bits is cut there.
+/// From offsets and lengths, in any order. Parts beyond 64 bits are truncated.
 impl FromIterator<(u64, u64)> for Ranges {
     fn from_iter<I: IntoIterator<Item = (u64, u64)>>(parts: I) -> Self {
         let mut parts: Vec<_> = parts.into_iter().filter(|(_, length)| *length > 0).collect();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_merged_where_they_touch_or_overlap() {
+    fn touching_and_overlapping_parts_are_merged() {
         assert_eq!(merged(&[]), []);
         assert_eq!(merged(&[(5, 0)]), []);
         assert_eq!(merged(&[(8, 8), (0, 8)]), [(0, 16)]);

@@ -1,4 +1,4 @@
-//! What is looked for: the devices of the regions, by number, by inode and by name.
+//! The devices to search for, by number, inode and name.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ struct RegionDevice {
     name: RegionName,
     number: Option<DeviceNumber>,
     path: PathBuf,
-    /// Device and inode of the node as `/proc/<pid>/maps` writes them.
+    /// Device and inode of the node, as in `/proc/<pid>/maps`.
     file: Option<String>,
 }
 
@@ -43,8 +43,7 @@ impl Targets {
         self.0.get(index)?.number
     }
 
-    /// Only the regions whose number is not known, under their own indices; `None` where there are
-    /// none.
+    /// Only the regions with an unknown number, under their own indices; `None` if there are none.
     pub(super) fn without_number(&self) -> Option<Self> {
         let mut targets = self.clone();
         for target in targets.0.iter_mut().filter(|target| target.number.is_some()) {
@@ -58,7 +57,7 @@ impl Targets {
         self.0.iter().position(|target| is_number(stat, target.number))
     }
 
-    /// The region whose node is this file, by device and inode as maps writes them.
+    /// The region whose node is this file, by device and inode as in maps.
     pub(super) fn by_file(&self, file: &[u8]) -> Option<usize> {
         let is = |target: &RegionDevice| {
             target.file.as_ref().is_some_and(|node| node.as_bytes() == file)
@@ -73,13 +72,13 @@ impl Targets {
         self.0.iter().position(is).filter(|_| !path.is_empty())
     }
 
-    /// The region that a path in a definition leads to: its own name, or another one of it.
+    /// The region that a path in a definition leads to, under any of its names.
     pub(super) fn by_definition(&self, root: &Sysroot, path: &Path) -> Option<usize> {
-        // As paths, for which `/dev//egm4` is the same.
+        // Compared as paths, because `/dev//egm4` is the same.
         let by_path = self.0.iter().position(|target| target.path == *path);
         by_path.or_else(|| {
-            // Relative paths and other things that no definition should have are nobody's, and what
-            // is in /proc is another thing to every process.
+            // Relative paths and other paths that no definition should contain do not match, and
+            // paths in /proc differ for every process.
             let is_ones = path.is_absolute() && !path.starts_with("/proc");
             let stat = is_ones.then(|| root.stat_cached(path).ok()).flatten()?;
             self.by_stat(&stat)

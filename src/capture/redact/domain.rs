@@ -1,6 +1,6 @@
-//! A domain's XML without what does not concern EGM: for captures, which go to strangers. A domain
-//! has passwords of consoles, keys of disks, names of hosts and more; so what is kept is named, and
-//! everything else is left out.
+//! Reduces a domain's XML to the parts that concern EGM: captures are given to strangers, and a
+//! domain may contain console passwords, disk keys, host names and more. Therefore the parts to
+//! keep are listed, and everything else is omitted.
 
 use std::fmt::Write;
 
@@ -11,18 +11,18 @@ use crate::domain::element::escape;
 use crate::domain::file_memory::{QEMU, is_memory_argument};
 use crate::domain::xml;
 
-/// What is kept of an element.
+/// The parts to keep of an element.
 #[derive(Clone, Copy)]
 enum Keep {
-    /// All of it but comments.
+    /// All of it except comments.
     Whole,
-    /// Its tags, and of its children those of these names.
+    /// Its tags, and the children with these names.
     Some(&'static [(&'static str, Keep)]),
 }
 
 use Keep::{Some as Of, Whole};
 
-/// The attributes that are kept of an element that is not kept whole.
+/// The attributes to keep of an element that is not kept completely.
 const ATTRIBUTES: [&str; 8] = ["type", "id", "state", "pid", "mode", "managed", "model", "index"];
 
 const DOMAIN: &[(&str, Keep)] = &[
@@ -50,11 +50,11 @@ const DOMAIN: &[(&str, Keep)] = &[
     ),
 ];
 
-/// A definition or status file, redacted. What is kept is put together anew, rather than the rest taken
-/// out: so nothing stays that was not thought of.
+/// Redacts a definition or status file. The output is assembled from the parts to keep, so that
+/// unknown parts are omitted.
 ///
 /// # Errors
-/// It is no domain: then nothing tells what in it is whose.
+/// The text is not a domain, so its secrets cannot be recognised.
 pub(super) fn redact(text: &str) -> Result<String, BadDomain> {
     let document = xml::parse(text)?;
     let (domain, is_status) = xml::domain_of(&document)?;
@@ -92,8 +92,8 @@ impl Writer<'_> {
         });
     }
 
-    /// Of QEMU's own arguments those that take memory from a file, or give it to a GPU. Gives the
-    /// last of them all.
+    /// Keeps those of QEMU's own arguments that map memory from a file or assign it to a GPU.
+    /// Returns the last argument.
     fn arguments<'b>(&mut self, command_line: Node<'b, '_>, mut previous: &'b str) -> &'b str {
         for child in command_line.children().filter(|child| child.has_tag_name((QEMU, "arg"))) {
             let Some(value) = child.attribute("value") else { continue };
@@ -105,8 +105,8 @@ impl Writer<'_> {
         previous
     }
 
-    /// The tags of an element, with the attributes and namespaces that matter, and in it what is
-    /// written between them.
+    /// Writes the tags of an element with the relevant attributes and namespaces, and the inner
+    /// part between them.
     fn element(&mut self, element: Node<'_, '_>, write_inner: impl FnOnce(&mut Self)) {
         let start = self.text.get(element.range()).unwrap_or_default().trim_start_matches('<');
         let is_end = |c: char| c.is_whitespace() || matches!(c, '>' | '/');
@@ -137,7 +137,7 @@ impl Writer<'_> {
         self.line(&format!("</{name}>"));
     }
 
-    /// An element as it is, but for comments.
+    /// Writes an element unchanged except for comments.
     fn whole(&mut self, element: Node<'_, '_>) {
         let is_cut = |node: &Node<'_, '_>| node.is_comment() || node.is_pi();
         let range = element.range();
@@ -205,7 +205,7 @@ mod tests {
 ";
 
     #[test]
-    fn what_does_not_concern_egm_is_left_out() {
+    fn only_parts_that_concern_egm_are_kept() {
         let text = redact(DOMAIN).unwrap();
         assert!(!text.contains("SECRET"), "{text}");
         let [before, after] = [DOMAIN, &text].map(|text| Domain::parse(text).unwrap());
@@ -214,11 +214,11 @@ mod tests {
         assert_eq!((after.name, after.pid, after.is_status), (before.name, before.pid, true));
         assert_eq!(after.hostdevs.len(), 1);
         assert_eq!(after.egm.len(), 1);
-        assert_eq!(redact(&text).as_deref(), Ok(text.as_str()), "and once more is the same");
+        assert_eq!(redact(&text).as_deref(), Ok(text.as_str()), "redacting again changes nothing");
     }
 
     #[test]
-    fn what_is_no_domain_is_not_cut() {
+    fn only_domains_are_redacted() {
         for text in ["", "<domain><name>", "<network/>"] {
             assert!(redact(text).is_err(), "{text}");
         }

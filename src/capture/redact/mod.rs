@@ -1,4 +1,4 @@
-//! What of a file is taken: of those that have more in them than is used, only that.
+//! Reduces files to the parts that are used.
 
 mod domain;
 mod process;
@@ -11,13 +11,13 @@ use crate::host::device_links::DATABASE;
 use crate::host::parse_meminfo;
 use crate::host::pci_names::{self, DeviceId};
 
-/// The bytes to take of a file that was read; `None` for one that is put together otherwise, or
-/// that nobody has thought of here.
+/// The contents to include of a file that was read; `None` if they are assembled elsewhere, or if
+/// the file is unknown here.
 pub(super) fn redact(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Option<Vec<u8>> {
     let name = path.file_name()?.to_str()?;
     let text = || String::from_utf8_lossy(bytes);
     if path.starts_with("/sys") {
-        // The rest of it is never twice the same. Where it is none, it is quoted as it is.
+        // The other lines change all the time. An invalid file is included unchanged.
         let text = str::from_utf8(bytes).ok().filter(|text| parse_meminfo(text).is_some());
         return Some(match text {
             Some(text) if name == "meminfo" => lines(text, |line| line.contains("MemTotal:")),

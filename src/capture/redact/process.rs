@@ -1,9 +1,9 @@
-//! The files of a process without what does not concern EGM.
+//! Reduces the files of a process to the parts that concern EGM.
 
 use crate::claims::process::{is_name_option, machine_scope, name_argument};
 
-/// What a capture takes of a file of a holder's: its user, the name of its program, and the virtual
-/// machine. Not its other arguments, which may be anything.
+/// The contents to include of a file of a holder: its user, the name of its program, and the
+/// virtual machine. Its other arguments may contain secrets.
 pub(super) fn redact(file: &str, bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
     let line = |is_it: &dyn Fn(&str) -> bool| {
@@ -27,11 +27,11 @@ pub(super) fn redact(file: &str, bytes: &[u8]) -> Vec<u8> {
 
 fn cut_arguments(arguments: &[String]) -> String {
     let Some(first) = arguments.first() else { return String::new() };
-    // With a slash where it had one: then it is no option.
+    // Keep a slash before the name, so that it is not taken for an option.
     let program = first.rfind('/').and_then(|slash| first.get(slash..)).unwrap_or(first);
-    // With a blank where it had one: then it is no program's name.
+    // Keep a space after the name, so that it is not taken for a program's name.
     let end = program.char_indices().find(|(_, c)| c.is_whitespace());
-    let end = end.map_or(program.len(), |(at, blank)| at + blank.len_utf8());
+    let end = end.map_or(program.len(), |(at, space)| at + space.len_utf8());
     let program = program.get(..end).unwrap_or(program);
     let name = name_argument(arguments).map(|name| format!("guest={}", name.replace(',', ",,")));
     let option = name.as_ref().filter(|_| !is_name_option(program)).map(|_| "-name");
@@ -44,7 +44,7 @@ mod tests {
     use super::redact;
 
     #[test]
-    fn only_program_and_name_of_the_arguments_are_kept() {
+    fn only_program_and_name_are_kept_of_the_arguments() {
         for (arguments, kept) in [
             ("", ""),
             (
