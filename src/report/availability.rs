@@ -1,4 +1,4 @@
-//! The claims on a region from the point of view of one virtual machine. Pure.
+//! The claims on a region from the point of view of one virtual machine. Does no I/O.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{Report, State};
 use crate::claims::{Claim, LeaseClaim, Owner};
 use crate::host::Region;
 
-/// Whether a virtual machine can have a region, and which others claim it.
+/// Whether a virtual machine can have a region, and the claims of others on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Availability<'a> {
@@ -16,15 +16,15 @@ pub struct Availability<'a> {
     pub holders: Vec<&'a Claim>,
     /// The definitions of other virtual machines that are off.
     pub defined: Vec<&'a Claim>,
-    /// The leases of others: one at most, unless the file was edited.
+    /// The leases of others: at most one, unless the file was edited.
     pub leases: Vec<&'a LeaseClaim>,
     /// The claims of the virtual machine itself.
     pub own: Vec<&'a Claim>,
 }
 
 impl Report {
-    /// The availability of a region for the virtual machine of this name. Without a name, every
-    /// claim is another's.
+    /// The availability of a region for the virtual machine with this name. Without a name, all
+    /// claims are those of others.
     #[must_use]
     pub fn availability(&self, region: &Region, owner: Option<&str>) -> Availability<'_> {
         let state = self.row(region).capacity.state;
@@ -49,8 +49,8 @@ impl<'a> Availability<'a> {
         all
     }
 
-    /// A label for each virtual machine or process among the holders. The processes of one virtual
-    /// machine are one holder.
+    /// A label for each virtual machine or process among the holders. Several processes of one
+    /// virtual machine are one holder.
     #[must_use]
     pub fn distinct_holders(&self) -> Vec<String> {
         let labels = self.holders.iter().map(|claim| (claim.owner(), claim.label()));
@@ -100,7 +100,7 @@ mod tests {
             (Some("a"), "a[1] a[2] a(off) a(reserved)", "[3] b", "c(off)", "c"),
             (Some("b"), "b", "a[1] a[2] [3]", "a(off) c(off)", "a c"),
             (Some("c"), "c(off) c(reserved)", "a[1] a[2] [3] b", "a(off)", "a"),
-            // A process is not known by a name.
+            // A process is not identified by a name.
             (Some("3"), "", "a[1] a[2] [3] b", "a(off) c(off)", "a c"),
         ] {
             let found = Availability::of(&claims, State::InUse, owner);

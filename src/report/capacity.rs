@@ -1,8 +1,8 @@
-//! How much of a region is free. Pure.
+//! The free memory of a region. Does no I/O.
 //!
-//! A region belongs to one virtual machine at a time: the older drivers let a second one map the
-//! same memory, the newer ones refuse it. So what its holder leaves unmapped is not free but
-//! stranded.
+//! A region belongs to one virtual machine at a time: older drivers let a second one map the same
+//! memory, newer ones refuse it. Memory that the holder does not map is therefore unusable
+//! ("stranded") rather than free.
 
 use crate::claims::{Claim, Ranges, Sight};
 use crate::values::{Bytes, named};
@@ -11,20 +11,20 @@ named! {
     /// Whether a region can be given to a virtual machine.
     #[non_exhaustive]
     pub enum State {
-        /// Nobody holds it, and no virtual machine is defined with it.
+        /// Not held, and no virtual machine is defined with it.
         Free = "free",
-        /// A process holds it, or a virtual machine with it is running.
+        /// Held by a process, or a virtual machine defined with it is running.
         InUse = "in-use",
-        /// Nobody holds it, and it is kept for somebody.
+        /// Not held, but reserved.
         Reserved = "reserved",
-        /// Nobody holds it, but a virtual machine that is off is defined with it.
+        /// Not held, but a virtual machine that is off is defined with it.
         Defined = "defined",
-        /// Who holds it was not looked for, or could not be seen.
+        /// The holders are unknown.
         Unknown = "unknown",
     }
 }
 
-/// What of a region is free. Unknown is `None`, never 0 and never the whole.
+/// The free memory of a region. Unknown is `None`, never 0 and never the whole region.
 ///
 /// ```
 /// use egm_probe::report::{Capacity, State};
@@ -39,18 +39,18 @@ named! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capacity {
-    /// Whether it can be given away.
+    /// Whether it can be given to a virtual machine.
     pub state: State,
-    /// What a virtual machine can have of it: all or nothing.
+    /// Memory available to a virtual machine: all or nothing.
     pub free: Option<Bytes>,
-    /// What its holders have mapped.
+    /// Memory mapped by the holders.
     pub held: Option<Bytes>,
-    /// What its holders leave unmapped, and nobody else can have.
+    /// Memory that the holders do not map but that is unavailable to others.
     pub stranded: Option<Bytes>,
 }
 
 impl Capacity {
-    /// The capacity of a region of this size, with these claims on it, as far as was looked.
+    /// The capacity of a region of this size with these claims.
     #[must_use]
     pub fn of(size: Option<Bytes>, claims: &[Claim], sight: Sight) -> Self {
         let nothing = Some(Bytes(0));
@@ -76,7 +76,7 @@ impl Capacity {
     }
 }
 
-/// The union of what is mapped; where no process was seen, what is defined.
+/// The union of the mapped parts; without a process, the size in the definition.
 fn held(claims: &[Claim]) -> Option<Bytes> {
     let mut processes = claims
         .iter()
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_seen_to_be_free_is_free() {
+    fn a_region_is_free_only_if_all_holders_are_known() {
         use Sight::{Complete, Partial, PartialNothingOpen, Skipped};
         use State::{Defined, Free, InUse, Reserved, Unknown};
         let full = (InUse, Some(0), Some(100), Some(0));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_of_unknown_size_can_be_free_and_nobody_knows_how_much() {
+    fn a_free_region_may_have_an_unknown_size() {
         let capacity = Capacity::of(None, &[], Sight::Complete);
         assert_eq!((capacity.state, capacity.free), (State::Free, None));
         let capacity = Capacity::of(None, &[process(&[(0, 10)])], Sight::Complete);

@@ -1,4 +1,4 @@
-//! What changes on a host: two looks at it, and the events between them. Pure.
+//! Changes on a host: snapshots, and the events between them. Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use crate::host::Needs;
 use crate::report::{Report, State};
 use crate::values::{Bytes, PciAddress, RegionName};
 
-/// A host as far as its changes are told.
+/// The state of a host, as far as changes are reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     regions: BTreeMap<RegionName, Seen>,
     gpus: BTreeMap<PciAddress, Option<String>>,
 }
 
-/// A region as far as its changes are told.
+/// The state of a region, as far as changes are reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     size: Option<Bytes>,
@@ -26,12 +26,12 @@ struct Seen {
     holders: BTreeSet<String>,
 }
 
-/// Something that changed.
+/// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A region came.
+    /// A region was added.
     RegionAdded {
         /// The region.
         region: RegionName,
@@ -40,12 +40,12 @@ pub enum Event {
         /// Its GPUs.
         gpus: BTreeSet<PciAddress>,
     },
-    /// A region went.
+    /// A region was removed.
     RegionRemoved {
         /// The region.
         region: RegionName,
     },
-    /// Its size or its GPUs are others.
+    /// Size or GPUs changed.
     RegionChanged {
         /// The region.
         region: RegionName,
@@ -54,13 +54,13 @@ pub enum Event {
         /// Its GPUs now.
         gpus: BTreeSet<PciAddress>,
     },
-    /// Mode or owner of its device are others.
+    /// Mode or owner of the device changed.
     PermissionChanged {
         /// The region.
         region: RegionName,
-        /// What they were; `None` where that was not known.
+        /// Mode and owner before; `None` if unknown.
         before: Option<String>,
-        /// What they are now.
+        /// Mode and owner now.
         now: Option<String>,
     },
     /// A GPU was bound to a driver.
@@ -70,28 +70,28 @@ pub enum Event {
         /// The driver.
         driver: String,
     },
-    /// A GPU is bound to no driver any more, or has gone.
+    /// A GPU was unbound from its driver, or removed.
     GpuUnbound {
         /// The GPU.
         gpu: PciAddress,
-        /// The driver that it was bound to.
+        /// The previous driver.
         driver: String,
     },
-    /// Somebody holds a region, is defined with it or has it reserved.
+    /// A region was acquired: it is held, defined or reserved.
     HolderCame {
         /// The region.
         region: RegionName,
-        /// As `list` shows it.
+        /// The label as in `list`.
         holder: String,
     },
-    /// Somebody does not any more.
+    /// A holder released a region.
     HolderWent {
         /// The region.
         region: RegionName,
-        /// As `list` shows it.
+        /// The label as in `list`.
         holder: String,
     },
-    /// Whether a virtual machine can have it is another matter now.
+    /// The state of a region changed.
     StateChanged {
         /// The region.
         region: RegionName,
@@ -103,10 +103,10 @@ pub enum Event {
 }
 
 impl Snapshot {
-    /// What the changes are of, for [`Report::read`].
+    /// The parts of a host that a snapshot needs, for [`Report::read`].
     pub const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
 
-    /// What a report shows, which must have been read with [`Snapshot::NEEDS`].
+    /// The state in a report, which must have been read with [`Snapshot::NEEDS`].
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let seen = |row: crate::report::Row<'_>| {
@@ -125,13 +125,13 @@ impl Snapshot {
         Self { regions: report.rows().map(seen).collect(), gpus: gpus.collect() }
     }
 
-    /// The state of a region; `None` where it is not there.
+    /// The state of a region; `None` if it does not exist.
     #[must_use]
     pub fn state(&self, region: &RegionName) -> Option<State> {
         self.regions.get(region).map(|seen| seen.state)
     }
 
-    /// What changed from this to another.
+    /// The changes from this snapshot to another.
     #[must_use]
     pub fn changes(&self, now: &Self) -> Vec<Event> {
         let mut events = Vec::new();
@@ -159,9 +159,9 @@ fn changes_of(
     events: &mut Vec<Event>,
 ) {
     let name = || region.clone();
-    let nobody = BTreeSet::new();
-    let holders_before = before.map_or(&nobody, |seen| &seen.holders);
-    let holders_now = now.map_or(&nobody, |seen| &seen.holders);
+    let none = BTreeSet::new();
+    let holders_before = before.map_or(&none, |seen| &seen.holders);
+    let holders_now = now.map_or(&none, |seen| &seen.holders);
     if let (None, Some(Seen { size, gpus, .. })) = (before, now) {
         events.push(Event::RegionAdded { region: name(), size: *size, gpus: gpus.clone() });
     }

@@ -1,4 +1,4 @@
-//! A host, the claims on its regions and what follows from them, brought together for output.
+//! A host, the claims on its regions and their capacity, combined for output.
 
 mod availability;
 mod capacity;
@@ -18,7 +18,7 @@ pub use capacity::{Capacity, State};
 pub use changes::{Event, Snapshot};
 pub use sockets::{NodesFrom, Place, Socket, Sockets};
 
-/// Everything that the commands show of a host.
+/// Everything that the commands show about a host.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
@@ -28,20 +28,20 @@ pub struct Report {
     pub claims: Claims,
 }
 
-/// A region, the claims on it, and what of it is free.
+/// A region, its claims and its capacity.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Row<'a> {
     /// The region.
     pub region: &'a Region,
-    /// Who holds it, and whose it may become.
+    /// The holders of the region, and its possible owners.
     pub claims: &'a [Claim],
-    /// What of it is free.
+    /// Its free memory.
     pub capacity: Capacity,
 }
 
 impl Report {
-    /// Reads a host as far as it is asked for; claims only with [`Needs::CLAIMS`].
+    /// Reads the requested parts of a host; claims only with [`Needs::CLAIMS`].
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
         Self::read_with(root, needs, &Accounts::of(root))
@@ -57,7 +57,7 @@ impl Report {
         Self::new(host, claims)
     }
 
-    /// Brings the two together: several holders of one region are a warning of the region's.
+    /// Combines the two: several holders of one region become a warning about the region.
     #[must_use]
     pub fn new(host: Host, claims: Claims) -> Self {
         let mut report = Self { host, claims };
@@ -72,7 +72,7 @@ impl Report {
         report
     }
 
-    /// The region that a path other than its own leads to: a link, or another node of its number.
+    /// The region that a path other than its own leads to: a link, or another node with its number.
     #[must_use]
     pub fn region_by_other_name(&self, root: &Sysroot, path: &Path) -> Option<&Region> {
         let kind = root.stat(path).map(|stat| stat.kind);
@@ -80,7 +80,7 @@ impl Report {
             if let (Ok(FileKind::CharDevice(found)), Some(number)) = (&kind, region.device.number) {
                 return *found == number;
             }
-            // As paths, for which `/dev//egm4` is the same.
+            // Compared as paths, because `/dev//egm4` is the same.
             let mut links = region.device.links.iter().flatten();
             region.device.path == path || links.any(|link| link == path)
         };
@@ -97,7 +97,7 @@ impl Report {
     #[must_use]
     pub fn row<'a>(&'a self, region: &'a Region) -> Row<'a> {
         let claims = self.claims.of(&region.name);
-        // Without its number a holder by another name is not recognised.
+        // Without the device number, a holder under another name is not recognised.
         let sight = match self.claims.sight {
             Sight::Complete if region.device.number.is_none() => Sight::Partial,
             // Any region may be reserved.
@@ -107,7 +107,7 @@ impl Report {
         Row { region, claims, capacity: Capacity::of(region.size, claims, sight) }
     }
 
-    /// What is odd about the host as a whole.
+    /// Warnings about the host as a whole.
     pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
         self.host.warnings.iter().chain(&self.claims.warnings)
     }

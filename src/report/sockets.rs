@@ -1,5 +1,5 @@
-//! What belongs together on a host: the sockets, with the regions and GPUs of each, and the NUMA
-//! nodes without CPUs that are the GPUs' own. Pure.
+//! The sockets of a host with their regions and GPUs, and the GPUs' own NUMA nodes, which have no
+//! CPUs. Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,71 +9,72 @@ use crate::host::{Gpu, NumaNode, Region};
 use crate::report::{Report, Row};
 use crate::values::{IdList, NodeId};
 
-/// How many nodes the firmware of a Grace host keeps for each GPU: one for each MIG instance.
+/// The number of nodes that the firmware of a Grace host reserves for each GPU: one for each MIG
+/// instance.
 const NODES_A_GPU: usize = 8;
 
-/// Nodes that are nearer to each other than this are one device's; 20 is the distance between
-/// things of which nothing is known (`REMOTE_DISTANCE`, `include/linux/topology.h`).
+/// Nodes at a smaller distance from each other belong to one device; 20 is the default distance
+/// (`REMOTE_DISTANCE`, `include/linux/topology.h`).
 const NEAR: u32 = 20;
 
-/// A host as its sockets.
+/// The sockets of a host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Sockets<'a> {
-    /// The sockets by their NUMA node, the one with their CPUs.
+    /// The sockets, by the NUMA node with their CPUs.
     pub sockets: Vec<Socket<'a>>,
-    /// What belongs to no socket that is known.
+    /// Regions, GPUs and nodes that belong to no known socket.
     pub elsewhere: Socket<'a>,
 }
 
-/// A socket: what has its NUMA node.
+/// A socket and everything on its NUMA node.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Socket<'a> {
-    /// Its NUMA node; `None` for what belongs to none.
+    /// Its NUMA node; `None` for [`Sockets::elsewhere`].
     pub node: Option<NodeId>,
-    /// What is known of that node.
+    /// Details of that node.
     pub numa: Option<&'a NumaNode>,
     /// Its regions, in natural order.
     pub regions: Vec<Row<'a>>,
     /// The GPUs of its regions, and its other GPUs, by address.
     pub gpus: Vec<Place<'a>>,
-    /// The nodes without CPUs that are near to it and of which no GPU is known, in groups.
+    /// Groups of nodes without CPUs near the socket whose GPU is unknown.
     pub other_nodes: Vec<IdList>,
 }
 
-/// A GPU and the NUMA nodes that are its own.
+/// A GPU and its own NUMA nodes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Place<'a> {
     /// The GPU.
     pub gpu: &'a Gpu,
-    /// The region that names it.
+    /// The region that lists it.
     pub region: Option<&'a Region>,
-    /// Its own nodes, and how they were learnt; `None` where they are not known.
+    /// Its own nodes and their source; `None` if unknown.
     pub nodes: Option<(IdList, NodesFrom)>,
 }
 
-/// How a GPU's own nodes were learnt.
+/// The source of a GPU's own nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum NodesFrom {
     /// The GPU's `numa_node` is one of them.
     Gpu,
-    /// The socket has as many groups of such nodes as GPUs: in the order of both.
+    /// The socket has as many groups of such nodes as GPUs, so they are matched in order.
     Order,
 }
 
-/// Nodes without CPUs that are one device's.
+/// Nodes without CPUs that belong to one device.
 struct Group {
     nodes: Vec<NodeId>,
-    /// The socket that is nearest to them.
+    /// The nearest socket.
     near: Option<NodeId>,
 }
 
 impl<'a> Sockets<'a> {
-    /// Puts together what a report has.
+    /// Groups the contents of a report by socket.
     #[must_use]
     pub fn of(report: &'a Report) -> Self {
         let topology = &report.host.topology;
@@ -95,7 +96,7 @@ impl<'a> Sockets<'a> {
         }
         let mut seen = BTreeSet::new();
         for (gpu, region) in report.host.gpus() {
-            // A GPU that two regions name is shown with the first.
+            // A GPU that two regions list is shown with the first.
             if !seen.insert(gpu.address) {
                 continue;
             }
@@ -109,7 +110,7 @@ impl<'a> Sockets<'a> {
         found
     }
 
-    /// All sockets, and what belongs to none where there is anything.
+    /// All sockets, and [`Self::elsewhere`] unless it is empty.
     pub fn iter(&self) -> impl Iterator<Item = &Socket<'a>> {
         let rest = Some(&self.elsewhere).filter(|rest| !rest.is_empty());
         self.sockets.iter().chain(rest)
@@ -143,7 +144,7 @@ impl<'a> Sockets<'a> {
                 socket.other_nodes = own.into_iter().map(Group::list).collect();
             }
         }
-        // Those of a socket that is none.
+        // Groups whose nearest node is not a known socket.
         let known: BTreeSet<_> = self.sockets.iter().map(|socket| socket.node).collect();
         let lost = rest.iter().filter(|group| group.near.is_some() && !known.contains(&group.near));
         self.elsewhere.other_nodes.extend(lost.map(Group::list));
@@ -162,8 +163,8 @@ impl Group {
     }
 }
 
-/// The nodes without CPUs, in groups that are one device's each: those near to each other; where
-/// the distances do not tell, eight each GPU if there are as many.
+/// The nodes without CPUs, grouped by device: nodes near each other; if distances do not show that,
+/// eight per GPU if the numbers match.
 fn groups(report: &Report) -> Vec<Group> {
     let topology = &report.host.topology;
     let without: Vec<NodeId> =
@@ -181,8 +182,8 @@ fn groups(report: &Report) -> Vec<Group> {
         }
     }
     let gpus = report.host.gpus().count();
-    let is_told = groups.len() <= gpus;
-    if !is_told && without.len() == gpus * NODES_A_GPU {
+    let is_clear = groups.len() <= gpus;
+    if !is_clear && without.len() == gpus * NODES_A_GPU {
         groups = without.chunks(NODES_A_GPU).map(<[NodeId]>::to_vec).collect();
     }
     let nearest = |first: NodeId| {
