@@ -1,4 +1,4 @@
-//! What the rules of a host, all files together, give to a region's device.
+//! The combined effect of all udev rules of a host on a region's device.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::values::RegionName;
 use crate::values::text::shown;
 use crate::warning::Warning;
 
-/// Where udev looks for rules. Of two files of one name that in the earlier directory counts; else
-/// the files of all directories are read in the order of their names (udev(7)).
+/// Directories of udev rules. If several contain a file of the same name, the first one counts; the
+/// files of all directories are read in the order of their names (udev(7)).
 pub(crate) const DIRECTORIES: [&str; 5] = [
     "/etc/udev/rules.d",
     "/run/udev/rules.d",
@@ -22,19 +22,19 @@ pub(crate) const DIRECTORIES: [&str; 5] = [
     "/lib/udev/rules.d",
 ];
 
-/// The name of the file that this program ships and installs.
+/// The rules file that this program ships and installs.
 pub(crate) const FILE_NAME: &str = "60-egm.rules";
 
-/// The largest file that is read.
+/// Maximum size of a file.
 const FILE_LIMIT: usize = 1 << 20;
 
-/// The rules of a host, as far as they concern EGM devices.
+/// The rules of a host that may concern EGM devices.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRules {
     files: Vec<File>,
-    /// Files of the program's name that do not count: another takes their place.
+    /// Rules files with the program's file name that are hidden by another.
     pub(crate) shadowed: Vec<Shadowed>,
-    /// What could not be read.
+    /// Files that could not be read.
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -42,22 +42,22 @@ pub(crate) struct HostRules {
 struct File {
     path: PathBuf,
     lines: Vec<Line>,
-    /// Whether it speaks of EGM devices at all: then its conditions are worth a word.
+    /// Whether it mentions EGM devices; conditional rules are reported only then.
     names_egm: bool,
 }
 
-/// A rules file for EGM that another one of the same name hides.
+/// A rules file for EGM that is hidden by another one with the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Shadowed {
-    /// The file that does not count.
+    /// The hidden file.
     pub(crate) path: PathBuf,
-    /// The one that does.
+    /// The file that hides it.
     pub(crate) by: PathBuf,
-    /// Whether that one has no rules or is a link to `/dev/null`, which is how to switch rules off.
+    /// Whether that file has no rules or is a link to `/dev/null`, which disables the rules.
     pub(crate) masked: bool,
 }
 
-/// Where a rule stands.
+/// Location of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct RulePlace {
     /// The file.
@@ -72,29 +72,29 @@ impl fmt::Display for RulePlace {
     }
 }
 
-/// One value that rules give to a device.
+/// A value that rules assign to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Given {
-    /// The value as it is written.
+    /// The value as written.
     pub(crate) value: String,
-    /// The rule that has the last word.
+    /// The rule that takes effect.
     pub(crate) place: RulePlace,
-    /// Whether no later rule can change it, `:=`.
+    /// Whether later rules cannot change it (`:=`).
     pub(crate) is_final: bool,
-    /// Rules that gave something else: earlier ones, and later ones behind a final `:=`.
+    /// Rules with another value: earlier ones, and later ones after a final `:=`.
     pub(crate) others: Vec<Other>,
 }
 
-/// A value that does not count.
+/// A value that does not take effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Other {
     /// The rule.
     pub(crate) place: RulePlace,
-    /// The value as it is written.
+    /// The value as written.
     pub(crate) value: String,
 }
 
-/// What the rules give to one device. Without a rule it keeps what the kernel gave to it.
+/// The effect of the rules on one device. Without a rule, it keeps the kernel's values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effective {
     /// The owner.
@@ -103,9 +103,9 @@ pub(crate) struct Effective {
     pub(crate) group: Option<Given>,
     /// The mode.
     pub(crate) mode: Option<Given>,
-    /// The label for `SELinux`.
+    /// The `SELinux` label.
     pub(crate) label: Option<Given>,
-    /// Rules that change one of these under conditions that are not looked at here.
+    /// Rules that change one of these under conditions that are not evaluated here.
     pub(crate) conditional: Vec<RulePlace>,
 }
 
@@ -116,7 +116,7 @@ impl HostRules {
         let mut rules = Self::default();
         let mut by_name: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut hidden = Vec::new();
-        // /lib is usually a link to /usr/lib: the same files, which hide nothing.
+        // /lib is usually a link to /usr/lib, whose files then do not hide each other.
         let is_merged = root.read_link("/lib").is_ok();
         for directory in DIRECTORIES {
             if is_merged && directory.starts_with("/lib/") {
@@ -155,9 +155,9 @@ impl HostRules {
         rules
     }
 
-    /// The lines of a file; `None` where they are not known.
+    /// The lines of a file; `None` if they are unknown.
     fn file(&mut self, root: &Sysroot, path: &Path) -> Option<Vec<Line>> {
-        // A link to /dev/null is an empty file for udev; it is none that can be read here.
+        // udev treats a link to /dev/null as an empty file; it cannot be read here.
         let target = root.read_link(path).map(|target| join_link(path, &target));
         if target.is_ok_and(|target| target == Path::new("/dev/null")) {
             return Some(Vec::new());
@@ -177,13 +177,13 @@ impl HostRules {
         }
     }
 
-    /// Whether there is no rule that names EGM devices.
+    /// Whether no rule mentions EGM devices.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         !self.files.iter().any(|file| file.names_egm)
     }
 
-    /// What they give to one region's device.
+    /// The effect on one region's device.
     #[must_use]
     pub(crate) fn for_region(&self, name: &RegionName) -> Effective {
         let mut effective = Effective::default();
@@ -207,7 +207,7 @@ impl File {
         Self { path, lines, names_egm }
     }
 
-    /// Goes through the rules as udev does for an event of the region's device.
+    /// Applies the rules in the same order as udev does for an event of the region's device.
     fn apply<'a>(
         &'a self,
         name: &RegionName,
@@ -215,7 +215,7 @@ impl File {
         is_final: &mut BTreeSet<&'a str>,
     ) {
         let mut jump: Option<&str> = None;
-        // Labels to which a rule before may have jumped.
+        // Labels that a previous rule may have jumped to.
         let mut perhaps: Vec<&str> = Vec::new();
         for (index, line) in self.lines.iter().enumerate() {
             let label = line.value("LABEL");
@@ -233,7 +233,7 @@ impl File {
                 held = Holds::Maybe;
             }
             let later = self.lines.get(index + 1..).unwrap_or_default();
-            // udev leaves out a jump to nowhere.
+            // udev ignores a jump to a missing label.
             let target = line.value("GOTO");
             let target =
                 target.filter(|it| later.iter().any(|line| line.value("LABEL") == Some(it)));
@@ -257,7 +257,7 @@ impl File {
         for token in line.tokens.iter().filter(|token| !token.is_match()) {
             let Some(slot) = effective.slot(&token.key) else { continue };
             if held == Holds::Maybe {
-                // Other people's conditions are about other people's devices.
+                // Ignore conditional rules in files that do not mention EGM.
                 if self.names_egm && !effective.conditional.contains(&place()) {
                     effective.conditional.push(place());
                 }
@@ -290,7 +290,7 @@ impl Effective {
         }
     }
 
-    /// What is given, each with its name: user, group, mode, label.
+    /// The assigned values with their names: user, group, mode, label.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
         let Self { user, group, mode, label, .. } = self;
         let all = [("user", user), ("group", group), ("mode", mode), ("label", label)];
@@ -309,7 +309,7 @@ fn give(slot: &mut Option<Given>, Other { place, value }: Other, is_final: bool)
     *slot = Some(Given { value, place, is_final, others });
 }
 
-/// Whether a condition holds for a region's device.
+/// Whether a condition is true for a region's device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Holds {
     No,
@@ -319,7 +319,7 @@ enum Holds {
 
 fn holds(token: &Token, name: &RegionName) -> Holds {
     let certain = |passes: bool| if passes { Holds::Yes } else { Holds::No };
-    // These may hold for one of its parents, too.
+    // These also match parent devices.
     let of_any = |passes: bool| match (token.operator, passes) {
         (Operator::Match, true) => Holds::Yes,
         _ => Holds::Maybe,
@@ -328,12 +328,12 @@ fn holds(token: &Token, name: &RegionName) -> Holds {
         "SUBSYSTEM" => certain(token.passes("egm")),
         "KERNEL" => certain(token.passes(name.as_str())),
         "ENV{DEVNAME}" if token.is_match() => certain(token.passes(&format!("/dev/{name}"))),
-        // Where most drivers have it.
+        // The path with most drivers.
         "DEVPATH" => of_any(token.passes(&format!("/devices/virtual/egm/{name}"))),
         "DRIVER" => certain(token.passes("")),
         "SUBSYSTEMS" => of_any(token.passes("egm")),
         "KERNELS" => of_any(token.passes(name.as_str())),
-        // A rule for one of the two events counts until the other comes.
+        // A rule for one of the two events takes effect until the other event.
         "ACTION" => match (token.passes("add"), token.passes("change")) {
             (true, true) => Holds::Yes,
             (false, false) => Holds::No,
@@ -347,8 +347,8 @@ fn holds(token: &Token, name: &RegionName) -> Holds {
 mod tests {
     use super::{BTreeSet, Effective, File, parse};
 
-    /// The mode that files give to egm4 and its line, modes that do not count, and the lines of
-    /// conditional ones: `2@4 not 1 if 3`. In the files, `;` ends a line and `'` is a quote.
+    /// The mode that files assign to egm4 and its line, overridden modes, and the lines of
+    /// conditional rules: `2@4 not 1 if 3`. In the files, `;` ends a line and `'` is a quote.
     fn of(files: &[&str]) -> String {
         let mut effective = Effective::default();
         let parsed = files.iter().map(|text| parse(&text.replace("; ", "\n").replace('\'', "\"")));
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rule_has_the_last_word_unless_one_before_is_final() {
+    fn the_last_rule_takes_effect_unless_an_earlier_one_is_final() {
         for (files, expected) in [
             (&["SUBSYSTEM=='egm', MODE='0660'"][..], "0660@1"),
             (&["KERNEL=='egm[0-9]*', MODE='1'; KERNEL=='egm4', MODE='2'"], "2@2 not 1"),

@@ -26,7 +26,7 @@ const UNFINISHED: &str = ".60-egm.rules.egm-probe-";
 const MARKER: &str = "# Written by `egm-probe udev install`";
 const ADVICE: &str = ", which overwrites it; delete this line to keep changes.\n";
 
-/// Reason why the rules were not written or removed.
+/// The reason why the rules were not written or removed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileProblem {
     #[error(transparent)]

@@ -1,11 +1,11 @@
-//! The lines of a udev rules file, as far as they concern the permission of a device (udev(7)).
+//! Parses the lines of a udev rules file that concern permissions of a device (udev(7)).
 
 use crate::values::glob::glob;
 
-/// A rule: one line, or several that were joined by a backslash.
+/// A rule: one line, or several lines joined by backslashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Where it begins, from 1.
+    /// The number of its first line, from 1.
     pub(super) number: usize,
     /// Its matches and assignments.
     pub(super) tokens: Vec<Token>,
@@ -16,7 +16,7 @@ pub(super) struct Line {
 pub(super) struct Token {
     /// The key with its attribute, `ATTR{class}`.
     pub(super) key: String,
-    /// What is done with it.
+    /// The operation on the key.
     pub(super) operator: Operator,
     /// The text between the quotes.
     pub(super) value: String,
@@ -32,7 +32,7 @@ pub(super) enum Operator {
     AssignFinal,
 }
 
-/// The longest first: `=` begins `==`.
+/// Longest first: `=` is a prefix of `==`.
 const OPERATORS: [(&str, Operator); 6] = [
     ("==", Operator::Match),
     ("!=", Operator::NoMatch),
@@ -42,7 +42,7 @@ const OPERATORS: [(&str, Operator); 6] = [
     ("=", Operator::Assign),
 ];
 
-/// The rules of a file. What is no rule is left out, as udev does.
+/// The rules of a file. Invalid lines are skipped, as in udev.
 pub(super) fn parse(text: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut joined = String::new();
@@ -51,8 +51,8 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
         if joined.is_empty() {
             begins = index + 1;
         }
-        // A comment within a rule that goes on is left out of it. Blanks behind a backslash make it
-        // an ordinary character.
+        // A comment line within a continued rule is skipped. A backslash followed by spaces does
+        // not continue a line.
         let text = text.trim_start();
         if text.starts_with('#') {
             continue;
@@ -69,7 +69,7 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
     lines
 }
 
-/// Whether udev takes a token (udev(7)); it leaves out the whole line of one that it does not.
+/// Whether udev accepts a token (udev(7)); it ignores the whole line otherwise.
 fn is_known(token: &Token) -> bool {
     let (key, attribute) = match token.key.split_once('{') {
         Some((key, attribute)) => (key, attribute.strip_suffix('}')),
@@ -107,12 +107,12 @@ fn is_known(token: &Token) -> bool {
         }
 }
 
-/// `None` for an empty line, and for one that udev leaves out.
+/// `None` for an empty line, and for one that udev ignores.
 fn tokens(line: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = line.trim();
     while !rest.is_empty() {
-        // The name of an attribute may have any of these in it.
+        // The name of an attribute may contain any of these.
         let attribute = rest.find('{').filter(|open| *open < rest.find('=').unwrap_or(0));
         let from =
             attribute.and_then(|open| Some(open + rest.get(open..)?.find('}')?)).unwrap_or(0);
@@ -121,7 +121,7 @@ fn tokens(line: &str) -> Option<Vec<Token>> {
         let is_operator = |(sign, _): &&(&str, _)| from_operator.starts_with(sign);
         let (sign, operator) = OPERATORS.iter().find(is_operator)?;
         let quoted = from_operator.get(sign.len()..)?.trim_start();
-        // e"..": a string with escapes; i"..": compared without case.
+        // e"..": a string with escapes; i"..": compared case-insensitively.
         let quoted = quoted.trim_start_matches(['e', 'i']).strip_prefix('"')?;
         let end = closing_quote(quoted)?;
         let (value, after) = quoted.split_at_checked(end)?;
@@ -132,7 +132,7 @@ fn tokens(line: &str) -> Option<Vec<Token>> {
     (!tokens.is_empty() && tokens.iter().all(is_known)).then_some(tokens)
 }
 
-/// Where the string ends: at the first quote without a backslash before it.
+/// The end of the string: the first quote without a backslash before it.
 fn closing_quote(text: &str) -> Option<usize> {
     let is_end =
         |(at, _): &(usize, &str)| !text.get(..*at).is_some_and(|before| before.ends_with('\\'));
@@ -140,7 +140,7 @@ fn closing_quote(text: &str) -> Option<usize> {
 }
 
 impl Line {
-    /// What is assigned to a key.
+    /// The value assigned to a key.
     pub(super) fn value(&self, key: &str) -> Option<&str> {
         let token = self.tokens.iter().find(|token| token.key == key)?;
         Some(token.value.as_str())
@@ -156,7 +156,7 @@ impl Token {
             || self.key.starts_with("IMPORT")
     }
 
-    /// Whether a name passes it.
+    /// Whether a name matches it.
     pub(super) fn passes(&self, name: &str) -> bool {
         let any = self.value.split('|').any(|pattern| glob(pattern, name));
         any == (self.operator == Operator::Match)
@@ -168,7 +168,7 @@ mod tests {
     use super::{Operator, parse};
 
     #[test]
-    fn rules_are_read_as_udev_reads_them() {
+    fn rules_are_parsed_as_in_udev() {
         let lines = parse(
             "# a comment\n\nSUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\" GROUP=\"kvm\", \\\n  # within\n  MODE:=\"0660\"\n\
              junk\nMODE=\"unclosed\nATTR{a-b}!=\"a\\\"b\", RUN+=\"x\"\nMODE=\"1\" \\ \nMODE=\"2\"\n\

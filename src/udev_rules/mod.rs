@@ -1,7 +1,7 @@
-//! The udev rules that let QEMU open the regions' devices: what they say, what the rules of a host
-//! come to all together, and whether its device nodes are like that.
+//! The udev rules that let QEMU open the regions' devices: their contents, the combined effect of a
+//! host's rules, and whether its device nodes match it.
 //!
-//! The rules themselves are `udev-rules/60-egm.rules`.
+//! The rules are in `udev-rules/60-egm.rules`.
 
 mod effective;
 #[cfg(feature = "cli")]

@@ -1,4 +1,4 @@
-//! The device nodes of a host, held against what they should be.
+//! Checks the device nodes of a host against the expected permissions.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::settings::Settings;
 use crate::host::{Accounts, Permissions, Region};
 use crate::values::RegionName;
 
-/// What a region's device node is to have; `None` where nothing says so.
+/// Expected permissions of a region's device node; `None` if not specified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Asked {
     /// The owner's name.
@@ -20,7 +20,7 @@ pub(crate) struct Asked {
     pub(crate) mode: Option<String>,
 }
 
-/// What it has.
+/// Actual permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Got {
     /// The owner's name, or its number.
@@ -38,16 +38,16 @@ pub(crate) struct RegionNode {
     pub(crate) region: RegionName,
     /// The node.
     pub(crate) path: PathBuf,
-    /// What it is to have.
+    /// Its expected permissions.
     pub(crate) asked: Asked,
-    /// What it has; `None` where it is missing, or is not the region's.
+    /// Its actual permissions; `None` if it is missing or of another device.
     pub(crate) got: Option<Got>,
-    /// Whether it has what it is to have; `None` where that is not known.
+    /// Whether they match; `None` if unknown.
     pub(crate) right: Option<bool>,
 }
 
 impl Asked {
-    /// What settings ask for.
+    /// The permissions in settings.
     #[must_use]
     pub(crate) fn of_settings(settings: &Settings) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Asked {
         }
     }
 
-    /// What rules ask for.
+    /// The permissions in rules.
     #[must_use]
     pub(crate) fn of_rules(effective: &Effective) -> Self {
         let value = |given: &Option<super::Given>| given.as_ref().map(|given| given.value.clone());
@@ -69,13 +69,13 @@ impl Asked {
         }
     }
 
-    /// Whether this is the user that is asked for; `None` where that is not known.
+    /// Whether this is the expected user; `None` if unknown.
     pub(crate) fn gives_user(&self, user: &str, accounts: &Accounts<'_>) -> Option<bool> {
         let id = |name: &str| accounts.uid(name).map(|id| accounts.user(id));
         is_same(self.user.as_deref()?, user, id, accounts.are_known().0)
     }
 
-    /// Whether this is the group that is asked for; `None` where that is not known.
+    /// Whether this is the expected group; `None` if unknown.
     pub(crate) fn gives_group(&self, group: &str, accounts: &Accounts<'_>) -> Option<bool> {
         let id = |name: &str| accounts.gid(name).map(|id| accounts.group(id));
         is_same(self.group.as_deref()?, group, id, accounts.are_known().1)
@@ -89,12 +89,12 @@ impl Asked {
         if asked.contains(&Some(false)) {
             return Some(false);
         }
-        // Nothing is met where nothing is asked.
+        // With no request there is nothing to satisfy.
         (!asked.is_empty() && !asked.contains(&None)).then_some(true)
     }
 }
 
-/// Whether two names are one account's: a rule may give a number where the node has a name.
+/// Whether two names belong to one account: a rule may contain a number while the node has a name.
 fn is_same(
     asked: &str,
     got: &str,

@@ -1,4 +1,4 @@
-//! What a rule gives to the devices: every value is checked before it can get into a rules file.
+//! Values in the rules. Every value is checked before it gets into a rules file.
 
 use std::fmt;
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use crate::values::text::excerpt;
 
-/// The rules file as it is shipped: what is written is made from it.
+/// The shipped rules file, used as a template.
 const SHIPPED: &str = include_str!("../../udev-rules/60-egm.rules");
 
-/// The permission of the shipped rules.
+/// The permissions in the shipped rules.
 const SHIPPED_PERMISSION: &str =
     "SUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\", GROUP=\"kvm\", MODE=\"0660\"\n";
 
-/// How the shipped rules call the program: udev looks for it in its own directory.
+/// The program's name in the shipped rules: udev searches for it in its own directory.
 const SHIPPED_HELPER: &str = "egm-probe";
 
-/// Whom a rule gives the devices to, and how.
+/// The permissions that a rule gives to the devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// The owner.
@@ -25,9 +25,9 @@ pub(crate) struct Settings {
     pub(crate) group: AccountName,
     /// The permission bits.
     pub(crate) mode: Mode,
-    /// A label for `SELinux`, where one is wanted.
+    /// An `SELinux` label, if required.
     pub(crate) label: Option<Label>,
-    /// The program that names the links.
+    /// The program that determines the links.
     pub(crate) helper: Helper,
 }
 
@@ -44,7 +44,7 @@ impl Default for Settings {
     }
 }
 
-/// The rules, as they are written to a file.
+/// The rules, as written to a file.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, group, mode, label, helper } = self;
@@ -60,9 +60,9 @@ impl fmt::Display for Settings {
     }
 }
 
-/// A value that cannot stand in a rule.
+/// A value that cannot be used in a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not {expected}", excerpt(found, 80))]
+#[error("`{}`: invalid value (expected {expected})", excerpt(found, 80))]
 pub(crate) struct BadSetting {
     found: String,
     expected: &'static str,
@@ -79,7 +79,7 @@ impl AccountName {
         &self.0
     }
 
-    /// Whether it is a number, which udev takes whether an account has it or not.
+    /// Whether it is a number, which udev accepts even if no account has it.
     #[must_use]
     pub(crate) fn is_number(&self) -> bool {
         self.0.chars().all(|c| c.is_ascii_digit())
@@ -89,15 +89,15 @@ impl AccountName {
 impl FromStr for AccountName {
     type Err = BadSetting;
 
-    /// As useradd(8) takes them, in either case, and numbers.
+    /// Accepts the same names as useradd(8), also in upper case, and numbers.
     fn from_str(text: &str) -> Result<Self, BadSetting> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        // A number that udev takes: without zeros before it, and none that stands for nobody.
+        // Numbers that udev accepts: without leading zeros, and not one of the reserved IDs.
         let is_number = text.chars().all(|c| c.is_ascii_digit());
         let number = text.parse::<u32>().ok().filter(|it| it.to_string() == text);
-        let is_somebody = number.is_some_and(|it| it != u32::MAX && it != 0xffff);
+        let is_account = number.is_some_and(|it| it != u32::MAX && it != 0xffff);
         if text.is_empty()
-            || (is_number && !is_somebody)
+            || (is_number && !is_account)
             || text.starts_with('-')
             || text.len() > 256
             || !text.chars().all(is_plain)
@@ -114,13 +114,13 @@ impl FromStr for AccountName {
 pub(crate) struct Mode(u32);
 
 impl Mode {
-    /// Whether everybody on the host may read or write.
+    /// Whether all users of the host may read or write.
     #[must_use]
     pub(crate) fn is_open_to_all(self) -> bool {
         self.0 & 0o007 != 0
     }
 
-    /// Whether QEMU, which opens the device to read and to write, can be let in by it at all.
+    /// Whether it can give QEMU access, which opens the device for reading and writing.
     #[must_use]
     pub(crate) fn lets_anybody_in(self) -> bool {
         [0o600, 0o060, 0o006].iter().any(|both| self.0 & both == *both)
@@ -139,7 +139,7 @@ impl FromStr for Mode {
     }
 }
 
-/// A context of `SELinux`, `system_u:object_r:svirt_image_t:s0`.
+/// An `SELinux` context, `system_u:object_r:svirt_image_t:s0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Label(String);
 
@@ -160,16 +160,16 @@ impl FromStr for Label {
     }
 }
 
-/// The program that a rule calls to name the links.
+/// The program that a rule calls to determine the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Helper(String);
 
 impl Helper {
-    /// A program by its path; `None` for a path that cannot stand in a rule as it is.
+    /// A program given by its path; `None` if the path cannot be used unquoted in a rule.
     #[must_use]
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let text = path.to_str()?;
-        // Neither a blank, which ends a word, nor what udev substitutes.
+        // Excludes spaces, which end a word, and characters that udev substitutes.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "/_.+-".contains(c);
         (path.is_absolute() && text.chars().all(is_plain)).then(|| Self(text.to_owned()))
     }
@@ -199,7 +199,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn what_is_written_is_the_shipped_file_with_the_values_in_it() {
+    fn the_rules_are_the_shipped_file_with_values_filled_in() {
         let written = Settings::default().to_string();
         let differs: Vec<_> =
             written.lines().zip(SHIPPED.lines()).filter(|(a, b)| a != b).collect();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_ends_a_string_gets_into_a_rule() {
+    fn characters_that_end_a_string_are_rejected() {
         for text in ["", "a b", "a\"b", "a\nb", "-a", "a$", "a,b", "ü", "%k", "a/b"] {
             assert!(text.parse::<AccountName>().is_err(), "{text}");
             assert!(text.parse::<Label>().is_err(), "{text}");

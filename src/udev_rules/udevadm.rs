@@ -1,4 +1,4 @@
-//! The running udev: told to read its rules again, and to look at the devices again.
+//! The running udev: reloads its rules and reprocesses devices.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::files::program::{self, ProgramError};
 
-/// Where udevd takes orders.
+/// The control socket of udevd.
 const CONTROL: &str = "/run/udev/control";
 
-/// How long each order may take. udevd answers at once, or when the events before it are done.
+/// Time limit for each command. udevd responds at once, or after earlier events are processed.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Why udev cannot be told anything.
+/// The reason why udev cannot be controlled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UdevProblem {
     #[error("udevadm: missing in PATH")]
@@ -34,19 +34,20 @@ impl Udev {
         if is_socket { Ok(Self(program)) } else { Err(UdevProblem::NoDaemon) }
     }
 
-    /// Has it read its rules again.
+    /// Makes it reload its rules.
     pub(crate) fn reload(&self) -> Result<(), UdevProblem> {
-        self.tell(&["control", "--reload"])
+        self.run(&["control", "--reload"])
     }
 
-    /// Has it look at the EGM devices again, as if they were changed or added, and waits until it has.
+    /// Makes it process the EGM devices again, as if they were changed or added, and waits for
+    /// completion.
     pub(crate) fn trigger(&self, as_added: bool) -> Result<(), UdevProblem> {
         let action = if as_added { "--action=add" } else { "--action=change" };
-        self.tell(&["trigger", action, "--subsystem-match=egm"])?;
-        self.tell(&["settle", "--timeout=20"])
+        self.run(&["trigger", action, "--subsystem-match=egm"])?;
+        self.run(&["settle", "--timeout=20"])
     }
 
-    fn tell(&self, arguments: &[&str]) -> Result<(), UdevProblem> {
+    fn run(&self, arguments: &[&str]) -> Result<(), UdevProblem> {
         program::run(&self.0, arguments, LIMIT)?;
         Ok(())
     }
