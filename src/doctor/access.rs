@@ -1,4 +1,4 @@
-//! Checks of whom QEMU runs as, and whether the devices are open to it.
+//! Checks of QEMU's user and its access to the devices.
 
 use super::Outcome;
 use super::facts::Facts;
@@ -18,11 +18,11 @@ pub(super) fn user(facts: &Facts<'_>) -> Outcome {
             Outcome::passed(excerpt(&format!("{}, in {groups}", user.name), 200))
         }
         Err(NoUser::Unknown(problem)) => {
-            Outcome::skip(problem).by_hand("ask as root", ["sudo egm-probe doctor"])
+            Outcome::skip(problem).by_hand("run as root", ["sudo egm-probe doctor"])
         }
         Err(NoUser::None(problem)) => Outcome::fail(problem).hint(
-            "install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-kvm), or correct \
-             its /etc/libvirt/qemu.conf",
+            "install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-kvm) or correct \
+             /etc/libvirt/qemu.conf",
         ),
     }
 }
@@ -41,7 +41,7 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         let is_owner = facts.accounts.uid(&owner.user) == Some(user.uid);
         let group = facts.accounts.gid(&owner.group);
         let is_member = group.is_some_and(|group| user.groups.contains(&group));
-        // The first class that applies counts, also where it gives less (path_resolution(7)).
+        // Only the first class that applies counts, even if it allows less (path_resolution(7)).
         let may = if is_owner {
             has(6)
         } else if is_member {
@@ -56,22 +56,22 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
     }
     let name = excerpt(&user.name, SHOWN);
     if !shut.is_empty() {
-        let outcome = Outcome::fail(format!("{name} may not open {}", shut.join(", ")));
+        let outcome = Outcome::fail(format!("{name} has no access to {}", shut.join(", ")));
         if let Some(place) = in_the_way(facts) {
-            let text = format!("first see to {place}: what udev install writes would not count");
+            let text = format!("fix {place} first; it overrides what udev install writes");
             return outcome.by_hand(text, [STATUS]);
         }
-        let text = "have udev give the devices to QEMU's group";
+        let text = "give QEMU's group access with a udev rule";
         return outcome.fix(text, [install_command(facts)]);
     }
     if !missing.is_empty() {
-        let message = format!("{}: no device node, or not the region's", missing.join(", "));
-        return Outcome::fail(message).by_hand("make them as the driver does", make_nodes(facts));
+        let message = format!("{}: device node missing or of another device", missing.join(", "));
+        return Outcome::fail(message).by_hand("create them like the driver", make_nodes(facts));
     }
     Outcome::pass()
 }
 
-/// A rule or a file that would have the last word over what is installed.
+/// A rule or file that would override the installed rules.
 fn in_the_way(facts: &Facts<'_>) -> Option<String> {
     if let Some(masked) = facts.rules.shadowed.iter().find(|shadowed| shadowed.masked) {
         return Some(excerpt(&masked.by.to_string_lossy(), 200));
@@ -85,7 +85,7 @@ fn in_the_way(facts: &Facts<'_>) -> Option<String> {
     })
 }
 
-/// udevd makes no device nodes: that is the kernel's part.
+/// Commands to create device nodes: the kernel does this, not udevd.
 fn make_nodes(facts: &Facts<'_>) -> Vec<String> {
     let regions = facts.report.host.regions.iter();
     let missing = regions.filter(|region| region.device.owner.is_none());
@@ -100,41 +100,41 @@ fn make_nodes(facts: &Facts<'_>) -> Vec<String> {
 pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
     let rules = &facts.rules;
     if let Some(shadowed) = rules.shadowed.iter().find(|shadowed| shadowed.masked) {
-        let message = format!("{} switches {} off", shown(&shadowed.by), shown(&shadowed.path));
+        let message = format!("{} disables {}", shown(&shadowed.by), shown(&shadowed.path));
         return Outcome::warn(message)
             .by_hand("remove it", [format!("rm {}", quote(&shadowed.by.to_string_lossy()))]);
     }
     if rules.is_empty() {
-        let message = "no rule names EGM devices: what permission they have now does not last";
-        return Outcome::warn(message).fix("write one", [install_command(facts)]);
+        let message = "no udev rule for EGM devices; current permissions are not persistent";
+        return Outcome::warn(message).fix("install the rules", [install_command(facts)]);
     }
     for region in &facts.report.host.regions {
         let effective = rules.for_region(&region.name);
         if let Some(problem) = undone(&effective) {
-            return Outcome::warn(problem)
-                .by_hand("see which rules there are, and take that one out", [STATUS]);
+            return Outcome::warn(problem).by_hand("list the rules, and remove that one", [STATUS]);
         }
         if let Some(place) = effective.conditional.first() {
             let name = &region.name;
             let message =
-                format!("{place} gives {name} another permission under conditions of its own");
-            return Outcome::warn(message).by_hand("see what it does", [STATUS]);
+                format!("{place}: sets other permissions for {name} under some conditions");
+            return Outcome::warn(message).by_hand("show its effect", [STATUS]);
         }
         if effective.mode.is_none() || (effective.group.is_none() && effective.user.is_none()) {
             let hidden = rules.shadowed.first().map_or(String::new(), |shadowed| {
-                format!(" ({} takes the place of {})", shown(&shadowed.by), shown(&shadowed.path))
+                format!(" ({} hides {})", shown(&shadowed.by), shown(&shadowed.path))
             });
             let name = &region.name;
-            let message =
-                format!("no rule gives {name} to QEMU: its permission does not last{hidden}");
-            return Outcome::warn(message).fix("write one", [install_command(facts)]);
+            let message = format!(
+                "no udev rule gives QEMU access to {name}; current permissions are not persistent{hidden}"
+            );
+            return Outcome::warn(message).fix("install the rules", [install_command(facts)]);
         }
         let node = RegionNode::of(region, Asked::of_rules(&effective), &facts.accounts);
         if node.right == Some(false) {
-            let message = format!("{} is not as the rules say", region.name);
+            let message = format!("{}: permissions do not match the rules", region.name);
             return Outcome::warn(message)
-                .by_hand("see what differs", [STATUS])
-                .fix("have udev apply them", [TRIGGER]);
+                .by_hand("show the differences", [STATUS])
+                .fix("apply the rules", [TRIGGER]);
         }
     }
     match rules.warnings.first() {
@@ -143,12 +143,12 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
     }
 }
 
-/// Where the rule of this program does not have the last word.
+/// The reason if a rule of this program does not take effect.
 fn undone(effective: &Effective) -> Option<String> {
     effective.given().find_map(|(name, given)| {
         let other = given.others.iter().find(|other| other.place.path.ends_with(FILE_NAME))?;
         Some(format!(
-            "{} gives the {name} {}, not the {} of {}",
+            "{}: sets {name} {}, overriding {} from {}",
             given.place,
             excerpt(&given.value, SHOWN),
             excerpt(&other.value, SHOWN),

@@ -1,5 +1,5 @@
-//! The checks: one table, from which everything that names one is made. A remedy that does not depend
-//! on what a check finds stands behind its explanation.
+//! The table of checks, the only place that defines them. A remedy that does not depend on a
+//! check's findings follows its explanation.
 
 use super::{Check, access, confinement, devices, domains, load, software};
 
@@ -8,7 +8,7 @@ macro_rules! checks {
         $code:literal $parent:expr, $run:path, $title:literal $explanation:literal
         $(=> $remedy:literal [$($command:literal)?])*;
     )*) => {
-        /// Every check, in the order in which they are made.
+        /// All checks, in order of execution.
         pub const CHECKS: &[Check] = &[$(Check {
             code: $code,
             title: $title,
@@ -22,60 +22,60 @@ macro_rules! checks {
 
 checks! {
     "D01" None, devices::driver, "for the EGM driver"
-        "Where the driver is loaded there is /sys/class/egm. Depending on its generation it is the module nvgrace_egm, or a part of nvgrace_gpu_vfio_pci.";
+        "If the driver is loaded, /sys/class/egm exists. Depending on its generation, the driver is the module nvgrace_egm or part of nvgrace_gpu_vfio_pci.";
     "D02" Some("D01"), devices::regions, "for EGM regions"
-        "The firmware sets EGM aside when that is switched on in its set-up, which takes effect at the next start. Drivers that list GPUs make a region only once one of its GPUs is bound to them.";
+        "The firmware reserves memory for EGM if EGM is enabled in its setup, which takes effect at the next boot. Drivers that list GPUs create a region only after one of its GPUs is bound to them.";
     "D03" Some("D02"), devices::shape, "the generation of the driver"
-        "The driver's interface was never merged into Linux, and has changed. With the oldest one a second process maps the same memory instead of being refused.";
+        "The driver's interface was never merged into Linux, and has changed. With the oldest driver, a second process maps the same memory instead of being refused.";
     "D04" Some("D02"), load::kernel, "the kernel"
-        "EGM is a part of NVIDIA Grace, which is aarch64. On anything else a region is a test's.";
+        "EGM is a feature of NVIDIA Grace, which is aarch64. On other machines, regions exist only in tests.";
     "D05" Some("D02"), load::page_size, "the page size"
-        "NVIDIA's kernels for Grace hosts have pages of 64 KiB; ECC errors retire memory in blocks of that size, and a region of hundreds of GiB takes 16 times as many mappings with pages of 4 KiB.";
-    "D06" Some("D02"), devices::whole, "that every region is whole"
-        "A region has a size, GPUs and a NUMA node. What could not be read cannot be given to a virtual machine.";
+        "NVIDIA's kernels for Grace hosts use 64 KiB pages; ECC errors retire memory in blocks of that size, and a region of hundreds of GiB needs 16 times as many mappings with 4 KiB pages.";
+    "D06" Some("D02"), devices::whole, "that every region is complete"
+        "A region has a size, GPUs and a NUMA node. If one of them cannot be read, the region cannot be given to a virtual machine.";
     "D07" Some("D02"), devices::binding, "that every GPU is bound for passthrough"
-        "A virtual machine has the GPUs of its regions through vfio. A GPU that the host uses itself keeps its region from being of use.";
+        "A virtual machine gets the GPUs of its regions through vfio. A region cannot be used while the host itself uses one of its GPUs.";
     "D08" Some("D02"), devices::groups, "the IOMMU groups of the GPUs"
-        "vfio hands out whole IOMMU groups: what shares a group with a GPU, but for bridges, must go to the same virtual machine.";
+        "vfio assigns whole IOMMU groups: all devices in a GPU's group, except bridges, must go to the same virtual machine.";
     "D09" Some("D08"), devices::iommufd, "for iommufd"
-        "A virtual machine on Grace has its GPUs through /dev/iommu. On kernels without NVIDIA's changes to it QEMU stops with `vfio_container_dma_map(...) = -14 (Bad address)`, which cannot be seen from here."
+        "A virtual machine on Grace uses its GPUs through /dev/iommu. On kernels without NVIDIA's changes to iommufd, QEMU stops with `vfio_container_dma_map(...) = -14 (Bad address)`; this check cannot detect that."
         => "load it" ["modprobe iommufd"];
-    "D10" Some("D02"), access::user, "for the user that QEMU runs as"
-        "libvirt runs QEMU as the user and group of /etc/libvirt/qemu.conf, else as libvirt-qemu (Debian, Ubuntu) or qemu (Fedora, RHEL).";
+    "D10" Some("D02"), access::user, "which user QEMU runs as"
+        "libvirt runs QEMU as the user and group in /etc/libvirt/qemu.conf, by default libvirt-qemu (Debian, Ubuntu) or qemu (Fedora, RHEL).";
     "D11" Some("D10"), access::permission, "that QEMU may open the regions' devices"
-        "The driver makes them 0600 root:root. QEMU opens them to read and to write, with the groups that its user is in.";
+        "The driver creates them as 0600 root:root. QEMU opens them for reading and writing, with the groups of its user.";
     "D12" Some("D02"), access::rules, "the udev rules"
-        "A permission that no udev rule gives is gone when the driver is loaded again. A rule may be hidden by a file of the same name in another directory, and a later rule has the last word.";
+        "Permissions that no udev rule sets are lost when the driver is reloaded. A file of the same name in another directory may hide a rule, and a later rule may override it.";
     "D13" Some("D10"), confinement::cgroup, "libvirt's cgroup_device_acl"
-        "The setting takes the place of libvirt's own list of devices that every QEMU may open, so what that has must be in it, too.";
+        "The setting replaces libvirt's own list of devices that every QEMU may open, so it must contain those devices as well.";
     "D14" Some("D10"), confinement::namespaces, "libvirt's mount namespaces"
-        "QEMU sees a /dev of its own, with the devices that libvirt knows of. One that is given to QEMU past libvirt is not there.";
+        "QEMU has its own /dev with the devices that libvirt knows about. A device that is given to QEMU without libvirt is missing there.";
     "D15" Some("D10"), confinement::apparmor, "AppArmor"
-        "libvirt's profile for QEMU lets it open what it lists. NVIDIA's libvirt adds the device of each virtual machine; another one does not.";
+        "QEMU may open only the files in libvirt's profile. NVIDIA's libvirt adds the device of each virtual machine; other versions do not.";
     "D16" Some("D10"), confinement::selinux, "SELinux"
-        "QEMU may open devices of the type svirt_image_t. NVIDIA's libvirt gives it that type; a udev rule can, too.";
+        "QEMU may open devices of the type svirt_image_t. NVIDIA's libvirt sets that type; a udev rule can also set it.";
     "D17" Some("D02"), software::qemu, "that QEMU has acpi-egm-memory"
-        "The object that tells the guest which of its memory is EGM of which GPU is in NVIDIA's QEMU, and in none of the project's own up to 11.1."
-        => "install NVIDIA's packages of QEMU and libvirt" [];
-    "D18" Some("D02"), software::libvirt, "that libvirt knows the memory model egm"
-        "NVIDIA's libvirt does, and none of the project's own up to 12.8: that refuses the domain, or leaves <pciDev> out without a word."
-        => "install NVIDIA's packages of QEMU and libvirt" []
-        => "or start QEMU without libvirt: `egm-probe stanza --format qemu-args` writes its arguments" [];
+        "This object tells the guest which part of its memory is the EGM of which GPU. NVIDIA's QEMU has it; upstream QEMU does not, up to version 11.1."
+        => "install NVIDIA's QEMU and libvirt packages" [];
+    "D18" Some("D02"), software::libvirt, "that libvirt supports the memory model egm"
+        "NVIDIA's libvirt does; upstream libvirt does not, up to version 12.8: it rejects the domain or silently drops <pciDev>."
+        => "install NVIDIA's QEMU and libvirt packages" []
+        => "or start QEMU without libvirt: `egm-probe stanza --format qemu-args` prints its arguments" [];
     "D19" Some("D02"), load::locked_memory, "how much memory QEMU may lock"
-        "vfio locks all memory of a virtual machine. libvirt raises the limit as far as it may itself.";
-    "D20" Some("D02"), load::huge_pages, "for huge pages that nobody needs"
-        "Memory from EGM does not go with huge pages. What is set aside for them is missing from the host's own memory, of which there is little when EGM is on.";
-    "D21" Some("D02"), load::holders, "who holds the regions"
-        "A region that is held by something other than a virtual machine keeps every virtual machine from starting with it.";
-    "D22" Some("D02"), load::scrub, "how long the driver clears a region"
-        "When a region is opened the driver clears all of it, in one go: a virtual machine starts that much later, and a kernel that stops at soft lockups may stop."
-        => "let it go on" ["sysctl -w kernel.softlockup_panic=0"];
+        "vfio locks all memory of a virtual machine. libvirt raises QEMU's limit as far as it is permitted to.";
+    "D20" Some("D02"), load::huge_pages, "for unused huge pages"
+        "EGM memory cannot be combined with huge pages. Reserved huge pages reduce the host's own memory, which is scarce if EGM is enabled.";
+    "D21" Some("D02"), load::holders, "which processes hold the regions"
+        "A region that is held by another program prevents every virtual machine from starting with it.";
+    "D22" Some("D02"), load::scrub, "how long clearing a region takes"
+        "When a region is opened, the driver clears all of it at once: this delays the start of a virtual machine, and a kernel that panics on soft lockups may panic."
+        => "do not panic on soft lockups" ["sysctl -w kernel.softlockup_panic=0"];
     "D23" Some("D02"), domains::smmu, "that domains have an SMMUv3 for each GPU"
-        "A guest reaches the memory of its GPUs through one SMMUv3 each."
-        => "<iommu model='smmuv3'/> in <devices> for each GPU, on the PCI bus that the GPU is on" [];
-    "D24" Some("D02"), domains::pci_hole, "that domains have room for the GPUs' memory"
-        "The memory of a GPU is in PCI windows of hundreds of GiB: <pcihole64> is to be 4 TiB, and 8 TiB with GB300.";
+        "A guest accesses the memory of each of its GPUs through an SMMUv3."
+        => "add <iommu model='smmuv3'/> to <devices> for each GPU, on the GPU's PCI bus" [];
+    "D24" Some("D02"), domains::pci_hole, "that domains have PCI address space for the GPUs' memory"
+        "GPU memory is mapped in PCI windows of hundreds of GiB: <pcihole64> should be 4 TiB, or 8 TiB with GB300.";
     "D25" Some("D02"), domains::gpu_cells, "that domains have empty cells for each GPU"
-        "A GPU brings eight NUMA nodes into its guest, one for each of its MIG instances; without cells for them its memory does not come up."
+        "A GPU adds eight NUMA nodes to its guest, one for each MIG instance; without cells for them its memory does not come online."
         => "`egm-probe stanza --all --with hostdev,numa,machine --gpu-cells 8 --domain FILE` adds them" [];
 }

@@ -1,4 +1,4 @@
-//! Checks of what libvirt and the kernel put before a device that QEMU may open by its mode.
+//! Checks of restrictions by libvirt and the kernel that apply in addition to a device's mode.
 
 use super::config::apparmor::Apparmor;
 use super::config::qemu_conf::{self, ConfValues, QemuConf};
@@ -7,7 +7,7 @@ use super::user::install_command;
 use super::{LibvirtSchema, Outcome};
 use crate::values::text::{SHOWN, excerpt, printable};
 
-/// What every QEMU may open (`defaultDeviceACL`, libvirt `src/qemu/qemu_cgroup.c`).
+/// The devices that every QEMU may open (`defaultDeviceACL`, libvirt `src/qemu/qemu_cgroup.c`).
 const DEFAULT_ACL: [&str; 7] =
     ["/dev/null", "/dev/full", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/ptmx", "/dev/kvm"];
 
@@ -15,13 +15,13 @@ fn default_acl() -> impl Iterator<Item = String> {
     DEFAULT_ACL.into_iter().map(str::to_owned)
 }
 
-/// What QEMU may open under `SELinux`.
+/// The `SELinux` label of devices that QEMU may open.
 pub(super) const LABEL: &str = "system_u:object_r:svirt_image_t:s0";
 const TYPE: &str = "svirt_image_t";
 
-const LISTED: &str = "libvirt lets QEMU at the devices of each domain";
+const LISTED: &str = "libvirt grants QEMU access to its domain's devices";
 
-/// The settings; if they are not known, D10 does not pass, and the checks here are skipped.
+/// The settings; if they are unknown, D10 does not pass, and the checks here are skipped.
 fn settings<'a>(facts: &'a Facts<'_>) -> Option<&'a ConfValues> {
     match &facts.conf {
         QemuConf::Read(settings) => Some(settings),
@@ -35,7 +35,7 @@ fn devices(facts: &Facts<'_>) -> Vec<String> {
     regions.map(|region| region.device.path.to_string_lossy().into_owned()).collect()
 }
 
-/// The domains that give a region to QEMU past libvirt, which then does nothing for its device.
+/// The domains that bypass libvirt to give QEMU a region, for which libvirt does nothing.
 fn past_libvirt(facts: &Facts<'_>) -> Vec<String> {
     let is_egm = |argument: &str| {
         ["/egm", "/grace-egm/", "acpi-egm-memory"].iter().any(|word| argument.contains(word))
@@ -46,7 +46,7 @@ fn past_libvirt(facts: &Facts<'_>) -> Vec<String> {
     past.map(|it| excerpt(&it.domain.name, SHOWN)).collect()
 }
 
-/// Whether libvirt sees to the devices of every domain itself; `None` where that is not known.
+/// Whether libvirt itself handles the devices of all domains; `None` if unknown.
 fn libvirt_does(facts: &Facts<'_>) -> Option<bool> {
     if !past_libvirt(facts).is_empty() {
         return Some(false);
@@ -60,17 +60,17 @@ fn libvirt_does(facts: &Facts<'_>) -> Option<bool> {
 pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
     let Some(conf) = settings(facts) else { return Outcome::skip("D10 failed") };
     if conf.list("cgroup_controllers").is_some_and(|it| !it.iter().any(|it| it == "devices")) {
-        return Outcome::passed("libvirt leaves the devices controller alone");
+        return Outcome::passed("libvirt does not use the devices controller");
     }
     let by_libvirt = libvirt_does(facts) == Some(true);
     let devices = devices(facts);
     let Some(allowed) = conf.list("cgroup_device_acl") else {
         let past = past_libvirt(facts);
         if past.is_empty() {
-            return Outcome::passed(format!("not set: {LISTED}"));
+            return Outcome::passed(format!("not set; {LISTED}"));
         }
         let message = format!(
-            "cgroup_device_acl is not set, and {} gives a region to QEMU past libvirt",
+            "cgroup_device_acl: not set, but needed by domains that bypass libvirt: {}",
             past.join(", ")
         );
         let all: Vec<_> = default_acl().chain(devices).collect();
@@ -82,22 +82,22 @@ pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
         return Outcome::pass();
     }
     let shown: Vec<_> = missing.iter().map(|path| excerpt(path, SHOWN)).collect();
-    let message = format!("cgroup_device_acl is set, without {}", shown.join(", "));
+    let message = format!("cgroup_device_acl: set, but without {}", shown.join(", "));
     let all: Vec<_> = allowed.iter().cloned().chain(missing).collect();
     Outcome::warn(message).hint(acl(&all))
 }
 
-/// The setting with all of these.
+/// The setting with these paths.
 fn acl(paths: &[String]) -> String {
-    // Whole: a part of a path would be another path.
+    // Not shortened: part of a path would be another path.
     let quoted: Vec<_> = paths.iter().map(|path| format!("\"{}\"", printable(path))).collect();
-    format!("in {}: cgroup_device_acl = [ {} ]", qemu_conf::PATH, quoted.join(", "))
+    format!("in {}, set cgroup_device_acl = [ {} ]", qemu_conf::PATH, quoted.join(", "))
 }
 
 pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
     let Some(conf) = settings(facts) else { return Outcome::skip("D10 failed") };
     if conf.list("namespaces").is_some_and(|list| !list.iter().any(|it| it == "mount")) {
-        return Outcome::passed("switched off");
+        return Outcome::passed("disabled");
     }
     let past = past_libvirt(facts);
     if past.is_empty() {
@@ -106,32 +106,32 @@ pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
             None => Outcome::passed(LISTED),
         };
     }
-    // What is in the list of devices is made in every namespace (`qemuDomainPopulateDevices`,
-    // libvirt `src/qemu/qemu_namespace.c`).
+    // Listed devices are created in every namespace (`qemuDomainPopulateDevices`, libvirt
+    // `src/qemu/qemu_namespace.c`).
     let allowed = conf.list("cgroup_device_acl").unwrap_or_default();
     let missing: Vec<_> = devices(facts).into_iter().filter(|it| !allowed.contains(it)).collect();
     if missing.is_empty() {
         return Outcome::pass();
     }
     let message = format!(
-        "{} gives a region to QEMU past libvirt: the namespace does not have its device",
+        "device missing in the mount namespace of domains that bypass libvirt: {}",
         past.join(", ")
     );
     let kept = if allowed.is_empty() { default_acl().collect() } else { allowed.to_vec() };
     let all = [kept, missing].concat();
     Outcome::warn(message)
-        .hint("<memory model='egm'> instead, as `egm-probe stanza` writes it")
-        .hint(format!("or, {}", acl(&all)))
+        .hint("use <memory model='egm'> instead (`egm-probe stanza` generates it)")
+        .hint(format!("or {}", acl(&all)))
 }
 
-/// Why a security driver is of no concern to QEMU.
+/// The reason why a security driver does not affect QEMU.
 fn unconfined(facts: &Facts<'_>, driver: &str) -> Option<Outcome> {
     let Some(conf) = settings(facts) else { return Some(Outcome::skip("D10 failed")) };
     if conf.list("security_driver").is_some_and(|list| !list.iter().any(|it| it == driver)) {
-        return Some(Outcome::passed("libvirt does not use it: security_driver"));
+        return Some(Outcome::passed("not used by libvirt (security_driver)"));
     }
     conf.is_off("security_default_confined")
-        .then(|| Outcome::passed("no domain is confined: security_default_confined"))
+        .then(|| Outcome::passed("domains are not confined (security_default_confined)"))
 }
 
 pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
@@ -147,12 +147,12 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
     if shut.is_empty() {
         return Outcome::pass();
     }
-    // What is denied stays so, whatever libvirt adds.
+    // Deny rules take precedence over rules that libvirt adds.
     let denied: Vec<_> = shut.iter().filter(|it| profile.denies(it)).collect();
     if let Some(path) = denied.first() {
-        let message = format!("a rule of libvirt's profile denies {}", excerpt(path, SHOWN));
+        let message = format!("libvirt's profile denies {}", excerpt(path, SHOWN));
         let find = "grep -rn 'deny.*/dev' /etc/apparmor.d/abstractions /etc/apparmor.d/local";
-        return Outcome::warn(message).by_hand("find it, and take it out", [find]);
+        return Outcome::warn(message).by_hand("find the rule and remove it", [find]);
     }
     if libvirt_does(facts) == Some(true) {
         return Outcome::passed(LISTED);
@@ -163,18 +163,18 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
     let file = "/etc/apparmor.d/local/abstractions/libvirt-qemu";
     let shut: Vec<_> = shut.iter().map(|path| excerpt(path, SHOWN)).collect();
     let message = format!(
-        "no rule of libvirt's profile lets QEMU at {}; NVIDIA's libvirt adds one for each domain of \
-         its own, another does not",
+        "libvirt's profile does not allow {}; only NVIDIA's libvirt adds a rule for each of its \
+         domains",
         shut.join(", ")
     );
     let commands = [
         format!("mkdir -p {}", file.trim_end_matches("/libvirt-qemu")),
         format!("printf '%s\\n' '/dev/egm[0-9]* rw,' >> {file}"),
     ];
-    Outcome::warn(message).by_hand("let every QEMU of libvirt's at them", commands)
+    Outcome::warn(message).by_hand("allow them for all of libvirt's QEMU processes", commands)
 }
 
-/// Regions that no rule gives a label to that QEMU may open, with the label that they get.
+/// Regions without a udev rule for a label that QEMU may open, with their label.
 fn unlabelled(facts: &Facts<'_>) -> Vec<String> {
     let regions = facts.report.host.regions.iter();
     let wrong = regions.filter_map(|region| {
@@ -182,16 +182,18 @@ fn unlabelled(facts: &Facts<'_>) -> Vec<String> {
         let kind = label.as_ref().and_then(|given| given.value.split(':').nth(2));
         match (kind, label.as_ref()) {
             (Some(TYPE), _) => None,
-            (_, Some(given)) => {
-                Some(format!("{} gets {}", region.name, excerpt(&given.value, SHOWN)))
-            }
-            (_, None) => Some(format!("no rule labels {}", region.name)),
+            (_, Some(given)) => Some(format!(
+                "{}: udev rule sets label {}",
+                region.name,
+                excerpt(&given.value, SHOWN)
+            )),
+            (_, None) => Some(format!("{}: no udev rule sets a label", region.name)),
         }
     });
     wrong.collect()
 }
 
-/// Whether a rule must label the devices.
+/// Whether a rule must set the label.
 pub(super) fn needs_label(facts: &Facts<'_>) -> bool {
     facts.selinux == Ok(true)
         && unconfined(facts, "selinux").is_none()
@@ -212,8 +214,6 @@ pub(super) fn selinux(facts: &Facts<'_>) -> Outcome {
     if libvirt_does(facts) == Some(true) {
         return Outcome::passed(LISTED);
     }
-    let message = format!(
-        "{first}; NVIDIA's libvirt labels the device of each domain of its own, another does not"
-    );
-    Outcome::warn(message).fix("have udev label the devices", [install_command(facts)])
+    let message = format!("{first}; only NVIDIA's libvirt labels the devices of its domains");
+    Outcome::warn(message).fix("label the devices with a udev rule", [install_command(facts)])
 }

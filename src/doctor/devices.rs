@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::{Outcome, first_of};
 use crate::host::{Class, Driver, Gpu, Region, Shape, is_passthrough};
 use crate::values::PciAddress;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt, plural};
 use crate::warning::Warning;
 
 pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
@@ -13,27 +13,27 @@ pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
         Class::Unreadable => {
             let mut warnings = facts.report.host.warnings.iter();
             let why = warnings.next().map_or(String::new(), |warning| format!(": {warning}"));
-            Outcome::fail(format!("whether this host has EGM is not known{why}"))
+            Outcome::fail(format!("cannot determine whether this host has EGM{why}"))
         }
         Class::Absent => {
             let gpus = facts.report.host.other_gpus.len();
             let gpus = match gpus {
-                0 => "and no NVIDIA GPU".to_owned(),
-                gpus => format!("though {gpus} NVIDIA GPUs are there"),
+                0 => "no NVIDIA GPU found".to_owned(),
+                gpus => format!("{} found", plural(gpus, "NVIDIA GPU")),
             };
-            let message = format!("no EGM on this host: no /sys/class/egm, {gpus}");
+            let message = format!("no EGM on this host: /sys/class/egm does not exist; {gpus}");
             let outcome = Outcome::fail(message);
             if facts.report.host.other_gpus.is_empty() {
                 return outcome;
             }
             let commands = ["modprobe nvgrace_gpu_vfio_pci", "modprobe nvgrace_egm"];
-            let text = "load the driver; some kernels have the first of these modules only";
+            let text = "load the driver (some kernels have only the first module)";
             outcome.by_hand(text, commands)
         }
     }
 }
 
-/// The drivers that make regions, where it is not a module of its own that does.
+/// The drivers that create regions if there is no separate module for that.
 const MAKERS: [&str; 2] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio"];
 
 pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
@@ -45,20 +45,20 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
     let gpus = &facts.report.host.other_gpus;
     let makes = |gpu: &&Gpu| gpu.driver.name().is_some_and(|name| MAKERS.contains(&name));
     let others: Vec<&Gpu> = gpus.iter().filter(|gpu| !makes(gpu)).collect();
-    let firmware = "switch EGM on in the firmware's set-up (SBIOS), and restart the host";
+    let firmware = "enable EGM in the firmware setup (SBIOS), and restart the host";
     let restart = ["systemctl reboot --firmware-setup"];
     let what = if facts.kernel.has_module { "nvgrace_egm" } else { "the driver" };
     if others.is_empty() {
-        let or = if gpus.is_empty() { ", or no GPU is there" } else { "" };
+        let or = if gpus.is_empty() { ", or the host has no GPU" } else { "" };
         let message =
-            format!("{what} is loaded and shows no region: EGM is off in the firmware{or}");
+            format!("{what} is loaded but shows no region: EGM is disabled in the firmware{or}");
         return Outcome::fail(message).by_hand(firmware, restart);
     }
     let message = format!(
-        "{what} is loaded and shows no region: {} of {} GPUs are not bound to nvgrace_gpu_vfio_pci, \
-         or EGM is off in the firmware",
+        "{what} is loaded but shows no region: {} of {} not bound to nvgrace_gpu_vfio_pci, \
+         or EGM is disabled in the firmware",
         others.len(),
-        gpus.len()
+        plural(gpus.len(), "GPU")
     );
     Outcome::fail(message)
         .by_hand("bind the GPUs", bind(&others))
@@ -68,24 +68,23 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
 pub(super) fn shape(facts: &Facts<'_>) -> Outcome {
     let regions = &facts.report.host.regions;
     if let Some(region) = regions.iter().find(|region| region.shape.is_none()) {
-        return Outcome::warn(format!("{}: shown in a way that is not known", region.name))
-            .hint("is there a newer egm-probe?");
+        return Outcome::warn(format!("{}: unknown sysfs layout", region.name))
+            .hint("check for an egm-probe update");
     }
     let mut shapes: Vec<_> =
         regions.iter().filter_map(|region| region.shape.map(Shape::name)).collect();
     shapes.dedup();
     let shapes = shapes.join(", ");
     if regions.iter().any(|region| region.shape == Some(Shape::PciLinks)) {
-        let message =
-            format!("{shapes}: an old driver, with which two processes can share a region");
-        return Outcome::warn(message).hint("a newer kernel of NVIDIA's");
+        let message = format!("{shapes}: old driver, which lets two processes share a region");
+        return Outcome::warn(message).hint("install a newer NVIDIA kernel");
     }
     Outcome::passed(shapes)
 }
 
 pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
     let mut lacking = Vec::new();
-    let mut odd = Vec::new();
+    let mut problems = Vec::new();
     for region in &facts.report.host.regions {
         let parts = [
             ("size", region.size.is_none()),
@@ -94,24 +93,24 @@ pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
         ];
         let unknown: Vec<_> = parts.iter().filter(|part| part.1).map(|part| part.0).collect();
         if !unknown.is_empty() {
-            lacking.push(format!("{} has no known {}", region.name, unknown.join(", ")));
+            lacking.push(format!("{}: unknown {}", region.name, unknown.join(", ")));
         }
         let mut warnings: Vec<_> = region.all_warnings().filter(|it| is_of_region(it)).collect();
-        // What it lacks says more than that it lacks something.
+        // Specific problems come before the fact that the region is incomplete.
         warnings.sort_by_key(|warning| matches!(warning, Warning::Incomplete { .. }));
         let warnings = warnings.into_iter();
-        odd.extend(warnings.map(|warning| format!("{}: {warning}", region.name)));
+        problems.extend(warnings.map(|warning| format!("{}: {warning}", region.name)));
     }
-    odd.extend(facts.report.host.warnings.iter().map(ToString::to_string));
+    problems.extend(facts.report.host.warnings.iter().map(ToString::to_string));
     let show = ["egm-probe show"];
-    match (lacking.is_empty(), odd.first()) {
+    match (lacking.is_empty(), problems.first()) {
         (true, None) => Outcome::pass(),
-        (true, Some(_)) => Outcome::warn(first_of(&odd)).by_hand("see what is known", show),
-        (false, _) => Outcome::fail(lacking.join("; ")).by_hand("see what is known, and why", show),
+        (true, Some(_)) => Outcome::warn(first_of(&problems)).by_hand("show details", show),
+        (false, _) => Outcome::fail(lacking.join("; ")).by_hand("show details", show),
     }
 }
 
-/// What other checks do not tell better.
+/// Warnings not covered by another check.
 fn is_of_region(warning: &Warning) -> bool {
     !matches!(
         warning,
@@ -130,7 +129,7 @@ pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
         _ => None,
     });
     let of_regions = host.regions.iter().flat_map(|region| &region.gpus);
-    // Of one that was taken out there is nothing to say here.
+    // Missing GPUs are reported by another check.
     let gpus = of_regions.filter(|gpu| gpu.is_there).chain(peers);
     let not_ready: Vec<&Gpu> = gpus.filter(|gpu| !is_passthrough(gpu)).collect();
     let shown = |gpus: &[&Gpu]| {
@@ -141,12 +140,12 @@ pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
         not_ready.into_iter().partition(|gpu| gpu.driver == Driver::Unknown);
     if !wrong.is_empty() {
         return Outcome::fail(shown(&wrong))
-            .by_hand("bind to the driver for passthrough, when nothing uses them", bind(&wrong));
+            .by_hand("bind them to the passthrough driver when they are not in use", bind(&wrong));
     }
     if unknown.is_empty() { Outcome::pass() } else { Outcome::skip(shown(&unknown)) }
 }
 
-/// Made of addresses only: whatever a driver is called, its name gets into no command.
+/// Contains only addresses: the name of a driver must not get into a command.
 fn bind(gpus: &[&Gpu]) -> Vec<String> {
     let mut commands = vec!["modprobe nvgrace_gpu_vfio_pci".to_owned()];
     for gpu in gpus {
@@ -168,7 +167,7 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
     for (region, gpu) in gpus.filter(|(_, gpu)| gpu.is_there) {
         let Some(group) = gpu.iommu_group else {
             if is_unread(gpu, "iommu_group") {
-                unknown.push(format!("the IOMMU group of {} is not known", gpu.address));
+                unknown.push(format!("{}: unknown IOMMU group", gpu.address));
             } else {
                 without.push(gpu.address.to_string());
             }
@@ -182,13 +181,13 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
                 continue;
             }
         };
-        // The GPU's other functions go with it.
+        // The GPU's other functions are assigned together with it.
         let slot = |address: PciAddress| (address.domain(), address.bus(), address.slot());
         let others = members.iter().filter(|member| {
             !has(region, member.address) && slot(member.address) != slot(gpu.address)
         });
         let (known, unread): (Vec<_>, Vec<_>) = others.partition(|other| other.class.is_some());
-        unknown.extend(unread.iter().map(|it| format!("what {} is is not known", it.address)));
+        unknown.extend(unread.iter().map(|it| format!("cannot identify {}", it.address)));
         let is_bridge = |class: u64| class >> 16 == BRIDGE;
         let others = known.iter().filter(|other| !other.class.is_some_and(is_bridge));
         let others: Vec<_> = others.map(|other| other.address.to_string()).collect();
@@ -198,23 +197,23 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
     }
     if !without.is_empty() {
         return Outcome::fail(format!(
-            "{} in no IOMMU group: the IOMMU is off",
+            "{}: not in an IOMMU group; the IOMMU is disabled",
             without.join(", ")
         ))
         .by_hand(
-            "switch the SMMU on in the firmware's set-up; and not off on the kernel's command line",
+            "enable the SMMU in the firmware setup and on the kernel command line",
             ["grep -o 'iommu[^ ]*\\|arm-smmu[^ ]*' /proc/cmdline"],
         );
     }
     if !shared.is_empty() {
-        let message = format!("GPUs share their IOMMU groups: {}", shared.join("; "));
+        let message = format!("GPUs share IOMMU groups with other devices: {}", shared.join("; "));
         return Outcome::fail(message)
-            .hint("pass all of the group to one virtual machine, or use other slots");
+            .hint("assign the whole group to one virtual machine, or use other slots");
     }
     unknown.into_iter().next().map_or(Outcome::pass(), Outcome::skip)
 }
 
-/// Whether a file of a GPU's directory is there and could not be read.
+/// Whether a file in a GPU's directory exists but could not be read.
 fn is_unread(gpu: &Gpu, name: &str) -> bool {
     gpu.warnings.iter().any(|warning| match warning {
         Warning::Unreadable { path, .. } | Warning::Malformed { path, .. } => path.ends_with(name),
@@ -228,12 +227,12 @@ fn has(region: &Region, address: PciAddress) -> bool {
 
 pub(super) fn iommufd(facts: &Facts<'_>) -> Outcome {
     match facts.iommu.has_iommufd {
-        None => Outcome::skip("no device nodes to look at"),
+        None => Outcome::skip("device nodes are unknown"),
         Some(true) => Outcome::pass(),
         Some(false) => {
             let release = facts.kernel.release.as_deref().unwrap_or("-");
             Outcome::warn(format!(
-                "no /dev/iommu (kernel {}): QEMU can only use the older container of vfio",
+                "/dev/iommu: missing (kernel {}); QEMU can only use the older vfio container",
                 excerpt(release, SHOWN)
             ))
         }

@@ -1,4 +1,4 @@
-//! Checks of the virtual machines that are defined with EGM: what else they want.
+//! Checks of other requirements of virtual machines with EGM.
 
 use super::facts::Facts;
 use super::{Outcome, Verdict, first_of};
@@ -6,17 +6,17 @@ use crate::domain::{Cell, Domain, Value};
 use crate::values::Bytes;
 use crate::values::text::{SHOWN, excerpt};
 
-/// What a GPU's windows take, and what those of a GB300 do.
+/// PCI address space for a GPU, and for a GB300.
 const HOLE: Bytes = Bytes(4 << 40);
 const LARGE_HOLE: Bytes = Bytes(8 << 40);
 
-/// The GB300, and a variant.
+/// The GB300 and a variant.
 const LARGE: [u16; 2] = [0x31c2, 0x31c3];
 
-/// How many NUMA nodes a GPU brings.
+/// Number of NUMA nodes of a GPU.
 const CELLS: usize = 8;
 
-/// Tells of the domains with EGM what they lack; `none` is what to say where there is no such domain.
+/// Lists missing parts of domains with EGM; `none` is a note if there is no such domain.
 fn look(facts: &Facts<'_>, none: &str, lacks: impl Fn(&Domain) -> Option<String>) -> Outcome {
     let definitions = facts.report.claims.definitions.iter();
     let mut domains =
@@ -24,7 +24,7 @@ fn look(facts: &Facts<'_>, none: &str, lacks: impl Fn(&Domain) -> Option<String>
     if domains.peek().is_none() {
         return match &facts.domains_unread {
             Some(why) => Outcome::skip(why.clone()),
-            None => Outcome::passed(format!("no domain has EGM; {none}")),
+            None => Outcome::passed(format!("no domain uses EGM; {none}")),
         };
     }
     let lacking: Vec<_> = domains
@@ -37,11 +37,11 @@ fn look(facts: &Facts<'_>, none: &str, lacks: impl Fn(&Domain) -> Option<String>
 }
 
 pub(super) fn smmu(facts: &Facts<'_>) -> Outcome {
-    let none = "one wants <iommu model='smmuv3'> for each GPU";
+    let none = "one with EGM needs <iommu model='smmuv3'> for each GPU";
     look(facts, none, |domain| {
         let count = domain.iommus.iter().filter(|iommu| iommu.is_smmuv3()).count();
         let gpus = domain.egm.len();
-        (count < gpus).then(|| format!("{count} of {gpus} <iommu model='smmuv3'>"))
+        (count < gpus).then(|| format!("found {count} of {gpus} <iommu model='smmuv3'>"))
     })
 }
 
@@ -53,16 +53,18 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
         .any(|(gpu, _)| gpu.device_id.is_some_and(|id| LARGE.contains(&id)));
     let wanted = if is_large { LARGE_HOLE } else { HOLE };
     let kib = wanted.0 >> 10;
-    let none = format!("one wants <pcihole64 unit='KiB'>{kib}</pcihole64>");
+    let none = format!("one with EGM needs <pcihole64 unit='KiB'>{kib}</pcihole64>");
     let hint = format!(
-        "<pcihole64 unit='KiB'>{kib}</pcihole64> in the <controller type='pci' model='pcie-root'>"
+        "set <pcihole64 unit='KiB'>{kib}</pcihole64> in <controller type='pci' model='pcie-root'>"
     );
     let outcome = look(facts, &none, |domain| {
         let largest = holes(domain).filter_map(|hole| hole.value).max();
         match largest {
-            None if holes(domain).next().is_none() => Some("no <pcihole64>".into()),
-            None => Some("a <pcihole64> that is no size".into()),
-            Some(hole) if hole < wanted => Some(format!("<pcihole64> of {hole}, wanted {wanted}")),
+            None if holes(domain).next().is_none() => Some("<pcihole64> is missing".into()),
+            None => Some("<pcihole64> is not a valid size".into()),
+            Some(hole) if hole < wanted => {
+                Some(format!("<pcihole64> is {hole}, expected {wanted}"))
+            }
             Some(_) => None,
         }
     });
@@ -74,7 +76,8 @@ fn holes(domain: &Domain) -> impl Iterator<Item = &Value<Bytes>> {
 }
 
 pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {
-    let none = "`egm-probe stanza --with hostdev,numa,machine --gpu-cells 8` writes them";
+    let none =
+        "`egm-probe stanza --with hostdev,numa,machine --gpu-cells 8` generates cells for the GPUs";
     look(facts, none, |domain| {
         let hostdevs = domain.hostdevs_by_alias();
         domain.egm.iter().find_map(|device| {

@@ -1,4 +1,4 @@
-//! What the checks look at, read once.
+//! Facts for the checks, read once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::values::numbers::{decimal, number};
 use crate::values::{Bytes, PciAddress};
 use crate::warning::Warning;
 
-/// All that is known of a host when its checks are made.
+/// All facts about a host.
 pub(super) struct Facts<'a> {
     pub(super) report: Report,
     pub(super) rules: HostRules,
@@ -31,11 +31,11 @@ pub(super) struct Facts<'a> {
     pub(super) processes: Vec<Process>,
     pub(super) huge_pages: Vec<HugePages>,
     pub(super) installed: Installed,
-    /// Why it is not known which domains are defined.
+    /// The reason why the defined domains are unknown.
     pub(super) domains_unread: Option<String>,
 }
 
-/// The kernel that runs.
+/// The running kernel.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     /// `aarch64`
@@ -46,17 +46,17 @@ pub(super) struct Kernel {
     pub(super) page_size: Option<u64>,
     /// Whether the driver's module is loaded.
     pub(super) has_module: bool,
-    /// Seconds after which a CPU that does nothing else is a soft lockup, and whether the kernel
-    /// stops then. `kernel.watchdog_thresh` is half of that; 0 is never.
+    /// Seconds after which a busy CPU counts as a soft lockup, and whether the kernel then panics.
+    /// `kernel.watchdog_thresh` is half of that; 0 disables the detection.
     pub(super) lockup: Option<u64>,
     pub(super) panics: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Iommu {
-    /// What else is in the groups of the GPUs.
+    /// The other devices in the GPUs' groups.
     pub(super) groups: BTreeMap<u32, Result<Vec<Member>, String>>,
-    /// Whether there is `/dev/iommu`; `None` where no device nodes are known.
+    /// Whether `/dev/iommu` exists; `None` if device nodes are unknown.
     pub(super) has_iommufd: Option<bool>,
 }
 
@@ -68,20 +68,20 @@ pub(super) struct Member {
     pub(super) class: Option<u64>,
 }
 
-/// A process of libvirt's, or one that holds a region, and what memory it may lock.
+/// A libvirt daemon or a process that holds a region, and its limit for locked memory.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) name: String,
     /// `None` without a limit.
     pub(super) locked_limit: Option<Bytes>,
-    /// Whether it may raise its limits (`CAP_SYS_RESOURCE`); `None` where that is not known.
+    /// Whether it may raise its limits (`CAP_SYS_RESOURCE`); `None` if unknown.
     pub(super) may_raise: Option<bool>,
-    /// What it has to lock, as a holder.
+    /// Memory that it must lock as a holder.
     pub(super) held: Option<Bytes>,
 }
 
-/// Huge pages of one size that were set aside.
+/// Reserved huge pages of one size.
 #[derive(Debug)]
 pub(super) struct HugePages {
     pub(super) directory: String,
@@ -90,7 +90,7 @@ pub(super) struct HugePages {
     pub(super) free: Option<u64>,
 }
 
-/// libvirt's daemons that start QEMU.
+/// The libvirt daemons that start QEMU.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
 impl<'a> Facts<'a> {
@@ -120,7 +120,7 @@ impl<'a> Facts<'a> {
 
 fn domains_unread(report: &Report, needs: Needs) -> Option<String> {
     if !needs.contains(Needs::CLAIMS) {
-        return Some("nobody looked for domains".into());
+        return Some("domains were not checked (--no-occupancy)".into());
     }
     let is_libvirts = |warning: &&Warning| match warning {
         Warning::Unreadable { path, .. } | Warning::BadDefinition { path, .. } => {
@@ -142,7 +142,7 @@ impl Kernel {
         let is_off = |name: &str| setting(name) == Some(0);
         let own_arch = || root.may_ask_system().then(|| std::env::consts::ARCH.to_owned());
         Self {
-            // Since Linux 6.1; before, the program runs on nothing else than what it is made for.
+            // Since Linux 6.1. With older kernels, the program's own architecture is used.
             arch: line(root, "/proc/sys/kernel/arch").or_else(own_arch),
             release: line(root, "/proc/sys/kernel/osrelease"),
             page_size: page_size(root, huge_pages),
@@ -155,9 +155,9 @@ impl Kernel {
     }
 }
 
-/// On the running host what the C library says; elsewhere by the sizes of huge pages that the
-/// kernel has, which go with its page size: 512 MiB only with 64 KiB, 32 MiB with 16 KiB and 64 KiB
-/// with 4 KiB on arm64, 1 GiB with 4 KiB elsewhere (`Documentation/arch/arm64/hugetlbpage.rst`).
+/// On the running host, from the C library; elsewhere, derived from the kernel's huge page sizes:
+/// 512 MiB only with 64 KiB pages, 32 MiB with 16 KiB and 64 KiB with 4 KiB on arm64, 1 GiB with 4
+/// KiB elsewhere (`Documentation/arch/arm64/hugetlbpage.rst`).
 fn page_size(root: &Sysroot, huge_pages: &[String]) -> Option<u64> {
     if root.may_ask_system() {
         let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
@@ -185,7 +185,7 @@ impl Iommu {
         let is_device = |path: &str| {
             root.stat(path).is_ok_and(|stat| matches!(stat.kind, FileKind::CharDevice(_)))
         };
-        // A recording may have been made without device nodes.
+        // A capture may lack device nodes.
         let mut regions = report.host.regions.iter();
         let has_dev = root.may_ask_system() || regions.any(|region| region.device.owner.is_some());
         Self { groups, has_iommufd: has_dev.then(|| is_device("/dev/iommu")) }
@@ -213,7 +213,7 @@ fn read_selinux(root: &Sysroot) -> Result<bool, String> {
     }
 }
 
-/// libvirt's daemons and the holders of regions.
+/// libvirt daemons and the holders of regions.
 fn read_processes(root: &Sysroot, report: &Report) -> Vec<Process> {
     let mut held: BTreeMap<u32, u64> = BTreeMap::new();
     for claim in report.claims.by_region.values().flatten() {
@@ -225,7 +225,7 @@ fn read_processes(root: &Sysroot, report: &Report) -> Vec<Process> {
     let mut processes = Vec::new();
     for pid in report.claims.pids.iter().copied() {
         let held = held.get(&pid).copied();
-        // The kernel keeps 15 characters of a name.
+        // The kernel truncates names to 15 characters.
         let Some(name) = line(root, &format!("/proc/{pid}/comm")) else { continue };
         if held.is_some() || DAEMONS.contains(&name.as_str()) {
             processes.extend(Process::read(root, pid, name, held));
@@ -235,7 +235,7 @@ fn read_processes(root: &Sysroot, report: &Report) -> Vec<Process> {
 }
 
 impl Process {
-    /// `None` where its limits cannot be read: it may have ended.
+    /// `None` if its limits cannot be read: it may have exited.
     fn read(root: &Sysroot, pid: u32, name: String, held: Option<u64>) -> Option<Self> {
         const SYS_RESOURCE: u32 = 24;
         let limits = root.read_text(format!("/proc/{pid}/limits")).ok()?;

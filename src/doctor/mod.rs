@@ -1,7 +1,7 @@
-//! The whole way from the firmware to QEMU, checked step by step.
+//! Checks everything from the firmware to QEMU, step by step.
 //!
-//! Checks form a tree: where one fails, those that depend on it are skipped. Each is a function of
-//! facts that were read before; none of them changes anything.
+//! The checks form a tree: if one fails, its dependents are skipped. Each check is a function of
+//! facts that were read before, and changes nothing.
 
 mod access;
 mod checks;
@@ -25,16 +25,16 @@ pub use checks::CHECKS;
 use facts::Facts;
 
 named! {
-    /// How a check ended.
+    /// The result of a check.
     #[non_exhaustive]
     pub enum Verdict {
-        /// All is as it should be.
+        /// No problem was found.
         Pass = "pass",
-        /// It may do, or only for now.
+        /// It may work, or may stop working, for example after a reboot.
         Warn = "warn",
         /// A virtual machine with EGM will not start, or not get its memory.
         Fail = "fail",
-        /// Not looked at: what it depends on failed, or it cannot be known here.
+        /// Not checked: a check that it depends on failed, or the result cannot be known here.
         Skip = "skip",
     }
 }
@@ -43,77 +43,78 @@ named! {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Check {
-    /// Its name, `D01`: never given to another check.
+    /// Its code, such as `D01`, which is never reused.
     pub code: &'static str,
-    /// What is checked, as it goes on after "Checking".
+    /// The subject, as a continuation of "Checking".
     pub title: &'static str,
-    /// The check without which this one says nothing.
+    /// The check that it depends on.
     pub parent: Option<&'static str>,
-    /// Why it matters.
+    /// The reason why it matters.
     pub explanation: &'static str,
     run: fn(&Facts<'_>) -> Outcome,
-    /// The remedies, each with its commands, unless the check names others.
+    /// Remedies with their commands, used unless the check returns others.
     remedies: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// How it ended.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was found; always there where the verdict is not [`Verdict::Pass`].
+    /// The finding; always present unless the verdict is [`Verdict::Pass`].
     pub message: Option<String>,
-    /// What to do.
+    /// Suggested fixes.
     pub hints: Vec<Hint>,
 }
 
-/// Something that can be done.
+/// A suggested fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Hint {
-    /// In words.
+    /// A description.
     pub text: String,
-    /// Lines for a shell of root's; none where nothing can be pasted.
+    /// Commands for a root shell; empty if there are none.
     pub commands: Vec<String>,
-    /// Whether they are for somebody who looks: they show something, ask, or interrupt what runs.
+    /// Whether they are to be run manually: they print information, prompt, or interrupt running
+    /// programs.
     pub by_hand: bool,
 }
 
-/// A check and what it found.
+/// A check and its findings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Examined {
     /// The check.
     pub check: &'static Check,
-    /// What it found.
+    /// Its findings.
     pub outcome: Outcome,
 }
 
-/// What is installed on this machine, as far as it was asked. It is never asked for another host:
-/// neither libvirt nor QEMU come from below its root.
+/// Software installed on this machine. It is unknown for another host: libvirt and QEMU are not run
+/// from below its root.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Installed {
-    /// QEMU; `None` where it was not asked.
+    /// QEMU; `None` if it was not checked.
     pub qemu: Option<Qemu>,
-    /// libvirt's schema; `None` if it was not looked for.
+    /// libvirt's schema; `None` if it was not checked.
     pub schema: Option<LibvirtSchema>,
 }
 
-/// The QEMU that is installed.
+/// The installed QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Qemu {
-    /// None for this architecture.
+    /// Not installed for this architecture.
     Missing,
-    /// It does not answer.
+    /// It does not respond.
     Silent(String),
-    /// It has told which objects it can make.
+    /// It listed its objects.
     Answered {
         /// Its path.
         program: PathBuf,
-        /// Whether `acpi-egm-memory` is one of them.
+        /// Whether `acpi-egm-memory` is supported.
         knows_egm: bool,
     },
 }
@@ -122,7 +123,7 @@ pub enum Qemu {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LibvirtSchema {
-    /// There is none in this directory.
+    /// This directory contains no schema.
     Missing(PathBuf),
     /// It cannot be read.
     Unreadable(String),
@@ -130,17 +131,17 @@ pub enum LibvirtSchema {
     Read {
         /// Its directory.
         directory: PathBuf,
-        /// Whether memory may be of the model `egm`.
+        /// Whether the memory model `egm` is supported.
         knows_egm: bool,
     },
 }
 
-/// What the checks look at.
+/// The parts of a host that the checks need.
 const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::DEVICE_NODE).union(Needs::GPU_DETAILS);
 
-/// Makes all checks, in order: a check comes after the one that it depends on. Without `occupancy`
-/// nobody looks for who holds the regions and what is defined with them.
+/// Runs all checks in order: a check follows the one it depends on. Without `occupancy`, the
+/// holders of the regions and the defined domains are not read.
 ///
 /// ```
 /// use egm_probe::doctor::{Installed, Verdict, examine};
@@ -166,7 +167,7 @@ pub fn examine(root: &Sysroot, installed: Installed, occupancy: bool) -> Vec<Exa
             Some((code, Outcome { verdict: Verdict::Fail, .. })) => {
                 Outcome::skip(format!("{code} failed"))
             }
-            // What made that one be skipped is why this one is.
+            // The reason is the same as for that check.
             Some((_, Outcome { verdict: Verdict::Skip, message, .. })) => {
                 Outcome::skip(message.clone().unwrap_or_default())
             }
@@ -197,7 +198,7 @@ pub fn is_healthy(examined: &[Examined]) -> bool {
     examined.iter().all(|it| it.outcome.verdict != Verdict::Fail)
 }
 
-/// The first of several problems, and how many there are besides.
+/// The first problem, and the number of further ones.
 fn first_of(problems: &[String]) -> String {
     let first = problems.first().map_or("", String::as_str);
     match problems.len() {
@@ -211,7 +212,7 @@ impl Outcome {
         Self { verdict: Verdict::Pass, message: None, hints: Vec::new() }
     }
 
-    /// Passed, and worth a word.
+    /// Passed, with a note.
     fn passed(message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), ..Self::pass() }
     }
@@ -228,7 +229,7 @@ impl Outcome {
         Self { verdict: Verdict::Skip, ..Self::passed(message) }
     }
 
-    /// Adds a remedy in words.
+    /// Adds a remedy without commands.
     fn hint(self, text: impl Into<String>) -> Self {
         self.fix::<&str>(text, [])
     }
@@ -244,7 +245,8 @@ impl Outcome {
         self
     }
 
-    /// The same for commands that show something, ask, or interrupt running programs.
+    /// Like [`Self::fix`], for commands that print information, prompt, or interrupt running
+    /// programs.
     fn by_hand<C: Into<String>>(
         self,
         text: impl Into<String>,
@@ -263,7 +265,7 @@ mod tests {
     use super::CHECKS;
 
     #[test]
-    fn a_check_comes_after_the_one_that_it_depends_on() {
+    fn a_check_follows_the_one_it_depends_on() {
         for (index, check) in CHECKS.iter().enumerate() {
             assert_eq!(check.code, format!("D{:02}", index + 1));
             assert!(check.title.chars().count() <= 60, "{}", check.title);

@@ -1,22 +1,22 @@
-//! Checks of what is installed: QEMU and libvirt.
+//! Checks of the installed QEMU and libvirt.
 
 use super::facts::Facts;
 use super::{LibvirtSchema, Outcome, Qemu};
 use crate::values::text::excerpt;
 
-const NOT_ASKED: &str = "only known of the running host";
+const NOT_ASKED: &str = "known only for the running host";
 
 pub(super) fn qemu(facts: &Facts<'_>) -> Outcome {
     match &facts.installed.qemu {
         None => Outcome::skip(NOT_ASKED),
-        Some(Qemu::Missing) => Outcome::fail("no qemu-system-aarch64 here"),
+        Some(Qemu::Missing) => Outcome::fail("qemu-system-aarch64: not found"),
         Some(Qemu::Silent(problem)) => Outcome::fail(problem.clone()),
         Some(Qemu::Answered { program, knows_egm }) => {
             let program = excerpt(&program.to_string_lossy(), 200);
             if *knows_egm {
                 return Outcome::passed(program);
             }
-            Outcome::fail(format!("{program} has no acpi-egm-memory"))
+            Outcome::fail(format!("{program}: acpi-egm-memory is not supported"))
         }
     }
 }
@@ -25,7 +25,7 @@ pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
     match &facts.installed.schema {
         None => Outcome::skip(NOT_ASKED),
         Some(LibvirtSchema::Missing(directory)) => Outcome::warn(format!(
-            "no libvirt schema in {}: libvirt is not installed",
+            "{}: no libvirt schema found; libvirt is not installed",
             excerpt(&directory.to_string_lossy(), 200)
         )),
         Some(LibvirtSchema::Unreadable(problem)) => Outcome::warn(problem.clone()),
@@ -33,7 +33,7 @@ pub(super) fn libvirt(facts: &Facts<'_>) -> Outcome {
         Some(LibvirtSchema::Read { directory, knows_egm: false }) => {
             let directory = excerpt(&directory.to_string_lossy(), 200);
             let message = format!(
-                "{directory} has no memory model egm: this libvirt refuses the domain, or drops \
+                "{directory}: memory model egm is not supported; this libvirt rejects the domain or drops \
                  <pciDev>"
             );
             Outcome::fail(message)

@@ -1,4 +1,4 @@
-//! Whom QEMU runs as, and the one command that gives the devices to it.
+//! Determines the user that QEMU runs as, and the command that gives it access to the devices.
 
 use super::config::qemu_conf::{self, ConfValues, QemuConf};
 use super::confinement;
@@ -7,44 +7,46 @@ use crate::udev_rules::AccountName;
 use crate::values::numbers::decimal;
 use crate::values::text::{SHOWN, excerpt};
 
-/// The users that distributions have QEMU run as, with the group that libvirt is built to give it:
-/// Debian and Ubuntu; Fedora and RHEL, where kvm is a group that the user is in besides.
+/// Default users for QEMU with the group in libvirt's build configuration: Debian and Ubuntu;
+/// Fedora and RHEL, where the user is also in the group kvm.
 const USERS: [(&str, &[&str]); 2] = [("libvirt-qemu", &["kvm"]), ("qemu", &["qemu", "kvm"])];
 
-/// Whom QEMU runs as.
+/// The user that QEMU runs as.
 pub(super) struct User {
-    /// Its name, or its number where it has none.
+    /// Its name, or its number if it has none.
     pub(super) name: String,
     pub(super) uid: u32,
-    /// Its own group, where it has one that is known.
+    /// Its primary group, if known.
     group: Option<u32>,
-    /// All groups that it is in.
+    /// All of its groups.
     pub(super) groups: Vec<u32>,
 }
 
-/// Why it is not known whom QEMU runs as.
+/// The reason why the user is unknown.
 pub(super) enum NoUser {
-    /// There is none, or not the one that is configured.
+    /// It does not exist.
     None(String),
-    /// What tells cannot be read.
+    /// The configuration or the accounts cannot be read.
     Unknown(String),
 }
 
 impl User {
-    /// The user by libvirt's configuration, else the distribution's.
+    /// The user in libvirt's configuration, otherwise the distribution's default.
     pub(super) fn find(facts: &Facts<'_>) -> Result<Self, NoUser> {
         let accounts = &facts.accounts;
         let conf = match &facts.conf {
             QemuConf::Read(settings) => settings,
             QemuConf::Unreadable(problem) => return Err(NoUser::Unknown(problem.clone())),
             QemuConf::Malformed(problem) => {
-                return Err(NoUser::None(format!("{problem}; libvirt does not start with it")));
+                return Err(NoUser::None(format!(
+                    "{problem}; libvirt does not start with this file"
+                )));
             }
         };
         let (users_known, groups_known) = accounts.are_known();
         for (is_known, file) in [(users_known, "passwd"), (groups_known, "group")] {
             if !is_known {
-                return Err(NoUser::Unknown(format!("/etc/{file}: not there, or not readable")));
+                return Err(NoUser::Unknown(format!("/etc/{file}: missing or unreadable")));
             }
         }
         let built = USERS.iter().find(|(user, _)| accounts.uid(user).is_some());
@@ -53,7 +55,7 @@ impl User {
             (None, Some((user, _))) => accounts.uid(user).unwrap_or_default(),
             (None, None) => {
                 return Err(NoUser::None(
-                    "no user libvirt-qemu or qemu, and none in qemu.conf: libvirt has no QEMU here"
+                    "no user libvirt-qemu or qemu, and none in qemu.conf; libvirt's QEMU driver is missing"
                         .into(),
                 ));
             }
@@ -71,8 +73,8 @@ impl User {
     }
 }
 
-/// A user or group that is configured, by name or number (`virGetUserID`, `src/util/virutil.c`):
-/// what begins with a plus is a number.
+/// A configured user or group, given by name or number (`virGetUserID`, `src/util/virutil.c`): a
+/// leading plus marks a number.
 fn configured(
     conf: &ConfValues,
     key: &str,
@@ -85,25 +87,21 @@ fn configured(
         None => find(name).or_else(|| number(name)),
     };
     let problem = || {
-        NoUser::None(format!(
-            "{} names the {key} {}, which is not there",
-            qemu_conf::PATH,
-            excerpt(name, SHOWN)
-        ))
+        NoUser::None(format!("{}: {key} {} does not exist", qemu_conf::PATH, excerpt(name, SHOWN)))
     };
     id.map(Some).ok_or_else(problem)
 }
 
-/// The one command for all that rules can give to QEMU on this host.
+/// The command that gives QEMU access by rules on this host.
 pub(super) fn install_command(facts: &Facts<'_>) -> String {
     let mut command = "egm-probe udev install".to_owned();
     if let Ok(user) = User::find(facts) {
         let in_default = facts.accounts.gid("kvm").is_some_and(|it| user.groups.contains(&it));
-        // A name that no rule can have has a number that it can.
+        // If a name cannot be used in a rule, its number can.
         let plain = |name: String, id: u32| {
             name.parse::<AccountName>().map_or(id.to_string(), |name| name.to_string())
         };
-        // A number that nobody has is refused without a word more.
+        // A number without an account requires --force.
         let forced = |name: &str| {
             if name.chars().all(|c| c.is_ascii_digit()) { " --force" } else { "" }
         };

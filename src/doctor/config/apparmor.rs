@@ -1,4 +1,4 @@
-//! What `AppArmor`'s profile for libvirt's QEMU allows (apparmor.d(5)), as far as it says so by paths.
+//! The file rules in `AppArmor`'s profile for libvirt's QEMU (apparmor.d(5)).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,29 +8,30 @@ use crate::values::glob::path_glob;
 
 const DIRECTORY: &str = "/etc/apparmor.d";
 
-/// Where libvirt's profile for QEMU begins: the template of each domain's, and what it includes.
+/// Start of libvirt's profile for QEMU: the template of the domains' profiles, and the file it
+/// includes.
 const BEGIN: [&str; 2] = ["libvirt/TEMPLATE.qemu", "abstractions/libvirt-qemu"];
 
-/// More files than these no profile includes, nor more alternatives in a path.
+/// Maximum number of files included in a profile, and of alternatives in a path.
 const FILES_LIMIT: usize = 256;
 const ALTERNATIVES_LIMIT: usize = 256;
 
-/// Whether `AppArmor` is in use for QEMU, and what it allows.
+/// Whether `AppArmor` confines QEMU, and the rules for it.
 #[derive(Debug)]
 pub(in crate::doctor) enum Apparmor {
-    /// It is off, or libvirt has no profile for it.
+    /// It is disabled, or libvirt has no profile for it.
     Off,
-    /// It cannot be told.
+    /// Unknown, with the reason.
     Unknown(String),
-    /// It is on.
+    /// It is enabled.
     On(Profile),
 }
 
-/// The rules for files of a profile and all that it includes.
+/// The file rules of a profile, including its includes.
 #[derive(Debug, Default)]
 pub(in crate::doctor) struct Profile {
     rules: Vec<ProfileRule>,
-    /// What of it could not be read.
+    /// An error while reading it.
     pub(in crate::doctor) unread: Option<String>,
 }
 
@@ -79,13 +80,13 @@ impl Profile {
         read && write && !self.denies(path)
     }
 
-    /// Whether a rule keeps QEMU from reading or writing a file, whatever others allow.
+    /// Whether a rule denies QEMU reading or writing a file, regardless of other rules.
     pub(in crate::doctor) fn denies(&self, path: &str) -> bool {
         let is_its = |rule: &&ProfileRule| rule.path.as_ref().is_none_or(|it| matches(it, path));
         self.rules.iter().filter(is_its).any(|rule| rule.deny && (rule.read || rule.write))
     }
 
-    /// Adds the rules of a file, or of all files of a directory, below `AppArmor`'s own.
+    /// Adds the rules of a file, or of all files in a directory, below `AppArmor`'s directory.
     fn include(&mut self, root: &Sysroot, name: &str, seen: &mut BTreeSet<String>) {
         let path = Path::new(DIRECTORY).join(name.trim_start_matches('/'));
         if seen.len() >= FILES_LIMIT || seen.contains(name) {
@@ -104,7 +105,7 @@ impl Profile {
         match root.read_text(&path) {
             Ok(text) => {
                 seen.insert(name.to_owned());
-                // The rules of a profile within are another's. That of a file begins at its left end.
+                // Nested profiles are skipped. A file's main profile is not indented.
                 let mut within = false;
                 for line in text.lines() {
                     let line = line.trim_end();
@@ -127,13 +128,13 @@ impl Profile {
     }
 }
 
-/// Whether a file of a directory that is included is read (`is_blacklisted`, apparmor
+/// Whether a file in an included directory is read (`is_blacklisted`, apparmor
 /// `libraries/libapparmor/src/private.c`).
 fn is_read(name: &str) -> bool {
-    const LEFT_OUT: &str = ".dpkg-new .dpkg-old .dpkg-dist .dpkg-bak .dpkg-remove .pacsave .pacnew \
+    const SKIPPED: &str = ".dpkg-new .dpkg-old .dpkg-dist .dpkg-bak .dpkg-remove .pacsave .pacnew \
         .rpmnew .rpmsave .orig .rej ~";
-    let is_left_out = || LEFT_OUT.split(' ').any(|end| name.ends_with(end));
-    !name.starts_with('.') && name != "README" && !is_left_out()
+    let is_skipped = || SKIPPED.split(' ').any(|end| name.ends_with(end));
+    !name.starts_with('.') && name != "README" && !is_skipped()
 }
 
 /// `include if exists <abstractions/libvirt-qemu.d>`
@@ -145,7 +146,7 @@ fn included(line: &str) -> Option<String> {
     Some(name.trim_start_matches("/etc/apparmor.d/").to_owned()).filter(|name| !name.is_empty())
 }
 
-/// A rule for files: `owner /dev/egm* rw,`, `rw /dev/egm*,`, `deny /dev/egm4 w,`, `file,`.
+/// Parses a file rule: `owner /dev/egm* rw,`, `rw /dev/egm*,`, `deny /dev/egm4 w,`, `file,`.
 fn parse(line: &str) -> Option<ProfileRule> {
     const QUALIFIERS: [&str; 6] = ["audit", "quiet", "owner", "allow", "file", "deny"];
     let line = line.split(" #").next().unwrap_or_default().trim();
@@ -169,12 +170,13 @@ fn parse(line: &str) -> Option<ProfileRule> {
     Some(ProfileRule { path, read: access.contains('r'), write: access.contains('w'), deny })
 }
 
-/// Whether a path fits a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`, `{a,b}`.
+/// Whether a path matches a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`,
+/// `{a,b}`.
 fn matches(pattern: &str, path: &str) -> bool {
     alternatives(pattern).iter().any(|pattern| path_glob(pattern, path))
 }
 
-/// A pattern without braces for each choice that it has.
+/// Expands the braces of a pattern.
 fn alternatives(pattern: &str) -> Vec<String> {
     let mut open = vec![pattern.to_owned()];
     let mut done = Vec::new();
@@ -182,8 +184,8 @@ fn alternatives(pattern: &str) -> Vec<String> {
         if open.len() + done.len() > ALTERNATIVES_LIMIT {
             break;
         }
-        // The first brace that is closed before another is opened is within all others. That of a
-        // variable is no choice.
+        // The first brace that is closed before another is opened is the innermost one. Braces of a
+        // variable are not alternatives.
         let end = pattern.find('}');
         let start = end.and_then(|end| pattern.get(..end)?.rfind('{'));
         let (Some(start), Some(end)) = (start, end) else {
@@ -195,7 +197,7 @@ fn alternatives(pattern: &str) -> Vec<String> {
             (part(0..start), part(start + 1..end), part(end + 1..pattern.len()));
         let is_variable = before.ends_with('@');
         if is_variable {
-            // Those that are defined are not known: it is no path of ours.
+            // Variables are unknown; they do not contain EGM devices.
             continue;
         }
         open.extend(inner.split(',').map(|choice| format!("{before}{choice}{after}")));
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_those_of_apparmor() {
+    fn rules_are_evaluated_as_in_apparmor() {
         for line in [
             "/dev/egm* rw,",
             "  owner /dev/egm4 rwk,",
@@ -254,11 +256,11 @@ mod tests {
         }
         assert!(allows(&["/dev/egm* r,", "/dev/egm4 w,"], "/dev/egm4"));
         assert!(!allows(&["/dev/egm* rw,", "deny /dev/egm4 w,"], "/dev/egm4"));
-        assert!(!allows(&[&"{a,b}".repeat(100)], "/dev/egm4"), "and it comes to an end");
+        assert!(!allows(&[&"{a,b}".repeat(100)], "/dev/egm4"), "bounded time");
     }
 
     #[test]
-    fn what_is_included_is_recognised() {
+    fn includes_are_recognised() {
         for (line, name) in [
             ("  include <abstractions/base>", Some("abstractions/base")),
             ("#include <local/abstractions/libvirt-qemu>", Some("local/abstractions/libvirt-qemu")),

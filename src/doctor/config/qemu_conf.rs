@@ -1,18 +1,17 @@
-//! libvirt's `/etc/libvirt/qemu.conf`: the settings that are made in it, read as libvirt reads them
-//! (`src/util/virconf.c`).
+//! Parses libvirt's `/etc/libvirt/qemu.conf` in the same way as libvirt (`src/util/virconf.c`).
 
 use std::collections::BTreeMap;
 
 use crate::sysroot::Sysroot;
 use crate::warning::Warning;
 
-/// Where libvirt looks for it.
+/// Path of the file.
 pub(in crate::doctor) const PATH: &str = "/etc/libvirt/qemu.conf";
 
-/// No such file is larger.
+/// Maximum size of the file.
 const LIMIT: usize = 1 << 20;
 
-/// A value as libvirt writes it.
+/// A value in libvirt's notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ConfValue {
     Number(String),
@@ -20,14 +19,14 @@ enum ConfValue {
     List(Vec<String>),
 }
 
-/// What became of reading it.
+/// The result of reading the file.
 #[derive(Clone, Debug)]
 pub(in crate::doctor) enum QemuConf {
-    /// The settings; none where there is no file.
+    /// The settings; empty if the file does not exist.
     Read(ConfValues),
-    /// It cannot be read: nothing is known of what is set.
+    /// It cannot be read, so the settings are unknown.
     Unreadable(String),
-    /// libvirt does not start with it.
+    /// libvirt does not start with this file.
     Malformed(String),
 }
 
@@ -52,12 +51,12 @@ impl QemuConf {
     }
 }
 
-/// The settings that libvirt reads as texts, and those that it reads as lists.
+/// Settings that libvirt reads as strings, and those that it reads as lists.
 const TEXTS: [&str; 2] = ["user", "group"];
 const NO_NUMBER: [&str; 1] = ["security_driver"];
 const LISTS: [&str; 3] = ["cgroup_controllers", "cgroup_device_acl", "namespaces"];
 
-/// Where a file is wrong: the line, what is found there, and what would be right.
+/// An error: the line, the text found there, and the expected text.
 type Problem = (usize, String, &'static str);
 
 fn parse(text: &str) -> Result<ConfValues, Problem> {
@@ -87,16 +86,16 @@ fn parse(text: &str) -> Result<ConfValues, Problem> {
             return Err(problem(if is_list {
                 "a list: key = [ \"value\" ]"
             } else {
-                "a text: key = \"value\""
+                "a string: key = \"value\""
             }));
         }
-        // Of two the first counts.
+        // The first of several settings counts.
         settings.entry(key).or_insert(value);
     }
 }
 
 impl ConfValues {
-    /// A text.
+    /// A string.
     pub(in crate::doctor) fn text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {
             ConfValue::Text(text) => Some(text),
@@ -104,12 +103,12 @@ impl ConfValues {
         }
     }
 
-    /// A number that is 0 or 1.
+    /// Whether a setting is 0.
     pub(in crate::doctor) fn is_off(&self, key: &str) -> bool {
         self.0.get(key) == Some(&ConfValue::Number("0".into()))
     }
 
-    /// A list; a text alone is one of one.
+    /// A list; a single string is a list of one element.
     pub(in crate::doctor) fn list(&self, key: &str) -> Option<&[String]> {
         match self.0.get(key)? {
             ConfValue::Text(text) => Some(std::slice::from_ref(text)),
@@ -123,7 +122,7 @@ struct Parser<'a> {
     rest: &'a str,
 }
 
-const BLANKS: [char; 2] = [' ', '\t'];
+const SPACES: [char; 2] = [' ', '\t'];
 const ENDS: [char; 2] = ['\n', '\r'];
 
 impl Parser<'_> {
@@ -133,8 +132,8 @@ impl Parser<'_> {
         let (key, rest) = self.rest.split_at_checked(end)?;
         let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic());
         let key = Some(key.to_owned()).filter(|_| is_key)?;
-        self.rest = rest.trim_start_matches(BLANKS).strip_prefix('=')?;
-        self.skip_blanks();
+        self.rest = rest.trim_start_matches(SPACES).strip_prefix('=')?;
+        self.skip_spaces();
         let value = if let Some(rest) = self.rest.strip_prefix('[') {
             self.rest = rest;
             ConfValue::List(self.list()?)
@@ -143,12 +142,12 @@ impl Parser<'_> {
         } else {
             ConfValue::Number(self.number()?)
         };
-        self.skip_blanks();
+        self.skip_spaces();
         let is_end = self.rest.is_empty() || self.rest.starts_with(['\n', '\r', '#']);
         is_end.then_some((key, value))
     }
 
-    /// What is behind the bracket of a list, in which there are no comments.
+    /// Parses the part of a list after the bracket, which has no comments.
     fn list(&mut self) -> Option<Vec<String>> {
         let skip = |parser: &mut Self| {
             parser.rest = parser.rest.trim_start_matches([' ', '\t', '\n', '\r']);
@@ -170,7 +169,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A text in quotes: only one in three of them goes on over the end of a line.
+    /// A quoted string: only triple quotes allow line breaks.
     fn text(&mut self) -> Option<String> {
         for quote in ["\"\"\"", "\"", "'"] {
             let Some(rest) = self.rest.strip_prefix(quote) else { continue };
@@ -196,11 +195,11 @@ impl Parser<'_> {
         Some(number)
     }
 
-    fn skip_blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches(BLANKS);
+    fn skip_spaces(&mut self) {
+        self.rest = self.rest.trim_start_matches(SPACES);
     }
 
-    /// Blanks, empty lines and comments.
+    /// Skips spaces, empty lines and comments.
     fn skip_lines(&mut self) {
         loop {
             self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
@@ -218,14 +217,14 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn settings_are_read_as_libvirt_reads_them() {
+    fn settings_are_parsed_as_in_libvirt() {
         let conf = parse(
             "# user = \"root\"\nuser = \"qemu\" # who\n\ngroup='kvm'\nmax_files = 32768\n\
              cgroup_device_acl = [\n  \"/dev/null\",\n  '/dev/full',\n]\nnamespaces = [ ]\n\
              security_driver = \"none\"\r\nuser = \"second\"\ndynamic_ownership = 0\n# c\rlast = 1",
         )
         .unwrap();
-        assert_eq!(conf.text("user"), Some("qemu"), "the first counts");
+        assert_eq!(conf.text("user"), Some("qemu"), "the first one counts");
         assert_eq!(conf.text("group"), Some("kvm"));
         assert_eq!(conf.list("cgroup_device_acl").unwrap(), ["/dev/null", "/dev/full"]);
         assert_eq!(conf.list("namespaces").unwrap(), [""; 0]);
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libvirt_does_not_read_is_told_with_its_line() {
+    fn errors_have_the_line_that_libvirt_rejects() {
         for (text, line) in [
             ("user = \"a\"\ngroup", 2),
             ("user = \"a\ngroup = \"b\"", 1),

@@ -9,12 +9,12 @@ verdict() { # CODE..: prints their results
     done
 }
 
-same "doctor without the driver" "D01 fail: no EGM on this host: no /sys/class/egm, and no NVIDIA GPU
+same "doctor without the driver" "D01 fail: no EGM on this host: /sys/class/egm does not exist; no NVIDIA GPU found
 D02 skip: D01 failed" "$(verdict D01 D02)"
 same "doctor without the driver: a failure" 1 "$(code probe doctor)"
 insmod nvgrace_egm.ko
 same "doctor without a region" "D01 pass: 
-D02 fail: nvgrace_egm is loaded and shows no region: EGM is off in the firmware, or no GPU is there" \
+D02 fail: nvgrace_egm is loaded but shows no region: EGM is disabled in the firmware, or the host has no GPU" \
     "$(verdict D01 D02)"
 rmmod nvgrace_egm
 
@@ -25,26 +25,26 @@ D03 pass: gpu-list" "$(verdict D01 D02 D03)"
 same "doctor: every region is whole" "D06 pass: " "$(verdict D06)"
 same "doctor: nothing drives the GPUs, and they are in no group" \
     "D07 fail: 0000:21:00.0: no driver; 0000:22:00.0: no driver; 0000:41:00.0: no driver; 0000:61:00.0: no driver
-D08 fail: 0000:21:00.0, 0000:22:00.0, 0000:41:00.0, 0000:61:00.0 in no IOMMU group: the IOMMU is off" \
+D08 fail: 0000:21:00.0, 0000:22:00.0, 0000:41:00.0, 0000:61:00.0: not in an IOMMU group; the IOMMU is disabled" \
     "$(verdict D07 D08)"
 same "doctor: QEMU may not open the devices" "D10 pass: libvirt-qemu, in kvm
-D11 fail: libvirt-qemu may not open /dev/egm4 (0600 root:root), /dev/egm5 (0600 root:root)
-D12 warn: no rule names EGM devices: what permission they have now does not last" "$(verdict D10 D11 D12)"
+D11 fail: libvirt-qemu has no access to /dev/egm4 (0600 root:root), /dev/egm5 (0600 root:root)
+D12 warn: no udev rule for EGM devices; current permissions are not persistent" "$(verdict D10 D11 D12)"
 probe udev install >/dev/null
 same "doctor: with the rules it may" "D11 pass: 
 D12 pass: " "$(verdict D11 D12)"
 chmod 0600 /dev/egm5
-same "doctor: one device that somebody changed" "D11 fail: libvirt-qemu may not open /dev/egm5 (0600 root:kvm)" \
+same "doctor: one device that somebody changed" "D11 fail: libvirt-qemu has no access to /dev/egm5 (0600 root:kvm)" \
     "$(verdict D11)"
 probe udev uninstall >/dev/null
 
 same "doctor: nobody holds a region" "D21 pass: " "$(verdict D21)"
 hold "open /dev/egm4" "share 0 $MIB"
-same "doctor: somebody does" "D21 warn: egm4 is held by holder[$holder]" "$(verdict D21)"
+same "doctor: somebody does" "D21 warn: egm4: held by holder[$holder]" "$(verdict D21)"
 let_go
 control leave 4 0000:21:00.0
 control leave 4 0000:22:00.0
-same "doctor: a region without GPUs is not whole" "D06 fail: egm4 has no known GPUs, NUMA node" "$(verdict D06)"
+same "doctor: a region without GPUs is not whole" "D06 fail: egm4: unknown GPUs, NUMA node" "$(verdict D06)"
 unload "doctor" "1 0"
 
 load E
