@@ -1,7 +1,7 @@
 //! Writes NVIDIA's devices from the `pci-ids` crate's list in the format of `pci.ids`.
 //!
-//! As text the names take 54 KB and nothing at the start of the program; linked in, the crate's
-//! table holds every vendor, and the loader relocates each of its forty thousand strings.
+//! As text, the names take 54 KB and no time at startup; linked in, the crate's table holds every
+//! vendor, and the loader relocates each of its forty thousand strings.
 
 use std::env;
 use std::fmt::Write as _;

@@ -15,7 +15,7 @@ use crate::values::text::{SHOWN, excerpt, excerpts};
 use crate::values::{Moment, RegionName};
 use crate::warning::Warning;
 
-/// How long to wait for other processes that change leases. Each needs some milliseconds.
+/// How long to wait for other processes that change leases. Each needs a few milliseconds.
 const WAIT: Duration = Duration::from_secs(30);
 
 /// The directory and the name of [`LEASES`].
@@ -126,10 +126,10 @@ impl LockedStore<'_> {
         let bytes = leases::write(leases).map_err(failed)?;
         let new = self.locked.write(&bytes, 0o644).map_err(failed)?;
         self.locked.put(new, &self.path).map_err(failed)?;
-        // Below another root, readers may follow a link on the way to another place.
+        // Below another root, readers may follow a link to a different place.
         match self.root.read(LEASES, SIZE_LIMIT) {
             Ok(found) if found == bytes => Ok(()),
-            _ => Err(failed(io::Error::other("was written, and is not found again by readers"))),
+            _ => Err(failed(io::Error::other("written, but readers do not find it"))),
         }
     }
 
@@ -167,8 +167,8 @@ fn remove(
     removed
 }
 
-/// The first reason not to reserve a region for a virtual machine. `force` overrides what is unknown,
-/// never what another one has.
+/// The first reason not to reserve a region for a virtual machine. `force` overrides unknown
+/// holders, never known ones.
 fn objection(
     report: &Report,
     region: &RegionName,

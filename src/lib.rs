@@ -1,35 +1,35 @@
 //! Discovery of EGM, the Extended GPU Memory of NVIDIA Grace hosts.
 //!
 //! A Grace host hands a hidden part of each socket's memory, an EGM region with the device node
-//! `/dev/egm<N>`, to a virtual machine as its RAM. This library finds the regions, the GPUs and
-//! the NUMA nodes they belong to, whatever the generation of the driver.
+//! `/dev/egm<N>`, to a virtual machine as its RAM. This library finds the regions and the GPUs and
+//! NUMA nodes they belong to, for every generation of the driver.
 //!
 //! Data flows one way, and each step is a module:
 //!
 //! * [`values`]: addresses, sizes, lists and names;
 //! * [`sysroot`]: the files of a host, running or recorded;
 //! * [`host`]: its regions, GPUs and NUMA nodes;
-//! * [`claims`]: who holds a region, and whose it may become;
-//! * [`report`]: all of that together: what is free, what belongs together, what has changed;
+//! * [`claims`]: the holders of a region, and its possible owners;
+//! * [`report`]: all of that together: free memory, sockets, changes;
 //! * [`plan`]: which GPUs of a virtual machine get which memory;
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
-//! * [`domain`] and [`check`]: the XML of a virtual machine, and the rules that it must keep;
-//! * [`output`]: what a person or a script reads.
+//! * [`domain`] and [`check`]: the XML of a virtual machine, and the rules it must follow;
+//! * [`output`]: text for people and scripts.
 //!
-//! [`capture`] records a host into a file that replays it, and [`doctor`] checks the way from the
-//! firmware to QEMU.
+//! [`capture`] records a host into a file that replays it, and [`doctor`] checks everything from
+//! the firmware to QEMU.
 //!
 //! # Scan
-//! Reading a host never fails: what cannot be read is unknown, and a [`warning`] says why. What is
-//! not asked for by [`Needs`](host::Needs) is not read. Only a capture or another root can be
-//! missing or damaged, which is an [`OpenError`](sysroot::OpenError).
+//! Reading a host never fails: unreadable values are unknown, and a [`warning`] gives the reason.
+//! Only the parts requested by [`Needs`](host::Needs) are read. Only a capture or another root can
+//! be missing or damaged, which is an [`OpenError`](sysroot::OpenError).
 //!
 //! ```
 //! use egm_probe::report::Report;
 //! use egm_probe::plan::Plan;
 //! use egm_probe::sysroot::Sysroot;
 //!
-//! // Sysroot::host() is the running one.
+//! // Sysroot::host() is the running host.
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let root = Sysroot::capture("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
 //! let report = Report::read(&root, Plan::NEEDS);
@@ -42,8 +42,8 @@
 //! ```
 //!
 //! # Capacity
-//! A region is one virtual machine's as a whole or nobody's. Sizes are [bytes](values::Bytes), and
-//! `None` where they are not known: never 0, and never free.
+//! A region is given to one virtual machine as a whole. Sizes are [bytes](values::Bytes), and
+//! `None` if unknown: never 0, and never free.
 //!
 //! ```
 //! # use egm_probe::plan::Plan;
@@ -63,7 +63,7 @@
 //! ```
 //!
 //! # Plan
-//! A request becomes a plan, or a list of all that speaks against it.
+//! A request becomes a plan, or a list of all objections to it.
 //!
 //! ```
 //! # use egm_probe::report::Report;
@@ -83,8 +83,7 @@
 //! ```
 //!
 //! # Emit
-//! What is written has passed the check: as XML by itself or within a domain, or as QEMU's
-//! arguments.
+//! Output has passed the check: as XML on its own or merged into a domain, or as QEMU's arguments.
 //!
 //! ```
 //! # use egm_probe::plan::{Plan, Request};
@@ -104,8 +103,8 @@
 //! ```
 //!
 //! # Check
-//! A domain that another program wrote is checked against the same rules, in one call: those of
-//! libvirt and QEMU, of the host if there is one, and libvirt's schema.
+//! A domain from another program is checked against the same rules in one call: those of libvirt
+//! and QEMU, those of the host if there is one, and libvirt's schema.
 //!
 //! ```
 //! use egm_probe::check::{self, CheckOptions, Severity, validate};
@@ -130,9 +129,9 @@
 //! Nothing here ever opens `/dev/egm<N>`: the driver would clear the whole region.
 //!
 //! # Features
-//! `cli` (default) is the command line, `udev` (default) asks libudev for device links.
+//! `cli` (default) is the command line, `udev` (default) queries libudev for device links.
 
-// No input may end the program other than by an exit code.
+// No input may crash the program.
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod capture;
@@ -149,14 +148,14 @@ pub mod sysroot;
 pub mod values;
 pub mod warning;
 
-/// The command line, for `main` alone: no promise is made of what is in it.
+/// The command line, for `main` only; its contents are not a stable API.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-// What clap prints as help is no HTML.
+// Help texts of clap are not HTML.
 #[allow(rustdoc::invalid_html_tags)]
 pub mod cli;
 
-/// The README's examples are tested, too.
+/// The README's examples are tested as well.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
@@ -165,6 +164,6 @@ pub struct Readme;
 mod files;
 #[cfg(feature = "cli")]
 mod leases;
-// Without the command line nobody writes rules, and the checks need no more than to read them.
+// Without the command line nothing writes rules, and the checks only read them.
 #[cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 mod udev_rules;

@@ -258,7 +258,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_gpu_above_a_region_is_the_nearest_one() {
+    fn the_nearest_ancestor_is_the_gpu_of_a_region() {
         let region = "/sys/devices/pci0008:00/0008:00:00.0/0008:01:00.0/driver.egm.4/egm/egm4";
         let (address, gpu, child) = parent_gpu(Path::new(region)).unwrap();
         assert_eq!(address.to_string(), "0008:01:00.0");

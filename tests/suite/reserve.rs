@@ -433,7 +433,7 @@ fn a_reservation_that_readers_do_not_find_fails() {
     std::os::unix::fs::symlink(root.join("elsewhere"), root.join("run")).unwrap();
     let output = run(&root, &["reserve", "--all", "--for", "vm1"]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(stderr(&output).contains("is not found again"), "{output:?}");
+    assert!(stderr(&output).contains("readers do not find it"), "{output:?}");
 }
 
 /// The smallest that do, and those first that nobody is known to want.
