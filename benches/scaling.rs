@@ -1,5 +1,5 @@
-//! The time per region, PCI function, NUMA node and process, for small and large numbers of each, on a
-//! host in memory, without the kernel. A time that grows with the number is visible in its line.
+//! Cost of regions, PCI functions, NUMA nodes and processes in numbers that hosts have: the cost of
+//! this program only, on a host in memory. Each line shows whether the cost grows with the number.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -36,7 +36,7 @@ struct Size {
 
 const SMALL: Size = Size { regions: 1, functions: 0, nodes: 2, processes: 0 };
 
-/// The address of a PCI function with this number.
+/// A PCI function whose address is derived from its number.
 fn function(tree: &mut Tree, number: u32, class: &str, vendor: &str) -> String {
     let (bus, slot) = (number / 32 % 256, number % 32);
     let address = format!("{:04x}:{bus:02x}:{slot:02x}.0", number / 8192);
@@ -107,7 +107,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, number: u32, size: Size, ne
     let root = host(size);
     let report = Report::read(&root, needs);
     let regions = report.host.regions.iter().filter(|region| region.size.is_some()).count();
-    assert_eq!(regions, size.regions as usize, "what is measured is not what was read");
+    assert_eq!(regions, size.regions as usize, "the report is not that of the measured host");
     group.throughput(Throughput::Elements(number.into()));
     group.bench_function(BenchmarkId::from_parameter(number), |bencher| {
         bencher.iter(|| Report::read(black_box(&root), needs));

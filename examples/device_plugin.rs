@@ -1,7 +1,7 @@
-//! Lists the regions that are complete within the given GPUs.
+//! Which regions can be used with these GPUs?
 //!
-//! A device plugin that assigns GPUs to a virtual machine needs this: EGM can be used only if the
-//! machine gets all GPUs of a region.
+//! For a device plugin that assigns GPUs to a virtual machine: EGM can be added only if the machine
+//! gets all GPUs of a region.
 //!
 //! ```sh
 //! cargo run --example device_plugin -- 0008:01:00.0 0009:01:00.0
@@ -33,13 +33,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes a line for each region that has all of its GPUs among these.
+/// Writes a line for each region whose GPUs are all among these.
 pub(crate) fn write_whole(
     out: &mut dyn Write,
     root: &Sysroot,
     gpus: &BTreeSet<PciAddress>,
 ) -> io::Result<()> {
-    // An allocation needs the same data as a plan: GPUs, nodes and holders.
+    // An allocation needs the same facts as a plan: GPUs, nodes, holders.
     let report = Report::read(root, Plan::NEEDS);
     for row in report.rows().filter(|row| is_whole_within(row.region, gpus)) {
         let Region { name, device, size, numa_node, .. } = row.region;
@@ -56,8 +56,8 @@ pub(crate) fn write_whole(
     Ok(())
 }
 
-/// Whether all GPUs of a region are among these: listed GPUs, and further ones that may belong to
-/// it, since some drivers list only the GPUs that are bound to them.
+/// Whether all GPUs of a region are among these, including GPUs that may belong to the region,
+/// since some drivers list only the GPUs bound to them.
 fn is_whole_within(region: &Region, gpus: &BTreeSet<PciAddress>) -> bool {
     let suspected = region.warnings.iter().filter_map(|warning| match warning {
         Warning::SuspectedPeer { address, .. } => Some(address),

@@ -2,11 +2,11 @@
 //!
 //! ```sh
 //! cargo run --example exporter -- 127.0.0.1:9943                      # this host
-//! cargo run --example exporter -- 127.0.0.1:9943 --from host.tar.gz   # a recorded one
+//! cargo run --example exporter -- 127.0.0.1:9943 --from host.tar.gz   # a recorded host
 //! ```
 //!
-//! `http://127.0.0.1:9943/metrics` serves the output of `egm-probe metrics`. The host is read at each
-//! request; only root can examine all holders.
+//! Then `http://127.0.0.1:9943/metrics` returns the output of `egm-probe metrics`. The host is read
+//! on each request; only root sees all holders.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,9 +18,8 @@ use egm_probe::output::metrics;
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
 
-/// Longest request, in bytes.
+/// Limits on the size and the duration of a request.
 const REQUEST_LIMIT: u64 = 8 * 1024;
-/// Timeout of reads and writes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -33,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: exporter ADDRESS:PORT [--from FILE]".into()),
     };
     for stream in TcpListener::bind(address)?.incoming() {
-        // A failed connection must not end the server.
+        // An error ends only this connection.
         if let Err(error) = stream.and_then(|stream| answer(&stream, &root)) {
             eprintln!("exporter: {error}");
         }
@@ -47,7 +46,7 @@ pub(crate) fn answer(mut stream: &TcpStream, root: &Sysroot) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut request = BufReader::new(stream).take(REQUEST_LIMIT).lines();
     let first = request.next().transpose()?.unwrap_or_default();
-    // Read the whole request, since unread data would reset the connection before the answer.
+    // Unread data would reset the connection before the response arrives.
     while request.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let mut body = Vec::new();
     let status = match first.split_whitespace().collect::<Vec<_>>().as_slice() {

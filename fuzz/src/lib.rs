@@ -1,4 +1,4 @@
-//! The fuzz targets. Their code is in `tests/suite/inputs`, whose tests run a short version.
+//! The fuzz targets. Their code is shared with the tests, which run short versions of them.
 
 #[path = "../../tests/suite/inputs/mod.rs"]
 pub mod inputs;

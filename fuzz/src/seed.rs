@@ -1,8 +1,7 @@
-//! Writes the seeds of each target into a directory or, with `--list`, prints the targets and the
-//! maximum length of their inputs.
+//! Writes the seeds of all targets, with a directory for each target; `--list` prints the targets
+//! and their maximum input lengths.
 //!
-//! It is linked like a target, because its crates are instrumented and need libFuzzer, which has its
-//! own `main`.
+//! It is linked like a target: all targets are instrumented, and libFuzzer provides `main`.
 #![no_main]
 #![allow(unreachable_code)]
 
@@ -30,7 +29,7 @@ fn seed() -> std::io::Result<()> {
 libfuzzer_sys::fuzz_target!(
     init: {
         let result = seed();
-        // Exit before libFuzzer starts.
+        // Exit before fuzzing starts.
         std::process::exit(i32::from(result.is_err()))
     },
     |_data: &[u8]| {}

@@ -160,7 +160,11 @@ fn a_failing_or_hanging_qemu_is_reported() {
     for (name, text, word) in [
         ("fails", "echo 'cannot \x1b[31mstart' >&2; exit 1", "cannot \\x1b[31mstart"),
         ("crashes", "kill -SEGV $$", "signal: 11"),
-        ("leaves a child", "echo acpi-egm-memories; sleep 100 & exit 0", "acpi-egm-memory is not supported"),
+        (
+            "leaves a child",
+            "echo acpi-egm-memories; sleep 100 & exit 0",
+            "acpi-egm-memory is not supported",
+        ),
         ("floods", "yes acpi-egm-memories | head -n 1000000", "acpi-egm-memory is not supported"),
     ] {
         let qemu = script(name, text);

@@ -43,8 +43,8 @@ fn definition(is_running: bool, size: Option<u64>) -> Claim {
     Claim::Libvirt(claim)
 }
 
-/// The number of bytes up to a limit that some pieces cover, computed independently of the tested
-/// code: piece by piece, without overflow.
+/// Number of bytes below `size` that are covered by parts, computed differently from the tested
+/// code: part by part, in numbers that cannot overflow.
 fn covered(parts: &[(u64, u64)], size: u64) -> u128 {
     let mut parts: Vec<(u128, u128)> = parts
         .iter()
@@ -63,7 +63,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_free_held_and_stranded_adds_up_near_the_end_of_numbers(
+    fn free_held_and_stranded_memory_add_up_near_integer_limits(
         size in prop::option::of(extreme()),
         processes in prop::collection::vec(prop::collection::vec((extreme(), extreme()), 0..4), 0..4),
         definitions in prop::collection::vec((any::<bool>(), prop::option::of(extreme())), 0..4),
@@ -90,7 +90,7 @@ proptest! {
             }
             if !processes.is_empty() && sight != Sight::Skipped {
                 let parts = processes.concat();
-                // A piece cannot end beyond 2^64.
+                // Parts that end beyond 2^64 cannot exist.
                 let can_be = |(start, length): &&(u64, u64)| start.checked_add(*length).is_some();
                 if parts.iter().all(|part| can_be(&part)) {
                     prop_assert_eq!(u128::from(held.0), covered(&parts, size));
@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_plan_of_any_sizes_is_right_or_refused(
+    fn plans_of_any_size_are_valid_or_refused(
         regions in prop::collection::vec((extreme(), 1_u8..5), 1..4),
         size in prop::option::of(extreme()),
         (force, gpu_cells) in (any::<bool>(), prop::sample::select(vec![0, 1, 8, u32::MAX / 2])),

@@ -1,5 +1,5 @@
 //! Real processes that hold a stand-in for a region: the device of `/dev/zero` under another name,
-//! which can be opened and mapped by anybody.
+//! which any user can open and map.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -22,7 +22,7 @@ use crate::support;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 const MIB: u64 = 1 << 20;
 
-/// A process that does as it is told.
+/// A process that follows commands.
 pub(crate) struct Holder {
     child: Child,
     answers: BufReader<ChildStdout>,
@@ -58,7 +58,7 @@ impl Drop for Holder {
     }
 }
 
-/// Compiled once, with the compiler that links Rust programs anyway.
+/// Compiled once, with the compiler that links Rust programs.
 pub(crate) fn holder_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -75,20 +75,20 @@ pub(crate) fn holder_program() -> &'static Path {
     })
 }
 
-/// A GB200 whose egm4 has the number of `/dev/zero`, and a folder with nodes of that number.
+/// A GB200 whose egm4 has the number of `/dev/zero`, and a directory with nodes of that number.
 pub(crate) struct Host {
     tree: TempDir,
     nodes: TempDir,
-    /// Held as long as the host is.
+    /// Locked as long as the host exists.
     #[allow(dead_code)]
     turn: MutexGuard<'static, ()>,
 }
 
-/// The stand-in's number is one for all tests: they see each other's holders.
+/// All tests use the same device number, so they would see each other's holders.
 static TURN: Mutex<()> = Mutex::new(());
 
 impl Host {
-    /// `None` where it cannot be had.
+    /// `None` if it cannot be set up.
     pub(crate) fn new() -> Option<Self> {
         let tree = extract("gb200-full-gpu-list");
         let nodes = tempfile::tempdir().unwrap();
@@ -113,13 +113,13 @@ impl Host {
         )
     }
 
-    /// What the program says with the machine's /sys over the host's. Where even root may not look
-    /// at process 1, as in some containers, it is put out of sight: else nothing would ever be free.
+    /// The program's output with the machine's /sys over the host's. If even root may not examine
+    /// process 1, as in some containers, it is hidden: no region would ever be free otherwise.
     fn list(&self, program: &str) -> Value {
         self.list_after("", program)
     }
 
-    /// The same after another step as root.
+    /// Like [`Self::list`], after another step as root.
     fn list_after(&self, step: &str, program: &str) -> Value {
         let script = format!(
             "mount --make-rprivate / && \
@@ -143,7 +143,7 @@ impl Host {
         self.list(PROGRAM)["regions"][0].clone()
     }
 
-    /// What the driver's module says of its users.
+    /// Sets the driver module's reference count.
     fn set_uses(&self, count: u32) {
         let module = self.tree.path().join("sys/module/nvgrace_egm");
         fs::create_dir_all(&module).unwrap();
@@ -151,7 +151,7 @@ impl Host {
     }
 }
 
-/// The claims of one process, which may not be the only one on this host.
+/// The claims of one process, which may not be the only holder on this host.
 fn claims_of(region: &Value, pid: u32) -> Vec<&Value> {
     region["claims"].as_array().unwrap().iter().filter(|claim| claim["pid"] == pid).collect()
 }
@@ -161,7 +161,7 @@ fn ranges(parts: &[(u64, u64)]) -> Value {
 }
 
 #[test]
-fn a_real_holder_is_found_however_it_holds() {
+fn a_real_holder_is_found_in_every_state() {
     let Some(host) = Host::new() else { return };
     let expect = |holder: &Holder, parts: &[(u64, u64)], what: &str| {
         let region = host.egm4();
@@ -188,7 +188,7 @@ fn a_real_holder_is_found_however_it_holds() {
     expect(&holder, &[(16 * MIB, 8 * MIB)], "deleted");
     drop(holder);
 
-    // A second node of the same number, as in a container; two pieces, one of them twice.
+    // A second node with the same number, as in a container; two parts, one of them mapped twice.
     assert!(host.make_node("memory"));
     let mut holder = Holder::start();
     holder.tell(&format!("open {}", host.node("memory")));
@@ -198,14 +198,14 @@ fn a_real_holder_is_found_however_it_holds() {
     expect(&holder, &[(0, 2 * MIB), (4 * MIB, MIB)], "a second node");
     let pid = holder.child.id();
     drop(holder);
-    assert!(claims_of(&host.egm4(), pid).is_empty(), "it ended");
+    assert!(claims_of(&host.egm4(), pid).is_empty(), "it exited");
 }
 
 #[test]
-fn a_process_with_very_many_mappings_and_files_is_read_to_the_end() {
+fn processes_with_very_many_mappings_and_files_are_read_completely() {
     let Some(host) = Host::new() else { return };
     let mut holder = Holder::start();
-    // What the kernel allows by default, less what every program has.
+    // The kernel's default limit, minus the mappings of every program.
     holder.tell("many 65000");
     holder.tell("files 900");
     holder.tell(&format!("open {}", host.node("egm4")));
@@ -216,12 +216,12 @@ fn a_process_with_very_many_mappings_and_files_is_read_to_the_end() {
 }
 
 #[test]
-fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
+fn a_region_is_never_free_if_the_holder_is_not_visible() {
     if !support::has(&["setpriv"]) {
         return;
     }
     let Some(host) = Host::new() else { return };
-    // The program may be where only root may go: nobody gets a copy.
+    // A copy, because the program may be in a directory that only root can access.
     let copy = host.node("egm-probe");
     fs::copy(PROGRAM, &copy).unwrap();
     fs::set_permissions(host.nodes.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -237,7 +237,7 @@ fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
     let warnings = document["warnings"].to_string();
     assert!(warnings.contains("could not be examined"), "{warnings}");
 
-    // With hidepid no process is left that could not be read.
+    // With hidepid, all visible processes can be read.
     let hide = "mount -t proc -o hidepid=2 proc /proc &&";
     if can("hidepid", &["unshare", "-m", "mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
     {
@@ -248,7 +248,8 @@ fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
         assert!(warnings.contains("hidepid"), "{warnings}");
     }
 
-    // Where the driver says that nothing is open, it is free whatever was not seen.
+    // If the driver's reference count is zero, the region is free even if some processes are not
+    // visible.
     host.set_uses(0);
     let document = host.list(&as_nobody);
     assert_eq!(document["occupancy"], "partial");
@@ -256,7 +257,7 @@ fn who_cannot_see_the_holder_is_never_told_that_the_region_is_free() {
     assert_eq!(document["warnings"], json!([]));
 }
 
-/// Asks so many times while something goes on; never is the region free.
+/// Reads repeatedly while the holders change; the region is never free.
 fn is_never_free(host: &Host, what: &str) {
     for round in 0..12 {
         let document = host.list(PROGRAM);
@@ -267,9 +268,9 @@ fn is_never_free(host: &Host, what: &str) {
 }
 
 #[test]
-fn a_region_that_is_handed_from_process_to_process_is_never_free() {
+fn a_region_passed_from_process_to_process_is_never_free() {
     let Some(host) = Host::new() else { return };
-    // Other tests' processes come and go: not at once, perhaps, but without a holder it is free.
+    // Processes of other tests start and exit, but without a holder it becomes free eventually.
     host.wait_until_free();
     for pause in [1_000, 5_000] {
         let mut holder = Holder::start();
@@ -285,7 +286,7 @@ fn a_region_that_is_handed_from_process_to_process_is_never_free() {
 }
 
 #[test]
-fn a_mapping_that_changes_all_the_time_is_never_overlooked() {
+fn a_constantly_changing_mapping_is_never_missed() {
     let Some(host) = Host::new() else { return };
     let mut holder = Holder::start();
     holder.tell(&format!("open {}", host.node("egm4")));
@@ -296,7 +297,7 @@ fn a_mapping_that_changes_all_the_time_is_never_overlooked() {
 }
 
 #[test]
-fn the_threads_of_a_process_whose_first_one_ended_are_looked_at() {
+fn threads_are_examined_after_the_first_one_exited() {
     let Some(host) = Host::new() else { return };
     let mut holder = Holder::start();
     holder.tell(&format!("open {}", host.node("egm4")));
@@ -308,7 +309,7 @@ fn the_threads_of_a_process_whose_first_one_ended_are_looked_at() {
 }
 
 #[test]
-fn a_place_in_the_tree_holds_nothing() {
+fn a_path_descriptor_holds_nothing() {
     let Some(host) = Host::new() else { return };
     let mut holder = Holder::start();
     holder.tell(&format!("path {}", host.node("egm4")));

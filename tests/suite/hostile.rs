@@ -1,6 +1,5 @@
-//! Files that no kernel has: endless ones, ones that grow, pipes, loops, a million names. The program
-//! has an answer to each within so much memory and so much of the processor's time, and opens
-//! nothing that is no file.
+//! Files that no kernel has: endless and growing files, pipes, loops, a million names. The program
+//! handles each of them with limited memory and CPU time, and opens only regular files.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,12 +17,12 @@ use crate::support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// The most memory that a run may ask for, in KiB, and the most seconds of a processor. A quarter of
-/// a GiB is what an archive may hold; of these runs none needs half of it.
+/// Maximum memory of a run in KiB, and maximum CPU time in seconds. An archive may contain a
+/// quarter of a GiB; these runs need less than half of that.
 const MEMORY: u32 = 512 << 10;
 const SECONDS: u32 = 120;
 
-/// Attributes and other files that are read, some of each kind, by their paths below the root.
+/// Some files of each kind that is read, by their paths below the root.
 const FILES: [&str; 12] = [
     "sys/devices/virtual/egm/egm5/egm_size",
     "sys/devices/virtual/egm/egm5/gpu_devices",
@@ -60,7 +59,7 @@ fn answered(root: &Path, what: &str, turn: usize) -> Value {
     list
 }
 
-/// A machine of which egm4 is held, with something else in the place of one file.
+/// A host whose egm4 is held, with one file replaced.
 fn with(file: &str, make: impl Fn(&Path)) -> TempDir {
     let folder = extract("claims-vm");
     let path = folder.path().join(file);
@@ -70,14 +69,14 @@ fn with(file: &str, make: impl Fn(&Path)) -> TempDir {
     folder
 }
 
-fn told(list: &Value) -> String {
+fn warnings_of(list: &Value) -> String {
     let regions = list["regions"].as_array().unwrap().iter();
     let of_regions: String = regions.map(|region| region["warnings"].to_string()).collect();
     format!("{}{of_regions}", list["warnings"])
 }
 
 #[test]
-fn a_file_without_end_is_read_as_far_as_it_can_be_one() {
+fn an_endless_file_is_read_up_to_the_limit() {
     for (turn, file) in FILES.into_iter().enumerate() {
         // Ten gigabytes of zeros that take no room.
         let folder = with(file, |path| File::create(path).unwrap().set_len(10 << 30).unwrap());
@@ -85,7 +84,7 @@ fn a_file_without_end_is_read_as_far_as_it_can_be_one() {
         // Nothing is said of lists of names, nor of what is not needed here.
         let is_told = ["sys/devices/virtual", "sys/devices/pci", "run/", "etc/libvirt"];
         let is_told = is_told.iter().any(|start| file.starts_with(start));
-        assert!(!is_told || told(&list).contains("larger than"), "{file}: {list}");
+        assert!(!is_told || warnings_of(&list).contains("larger than"), "{file}: {list}");
         // Process 1 may hold what it maps, and nobody knows what is leased.
         let is_unknown = ["proc/1/maps", "run/egm-probe/leases.json", "etc/libvirt/qemu/vm.xml"];
         let state = if is_unknown.contains(&file) { "unknown" } else { "free" };
@@ -93,11 +92,11 @@ fn a_file_without_end_is_read_as_far_as_it_can_be_one() {
     }
 }
 
-/// Puts something in the place of a file.
+/// Creates a replacement for a file.
 type Make<'a> = &'a dyn Fn(&Path);
 
 #[test]
-fn what_is_no_file_is_not_opened() {
+fn only_regular_files_are_opened() {
     let strace = ["strace", "--seccomp-bpf", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o"];
     if !can("strace", &[&strace[..], &["/dev/null", "true"]].concat()) {
         return;
@@ -140,7 +139,7 @@ fn what_is_no_file_is_not_opened() {
 }
 
 #[test]
-fn links_that_lead_to_themselves_end() {
+fn links_to_themselves_are_rejected() {
     let own: fn(&Path) = |path| symlink(path.file_name().unwrap(), path).unwrap();
     let pair: fn(&Path) = |path| {
         let other = path.with_extension("other");
@@ -172,7 +171,7 @@ fn links_that_lead_to_themselves_end() {
 }
 
 #[test]
-fn a_file_that_grows_while_it_is_read_has_an_end() {
+fn a_file_that_grows_while_it_is_read_is_limited() {
     for file in ["sys/devices/virtual/egm/egm5/gpu_devices", "run/egm-probe/leases.json"] {
         let folder = with(file, |path| fs::write(path, "0018:01:00.0\n").unwrap());
         let path = folder.path().join(file);
@@ -181,13 +180,13 @@ fn a_file_that_grows_while_it_is_read_has_an_end() {
             scope.spawn(|| {
                 let mut file = File::options().append(true).open(&path).unwrap();
                 let lines = "0019:01:00.0\n".repeat(300);
-                // A gigabyte is more than can be written meanwhile.
+                // A gigabyte is more than can be written in the meantime.
                 for _ in 0..250_000 {
                     if is_over.load(Ordering::Relaxed) {
                         break;
                     }
                     file.write_all(lines.as_bytes()).unwrap();
-                    // Emptied now and then, so that there is something to grow again.
+                    // Truncated repeatedly, so that it can grow again.
                     if file.metadata().unwrap().len() > 1 << 20 {
                         file.set_len(0).unwrap();
                     }
@@ -201,7 +200,7 @@ fn a_file_that_grows_while_it_is_read_has_an_end() {
     }
 }
 
-/// How many names: to make a million takes minutes on a disk, and it is done with
+/// Number of names: creating a million takes minutes on a disk, and is done only with
 /// `EGM_PROBE_HOSTILE=all`.
 fn count() -> u32 {
     if std::env::var_os("EGM_PROBE_HOSTILE").is_some_and(|it| it == "all") {
@@ -211,16 +210,16 @@ fn count() -> u32 {
     }
 }
 
-/// A directory of a great many names: a third of them of each kind that is looked for.
+/// A directory with very many names, a third for each kind that is searched for.
 fn many() -> TempDir {
-    // Where the machines are: it is put into them by its name alone.
+    // On the same file system as the hosts, so that it can be renamed into them.
     let folder = tempfile::tempdir().unwrap();
     let make = |thread: u32| {
         for number in (thread..count() / 3).step_by(4) {
             let address = format!("{number:04x}:01:00.0");
             let names = [format!("egm{number}"), address, (number + 2).to_string()];
             for name in names {
-                // A link takes no inode of its own on most file systems, and leads nowhere.
+                // On most file systems, a link takes no inode of its own.
                 symlink("nowhere", folder.path().join(name)).unwrap();
             }
         }
@@ -230,7 +229,7 @@ fn many() -> TempDir {
 }
 
 #[test]
-fn a_great_many_names_are_no_more_than_that() {
+fn very_many_names_are_handled() {
     let many = many();
     let names: PathBuf = many.path().to_owned();
     for directory in ["sys/class/egm", "sys/bus/pci/devices", "proc"] {
@@ -238,7 +237,7 @@ fn a_great_many_names_are_no_more_than_that() {
         let path = folder.path().join(directory);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let _ = fs::remove_dir_all(&path);
-        // In the place of the directory itself: links lead nowhere out of the root.
+        // Replace the directory itself: links cannot lead out of the root.
         fs::rename(&names, &path).unwrap();
         for args in [&["list"][..], &["doctor"], &["list", "--json"]] {
             let output = bounded(folder.path(), args);

@@ -1,6 +1,6 @@
 //! The unmodified program on a running host: with a recorded machine in place of `/sys`, under
-//! umockdev, and watched by strace. These need Linux tools, and most of them root; where they
-//! cannot run they say why, and with `EGM_PROBE_TEST_ALL` set, as in CI, they fail.
+//! umockdev, and traced by strace. These tests need Linux tools, and most of them root; if they
+//! cannot run they print the reason, and with `EGM_PROBE_TEST_ALL` set, as in CI, they fail.
 
 use crate::support;
 use crate::support::tree::Tree;
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// A recorded machine as files. The nodes in its /dev are left out: see [`NODES`]. Those elsewhere,
-/// below /proc, only root can make.
+/// A recorded machine as files. The nodes in its /dev are omitted: see [`NODES`]. Only root can
+/// create those in other directories, below /proc.
 pub(crate) fn extract(machine: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let extracted = Tree::read(&support::machine(machine)).extract(folder.path(), "dev/*");
@@ -28,7 +28,7 @@ pub(crate) fn extract(machine: &str) -> TempDir {
     folder
 }
 
-/// Whether a tool can be used here; skips the test if it cannot.
+/// Whether a tool works here; prints the reason if not.
 pub(crate) fn can(what: &str, probe: &[&str]) -> bool {
     if !support::has(&probe[..1]) {
         return false;
@@ -58,12 +58,12 @@ pub(crate) fn can_overlay(folder: &Path) -> bool {
     can("an overlay on /sys in a mount namespace", &["unshare", "-m", "sh", "-c", &mount])
 }
 
-/// A private /dev with nodes as the machine's driver makes them, and one that is another's.
+/// A private /dev with nodes as created by the machine's driver, and one of another device.
 const NODES: &str = "mount -t tmpfs tmpfs /dev
     mknod -m 0640 /dev/egm4 c 510 4
     mknod -m 0666 /dev/egm5 c 1 5";
 
-/// Runs a script in a mount namespace where the machine's /sys lies over the host's.
+/// Runs a script in a mount namespace with the machine's /sys over the host's.
 fn on_host(folder: &Path, script: &str) -> Output {
     let setup = format!(
         "set -e
@@ -100,7 +100,7 @@ fn a_machine_in_place_of_sys_is_listed_without_any_option() {
     let device = &mut expected["regions"][0]["device"];
     device["mode"] = "0640".into();
     device["group"] = "root".into();
-    // The second node is of another number: neither its mode nor its owner is the region's.
+    // The second node has another number, so its mode and owner are not the region's.
     let device = &mut expected["regions"][1]["device"];
     for field in ["mode", "user", "group"] {
         device[field] = Value::Null;
@@ -111,7 +111,7 @@ fn a_machine_in_place_of_sys_is_listed_without_any_option() {
     assert_eq!(without_names(live), without_names(expected));
 }
 
-/// Names come from the host's own list, and hosts have different ones.
+/// Names come from the host's own list, which differs between hosts.
 fn without_names(mut document: Value) -> Value {
     for region in document["regions"].as_array_mut().unwrap() {
         for gpu in region["gpus"].as_array_mut().unwrap() {
@@ -122,7 +122,7 @@ fn without_names(mut document: Value) -> Value {
 }
 
 #[test]
-fn a_mocked_device_is_listed_with_the_links_that_udev_gave_it() {
+fn a_mocked_device_is_listed_with_its_udev_links() {
     if !can("umockdev", &["umockdev-run", "--version"]) {
         return;
     }
@@ -146,7 +146,7 @@ fn a_mocked_device_is_listed_with_the_links_that_udev_gave_it() {
     assert_eq!(gpus[0]["address"], "0008:01:00.0");
     assert_eq!(gpus[1]["address"], "0009:01:00.0");
     assert_eq!(gpus[1]["driver"], "nvgrace_gpu_vfio_pci");
-    // umockdev shows no NUMA nodes, so what the GPUs say of theirs cannot be held against any.
+    // umockdev shows no NUMA nodes, so the GPUs' numa_node cannot be checked against them.
     assert_eq!(region["numa_node"], Value::Null);
 
     if cfg!(feature = "udev") {
@@ -156,15 +156,15 @@ fn a_mocked_device_is_listed_with_the_links_that_udev_gave_it() {
     }
 }
 
-/// The paths that a command line tries to open, and how often; but for those that every program
-/// opens. It must succeed.
+/// The paths that a command opens and how often, except those that every program opens. The command
+/// must succeed.
 fn opened(args: &[&str]) -> BTreeMap<PathBuf, usize> {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new("strace");
     command.args(["--seccomp-bpf", "-f", "-qq", "-s", "4096"]);
     command.args(["-e", "trace=openat,open,openat2,creat", "-o"]);
     let output = command.arg(log.path()).arg(PROGRAM).args(args).output().unwrap();
-    // 1 and 3 are answers, too: no such GPU, no EGM; and 4 is where there is no /sys.
+    // 1 and 3 are valid as well: no such GPU, no EGM; and so is 4 without /sys.
     let shown = [&output.stdout[..], &output.stderr].concat();
     let is_answer = match output.status.code() {
         Some(0 | 1 | 3) => true,
@@ -175,10 +175,10 @@ fn opened(args: &[&str]) -> BTreeMap<PathBuf, usize> {
     let mut paths = BTreeMap::new();
     for line in fs::read_to_string(log.path()).unwrap().lines() {
         let path = line.split('"').nth(1).unwrap_or_else(|| panic!("{line}: {output:?}"));
-        // The loader's, and the C library's, which looks for the end of the stack.
-        let is_everybodys =
+        // Files of the loader, and of the C library, which searches for the end of the stack.
+        let is_common =
             path.ends_with("/ld.so.cache") || path.contains(".so.") || path == "/proc/self/maps";
-        if !is_everybodys {
+        if !is_common {
             *paths.entry(PathBuf::from(path)).or_default() += 1;
         }
     }
@@ -201,13 +201,13 @@ const COMMANDS: [&[&str]; 12] = [
 ];
 
 #[test]
-fn no_file_is_opened_twice_and_no_device_ever() {
+fn files_are_opened_once_and_devices_never() {
     if !can_strace() {
         return;
     }
     for machine in support::machines() {
         let folder = extract(&machine);
-        // What must not be opened is there to be opened.
+        // Create the files that must not be opened.
         fs::create_dir_all(folder.path().join("dev")).unwrap();
         let regions = fs::read_dir(folder.path().join("sys/class/egm"));
         for region in regions.into_iter().flatten() {
@@ -233,7 +233,7 @@ fn no_file_is_opened_twice_and_no_device_ever() {
 }
 
 #[test]
-fn an_archive_is_the_only_file_that_is_opened_for_it() {
+fn with_an_archive_no_other_file_is_opened() {
     if !can_strace() {
         return;
     }
@@ -246,7 +246,7 @@ fn an_archive_is_the_only_file_that_is_opened_for_it() {
 }
 
 #[test]
-fn on_the_running_host_no_device_is_opened_either() {
+fn no_device_is_opened_on_the_running_host() {
     let folder = extract("gb200-full-gpu-list");
     if !can_strace() || !can_overlay(folder.path()) {
         return;
@@ -264,7 +264,7 @@ fn on_the_running_host_no_device_is_opened_either() {
         assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
         let log = fs::read_to_string(log.path()).unwrap();
         assert!(log.contains("/sys/class/egm"), "strace saw nothing");
-        // The directory itself is listed, and other programs get /dev/null.
+        // The directory itself is listed, and other programs open /dev/null.
         let is_device = |line: &&str| line.contains("\"/dev/") && !line.contains("\"/dev/null\"");
         let device = log.lines().find(is_device);
         assert!(device.is_none(), "{command:?} opens a device: {device:?}");
@@ -287,7 +287,7 @@ fn a_host_without_egm_is_an_empty_list() {
 }
 
 #[test]
-fn an_attribute_that_cannot_be_read_takes_down_nothing_else() {
+fn an_unreadable_attribute_affects_nothing_else() {
     let folder = extract("gb200-full-standalone");
     let size = folder.path().join("sys/devices/virtual/egm/egm4/egm_size");
     let inject = ["strace", "-qq", "-o", "/dev/null", "-P", size.to_str().unwrap()];
@@ -322,7 +322,8 @@ fn an_attribute_that_cannot_be_read_takes_down_nothing_else() {
     }
 }
 
-/// A machine whose files can be changed while it is in place of /sys: bound, not overlaid.
+/// A machine whose files can be changed while it replaces /sys: mounted with bind instead of
+/// overlay.
 fn on_bound_host(folder: &Path, script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c"]).arg(format!(
@@ -333,7 +334,7 @@ fn on_bound_host(folder: &Path, script: &str) -> Command {
 }
 
 #[test]
-fn a_region_that_is_being_made_is_read_again_until_it_is_whole() {
+fn a_region_that_is_being_created_is_read_again_until_complete() {
     let folder = extract("gb200-just-made");
     let inject = ["strace", "-qq", "-f", "-o", "/dev/null", "-e"];
     if !can_overlay(folder.path())
@@ -341,7 +342,7 @@ fn a_region_that_is_being_made_is_read_again_until_it_is_whole() {
     {
         return;
     }
-    // Each pause takes half a second more, so that the driver has time to be slow.
+    // Each pause is half a second longer, which simulates a slow driver.
     let script = format!(
         "exec {} inject=nanosleep,clock_nanosleep:delay_exit=500000 {PROGRAM} list --json",
         inject.join(" ")
@@ -377,7 +378,7 @@ fn a_region_that_stays_incomplete_is_listed_with_a_warning() {
 }
 
 #[test]
-fn a_region_that_is_removed_meanwhile_is_not_listed() {
+fn a_region_removed_in_the_meantime_is_not_listed() {
     let folder = extract("gb200-just-made");
     if !can_overlay(folder.path()) || !can("strace", &["strace", "-V"]) {
         return;
@@ -393,7 +394,7 @@ fn a_region_that_is_removed_meanwhile_is_not_listed() {
 }
 
 #[test]
-fn a_region_without_a_size_is_whole_where_its_driver_never_shows_one() {
+fn a_region_without_a_size_is_complete_if_its_driver_never_shows_one() {
     let folder = extract("gb200-pci-links-no-size");
     if !can_overlay(folder.path()) {
         return;
@@ -407,13 +408,13 @@ fn a_region_without_a_size_is_whole_where_its_driver_never_shows_one() {
 }
 
 #[test]
-fn below_sys_nothing_is_opened_but_files() {
+fn only_files_are_opened_below_sys() {
     let folder = extract("gb200-full-gpu-list");
     if !can_strace() || !can_overlay(folder.path()) {
         return;
     }
     let egm4 = folder.path().join("sys/devices/virtual/egm/egm4");
-    // A device in place of an attribute, and a FIFO, from which reading would never end.
+    // A device in place of an attribute, and a FIFO, which would block a reader.
     fs::remove_file(egm4.join("egm_size")).unwrap();
     fs::remove_file(egm4.join("uevent")).unwrap();
     let made = format!("cd {} && mknod egm_size c 1 5 && mkfifo uevent", egm4.display());
@@ -438,7 +439,7 @@ fn below_sys_nothing_is_opened_but_files() {
         assert!(stderr.contains(&said), "{stderr}");
     }
     let log = fs::read_to_string(log.path()).unwrap();
-    // What it opens of sysfs it opens so that no device can be met.
+    // Files in sysfs are opened so that no device can be reached.
     assert!(log.contains("RESOLVE_NO_XDEV"), "{log}");
     let is_opened = |line: &&str| line.contains("egm_size\"") && !line.contains("= -1");
     assert_eq!(log.lines().find(is_opened), None);

@@ -1,5 +1,5 @@
-//! Leases: several regions are reserved together or not at all, whatever other processes do and
-//! wherever the program is killed.
+//! Leases: several regions are reserved together or not at all, regardless of other processes and
+//! of when the program is killed.
 
 use crate::live::{can_strace, extract};
 use crate::support::stderr;
@@ -40,7 +40,7 @@ fn owners(root: &Path) -> Vec<(String, Option<String>)> {
     regions.map(|region| (text(&region["state"]).unwrap(), owner(region))).collect()
 }
 
-/// The regions that the file of the leases names. No other file but the lock is beside it.
+/// The regions in the reservation file. Only the lock may be next to it.
 fn leased(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root.join("run/egm-probe")).unwrap();
     let names: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
@@ -53,19 +53,19 @@ fn leased(root: &Path) -> Vec<String> {
     regions
 }
 
-/// All of these states, and the same owner.
+/// Whether all have this state and this owner.
 fn all(owners: &[(String, Option<String>)], state: &str, owner: Option<&str>) -> bool {
     owners.iter().all(|(found, whose)| found == state && whose.as_deref() == owner)
 }
 
 #[test]
-fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
+fn regions_are_reserved_for_one_name_and_released_by_it() {
     let host = extract("gh200-quad");
     let root = host.path();
     let taken = run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]);
     assert!(taken.status.success(), "{taken:?}");
     assert!(String::from_utf8_lossy(&taken.stdout).contains("vm1(reserved)"));
-    // A part of it is not to be had by others.
+    // Part of it is unavailable to others.
     let refused = run(root, &["reserve", "--all", "--for", "vm2"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("egm4 is reserved for vm1 until 2"), "{refused:?}");
@@ -94,7 +94,7 @@ fn what_is_reserved_is_kept_for_one_and_given_up_by_the_same() {
     assert!(run(root, &["reserve", "--any", "2", "--for", "vm2"]).status.success());
     assert!(run(root, &["release", "egm4", "--for", "vm1"]).status.success());
     let owner = |index: usize| owners(root)[index].1.clone();
-    assert_eq!((owner(0), owner(1)), (None, Some("vm1".into())), "the rest stays");
+    assert_eq!((owner(0), owner(1)), (None, Some("vm1".into())), "the rest is still reserved");
     let released = run(root, &["release", "--all", "--for", "vm2"]);
     assert_eq!(released.stdout, b"egm6\negm7\n");
     assert!(run(root, &["release", "--all", "--for", "vm2"]).stdout.is_empty());
@@ -143,11 +143,11 @@ fn a_lease_ends_with_its_time_and_can_be_renewed() {
     assert!(!stderr(&list).contains("lease"), "leases expire without a word: {list:?}");
     assert_eq!(leased(root), ["egm4", "egm5", "egm6", "egm7"]);
     assert!(run(root, &["reserve", "egm5", "--for", "vm2"]).status.success());
-    assert_eq!(leased(root), ["egm4", "egm5"], "expired leases go with the next change");
+    assert_eq!(leased(root), ["egm4", "egm5"], "expired leases are removed by the next change");
 }
 
 #[test]
-fn wrong_words_and_wrong_places_are_refused() {
+fn invalid_arguments_and_directories_are_refused() {
     let host = extract("gh200-quad");
     let root = host.path();
     let long = "x".repeat(201);
@@ -172,7 +172,7 @@ fn wrong_words_and_wrong_places_are_refused() {
     let none = extract("no-egm");
     assert_eq!(run(none.path(), &["reserve", "--all", "--for", "vm1"]).status.code(), Some(3));
     assert_eq!(run(none.path(), &["reserve", "--any", "1", "--for", "vm1"]).status.code(), Some(3));
-    // A link out of the root, and a file where the directory should be.
+    // A link out of the root, and a file in place of the directory.
     fs::create_dir_all(root.join("run")).unwrap();
     std::os::unix::fs::symlink("/tmp", root.join("run/egm-probe")).unwrap();
     let output = run(root, &["reserve", "egm4", "--for", "vm1"]);
@@ -184,9 +184,9 @@ fn wrong_words_and_wrong_places_are_refused() {
     assert!(stderr(&output).contains("not a directory"), "{output:?}");
 }
 
-/// What is held is not to be had, and what is not known only by force.
+/// A held region is refused, and one with an unknown holder requires --force.
 #[test]
-fn what_is_held_or_not_known_is_refused() {
+fn held_and_unknown_regions_are_refused() {
     let held = extract("claims-vm");
     let output = run(held.path(), &["reserve", "egm4", "--for", "vm2", "--force"]);
     assert_eq!(output.status.code(), Some(1));
@@ -201,17 +201,18 @@ fn what_is_held_or_not_known_is_refused() {
     assert!(run(unknown.path(), &[&reserve[..], &["--force"]].concat()).status.success());
 }
 
-/// Processes that race for all regions, many of them killed on the way: there are never two owners,
-/// never a part, and never one who is not told. `EGM_PROBE_RACE_ROUNDS` makes more rounds.
+/// Concurrent processes reserve all regions, and many of them are killed: there are never two
+/// owners, never a partial reservation, and a successful process is always an owner.
+/// `EGM_PROBE_RACE_ROUNDS` sets the number of rounds.
 #[test]
-fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
+fn concurrent_and_killed_processes_reserve_all_or_none() {
     let host = extract("gh200-quad");
     let root = host.path();
     let rounds =
         std::env::var("EGM_PROBE_RACE_ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(4);
     let started = Instant::now();
     let (mut won, mut killed, mut owned_by_killed) = (0, 0, 0);
-    // Not by chance, so that each run is like the others.
+    // Pseudo-random, so that runs are reproducible.
     let mut seed: u64 = 1;
     let mut random = move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -253,15 +254,15 @@ fn whoever_races_and_whoever_is_killed_one_has_all_or_none() {
         let owner = owners[0].1.clone();
         match succeeded.as_slice() {
             [] => {
-                // Whoever had it was killed before it could say so.
-                assert!(owner.is_some(), "round {round}: nobody got what nobody had");
+                // The owner was killed before it could report success.
+                assert!(owner.is_some(), "round {round}: no owner although the regions were free");
                 owned_by_killed += 1;
             }
             [one] => {
                 assert_eq!(owner, Some(format!("vm{one}")), "round {round}");
                 won += 1;
             }
-            several => panic!("round {round}: {several:?} were all told that they have it"),
+            several => panic!("round {round}: {several:?} all succeeded"),
         }
         assert!(all(&owners, "reserved", owner.as_deref()), "round {round}: {owners:?}");
         let output = run(root, &["release", "--all", "--for", &owner.unwrap()]);
@@ -329,9 +330,9 @@ fn killed_at_any_point_a_reservation_is_whole_or_none() {
     assert!(seen.0 > 3 && seen.1 > 3, "killed before and after: {seen:?}");
 }
 
-/// A damaged file makes every reservation unknown. It is not replaced without `--force`, and saved then.
+/// A damaged file makes every reservation unknown. Only `--force` replaces it, and it is saved.
 #[test]
-fn a_broken_file_gives_nothing_away_and_is_not_lost() {
+fn a_broken_file_frees_nothing_and_is_not_lost() {
     let host = extract("leases-broken");
     let root = host.path();
     let broken = fs::read(root.join(FILE)).unwrap();
@@ -372,9 +373,9 @@ fn a_broken_file_gives_nothing_away_and_is_not_lost() {
     );
 }
 
-/// A process that is killed while it reserves more keeps what it had.
+/// A process that is killed while it reserves more regions keeps its previous ones.
 #[test]
-fn killed_while_more_is_reserved_nothing_is_lost() {
+fn a_killed_reservation_keeps_previous_leases() {
     if !can_strace() {
         return;
     }
@@ -436,9 +437,9 @@ fn a_reservation_that_readers_do_not_find_fails() {
     assert!(stderr(&output).contains("readers do not find it"), "{output:?}");
 }
 
-/// The smallest that do, and those first that nobody is known to want.
+/// The smallest suitable regions, with undefined ones first.
 #[test]
-fn any_takes_what_others_want_least() {
+fn any_prefers_small_and_undefined_regions() {
     let host = extract("gh200-quad");
     let root = host.path();
     for (region, gib) in [("egm4", 8_u64), ("egm5", 4), ("egm6", 2), ("egm7", 1)] {
@@ -461,7 +462,7 @@ fn any_takes_what_others_want_least() {
     assert_eq!(any(&["--size", "5GiB"]), ["egm4"]);
     let output = run(root, &["reserve", "--any", "4", "--for", "vm1"]);
     assert!(output.status.success(), "{output:?}");
-    // Nothing is made where nothing is given up, or nothing is there.
+    // Nothing is created if there is nothing to release or no region.
     let none = extract("no-egm");
     run(none.path(), &["reserve", "--all", "--for", "vm1"]);
     run(none.path(), &["release", "--all", "--for", "vm1"]);

@@ -1,4 +1,4 @@
-//! The roots a host can be read from: what each refuses, and that all give the same answer.
+//! The roots that a host can be read from: refused inputs, and equal results from all roots.
 
 use std::fs;
 use std::io::Write;
@@ -17,12 +17,12 @@ use egm_probe::sysroot::{FileKind, Sysroot};
 use egm_probe::values::DeviceNumber;
 use tar::{Builder, EntryType, Header};
 
-/// Why an archive was refused.
+/// The reason why an archive was refused.
 fn refusal(archive: &[u8]) -> String {
     Sysroot::from_tar(archive).expect_err("the archive was accepted").to_string()
 }
 
-/// The header of an entry that is root's and has no content.
+/// The header of an entry owned by root and without content.
 fn header(kind: EntryType) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -33,7 +33,7 @@ fn header(kind: EntryType) -> Header {
     header
 }
 
-/// An archive of one entry whose name is written as it is, whatever it is.
+/// An archive of one entry whose name is written unchanged.
 fn entry(name: &[u8], kind: EntryType, size: u64) -> Vec<u8> {
     let mut header = header(kind);
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
@@ -51,7 +51,7 @@ fn an_entry_that_leads_out_of_the_archive_is_refused() {
 }
 
 #[test]
-fn what_no_file_system_has_is_refused_with_the_entry_it_is_in() {
+fn invalid_names_are_refused_with_their_entry() {
     let link = entry(b"sys/class/egm/egm4", EntryType::Symlink, 0);
     let why = "entry sys/class/egm/egm4: link without a target";
     assert!(refusal(&link).contains(why), "{}", refusal(&link));
@@ -69,7 +69,7 @@ fn what_no_file_system_has_is_refused_with_the_entry_it_is_in() {
 }
 
 #[test]
-fn what_is_no_host_is_not_taken_for_one_without_regions() {
+fn a_directory_without_a_host_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("root/sys/class")).unwrap();
     let file = support::machine("gb200-gpu-list");
@@ -91,7 +91,7 @@ fn what_is_no_host_is_not_taken_for_one_without_regions() {
 }
 
 #[test]
-fn paths_from_the_root_or_from_here_are_the_same() {
+fn absolute_and_relative_paths_are_the_same() {
     for name in ["/sys/class/egm/egm4", "./sys/class/egm/egm4", "sys//class/egm/egm4"] {
         let tar = [entry(name.as_bytes(), EntryType::Regular, 0), vec![0; 1024]].concat();
         let root = Sysroot::from_tar(&tar[..]).unwrap();
@@ -133,13 +133,15 @@ fn links_never_lead_out_of_a_root() {
             assert_eq!(why, format!("{path}: Too many levels of symbolic links"));
         }
         assert_eq!(root.read_link("/sys/absolute").unwrap(), Path::new("/etc/passwd"));
-        assert!(root.read_link("/etc/passwd").unwrap_err().to_string().contains("not a symbolic link"));
+        assert!(
+            root.read_link("/etc/passwd").unwrap_err().to_string().contains("not a symbolic link")
+        );
         assert!(root.stat("/etc/passwd/x").unwrap_err().is_absent());
     }
 }
 
 #[test]
-fn an_archive_may_not_hold_more_than_a_capture_does() {
+fn an_archive_has_a_size_limit() {
     // 300 MiB of zeros are 300 KiB compressed. A gzip file may have several members: each file is
     // a header and 100 times the same one.
     let zeros = gzip(&vec![0; 1 << 20]);
@@ -150,11 +152,11 @@ fn an_archive_may_not_hold_more_than_a_capture_does() {
     assert!(bomb.len() < 1 << 20);
     assert!(refusal(&bomb).contains("larger than 256 MiB"));
 
-    // A sparse file of 8 GiB, of which the archive carries nothing.
+    // A sparse file of 8 GiB, which takes no space in the archive.
     let mut header = header(EntryType::GNUSparse);
     header.set_path("sys/sparse").unwrap();
     let gnu = header.as_gnu_mut().unwrap();
-    // 8 GiB in octal; the file is one hole up to an empty piece at its end.
+    // 8 GiB in octal; the file is one hole up to an empty part at its end.
     gnu.realsize.copy_from_slice(b"100000000000");
     gnu.sparse[0].offset.copy_from_slice(b"100000000000");
     gnu.sparse[0].numbytes.copy_from_slice(b"00000000000\0");
@@ -164,14 +166,14 @@ fn an_archive_may_not_hold_more_than_a_capture_does() {
     sparse.extend([0; 1024]);
     assert!(refusal(&sparse).contains("larger than 256 MiB"), "{}", refusal(&sparse));
 
-    // A file that says it is larger than what follows.
+    // A file whose size in the header exceeds the archive.
     let mut short = entry(b"sys/x", EntryType::Regular, 1 << 40);
     short.extend([0; 512]);
     assert!(!refusal(&short).is_empty());
 }
 
 #[test]
-fn damaged_and_foreign_files_are_told_apart_from_captures() {
+fn damaged_and_foreign_files_are_refused() {
     let good = fs::read(support::machine("gb200-gpu-list")).unwrap();
     for (what, bytes) in [
         ("empty", &b""[..]),
@@ -187,7 +189,7 @@ fn damaged_and_foreign_files_are_told_apart_from_captures() {
             gzip[at] ^= 1;
             gzip
         }),
-        ("something behind it", &[&good[..], b"more"].concat()),
+        ("trailing data", &[&good[..], b"more"].concat()),
         ("a folder with the host in it", &Tree::default_with("host/sys/x").tar()),
         ("a file below a file", &{
             let mut both = entry(b"sys", EntryType::Regular, 0);
@@ -224,7 +226,7 @@ fn small() -> Tree {
 }
 
 #[test]
-fn no_bit_of_an_archive_makes_the_reader_panic() {
+fn flipped_bits_do_not_make_the_reader_panic() {
     let tar = small().tar();
     let host = Host::read(&Sysroot::from_tar(&tar[..]).unwrap(), Needs::all());
     assert_eq!(host.regions[0].gpus.len(), 1, "{:?}", host.regions);
@@ -252,7 +254,7 @@ fn no_bit_of_an_archive_makes_the_reader_panic() {
 }
 
 #[test]
-fn device_nodes_of_an_archive_are_read_and_not_made() {
+fn device_nodes_in_an_archive_are_read_but_not_created() {
     let root = Sysroot::capture(&support::machine("gb200-full-gpu-list")).unwrap();
     let stat = root.stat("/dev/egm4").unwrap();
     assert_eq!(stat.kind, FileKind::CharDevice(DeviceNumber { major: 510, minor: 4 }));
@@ -262,7 +264,7 @@ fn device_nodes_of_an_archive_are_read_and_not_made() {
 }
 
 #[test]
-fn depth_and_length_of_paths_have_a_bound() {
+fn depth_and_length_of_paths_are_limited() {
     let deep = |depth: usize| {
         let mut tree = Tree::default();
         tree.file(&format!("sys/{}f", "d/".repeat(depth)), "deep\n");
@@ -309,7 +311,9 @@ fn hard_links_are_other_names_of_the_same_file() {
     let target = Path::new("../bus/drivers/vfio-pci");
     assert_eq!(root.read_link("/sys/b/driver").unwrap(), target);
 
-    for (target, why) in [("sys/none", "hard link to a missing file"), ("sys", "hard link to a directory")] {
+    for (target, why) in
+        [("sys/none", "hard link to a missing file"), ("sys", "hard link to a directory")]
+    {
         let mut tar = Builder::new(Vec::new());
         for (path, kind) in [("sys/a", EntryType::Directory), ("sys/b", EntryType::Link)] {
             let mut header = header(kind);
@@ -321,7 +325,7 @@ fn hard_links_are_other_names_of_the_same_file() {
 }
 
 #[test]
-fn an_archive_is_no_device() {
+fn a_device_is_not_opened_as_an_archive() {
     let Ok(nodes) = tempfile::tempdir() else { return };
     let node = nodes.path().join("egm4");
     let made = Command::new("mknod").arg(&node).args(["c", "1", "5"]).status();
@@ -335,7 +339,7 @@ fn an_archive_is_no_device() {
 }
 
 #[test]
-fn a_root_that_may_not_be_searched_is_an_error() {
+fn an_unsearchable_root_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     if !support::has(&["setpriv"]) {
         return;
@@ -346,23 +350,23 @@ fn a_root_that_may_not_be_searched_is_an_error() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new("setpriv");
-    // The program itself may be where nobody else may go.
+    // The program itself may be in a directory that other users cannot access.
     let program = folder.path().join("egm-probe");
     fs::copy(env!("CARGO_BIN_EXE_egm-probe"), &program).unwrap();
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
     let output = command.args(["list", "--sysroot"]).arg(&closed).output().unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
     if String::from_utf8_lossy(&output.stderr).contains("setpriv") {
-        support::skip("to become somebody else needs root");
+        support::skip("changing the user needs root");
         return;
     }
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"));
 }
 
-/// A small archive that names a great many things takes neither long nor much memory.
+/// A small archive with very many names takes neither long nor much memory.
 #[test]
-fn what_no_host_has_is_cut_short() {
+fn excessive_numbers_are_limited() {
     let lines: Vec<_> = (0..1000).map(|n| format!("{n:04x}:01:00.0")).collect();
     let mut tree = Tree::default();
     for number in 0..600 {

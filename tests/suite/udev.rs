@@ -1,6 +1,6 @@
-//! The udev rules, with a real udevd: in namespaces of its own, where /sys is a recorded machine's,
-//! and /dev, /run/udev and the rules are nobody else's. An event of a device that is only a file is
-//! made with `udevadm test`, which applies the rules as udevd does, but for RUN.
+//! The udev rules with a real udevd in private namespaces: /sys is a recorded machine's, and /dev,
+//! /run/udev and the rules are private. Devices exist only as files, so their events are simulated
+//! with `udevadm test`, which applies the rules like udevd, except for RUN.
 
 use crate::live::{can, can_overlay, extract};
 use crate::support::machines::gpu_path;
@@ -17,8 +17,8 @@ use tempfile::TempDir;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 const RULES: &str = "/etc/udev/rules.d/60-egm.rules";
 
-/// Makes the namespace, starts udevd in it, and puts a `udevadm` before the real one that sends
-/// events of devices which are none.
+/// Creates the namespace, starts udevd in it, and puts a `udevadm` into PATH that simulates events
+/// of devices.
 const SETUP: &str = r#"
 set -eu
 exec 2>&1
@@ -64,10 +64,10 @@ probe() { "$program" udev "$@" && code=0 || code=$?; [ $code = 0 ] || echo "exit
 modes() { stat -c '%n %a %U:%G' /dev/egm4 /dev/egm5; }
 "#;
 
-/// Runs a script where a recorded machine's devices are, with udevd; what it prints.
+/// Runs a script with a recorded machine's devices and udevd, and returns its output.
 fn with_udevd(script: &str) -> Option<(String, TempDir)> {
     let work = extract("gb200-full-gpu-list");
-    // As the kernel tells udev of a PCI device.
+    // As in the kernel's events of a PCI device.
     for gpu in ["0009:01:00.0", "0018:01:00.0", "0019:01:00.0"] {
         let device = work.path().join("sys").join(gpu_path(gpu).strip_prefix("sys/").unwrap());
         fs::write(device.join("uevent"), format!("PCI_SLOT_NAME={gpu}\n")).unwrap();
@@ -147,7 +147,7 @@ exit 1
     let second: Value =
         serde_json::from_slice(&fs::read(work.path().join("second.json")).unwrap()).unwrap();
     assert_eq!(second["changed"], false);
-    assert_eq!(second["udev_told"], Value::Null, "nothing was to be told");
+    assert_eq!(second["udev_told"], Value::Null, "no reload was necessary");
     assert_eq!(second["nodes"][1]["got"]["mode"], "0660");
     assert_eq!(second["nodes"][1]["right"], true);
 }
@@ -202,9 +202,9 @@ SUBSYSTEM==\"egm\", GROUP=\"disk\", MODE=\"0640\"
     assert_eq!(printed, expected);
 }
 
-/// The helper of the rules is missing, fails, does not come to an end, or prints what it should not.
+/// The program in the rules is missing, fails, hangs, or prints invalid output.
 #[test]
-fn no_helper_keeps_the_permission_from_the_device() {
+fn permissions_are_set_even_if_the_helper_fails() {
     let script = r#"
         cat /etc/udev/rules.d/*.rules 2>/dev/null || true
         cp "$rules" /usr/lib/udev/rules.d/60-egm.rules
@@ -241,9 +241,9 @@ fn no_helper_keeps_the_permission_from_the_device() {
     assert!(started.elapsed() < Duration::from_secs(30), "a slow helper ends itself");
 }
 
-/// A GPU that joins later sends an event of its own: then every region is looked at again.
+/// A GPU that joins later sends its own event, which refreshes all regions.
 #[test]
-fn a_gpu_that_joins_or_leaves_makes_the_links_right() {
+fn links_are_updated_when_a_gpu_joins_or_leaves() {
     let script = r#"
         cp "$rules" /usr/lib/udev/rules.d/60-egm.rules
         links() { find /dev/grace-egm/by-gpu -type l -printf '%f '; echo; }
@@ -289,9 +289,9 @@ fn sorted(line: &str) -> String {
     words.join(" ")
 }
 
-/// The kernel's way to ask for an event is to write into `uevent`.
+/// Writing into `uevent` makes the kernel send an event.
 #[test]
-fn refresh_asks_for_an_event_of_every_region() {
+fn refresh_triggers_an_event_for_every_region() {
     let work = extract("gb200-full-gpu-list");
     if !can_overlay(work.path()) {
         return;
@@ -308,9 +308,9 @@ fn refresh_asks_for_an_event_of_every_region() {
     }
 }
 
-/// Whatever rules there are: what `status` says of them is what udev does with them.
+/// `status` predicts the effect that rules have in udev.
 #[test]
-fn status_knows_what_udev_does_with_rules() {
+fn status_predicts_the_effect_of_rules() {
     let good = r#"SUBSYSTEM=="egm", GROUP="kvm", MODE="0660""#;
     let cases = [
         (good, "", "660 root:kvm"),
@@ -356,7 +356,7 @@ fn status_knows_what_udev_does_with_rules() {
 
 /// A failed reload restores the file; groups that are set by number are reset as well.
 #[test]
-fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
+fn a_failed_reload_is_undone_and_numeric_groups_are_reset() {
     let script = r#"
         fail() { printf '#!/bin/sh\n[ "$1" != %s ] || exit 1\nexec %s "$@"\n' "$1" "$work/bin/real" > "$work/bin/udevadm"; }
         mv "$work/bin/udevadm" "$work/bin/real"
@@ -412,9 +412,9 @@ fn a_udev_that_fails_changes_nothing_and_numbers_are_given_back() {
     );
 }
 
-/// What is left of other rules stays; what nobody gives any more is the driver's again.
+/// The effect of other rules remains; everything else is reset to the driver's values.
 #[test]
-fn uninstall_gives_back_what_no_other_rule_gives() {
+fn uninstall_resets_values_that_no_other_rule_sets() {
     let script = "
         echo 'KERNEL==\"egm*\", MODE=\"0640\"' > /etc/udev/rules.d/50-x.rules
         probe install
@@ -427,9 +427,9 @@ fn uninstall_gives_back_what_no_other_rule_gives() {
     assert_eq!(lines[8..], ["/dev/egm4 640 root:root", "/dev/egm5 640 root:root"], "{printed}");
 }
 
-/// udev labels a device only when it is added; and whether it has is looked at.
+/// udev sets a label only when a device is added; the result is verified.
 #[test]
-fn a_label_is_asked_for_and_looked_at() {
+fn a_label_is_requested_and_verified() {
     let script = "
         probe install
         probe install --selinux system_u:object_r:svirt_image_t:s0

@@ -58,10 +58,10 @@ fn udevadm_verify_passes_every_rule() {
     let broken = folder.path().join("broken.rules");
     let shipped = fs::read_to_string(&files[0]).unwrap();
     fs::write(&broken, shipped.replace("GROUP=\"kvm\"", "GROUP==\"kvm\"")).unwrap();
-    assert!(!verify(&[broken]).status.success(), "the check checks nothing");
+    assert!(!verify(&[broken]).status.success(), "the check is ineffective");
 }
 
-/// A root with an own rules directory, in which there is a file of rules or not.
+/// A root with a rules directory, optionally with a rules file.
 fn root_with(rules: Option<&str>) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("etc/udev/rules.d");
@@ -80,7 +80,7 @@ fn backup_of(root: &Path) -> PathBuf {
     root.join("etc/udev/rules.d/60-egm.rules.orig")
 }
 
-/// Names and contents of all that is below a directory.
+/// Paths and contents of everything below a directory.
 fn everything(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -122,7 +122,7 @@ fn a_packager_s_root_gets_the_file_and_nothing_else() {
 }
 
 #[test]
-fn what_is_unwise_or_wrong_is_refused_and_nothing_changes() {
+fn invalid_and_unsafe_settings_are_refused_without_changes() {
     let root = root_with(Some("# an administrator's\n"));
     fs::write(root.path().join("etc/group"), "root:x:0:\nkvm:x:36:\npeople:x:1000:\n").unwrap();
     fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
@@ -166,7 +166,7 @@ fn what_is_unwise_or_wrong_is_refused_and_nothing_changes() {
 }
 
 #[test]
-fn links_that_were_planted_are_not_followed() {
+fn planted_links_are_not_followed() {
     let outside = tempfile::tempdir().unwrap();
     let victim = outside.path().join("victim");
     fs::write(&victim, "mine").unwrap();
@@ -195,7 +195,7 @@ fn links_that_were_planted_are_not_followed() {
 }
 
 #[test]
-fn what_cannot_be_written_is_said_and_leaves_everything_as_it_was() {
+fn write_errors_are_reported_and_change_nothing() {
     let root = root_with(Some("# an administrator's\n"));
     let path = root.path().to_str().unwrap();
     let before = everything(root.path());
@@ -233,7 +233,7 @@ fn what_cannot_be_written_is_said_and_leaves_everything_as_it_was() {
         assert_eq!(output.status.code(), Some(4), "{call}: {output:?}");
         let left: Vec<_> = everything(root.path())
             .into_iter()
-            // The second name of the file, which the next run uses.
+            // A hard link to the file, which the next run uses.
             .filter(|(path, _)| !path.to_string_lossy().ends_with(".orig"))
             .collect();
         assert_eq!(left, before, "{call}");
@@ -273,9 +273,9 @@ fn without_root_or_udevd_the_running_system_is_left_alone() {
     assert!(String::from_utf8_lossy(&output.stdout).ends_with(&format!("{RULES}\n")));
 }
 
-/// Killed wherever it may be, it leaves the old file or the new one.
+/// If it is killed, it leaves the old file or the new one.
 #[test]
-fn killed_at_any_point_it_leaves_the_old_rules_or_the_new() {
+fn a_killed_install_leaves_the_old_or_the_new_rules() {
     if !can_strace() {
         return;
     }
@@ -316,14 +316,14 @@ fn killed_at_any_point_it_leaves_the_old_rules_or_the_new() {
         if output.status.success() {
             break;
         }
-        assert!(nth < 500, "it never came to its end");
+        assert!(nth < 500, "it never succeeded");
     }
     assert!(seen.0 > 10 && seen.1 > 0, "it was killed before and after: {seen:?}");
 }
 
-/// The same without strace, at times that nobody chose.
+/// The same without strace, at random times.
 #[test]
-fn killed_at_any_time_it_leaves_the_old_rules_or_the_new() {
+fn an_install_killed_at_random_leaves_the_old_or_the_new_rules() {
     let root = root_with(None);
     let path = root.path().to_str().unwrap();
     let written = |group: &str| {
@@ -349,12 +349,12 @@ fn killed_at_any_time_it_leaves_the_old_rules_or_the_new() {
         assert!(found == kvm || found == disk, "round {round}: {text}");
         seen[usize::from(found == kvm)] += 1;
     }
-    assert!(seen.iter().all(|seen| *seen > 5), "both were there: {seen:?}");
+    assert!(seen.iter().all(|seen| *seen > 5), "both were found: {seen:?}");
 }
 
-/// Nothing that sysfs says gets into a path but numbers.
+/// Only numbers from sysfs get into a path.
 #[test]
-fn links_are_made_of_numbers_only() {
+fn links_contain_only_numbers() {
     let allowed = |link: &str| {
         let rest =
             link.strip_prefix("grace-egm/by-node/").or(link.strip_prefix("grace-egm/by-gpu/"));
@@ -414,7 +414,7 @@ fn special_and_large_files_are_refused_at_once() {
     }
 }
 
-/// `--force` saves another's file once, as it is, and overwrites no earlier copy.
+/// `--force` saves another's file once, unchanged, and overwrites no earlier copy.
 #[test]
 fn another_s_file_is_saved_and_an_earlier_copy_is_not_overwritten() {
     let root = root_with(Some("# A\n"));
@@ -448,9 +448,9 @@ fn another_s_file_is_saved_and_an_earlier_copy_is_not_overwritten() {
     assert_eq!(everything(root.path()), [(backup, b"# A\n".to_vec())]);
 }
 
-/// The first line alone tells the program's own file.
+/// The program recognises its own file by the first line.
 #[test]
-fn an_own_file_that_was_edited_is_shown_and_overwritten() {
+fn an_edited_own_file_is_shown_and_overwritten() {
     let root = root_with(None);
     let path = root.path().to_str().unwrap();
     let file = rules_of(root.path());
@@ -496,9 +496,9 @@ fn a_dry_run_shows_the_difference_and_changes_nothing() {
     );
 }
 
-/// Two at a time wait for each other, and one that is stuck is not waited for without end.
+/// Concurrent processes wait for each other, but not forever.
 #[test]
-fn only_one_at_a_time_works_on_the_rules() {
+fn only_one_process_at_a_time_changes_the_rules() {
     let root = root_with(None);
     let directory = fs::File::open(root.path().join("etc/udev/rules.d")).unwrap();
     let lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
@@ -515,9 +515,9 @@ fn only_one_at_a_time_works_on_the_rules() {
     assert_eq!(everything(root.path()).len(), 1);
 }
 
-/// What udev calls as root must not be somebody else's to change.
+/// A program that udev runs as root must not be writable by other users.
 #[test]
-fn rules_call_only_a_program_that_only_root_can_change() {
+fn rules_run_only_a_program_that_only_root_can_change() {
     let probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"];
     if !can("a mount namespace", &probe) {
         return;
@@ -541,7 +541,7 @@ fn rules_call_only_a_program_that_only_root_can_change() {
 }
 
 #[test]
-fn other_files_in_the_directory_stay() {
+fn other_files_in_the_directory_are_kept() {
     let root = root_with(None);
     let path = root.path().to_str().unwrap();
     for name in [".60-egm.rules.swp", ".60-egm.rules.x", "60-egm.rules.orig"] {

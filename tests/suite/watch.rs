@@ -1,5 +1,5 @@
-//! `watch`: what it says while a host changes; on mocked devices whose events come as udev's do, and
-//! on a tree of files without any.
+//! The output of `watch` while a host changes: on mocked devices with events like udev's, and on a
+//! tree of files without events.
 
 use crate::live::{can, extract, has_udev};
 use crate::support;
@@ -14,8 +14,8 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// What a mocked host does, and when the program says so. Prints a line for each step: its name, how many
-/// milliseconds it took until all that was expected had been said, and what was said.
+/// Changes a mocked host, and measures when the program reports it. Prints a line for each step:
+/// its name, the milliseconds until all expected events were reported, and these events.
 const SCRIPT: &str = r"
 import gi, json, os, queue, subprocess, sys, threading, time
 gi.require_version('UMockdev', '1.0')
@@ -83,7 +83,7 @@ print('end', child.wait(timeout=10), '[]')
 ";
 
 #[test]
-fn events_of_udev_are_told_at_once() {
+fn udev_events_are_reported_at_once() {
     let probe =
         "import gi; gi.require_version('UMockdev', '1.0'); from gi.repository import UMockdev";
     if !has_udev()
@@ -92,8 +92,8 @@ fn events_of_udev_are_told_at_once() {
     {
         return;
     }
-    // umockdev ends everything where its own socket is full, which has room for ten events where
-    // nobody says otherwise: on a busy machine they are not read as fast as they are sent.
+    // umockdev aborts if its socket is full, which by default holds ten events: on a busy machine
+    // they are not read as fast as they are sent.
     let room = "echo 2000 >/proc/sys/net/unix/max_dgram_qlen";
     let with_room =
         |then: &str| ["-n", "sh", "-c", &format!("{room} && {then}")].map(str::to_owned);
@@ -126,7 +126,7 @@ fn events_of_udev_are_told_at_once() {
     assert_eq!(steps[6].1, 0, "it ends quietly: {printed}");
 }
 
-/// A program that watches a tree of files.
+/// Starts the program on a tree of files.
 fn watch(root: &Path, args: &[&str]) -> Child {
     Command::new(PROGRAM)
         .arg("--sysroot")
@@ -139,7 +139,7 @@ fn watch(root: &Path, args: &[&str]) -> Child {
         .unwrap()
 }
 
-/// What it prints until it ends.
+/// Waits for its end, and returns its output.
 fn ended(mut child: Child) -> (ExitStatus, Vec<Value>) {
     let status = child.wait().unwrap();
     let mut text = String::new();
@@ -148,7 +148,7 @@ fn ended(mut child: Child) -> (ExitStatus, Vec<Value>) {
 }
 
 #[test]
-fn what_changes_without_an_event_is_seen_at_the_next_look() {
+fn changes_without_an_event_are_found_by_polling() {
     let host = extract("gh200-quad");
     let root = host.path();
     let child = watch(root, &["--json", "--until", "gone", "egm7", "--timeout", "20s"]);
@@ -182,7 +182,7 @@ fn what_changes_without_an_event_is_seen_at_the_next_look() {
 }
 
 #[test]
-fn a_watch_ends_when_it_is_to() {
+fn watch_exits_as_requested() {
     let host = extract("gh200-quad");
     let root = host.path();
     for (args, code) in [
@@ -207,7 +207,7 @@ fn a_watch_ends_when_it_is_to() {
 }
 
 #[test]
-fn a_watch_ends_quietly_with_a_signal_or_its_reader() {
+fn watch_exits_silently_on_a_signal_or_a_closed_pipe() {
     let host = extract("gh200-quad");
     for signal in ["INT", "TERM", "HUP"] {
         let child = watch(host.path(), &["--initial"]);
@@ -226,5 +226,5 @@ fn a_watch_ends_quietly_with_a_signal_or_its_reader() {
     drop(reader);
     let started = Instant::now();
     assert!(child.wait().unwrap().success());
-    assert!(started.elapsed() < Duration::from_secs(5), "it does not wait for the next look");
+    assert!(started.elapsed() < Duration::from_secs(5), "it does not wait for the next poll");
 }
