@@ -237,7 +237,7 @@ fn with_an_archive_no_other_file_is_opened() {
     if !can_strace() {
         return;
     }
-    let archive = support::machine("gb200-full-gpu-list");
+    let archive = support::machine("gb200-gpu-list");
     for command in COMMANDS {
         let args = [&["--from", archive.to_str().unwrap()], command].concat();
         let opened = opened(&args);

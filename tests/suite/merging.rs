@@ -176,7 +176,7 @@ fn existing_memory_of_a_region_counts() {
 fn a_gpu_of_two_regions_is_refused() {
     let output = stanza("everything-broken", &["--gpu", "0018:01:00.0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text_of(&output).contains("GPU 0018:01:00.0 is named by egm4 and by egm5"));
+    assert!(text_of(&output).contains("GPU 0018:01:00.0 is listed by both egm4 and egm5"));
 }
 
 #[test]

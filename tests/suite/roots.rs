@@ -74,8 +74,8 @@ fn a_directory_without_a_host_is_refused() {
     fs::create_dir_all(folder.path().join("root/sys/class")).unwrap();
     let file = support::machine("gb200-gpu-list");
     for (root, code, why) in [
-        (folder.path().to_owned(), 4, "no sys/ and no proc/ in it"),
-        (folder.path().join("root/sys"), 4, "no sys/ and no proc/ in it"),
+        (folder.path().to_owned(), 4, "contains neither sys/ nor proc/"),
+        (folder.path().join("root/sys"), 4, "contains neither sys/ nor proc/"),
         (folder.path().join("root"), 0, "no EGM region"),
         (file, 4, "not a directory (use --from to read a capture)"),
     ] {
@@ -465,8 +465,8 @@ fn bad_nodes_are_refused_with_their_line() {
         ("/dev/egm4 char 510:4 17777\n", "line 1: 17777 is not an octal mode"),
         ("/dev/egm4 char 510:4 0660 root\n", "line 1: root is not a numeric id"),
         ("/dev/egm4 char 510:4 0660 0 0 u:x:r\n", "line 1: more than path, type, number,"),
-        ("/../x dir\n", "line 1: the entry /../x leads out of the archive"),
-        ("/sys/x/y dir\n", "line 1: lies below something that is no directory"),
+        ("/../x dir\n", "line 1: entry /../x: path leads out of the archive"),
+        ("/sys/x/y dir\n", "line 1: the parent is not a directory"),
         ("/sys/y absent\n", "line 1: sys/y is not in the directory, nor in its base"),
         ("/sys/y file\n", "line 1: /sys/y is not in the directory, nor in its base"),
         ("base ../host\n", "line 1: more than 8 bases one upon the other"),

@@ -259,9 +259,9 @@ fn without_root_or_udevd_the_running_system_is_left_alone() {
         ("PATH=/nonexistent", "install", 4, "udevadm: missing in PATH"),
         ("setpriv --reuid 65534 --clear-groups", "install", 4, "only root can change"),
         ("setpriv --reuid 65534 --clear-groups", "uninstall", 4, "only root can change"),
-        ("", "--sysroot / install", 2, "not --sysroot or --from"),
-        ("", "--from /dev/null uninstall", 2, "not --sysroot or --from"),
-        ("", "--sysroot / refresh", 2, "not --sysroot or --from"),
+        ("", "--sysroot / install", 2, "--sysroot and --from: not supported"),
+        ("", "--from /dev/null uninstall", 2, "--sysroot and --from: not supported"),
+        ("", "--sysroot / refresh", 2, "--sysroot and --from: not supported"),
     ] {
         let output = run(setup, arguments);
         assert_eq!(output.status.code(), Some(code), "{setup}: {output:?}");
