@@ -128,7 +128,7 @@ rules! {
         "libvirt refuses any other number."
         "libvirt src/conf/domain_validate.c";
     GPU_CELLS = "EGM019" Error
-        "The cells in an <acpi nodeset> exist; those of a GPU are empty and used by no other GPU"
+        "The cells in an <acpi nodeset> exist; the cells of a GPU are empty and not used by another GPU"
         "The guest maps the GPU's own memory there, in up to eight parts. Other devices, such as network cards, name the cells near them."
         "NVIDIA libvirt; QEMU acpi-generic-initiator";
     TWO_HOSTDEVS = "EGM020" Error

@@ -21,7 +21,7 @@ pub(crate) struct DeviceDir {
 #[expect(
     unsafe_code,
     reason = "`from_path_unchecked` is an unsafe function of the trait, though nothing in it is \
-              unsafe here: whatever the path, a wrong one only cannot be read"
+              unsafe here: reading a wrong path only fails"
 )]
 impl SysClass for DeviceDir {
     /// Never used: the trait's functions that use it start at the real `/sys`.

@@ -471,7 +471,7 @@ fn bad_nodes_are_refused_with_their_line() {
         ("/sys/y file\n", "line 1: /sys/y is not in the directory, nor in its base"),
         ("base ../host\n", "line 1: more than 8 bases one upon the other"),
         ("base ../none\n", "none: No such file or directory"),
-        ("base sys/x\n", "x: not readable as an archive"),
+        ("base sys/x\n", "x: cannot be read as an archive"),
         ("\u{0}\n", "line 1: neither"),
     ] {
         let folder = directory_with(nodes);
