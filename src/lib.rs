@@ -31,7 +31,7 @@
 //!
 //! // Sysroot::host() is the running host.
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let root = Sysroot::capture("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! let root = Sysroot::capture("tests/fixtures/claims-vm".as_ref())?;
 //! let report = Report::read(&root, Plan::NEEDS);
 //! let egm4 = &report.host.regions[0];
 //! assert_eq!(egm4.name.as_str(), "egm4");
@@ -53,7 +53,7 @@
 //! use egm_probe::values::Bytes;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let root = Sysroot::capture("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! # let root = Sysroot::capture("tests/fixtures/claims-vm".as_ref())?;
 //! # let report = Report::read(&root, Plan::NEEDS);
 //! let found: Vec<_> = report.rows().map(|row| (row.capacity.state, row.capacity.free)).collect();
 //! assert_eq!(found[0], (State::InUse, Some(Bytes(0))));
@@ -71,7 +71,7 @@
 //! use egm_probe::plan::{Objection, Plan, Request};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let root = Sysroot::capture("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! # let root = Sysroot::capture("tests/fixtures/claims-vm".as_ref())?;
 //! # let report = Report::read(&root, Plan::NEEDS);
 //! let plan = Plan::new(&report, &Request::of_regions(["egm5".parse()?]), None)?;
 //! assert_eq!(plan.placements.len(), 2, "one for each GPU");
@@ -92,7 +92,7 @@
 //! use egm_probe::stanza::{Options, Parts, Stanza};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let root = Sysroot::capture("tests/fixtures/claims-vm/host.tar.gz".as_ref())?;
+//! # let root = Sysroot::capture("tests/fixtures/claims-vm".as_ref())?;
 //! # let report = Report::read(&root, Plan::NEEDS);
 //! # let plan = Plan::new(&report, &Request::of_regions(["egm5".parse()?]), None)?;
 //! let stanza = Stanza::new(&report, plan, &Options::of(Parts::all()))?;
@@ -113,7 +113,7 @@
 //! # use egm_probe::sysroot::Sysroot;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let root = Sysroot::capture("tests/fixtures/gb200-full-gpu-list/host.tar.gz".as_ref())?;
+//! let root = Sysroot::capture("tests/fixtures/gb200-full-gpu-list".as_ref())?;
 //! let report = Report::read(&root, check::NEEDS);
 //! let bad = "tests/fixtures/domains/bad/gb200-full-gpu-list/cell-too-large.xml";
 //! let text = std::fs::read_to_string(bad)?;

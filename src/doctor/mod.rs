@@ -147,7 +147,7 @@ const NEEDS: Needs =
 /// use egm_probe::doctor::{Installed, Verdict, examine};
 /// use egm_probe::sysroot::Sysroot;
 ///
-/// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/no-egm/host.tar.gz")[..])?;
+/// let root = Sysroot::capture("tests/fixtures/no-egm".as_ref())?;
 /// let examined = examine(&root, Installed::default(), true);
 /// assert_eq!(examined[0].outcome.verdict, Verdict::Fail);
 /// assert!(examined[1..].iter().all(|it| it.outcome.verdict == Verdict::Skip));

@@ -218,7 +218,7 @@ impl Plan {
     /// use egm_probe::report::Report;
     /// use egm_probe::sysroot::Sysroot;
     ///
-    /// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-full-gpu-list/host.tar.gz")[..])?;
+    /// let root = Sysroot::capture("tests/fixtures/gb200-full-gpu-list".as_ref())?;
     /// let report = Report::read(&root, Plan::NEEDS);
     /// let plan = Plan::new(&report, &Request::everything(), None)?;
     /// assert_eq!(plan.placements.len(), 4);

@@ -16,7 +16,7 @@ use crate::warning::Warning;
 /// ```
 /// use egm_probe::sysroot::Sysroot;
 ///
-/// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/no-egm/host.tar.gz")[..])?;
+/// let root = Sysroot::capture("tests/fixtures/no-egm".as_ref())?;
 /// let error = root.read_link("/sys/class/egm/egm4").unwrap_err();
 /// assert_eq!(error.to_string(), "/sys/class/egm/egm4: No such file or directory");
 /// assert!(error.is_absent());
