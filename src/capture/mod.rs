@@ -35,7 +35,7 @@ use tree::Tree;
 /// use egm_probe::report::Report;
 /// use egm_probe::sysroot::Sysroot;
 ///
-/// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-gpu-list/host.tar.gz")[..])?;
+/// let root = Sysroot::capture("tests/fixtures/gb200-gpu-list/host.tar.gz".as_ref())?;
 /// let capture = Capture::take(&root, true)?;
 /// let replayed = Sysroot::from_tar(&capture.bytes[..])?;
 /// assert_eq!(Report::read(&replayed, Needs::all()).host.regions.len(), 2);

@@ -34,7 +34,7 @@ const REGIONS_LIMIT: usize = 256;
 /// use egm_probe::host::{Host, Needs};
 /// use egm_probe::sysroot::Sysroot;
 ///
-/// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-gpu-list/host.tar.gz")[..])?;
+/// let root = Sysroot::capture("tests/fixtures/gb200-gpu-list/host.tar.gz".as_ref())?;
 /// let host = Host::read(&root, Needs::NUMA);
 /// let egm5 = &host.regions[1];
 /// assert_eq!(egm5.name.as_str(), "egm5");

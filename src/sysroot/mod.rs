@@ -55,7 +55,7 @@ const DIRECTORY_LIMIT: usize = 1 << 20;
 /// ```
 /// use egm_probe::sysroot::Sysroot;
 ///
-/// let root = Sysroot::from_tar(&include_bytes!("../../tests/fixtures/gb200-gpu-list/host.tar.gz")[..])?;
+/// let root = Sysroot::capture("tests/fixtures/gb200-gpu-list/host.tar.gz".as_ref())?;
 /// assert_eq!(root.entries("/sys/class/egm")?, ["egm4", "egm5"]);
 /// assert_eq!(root.read_text("/sys/class/egm/egm4/dev")?, "244:4\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
