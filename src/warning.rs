@@ -134,20 +134,69 @@ pub enum Warning {
         /// The number of the expected character device.
         expected: DeviceNumber,
     },
-    /// Several processes hold one region: older drivers give all of them the same memory.
+    /// Several virtual machines hold one region: older drivers give all of them the same memory.
     #[error(
-        "held by several processes: {}; they overwrite each other's memory where their mappings overlap",
-        holders.iter().map(|name| excerpt(name, FOUND_SHOWN)).collect::<Vec<_>>().join(", ")
+        "held by several virtual machines: {}; {}",
+        joined(holders),
+        if *overlap { "their memory overlaps" } else { "their memory does not overlap" }
     )]
     SeveralHolders {
-        /// Short names of the holders.
+        /// Short names of the holders, with the parts that they map.
         holders: Vec<String>,
+        /// Whether they map the same part.
+        overlap: bool,
     },
     /// Some processes could not be examined.
-    #[error("regions may be held by {} that could not be examined", plural(*count, "process"))]
+    #[error("regions may be held by {} that could not be examined: {}", plural(pids.len(), "process"), few(pids))]
     ProcessesUnread {
-        /// The number of processes.
-        count: usize,
+        /// The processes.
+        pids: Vec<u32>,
+    },
+    /// The driver has more files open than the holders explain.
+    #[error(
+        "the driver has {} on regions, and the known holders account for {explained}: a region is being \
+         opened, which can take minutes, or is held without a visible process",
+        plural(*open, "open file")
+    )]
+    OpenFilesUnexplained {
+        /// The number of open files.
+        open: u64,
+        /// The number of open files of the known holders.
+        explained: u64,
+    },
+    /// The driver's reference count is odd or cannot be read.
+    #[error(
+        "cannot determine the number of open regions from the driver's reference count: a region is being \
+         opened, or the driver is being loaded or removed"
+    )]
+    OpenCountUnclear,
+    /// A domain is running with a region, and no region is open.
+    #[error(
+        "{}: no region is open: the domain is starting, or the status file is stale",
+        shown(path)
+    )]
+    StatusWithoutOpenFile {
+        /// The status file.
+        path: PathBuf,
+    },
+    /// A process maps a copy of the region.
+    #[error(
+        "{} maps it privately: what it writes does not reach the region, so it is no EGM for a virtual machine \
+         (QEMU: share=on)",
+        excerpt(holder, FOUND_SHOWN)
+    )]
+    PrivateMapping {
+        /// Short name of the process.
+        holder: String,
+    },
+    /// It is unknown whether the holders share the region.
+    #[error(
+        "held by several processes: {}; unknown whether they share its memory or compete for it",
+        joined(holders)
+    )]
+    SharingUnknown {
+        /// Short names of the holders.
+        holders: Vec<String>,
     },
     /// Processes start and exit too fast to be examined.
     #[error("processes start and exit faster than they can be examined; they may hold a region")]
@@ -182,6 +231,19 @@ pub enum Warning {
         /// The number of reads.
         reads: u32,
     },
+}
+
+/// The first of these processes, and the number of the others.
+fn few(pids: &[u32]) -> String {
+    let first: Vec<_> = pids.iter().take(3).map(ToString::to_string).collect();
+    match pids.len().saturating_sub(first.len()) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+fn joined(names: &[String]) -> String {
+    names.iter().map(|name| excerpt(name, FOUND_SHOWN)).collect::<Vec<_>>().join(", ")
 }
 
 /// Maximum number of characters shown of a path or problem, and of a value, all possibly hostile.

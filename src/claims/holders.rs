@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::Via;
 use super::evidence::{Evidence, EvidenceKind};
-use super::maps::Mapping;
+use super::maps::{BadLine, Mapping};
 use super::process::{self, Rest};
 use super::ranges::Ranges;
 use super::targets::Targets;
@@ -37,6 +38,7 @@ const ROUNDS: u32 = 8;
 pub(super) struct Holder {
     pub(super) pid: u32,
     pub(super) target: usize,
+    pub(super) via: Via,
     /// The mapped parts; empty if it only has the device open.
     pub(super) ranges: Ranges,
 }
@@ -46,8 +48,12 @@ pub(super) struct Holder {
 pub(super) struct Found {
     /// By process, then by region.
     pub(super) holders: Vec<Holder>,
-    /// The number of processes that could not be examined.
-    pub(super) unread: usize,
+    /// The processes that could not be examined.
+    pub(super) unread: BTreeSet<u32>,
+    /// The inodes of the driver's dma-bufs.
+    pub(super) dma_bufs: BTreeSet<u64>,
+    /// Whether the region of one of them is unknown.
+    pub(super) has_foreign_dma_buf: bool,
     /// All processes that were listed.
     pub(super) pids: BTreeSet<u32>,
     /// Whether processes started and exited faster than they could be examined.
@@ -59,9 +65,27 @@ pub(super) struct Found {
     gone: usize,
 }
 
+/// Where to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The files and mappings of processes.
+    Processes,
+    /// Also file tables that a thread has for itself, and dma-bufs of the driver. Needed only if the
+    /// driver has more files open than were found.
+    Threads,
+}
+
+impl Found {
+    fn merge_open(&mut self, more: &mut Self) {
+        self.unread.append(&mut more.unread);
+        self.dma_bufs.append(&mut more.dma_bufs);
+        self.has_foreign_dma_buf |= more.has_foreign_dma_buf;
+    }
+}
+
 /// Examines all processes. On the running host, a process may pass a region to a child and exit
 /// before it is examined, so new processes are searched for until there are none.
-pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError> {
+pub(super) fn find(root: &Sysroot, targets: &Targets, depth: Depth) -> Result<Found, ReadError> {
     let mut found = Found::default();
     for round in 0..ROUNDS {
         let listed = list(root)?;
@@ -70,10 +94,10 @@ pub(super) fn find(root: &Sysroot, targets: &Targets) -> Result<Found, ReadError
         if new.is_empty() {
             break;
         }
-        let mut more = look_at_all(root, targets, &new);
+        let mut more = look_at_all(root, targets, depth, &new);
         found.holders.append(&mut more.holders);
         found.evidence.append(&mut more.evidence);
-        found.unread += more.unread;
+        found.merge_open(&mut more);
         // A process that exited before it was examined may have left a child.
         found.is_unsettled = round + 1 == ROUNDS && more.gone > 0;
         if !root.may_change() {
@@ -107,12 +131,15 @@ fn drop_ended(root: &Sysroot, holders: &mut Vec<Holder>) {
     }
 }
 
-fn list(root: &Sysroot) -> Result<BTreeSet<u32>, ReadError> {
+/// All processes, without this one on the running host.
+pub(crate) fn list(root: &Sysroot) -> Result<BTreeSet<u32>, ReadError> {
     let pid = |name: &String| decimal(name).filter(|pid: &u32| pid.to_string() == *name);
-    Ok(root.entries("/proc")?.iter().filter_map(pid).collect())
+    let own = root.may_ask_system().then(std::process::id);
+    let is_other = |pid: &u32| Some(*pid) != own;
+    Ok(root.entries("/proc")?.iter().filter_map(pid).filter(is_other).collect())
 }
 
-fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
+fn look_at_all(root: &Sysroot, targets: &Targets, depth: Depth, pids: &[u32]) -> Found {
     let threads = match pids.len() / PROCESSES_A_THREAD {
         // Checking the available parallelism is worthwhile only with enough processes.
         0 => 1,
@@ -122,7 +149,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
     };
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut scanner = Scanner::new(root, targets);
+        let mut scanner = Scanner::new(root, targets, depth);
         while let Some(pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
             scanner.look_at(*pid);
         }
@@ -140,7 +167,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
                 Ok(mut more) => {
                     found.holders.append(&mut more.holders);
                     found.evidence.append(&mut more.evidence);
-                    found.unread += more.unread;
+                    found.merge_open(&mut more);
                     found.gone += more.gone;
                 }
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -153,6 +180,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, pids: &[u32]) -> Found {
 struct Scanner<'a> {
     root: &'a Sysroot,
     targets: &'a Targets,
+    depth: Depth,
     /// The targets that can only be recognised by name, if there are any.
     unnumbered: Option<Targets>,
     /// Files that are known to be regions or not: most mappings are of the same few libraries.
@@ -171,10 +199,23 @@ struct Scanner<'a> {
 }
 
 /// The mapped parts by region; empty if it is only open.
-type Held = BTreeMap<usize, Vec<(u64, u64)>>;
+type Held = BTreeMap<usize, HeldRegion>;
+
+#[derive(Default)]
+struct HeldRegion {
+    via: Via,
+    mappings: Vec<(u64, u64)>,
+}
+
+impl HeldRegion {
+    fn add(&mut self, via: Via) -> &mut Self {
+        self.via = self.via.max(via);
+        self
+    }
+}
 
 impl<'a> Scanner<'a> {
-    fn new(root: &'a Sysroot, targets: &'a Targets) -> Self {
+    fn new(root: &'a Sysroot, targets: &'a Targets, depth: Depth) -> Self {
         let (known, buffer, found) = Default::default();
         let unnumbered = targets.without_number();
         let (is_refused, is_empty, is_changed) = (false, false, false);
@@ -182,6 +223,7 @@ impl<'a> Scanner<'a> {
         Self {
             root,
             targets,
+            depth,
             unnumbered,
             known,
             buffer,
@@ -209,19 +251,69 @@ impl<'a> Scanner<'a> {
                 let links = format!("/proc/{thread}");
                 self.look_at_task(&format!("{tasks}/{thread}"), &links, &mut held);
             }
+        } else if self.depth == Depth::Threads && rest == Rest::Whole {
+            self.look_at_threads(&process, &mut held);
         }
         if !is_there || rest == Rest::Nothing {
             self.found.gone += 1;
         }
         if self.is_refused && rest != Rest::Nothing {
-            self.found.unread += 1;
+            self.found.unread.insert(pid);
         }
-        let holder = |(target, parts): (usize, Vec<(u64, u64)>)| Holder {
+        let holder = |(target, held): (usize, HeldRegion)| Holder {
             pid,
             target,
-            ranges: parts.into_iter().collect(),
+            via: held.via,
+            ranges: self.targets.ranges(target, held.mappings),
         };
         self.found.holders.extend(held.into_iter().map(holder));
+    }
+
+    /// Examines the file tables of further threads, and dma-bufs. The region of a dma-buf is known
+    /// only if its process holds no other region.
+    fn look_at_threads(&mut self, process: &str, held: &mut Held) {
+        let mut dma_bufs = self.find_dma_bufs(process);
+        let tasks = format!("{process}/task");
+        for thread in self.root.entries(&tasks).unwrap_or_default() {
+            let task = format!("{tasks}/{thread}");
+            if process.rsplit('/').next() == Some(&thread) {
+                continue;
+            }
+            if let Err(error) = self.look_at_files(&task, held) {
+                self.note(&error);
+            }
+            dma_bufs.extend(self.find_dma_bufs(&task));
+        }
+        if dma_bufs.is_empty() {
+            return;
+        }
+        self.found.dma_bufs.extend(dma_bufs);
+        let mut regions = held.values_mut();
+        match (regions.next(), regions.next()) {
+            (Some(region), None) => {
+                region.add(Via::DmaBuf);
+            }
+            _ => self.found.has_foreign_dma_buf = true,
+        }
+    }
+
+    /// The inodes of the driver's dma-bufs that a task has open.
+    fn find_dma_bufs(&mut self, task: &str) -> BTreeSet<u64> {
+        let mut inodes = BTreeSet::new();
+        for file in self.root.entries(format!("{task}/fd")).unwrap_or_default() {
+            let link = self.root.read_link(format!("{task}/fd/{file}"));
+            if !link.is_ok_and(|link| link.as_os_str().as_bytes().starts_with(b"/dmabuf:")) {
+                continue;
+            }
+            let Ok(info) = self.root.read_text(format!("{task}/fdinfo/{file}")) else { continue };
+            let value = |name: &str| {
+                info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            };
+            if value("exp_name").is_some_and(|name| name.trim().starts_with("nvgrace_egm")) {
+                inodes.extend(value("ino").and_then(|inode| decimal::<u64>(inode.trim())));
+            }
+        }
+        inodes
     }
 
     /// Examines the files of a process or thread, then its mappings: a file that is opened, mapped
@@ -263,7 +355,15 @@ impl<'a> Scanner<'a> {
         if result.is_ok() {
             let mut last: (&[u8], Option<usize>) = (b"", None);
             for line in Lines(&buffer) {
-                let Some(mapping) = Mapping::parse(line) else { continue };
+                let mapping = match Mapping::parse(line) {
+                    Ok(Some(mapping)) => mapping,
+                    Ok(None) => continue,
+                    // No kernel writes it: it may be anything.
+                    Err(BadLine) => {
+                        self.is_refused = true;
+                        continue;
+                    }
+                };
                 let mut is_seen = false;
                 if mapping.identity != last.0 {
                     let (target, is_sure) = self.target_of(links, &mapping);
@@ -271,8 +371,14 @@ impl<'a> Scanner<'a> {
                     is_seen = is_sure;
                 }
                 if let Some(target) = last.1 {
-                    let length = mapping.length().unwrap_or(0);
-                    held.entry(target).or_default().push((mapping.offset, length));
+                    let region = held.entry(target).or_default();
+                    if mapping.is_private {
+                        // A copy of what is written; its offset is a physical address.
+                        region.add(Via::Private);
+                    } else {
+                        let length = mapping.length().unwrap_or(0);
+                        region.add(Via::Shared).mappings.push((mapping.offset, length));
+                    }
                     if self.evidence.is_some() {
                         let name = mapping.name().filter(|_| is_seen);
                         let number = self.targets.number(target);

@@ -5,6 +5,8 @@
 pub(super) struct Mapping<'a> {
     /// Its addresses, as written: `7f597f2f1000-7f59832f1000`.
     pub(super) addresses: &'a [u8],
+    /// Whether writes go to a private copy instead of the file.
+    pub(super) is_private: bool,
     /// Offset in the file.
     pub(super) offset: u64,
     /// Device and inode as written: those of the file system, which may be the same for several
@@ -16,23 +18,42 @@ pub(super) struct Mapping<'a> {
     pub(super) path: &'a [u8],
 }
 
+/// A line that is not in the kernel's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadLine;
+
 impl<'a> Mapping<'a> {
-    /// Parses a line; `None` for anonymous memory and invalid lines.
+    /// Parses a line; `None` for anonymous memory.
     ///
     /// `7f597f2f1000-7f59832f1000 rw-s 00000000 00:09 210   /dev/egm4` (`show_map_vma`,
     /// `fs/proc/task_mmu.c`)
-    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
-        let (addresses, rest) = field(line)?;
-        let (_, rest) = field(rest)?;
-        let (offset, file_on) = field(rest)?;
-        let (device, rest) = field(file_on)?;
+    pub(super) fn parse(line: &'a [u8]) -> Result<Option<Self>, BadLine> {
+        let (addresses, rest) = field(line).ok_or(BadLine)?;
+        let (permissions, rest) = field(rest).ok_or(BadLine)?;
+        let (offset, file_on) = field(rest).ok_or(BadLine)?;
+        let (device, rest) = field(file_on).ok_or(BadLine)?;
         let (inode, path) = field(rest).unwrap_or((rest, b""));
-        if inode == b"0" || inode.is_empty() {
-            return None;
+        let (Some(offset), [_, _, _, sharing @ (b's' | b'p')]) = (hexadecimal(offset), permissions)
+        else {
+            return Err(BadLine);
+        };
+        if inode.is_empty() || !inode.iter().all(u8::is_ascii_digit) {
+            return Err(BadLine);
         }
-        let offset = hexadecimal(offset)?;
-        let file = file_on.get(..device.len() + 1 + inode.len())?;
-        Some(Self { addresses, offset, file, identity: file_on, path: path.trim_ascii_start() })
+        if inode == b"0" {
+            return Ok(None);
+        }
+        let file = file_on.get(..device.len() + 1 + inode.len()).ok_or(BadLine)?;
+        let mapping = Self {
+            addresses,
+            is_private: *sharing == b'p',
+            offset,
+            file,
+            identity: file_on,
+            path: path.trim_ascii_start(),
+        };
+        // Addresses that are none would be a mapping of no length.
+        mapping.length().map(|_| Some(mapping)).ok_or(BadLine)
     }
 
     /// Its length in bytes.
@@ -70,13 +91,14 @@ fn hexadecimal(digits: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::Mapping;
+    use super::{BadLine, Mapping};
 
     #[test]
     fn a_mapping_of_a_device_is_parsed() {
         let line =
             b"7f597f2f1000-7f59832f1000 rw-s 00100000 00:09 210                        /dev/egm4";
-        let mapping = Mapping::parse(line).unwrap();
+        let mapping = Mapping::parse(line).unwrap().unwrap();
+        assert!(!mapping.is_private);
         assert_eq!(mapping.file, b"00:09 210");
         assert_eq!(mapping.path, b"/dev/egm4");
         assert_eq!(mapping.offset, 0x10_0000);
@@ -88,28 +110,39 @@ mod tests {
     fn names_have_no_leading_zeros() {
         let line =
             b"00400000-00401000 r--p 00000000 fe:00 325843                     /bin/x y (deleted)";
-        let mapping = Mapping::parse(line).unwrap();
+        let mapping = Mapping::parse(line).unwrap().unwrap();
+        assert!(mapping.is_private);
         assert_eq!(mapping.name().as_deref(), Some("400000-401000"));
         assert_eq!(mapping.path, b"/bin/x y (deleted)");
     }
 
     #[test]
-    fn anonymous_memory_and_invalid_lines_are_skipped() {
+    fn anonymous_memory_is_no_mapping_of_a_file() {
         for line in [
             &b"7ffed55e2000-7ffed5603000 rw-p 00000000 00:00 0                          [stack]"[..],
             b"7f59-7f60 rw-p 00000000 00:00 0 ",
             b"7f59-7f60 rw-p 00000000 00:00 0",
-            b"",
+        ] {
+            assert_eq!(Mapping::parse(line), Ok(None), "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn lines_that_no_kernel_writes_are_invalid() {
+        for line in [
+            &b""[..],
             b"junk",
             b"a b x d e f",
             b"7f59-7f60 rw-p x 00:09 210 /dev/egm4",
             b"7f59-7f60 rw-p 11111111111111111 00:09 210 /dev/egm4",
+            b"7f59-7f60 rw-x 0 00:09 210 /dev/egm4",
+            b"7f59-7f60 rw-s 0 00:09 x /dev/egm4",
+            b"7f59-7f60 rw-s 0 00:09 ",
+            b"7f60-7f59 rw-s 0 00:09 210 /dev/egm4",
+            b"7f60 rw-s 0 00:09 210 /dev/egm4",
             b"\xff\xff \xff \xff \xff",
         ] {
-            assert_eq!(Mapping::parse(line), None, "{}", String::from_utf8_lossy(line));
+            assert_eq!(Mapping::parse(line), Err(BadLine), "{}", String::from_utf8_lossy(line));
         }
-        let backwards = Mapping::parse(b"7f60-7f59 rw-s 0 00:09 210 /dev/egm4").unwrap();
-        assert_eq!(backwards.length(), None);
-        assert_eq!(Mapping::parse(b"7f60 rw-s 0 00:09 210 /dev/egm4").unwrap().length(), None);
     }
 }

@@ -3,11 +3,13 @@
 
 mod definitions;
 mod evidence;
-mod holders;
+pub(crate) mod holders;
 pub(crate) mod leases;
 mod maps;
+mod open_files;
 pub(crate) mod process;
 mod ranges;
+mod sharing;
 mod targets;
 pub(crate) mod unseen;
 
@@ -16,16 +18,21 @@ use std::path::{Path, PathBuf};
 
 use crate::host::{Accounts, Region};
 use crate::sysroot::Sysroot;
-use crate::values::{Bytes, Moment, RegionName};
+use crate::values::{Bytes, Moment, RegionName, named};
 use crate::warning::Warning;
 pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
 pub(crate) use evidence::{Evidence, EvidenceKind};
+use holders::{Depth, Holder};
 use leases::Lease;
 pub use leases::{LEASES, LeaseClaim};
+use open_files::OpenCount;
 use process::Users;
 pub use ranges::{Range, Ranges};
 use targets::Targets;
 use unseen::{Flaw, Hidden, Recorded, Unseen};
+
+/// How often processes are searched while the driver's count changes.
+const SEARCHES: usize = 4;
 
 /// The claims on the regions of a host, and how complete they are.
 #[derive(Clone, Debug, Default)]
@@ -37,12 +44,17 @@ pub struct Claims {
     pub sight: Sight,
     /// Warnings about processes and definitions.
     pub warnings: Vec<Warning>,
+    /// The number of open files of all regions together, as counted by the driver; `None` if it is
+    /// unknown.
+    pub open_files: Option<u64>,
+    /// Whether it is known which holders of a region share its memory.
+    pub(crate) is_sharing_known: bool,
+    /// The processes among the holders that run a guest.
+    guests: BTreeSet<u32>,
     /// The domains that use EGM, with or without a claim.
     pub(crate) definitions: Vec<Definition>,
     /// The problem with the reservation file: any region may be reserved.
     pub(crate) leases_unread: Option<Warning>,
-    /// All processes that were listed.
-    pub(crate) pids: BTreeSet<u32>,
     /// Processes that could not be examined.
     pub(crate) unseen: Unseen,
     /// Evidence for the holders, if the host is being recorded.
@@ -56,11 +68,9 @@ pub enum Sight {
     /// None, by choice or because `/proc` is missing.
     #[default]
     Skipped,
-    /// Some; any region may be held by the others.
+    /// Some, or the driver has more files open than they explain: any region may be held.
     Partial,
-    /// Some; but according to the driver no region is open.
-    PartialNothingOpen,
-    /// All.
+    /// All that matter: every process, or as many as the driver has files open.
     Complete,
 }
 
@@ -88,17 +98,40 @@ pub struct ProcessClaim {
     pub uid: Option<u32>,
     /// The name of its user.
     pub user: Option<String>,
-    /// The virtual machine that it runs.
+    /// The virtual machine that it runs, or whose memory it shares.
     pub domain: Option<String>,
+    /// How it holds the region.
+    pub via: Via,
+    /// The process whose memory it shares, such as the QEMU of a vhost-user back end.
+    pub helper_of: Option<u32>,
     /// The mapped parts; empty if it only has the device open.
     pub ranges: Ranges,
+}
+
+named! {
+    /// How a process holds a region. The later of several counts.
+    #[derive(Default)]
+    #[non_exhaustive]
+    pub enum Via {
+        /// It has the device open.
+        #[default]
+        Fd = "fd",
+        /// It has a dma-buf that the driver exported.
+        DmaBuf = "dma-buf",
+        /// It maps a copy of the region: what it writes does not reach the region.
+        Private = "private",
+        /// It maps the region.
+        Shared = "shared",
+    }
 }
 
 impl ProcessClaim {
     /// A process of which only the mapped parts are known.
     #[must_use]
     pub fn new(pid: u32, ranges: Ranges) -> Self {
-        Self { pid, command: None, uid: None, user: None, domain: None, ranges }
+        let via = if ranges.iter().next().is_some() { Via::Shared } else { Via::Fd };
+        let (command, uid, user, domain, helper_of) = Default::default();
+        Self { pid, command, uid, user, domain, via, helper_of, ranges }
     }
 }
 
@@ -129,12 +162,27 @@ impl Claim {
     #[must_use]
     pub fn owner(&self) -> Owner<'_> {
         match self {
-            Self::Process(ProcessClaim { pid, domain, .. }) => {
-                domain.as_deref().map_or(Owner::Process(*pid), Owner::Domain)
+            Self::Process(ProcessClaim { pid, domain, helper_of, .. }) => {
+                let owner = Owner::Process(helper_of.unwrap_or(*pid));
+                domain.as_deref().map_or(owner, Owner::Domain)
             }
             Self::Libvirt(claim) => Owner::Domain(&claim.domain),
             Self::Lease(claim) => Owner::Domain(&claim.domain),
         }
+    }
+
+    /// Whether its process shares the memory of that of another claim.
+    pub(crate) fn is_helper_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Process(helper), Self::Process(owner)) => helper.helper_of == Some(owner.pid),
+            _ => false,
+        }
+    }
+
+    /// Whether it is that of a process that shares another one's memory.
+    #[must_use]
+    pub fn is_helper(&self) -> bool {
+        matches!(self, Self::Process(process) if process.helper_of.is_some())
     }
 
     /// Whether the region is held now, as opposed to after a virtual machine is started.
@@ -196,6 +244,7 @@ impl Claims {
         let mut users = Users::of(root);
         claims.read_processes(root, &targets, accounts, &mut users, unseen);
         claims.read_definitions(root, &recorded, &targets, accounts, &mut users);
+        claims.mark_helpers();
         claims.read_leases(root, regions, recorded.moment());
         claims
     }
@@ -204,6 +253,13 @@ impl Claims {
     #[must_use]
     pub fn of(&self, region: &RegionName) -> &[Claim] {
         self.by_region.get(region).map_or(&[], Vec::as_slice)
+    }
+
+    /// The processes that could not be examined and may hold a region.
+    #[must_use]
+    pub fn unseen_pids(&self) -> Vec<u32> {
+        let unread = self.unseen.unread.iter().filter(|_| self.sight == Sight::Partial);
+        unread.copied().collect()
     }
 
     /// The files in libvirt's directories that are invalid definitions, with the location of the
@@ -221,6 +277,8 @@ impl Claims {
         self.by_region.entry(region.clone()).or_default().push(claim);
     }
 
+    /// Searches for the processes that hold regions. The driver's count of open files decides how
+    /// complete the result is; without it, the processes that could not be examined do.
     fn read_processes(
         &mut self,
         root: &Sysroot,
@@ -229,56 +287,86 @@ impl Claims {
         users: &mut Users<'_>,
         seen_before: &Unseen,
     ) {
-        let found = match holders::find(root, targets) {
-            Ok(found) => found,
-            Err(error) if error.is_absent() => return,
-            Err(error) => {
-                self.warnings.push(Warning::unreadable(&error));
-                self.sight = Sight::Partial;
-                return;
-            }
-        };
-        let holds: BTreeSet<_> =
-            found.holders.iter().map(|holder| (holder.pid, holder.target)).collect();
-        self.evidence = found.evidence;
-        self.evidence.retain(|evidence| holds.contains(&(evidence.pid, evidence.target)));
-        let mut last: Option<ProcessClaim> = None;
-        for holder in found.holders {
-            let Some(region) = targets.name(holder.target) else { continue };
-            // They are sorted, so a process that holds several regions is described only once.
-            let described = last.take().filter(|last| last.pid == holder.pid);
-            let describe = || {
-                let pid = holder.pid;
-                let arguments = process::arguments(root, pid);
-                let uid = users.user(pid);
-                ProcessClaim {
-                    pid,
-                    uid,
-                    user: uid.map(|uid| accounts.user(uid)),
-                    command: process::command(root, pid, &arguments),
-                    domain: process::domain(root, pid, &arguments),
-                    ranges: Ranges::default(),
+        let mut count = OpenCount::read(root);
+        if count.files(0) == Some(0) {
+            self.open_files = Some(0);
+            self.sight = Sight::Complete;
+            return;
+        }
+        let mut depth = Depth::Processes;
+        let mut is_stable = false;
+        let mut holders = Vec::new();
+        let mut found = holders::Found::default();
+        for _ in 0..SEARCHES {
+            found = match holders::find(root, targets, depth) {
+                Ok(found) => found,
+                Err(error) if error.is_absent() => return,
+                Err(error) => {
+                    self.warnings.push(Warning::unreadable(&error));
+                    self.sight = Sight::Partial;
+                    return;
                 }
             };
-            let described = described.unwrap_or_else(describe);
-            let claim = ProcessClaim { ranges: holder.ranges, ..described.clone() };
-            last = Some(described);
-            self.add(region, Claim::Process(claim));
+            holders = describe(root, std::mem::take(&mut found.holders), accounts, users);
+            let before = std::mem::replace(&mut count, OpenCount::read(root));
+            is_stable = count == before;
+            let open = count.files(found.dma_bufs.len());
+            let is_explained = open.is_some_and(|open| open <= explained(&holders));
+            let is_deep = depth == Depth::Threads || count == OpenCount::Absent;
+            if is_stable && (is_explained || is_deep) {
+                break;
+            }
+            if is_stable {
+                depth = Depth::Threads;
+            }
         }
+        let holds: BTreeSet<_> =
+            holders.iter().map(|holder| (holder.claim.pid, holder.target)).collect();
+        self.evidence = found.evidence;
+        self.evidence.retain(|evidence| holds.contains(&(evidence.pid, evidence.target)));
         self.unseen = Unseen {
-            unread: found.unread.saturating_add(seen_before.unread),
+            unread: found.unread.union(&seen_before.unread).copied().collect(),
             hidden: seen_before.hidden.or_else(|| hidden_processes(root, &found.pids)),
             unsettled: found.is_unsettled || seen_before.unsettled,
         };
-        self.pids = found.pids;
-        self.sight = if self.unseen == Unseen::default() {
-            Sight::Complete
-        } else if nothing_is_open(root) {
-            Sight::PartialNothingOpen
-        } else {
-            self.warnings.extend(warnings_of(&self.unseen));
-            Sight::Partial
+        self.open_files = count.files(found.dma_bufs.len());
+        let unexplained = match (count, self.open_files) {
+            (OpenCount::Absent, _) => None,
+            (_, None) => Some(Warning::OpenCountUnclear),
+            (_, Some(open)) => {
+                let explained = explained(&holders);
+                let is_more = open > explained || found.has_foreign_dma_buf;
+                let unsettled = (!is_stable).then_some(Warning::ProcessesUnsettled);
+                is_more.then_some(Warning::OpenFilesUnexplained { open, explained }).or(unsettled)
+            }
         };
+        let is_complete = match count {
+            OpenCount::Absent => self.unseen == Unseen::default(),
+            _ => unexplained.is_none(),
+        };
+        self.sight = if is_complete { Sight::Complete } else { Sight::Partial };
+        self.is_sharing_known = count == OpenCount::Absent || is_complete;
+        if !is_complete {
+            self.warnings.extend(unexplained);
+            self.warnings.extend(warnings_of(&self.unseen));
+        }
+        for Described { target, is_guest, claim } in holders {
+            let Some(region) = targets.name(target) else { continue };
+            if is_guest {
+                self.guests.insert(claim.pid);
+            }
+            self.add(region, Claim::Process(claim));
+        }
+    }
+
+    /// Processes that share a region with a virtual machine are its helpers, if it is known that
+    /// they share it.
+    fn mark_helpers(&mut self) {
+        if self.is_sharing_known {
+            for claims in self.by_region.values_mut() {
+                sharing::mark_helpers(claims, &self.guests);
+            }
+        }
     }
 
     fn read_definitions(
@@ -308,6 +396,10 @@ impl Claims {
                 let Some(region) = targets.name(target) else { continue };
                 if self.process_of(region, &definition) {
                     continue;
+                }
+                if definition.domain.is_status && self.open_files == Some(0) {
+                    let path = definition.file.clone();
+                    self.warnings.push(Warning::StatusWithoutOpenFile { path });
                 }
                 let claim = LibvirtClaim {
                     domain: definition.domain.name.clone(),
@@ -367,6 +459,55 @@ impl Claims {
     }
 }
 
+/// A holder with its description.
+struct Described {
+    target: usize,
+    /// Whether it runs a guest.
+    is_guest: bool,
+    claim: ProcessClaim,
+}
+
+/// Describes the holders, which are sorted by process: one that holds several regions is described
+/// only once.
+fn describe(
+    root: &Sysroot,
+    holders: Vec<Holder>,
+    accounts: &Accounts<'_>,
+    users: &mut Users<'_>,
+) -> Vec<Described> {
+    let mut described: Vec<Described> = Vec::with_capacity(holders.len());
+    for Holder { pid, target, via, ranges } in holders {
+        let last = described.last().filter(|last| last.claim.pid == pid);
+        let (is_guest, claim) = if let Some(last) = last {
+            (last.is_guest, last.claim.clone())
+        } else {
+            let arguments = process::arguments(root, pid);
+            let uid = users.user(pid);
+            let claim = ProcessClaim {
+                uid,
+                user: uid.map(|uid| accounts.user(uid)),
+                command: process::command(root, pid, &arguments),
+                domain: process::domain(root, pid, &arguments),
+                ..ProcessClaim::new(pid, Ranges::default())
+            };
+            (process::name_argument(&arguments).is_some(), claim)
+        };
+        described.push(Described {
+            target,
+            is_guest,
+            claim: ProcessClaim { via, ranges, ..claim },
+        });
+    }
+    described
+}
+
+/// The number of open files that the holders explain.
+fn explained(holders: &[Described]) -> u64 {
+    let targets: BTreeSet<_> = holders.iter().map(|holder| holder.target).collect();
+    let of = |target| holders.iter().filter(move |it| it.target == target).map(|it| &it.claim);
+    targets.into_iter().map(|target| sharing::explained_files(of(target))).sum()
+}
+
 /// The reason why processes of the running host may be missing from `/proc`.
 fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Hidden> {
     /// The inode of the first PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
@@ -392,13 +533,8 @@ fn warnings_of(unseen: &Unseen) -> impl Iterator<Item = Warning> + use<> {
         Hidden::Hidepid => Warning::ProcessesHidden,
         Hidden::PidNamespace => Warning::PidNamespace,
     });
-    let unread = (unseen.unread > 0).then_some(Warning::ProcessesUnread { count: unseen.unread });
+    let pids: Vec<u32> = unseen.unread.iter().copied().collect();
+    let unread = (!pids.is_empty()).then_some(Warning::ProcessesUnread { pids });
     let unsettled = unseen.unsettled.then_some(Warning::ProcessesUnsettled);
     hidden.into_iter().chain(unread).chain(unsettled)
-}
-
-/// Whether the driver's reference count is zero: each open device and each mapping counts.
-fn nothing_is_open(root: &Sysroot) -> bool {
-    let count = root.read_text("/sys/module/nvgrace_egm/refcnt");
-    count.is_ok_and(|count| count.trim() == "0")
 }

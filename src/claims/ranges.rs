@@ -32,6 +32,23 @@ impl Ranges {
         self.0.iter()
     }
 
+    /// The parts below a size, which those of a region cannot exceed.
+    #[must_use]
+    pub(crate) fn within(self, size: Bytes) -> Self {
+        let clipped = |range: Range| {
+            let length = range.length.min(size.0.saturating_sub(range.offset));
+            (length > 0).then_some(Range { length, ..range })
+        };
+        Self(self.0.into_iter().filter_map(clipped).collect())
+    }
+
+    /// Whether a part of one is also in the other.
+    #[must_use]
+    pub(crate) fn overlap(&self, other: &Self) -> bool {
+        let both: Self = [self, other].into_iter().collect();
+        both.total().0 < self.total().0.saturating_add(other.total().0)
+    }
+
     /// The total size of the parts.
     #[must_use]
     pub fn total(&self) -> Bytes {
@@ -70,6 +87,7 @@ impl<'a> FromIterator<&'a Ranges> for Ranges {
 #[cfg(test)]
 mod tests {
     use super::Ranges;
+    use crate::values::Bytes;
 
     fn merged(parts: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let ranges: Ranges = parts.iter().copied().collect();
@@ -84,6 +102,22 @@ mod tests {
         assert_eq!(merged(&[(0, 100), (10, 10)]), [(0, 100)]);
         assert_eq!(merged(&[(0, 8), (9, 1)]), [(0, 8), (9, 1)]);
         assert_eq!(merged(&[(0, 8), (0, 8)]), [(0, 8)]);
+    }
+
+    #[test]
+    fn parts_end_with_the_region() {
+        let ranges: Ranges = [(0, 10), (20, 10), (40, 10)].into_iter().collect();
+        let within: Vec<_> =
+            ranges.within(Bytes(25)).iter().map(|range| (range.offset, range.length)).collect();
+        assert_eq!(within, [(0, 10), (20, 5)]);
+    }
+
+    #[test]
+    fn adjacent_parts_do_not_overlap() {
+        let ranges = |offset, length| [(offset, length)].into_iter().collect::<Ranges>();
+        assert!(!ranges(0, 10).overlap(&ranges(10, 10)));
+        assert!(ranges(0, 11).overlap(&ranges(10, 10)));
+        assert!(!Ranges::default().overlap(&ranges(0, 10)));
     }
 
     #[test]

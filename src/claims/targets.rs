@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::host::Region;
+use super::ranges::Ranges;
+use crate::host::{Region, Shape};
 use crate::sysroot::{FileId, FileKind, Stat, Sysroot};
-use crate::values::{DeviceNumber, RegionName};
+use crate::values::{Bytes, DeviceNumber, RegionName};
 
 /// The devices of a host's regions.
 #[derive(Clone)]
@@ -14,6 +15,9 @@ pub(super) struct Targets(Vec<RegionDevice>);
 struct RegionDevice {
     name: RegionName,
     number: Option<DeviceNumber>,
+    size: Option<Bytes>,
+    /// Whether every mapping starts at the start of the region, whatever its offset.
+    ignores_offset: bool,
     path: PathBuf,
     /// Device and inode of the node, as in `/proc/<pid>/maps`.
     file: Option<String>,
@@ -27,6 +31,8 @@ impl Targets {
             RegionDevice {
                 name: region.name.clone(),
                 number: region.device.number,
+                size: region.size,
+                ignores_offset: region.shape.is_some_and(Shape::ignores_offset),
                 path: region.device.path.clone(),
                 file: node.and_then(|stat| stat.file).map(as_in_maps),
             }
@@ -41,6 +47,18 @@ impl Targets {
     /// The device number of a region.
     pub(super) fn number(&self, index: usize) -> Option<DeviceNumber> {
         self.0.get(index)?.number
+    }
+
+    /// The mapped parts of a region, of which mappings have these offsets and lengths.
+    pub(super) fn ranges(&self, index: usize, mappings: Vec<(u64, u64)>) -> Ranges {
+        let Some(target) = self.0.get(index) else { return Ranges::default() };
+        let start = |offset| if target.ignores_offset { 0 } else { offset };
+        let ranges: Ranges =
+            mappings.into_iter().map(|(offset, length)| (start(offset), length)).collect();
+        match target.size {
+            Some(size) => ranges.within(size),
+            None => ranges,
+        }
     }
 
     /// Only the regions with an unknown number, under their own indices; `None` if there are none.

@@ -1,7 +1,7 @@
 //! Claims that could not be examined, and their representation in a capture: the part of
 //! `capture.json` that does not concern paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,8 @@ pub(crate) struct Recorded {
 /// The processes that could not be examined.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unseen {
-    /// The number of processes that could not be examined.
-    pub(crate) unread: usize,
+    /// The processes that could not be examined.
+    pub(crate) unread: BTreeSet<u32>,
     /// The reason why other processes may be missing.
     pub(crate) hidden: Option<Hidden>,
     /// Whether they started and exited faster than they could be examined.

@@ -8,7 +8,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::Installed;
 use super::config::apparmor::Apparmor;
 use super::config::qemu_conf::QemuConf;
-use crate::claims::Claim;
+use crate::claims::{Claim, holders};
 use crate::host::{Accounts, Needs};
 use crate::report::Report;
 use crate::sysroot::{FileKind, Sysroot};
@@ -223,7 +223,7 @@ fn read_processes(root: &Sysroot, report: &Report) -> Vec<Process> {
         }
     }
     let mut processes = Vec::new();
-    for pid in report.claims.pids.iter().copied() {
+    for pid in holders::list(root).unwrap_or_default() {
         let held = held.get(&pid).copied();
         // The kernel truncates names to 15 characters.
         let Some(name) = line(root, &format!("/proc/{pid}/comm")) else { continue };

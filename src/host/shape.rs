@@ -32,6 +32,12 @@ named! {
 }
 
 impl Shape {
+    /// Whether the driver maps from the start of the region, whatever the offset of the mapping.
+    #[must_use]
+    pub fn ignores_offset(self) -> bool {
+        matches!(self, Self::PciLinks | Self::GpuList)
+    }
+
     /// Whether the driver omits GPUs that are not bound to it.
     #[must_use]
     pub fn lists_only_bound_gpus(self) -> bool {

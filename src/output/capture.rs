@@ -65,14 +65,14 @@ fn write_heading(
     match claims {
         None => writeln!(out, "claims: not recorded"),
         Some(_) if !has_proc => writeln!(out, "claims: recorded, without processes"),
-        Some(Unseen { unread: 0, hidden: None, unsettled: false }) => {
+        Some(unseen) if *unseen == Unseen::default() => {
             writeln!(out, "claims: recorded, all processes visible")
         }
-        Some(Unseen { unread: 0, .. }) => {
+        Some(Unseen { unread, .. }) if unread.is_empty() => {
             writeln!(out, "claims: recorded, not all processes visible")
         }
         Some(Unseen { unread, .. }) => {
-            writeln!(out, "claims: recorded, unreadable processes: {unread}")
+            writeln!(out, "claims: recorded, unreadable processes: {}", unread.len())
         }
     }
 }

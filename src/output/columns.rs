@@ -1,9 +1,8 @@
 //! The columns of `list`: one table for the output, the option `-o`, its help, and the parts of the
 //! host to read.
 
-use crate::claims::Claim;
 use crate::host::{Gpu, Needs, NodeSource, Permissions, Region, Shape};
-use crate::report::Row;
+use crate::report::{Row, holder_labels};
 use crate::values::text::printable;
 use crate::values::{Bytes, named};
 
@@ -105,7 +104,7 @@ pub static COLUMNS: [Column; 24] = columns! {
     }
     default: false {
         "HOLDER" List Needs::CLAIMS, "holders, reservations, and VMs defined with it",
-            |row| ColumnValue::List(row.claims.iter().map(Claim::label).collect());
+            |row| ColumnValue::List(holder_labels(row.claims));
         "HELD" Bytes Needs::CLAIMS, "memory mapped by its holder",
             |row| ColumnValue::Bytes(row.capacity.held);
         "STRANDED" Bytes Needs::CLAIMS, "memory not mapped by its holder, unusable for others",

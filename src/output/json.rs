@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight};
+use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight, Via};
 use crate::host::{Device, Gpu, GpuSource, NodeKind, NodeSource, NumaNode, Region, Shape};
 use crate::report::{Capacity, Report, Row, State};
 use crate::values::text::is_plain;
@@ -22,6 +22,8 @@ pub fn write_list(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let list = List {
         schema: "egm-probe.list/1",
         occupancy: occupancy(report.claims.sight),
+        open_files: report.claims.open_files,
+        unseen_pids: report.claims.unseen_pids(),
         regions: report.rows().map(RegionEntry::new).collect(),
         warnings: report.warnings().collect(),
     };
@@ -65,7 +67,7 @@ fn show_warnings(report: &Report, selection: &Selection<'_>) -> Vec<String> {
 pub(super) fn occupancy(sight: Sight) -> &'static str {
     match sight {
         Sight::Skipped => "skipped",
-        Sight::Partial | Sight::PartialNothingOpen => "partial",
+        Sight::Partial => "partial",
         Sight::Complete => "complete",
     }
 }
@@ -92,6 +94,8 @@ pub(super) fn write_line(out: &mut dyn Write, line: &str) -> io::Result<()> {
 struct List<'a> {
     schema: &'static str,
     occupancy: &'static str,
+    open_files: Option<u64>,
+    unseen_pids: Vec<u32>,
     regions: Vec<RegionEntry<'a>>,
     warnings: Vec<&'a Warning>,
 }
@@ -204,6 +208,8 @@ enum ClaimEntry<'a> {
         command: Option<&'a str>,
         user: Option<&'a str>,
         domain: Option<&'a str>,
+        helper_of: Option<u32>,
+        via: Via,
         held: Bytes,
         ranges: &'a Ranges,
     },
@@ -222,16 +228,25 @@ enum ClaimEntry<'a> {
 impl<'a> ClaimEntry<'a> {
     fn new(claim: &'a Claim) -> Self {
         match claim {
-            Claim::Process(ProcessClaim { pid, command, user, domain, ranges, .. }) => {
-                Self::Process {
-                    pid: *pid,
-                    command: command.as_deref(),
-                    user: user.as_deref(),
-                    domain: domain.as_deref(),
-                    held: ranges.total(),
-                    ranges,
-                }
-            }
+            Claim::Process(ProcessClaim {
+                pid,
+                command,
+                user,
+                domain,
+                helper_of,
+                via,
+                ranges,
+                ..
+            }) => Self::Process {
+                pid: *pid,
+                command: command.as_deref(),
+                user: user.as_deref(),
+                domain: domain.as_deref(),
+                helper_of: *helper_of,
+                via: *via,
+                held: ranges.total(),
+                ranges,
+            },
             Claim::Libvirt(LibvirtClaim { domain, is_running, size, file }) => {
                 Self::Libvirt { domain, running: *is_running, held: *size, file: Text(file) }
             }

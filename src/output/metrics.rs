@@ -35,8 +35,7 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
         sample(out, "egm_regions", &[], count(rows.len()));
     }
     head(out, "egm_scan_complete", "Whether all potential holders could be examined.");
-    let complete = matches!(report.claims.sight, Sight::Complete | Sight::PartialNothingOpen)
-        && report.claims.leases_unread.is_none();
+    let complete = report.claims.sight == Sight::Complete && report.claims.leases_unread.is_none();
     sample(out, "egm_scan_complete", &[], u64::from(complete));
     head(out, "egm_scan_warnings", "Number of warnings for the host as a whole.");
     sample(out, "egm_scan_warnings", &[], count(report.warnings().count()));

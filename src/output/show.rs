@@ -125,11 +125,17 @@ fn write_region(out: &mut dyn Write, host: &Host, row: &Row<'_>) -> io::Result<(
 
 fn write_claim(out: &mut dyn Write, claim: &Claim) -> io::Result<()> {
     match claim {
-        Claim::Process(ProcessClaim { pid, command, user, domain, ranges, .. }) => {
+        Claim::Process(ProcessClaim {
+            pid, command, user, domain, helper_of, via, ranges, ..
+        }) => {
             let text = |text: &Option<String>| or_dash(text.as_deref().map(printable));
             field(out, "held by", &format!("process {pid} ({})", text(command)))?;
             field(out, "  user", &text(user))?;
             field(out, "  domain", &text(domain))?;
+            if let Some(owner) = helper_of {
+                field(out, "  helper of", &format!("process {owner}, whose memory it shares"))?;
+            }
+            field(out, "  via", via.name())?;
             field(out, "  mapped", &ranges.total().to_string())?;
             for range in ranges.iter() {
                 let Range { offset, length } = *range;

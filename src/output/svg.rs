@@ -8,8 +8,7 @@ use std::io::{self, Write};
 
 use super::topology::{node_range, own_nodes};
 use super::{gpus_of, or_dash};
-use crate::claims::Claim;
-use crate::report::{Capacity, Place, Report, Row, Socket, Sockets, State};
+use crate::report::{Capacity, Place, Report, Row, Socket, Sockets, State, holder_labels};
 use crate::values::Bytes;
 use crate::values::text::{excerpt, plural, printable};
 
@@ -129,7 +128,7 @@ impl Picture {
         self.y += 20;
         let size = or_dash(region.size);
         self.text(x, self.y, "name", &format!("{}  {size}", region.name))?;
-        let holders: Vec<_> = claims.iter().map(Claim::label).collect();
+        let holders: Vec<_> = holder_labels(claims);
         let holders =
             if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
         let state = format!("{}{holders}", capacity.state.name());

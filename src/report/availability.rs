@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Report, State};
-use crate::claims::{Claim, LeaseClaim, Owner};
+use crate::claims::{Claim, LeaseClaim, Owner, ProcessClaim, Range, Ranges, Via};
 use crate::host::Region;
+use crate::warning::Warning;
 
 /// Whether a virtual machine can have a region, and the claims of others on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +50,67 @@ impl<'a> Availability<'a> {
         all
     }
 
-    /// A label for each virtual machine or process among the holders. Several processes of one
-    /// virtual machine are one holder.
+    /// The holders, without the helpers of others among them: a label, and the mapped parts of each.
+    fn rivals(&self) -> Vec<(String, Ranges)> {
+        let mut rivals: BTreeMap<Owner<'_>, (String, Ranges)> = BTreeMap::new();
+        for claim in &self.holders {
+            let own = match claim {
+                Claim::Process(process) => process.ranges.clone(),
+                Claim::Libvirt(_) | Claim::Lease(_) => Ranges::default(),
+            };
+            let (label, ranges) = rivals.entry(claim.owner()).or_default();
+            *ranges = [&*ranges, &own].into_iter().collect();
+            if label.is_empty() || !claim.is_helper() {
+                *label = claim.label();
+            }
+        }
+        rivals.into_values().collect()
+    }
+
+    /// A label for each virtual machine or process among the holders.
     #[must_use]
     pub fn distinct_holders(&self) -> Vec<String> {
-        let labels = self.holders.iter().map(|claim| (claim.owner(), claim.label()));
-        labels.collect::<BTreeMap<_, _>>().into_values().collect()
+        self.rivals().into_iter().map(|(label, _)| label).collect()
     }
+
+    /// Warnings about the holders. `is_sharing_known`: whether the helpers of a holder are known.
+    pub(super) fn warnings(&self, is_sharing_known: bool) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let rivals = self.rivals();
+        if rivals.len() > 1 && is_sharing_known {
+            let mut pairs = rivals.iter().enumerate();
+            let overlap = pairs.any(|(index, (_, one))| {
+                rivals.iter().skip(index + 1).any(|(_, other)| one.overlap(other))
+            });
+            let holders = rivals.iter().map(|(label, ranges)| with_ranges(label, ranges)).collect();
+            warnings.push(Warning::SeveralHolders { holders, overlap });
+        } else if rivals.len() > 1 {
+            let holders = rivals.into_iter().map(|(label, _)| label).collect();
+            warnings.push(Warning::SharingUnknown { holders });
+        }
+        for claim in &self.holders {
+            if let Claim::Process(ProcessClaim { via: Via::Private, .. }) = claim {
+                warnings.push(Warning::PrivateMapping { holder: claim.label() });
+            }
+        }
+        warnings
+    }
+}
+
+/// `vm1[4242] 0x0-0x200000000`
+fn with_ranges(label: &str, ranges: &Ranges) -> String {
+    let shown = |range: &Range| format!(" {:#x}-{:#x}", range.offset, range.offset + range.length);
+    ranges.iter().take(3).map(shown).fold(label.to_owned(), |all, one| all + &one)
+}
+
+/// The labels of a region's claims, with the number of its helpers behind a holder: `vm1[4242]+1`.
+pub(crate) fn holder_labels(claims: &[Claim]) -> Vec<String> {
+    let helpers = |claim: &Claim| claims.iter().filter(|it| it.is_helper_of(claim)).count();
+    let label = |claim: &Claim| match helpers(claim) {
+        0 => claim.label(),
+        count => format!("{}+{count}", claim.label()),
+    };
+    claims.iter().filter(|claim| !claim.is_helper()).map(label).collect()
 }
 
 /// The labels of claims, in their order.

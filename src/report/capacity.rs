@@ -64,7 +64,7 @@ impl Capacity {
             Sight::Skipped | Sight::Partial => {
                 Self { state: State::Unknown, free: None, held: None, stranded: None }
             }
-            Sight::Complete | Sight::PartialNothingOpen => {
+            Sight::Complete => {
                 if claims.iter().any(|claim| matches!(claim, Claim::Lease(_))) {
                     let state = State::Reserved;
                     return Self { state, free: nothing, held: nothing, stranded: nothing };
@@ -124,12 +124,11 @@ mod tests {
 
     #[test]
     fn a_region_is_free_only_if_all_holders_are_known() {
-        use Sight::{Complete, Partial, PartialNothingOpen, Skipped};
+        use Sight::{Complete, Partial, Skipped};
         use State::{Defined, Free, InUse, Reserved, Unknown};
         let full = (InUse, Some(0), Some(100), Some(0));
         for (claims, sight, expected) in [
             (vec![], Complete, (Free, Some(100), Some(0), Some(0))),
-            (vec![], PartialNothingOpen, (Free, Some(100), Some(0), Some(0))),
             (vec![], Partial, (Unknown, None, None, None)),
             (vec![], Skipped, (Unknown, None, None, None)),
             (vec![process(&[(0, 100)])], Complete, full),

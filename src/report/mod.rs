@@ -13,7 +13,7 @@ use crate::sysroot::{FileKind, Sysroot};
 
 use crate::warning::Warning;
 pub use availability::Availability;
-pub(crate) use availability::labels;
+pub(crate) use availability::{holder_labels, labels};
 pub use capacity::{Capacity, State};
 pub use changes::{Event, Snapshot};
 pub use sockets::{NodesFrom, Place, Socket, Sockets};
@@ -48,8 +48,11 @@ impl Report {
     }
 
     pub(crate) fn read_with(root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) -> Self {
+        // The offset of a mapping means something only with some layouts of the driver.
+        let is_wanted = needs.contains(Needs::CLAIMS);
+        let needs = if is_wanted { needs | Needs::GPUS } else { needs };
         let host = Host::read_with(root, needs, accounts);
-        let claims = if needs.contains(Needs::CLAIMS) {
+        let claims = if is_wanted {
             Claims::read_with(root, &host.regions, accounts)
         } else {
             Claims::default()
@@ -62,12 +65,11 @@ impl Report {
     pub fn new(host: Host, claims: Claims) -> Self {
         let mut report = Self { host, claims };
         let regions = report.host.regions.iter();
-        let holders = regions.map(|region| report.availability(region, None).distinct_holders());
-        let holders: Vec<_> = holders.collect();
-        for (region, holders) in report.host.regions.iter_mut().zip(holders) {
-            if holders.len() > 1 {
-                region.warnings.insert(0, Warning::SeveralHolders { holders });
-            }
+        let warnings =
+            |region| report.availability(region, None).warnings(report.claims.is_sharing_known);
+        let warnings: Vec<_> = regions.map(warnings).collect();
+        for (region, warnings) in report.host.regions.iter_mut().zip(warnings) {
+            region.warnings.splice(0..0, warnings);
         }
         report
     }

@@ -68,7 +68,7 @@ proptest! {
         processes in prop::collection::vec(prop::collection::vec((extreme(), extreme()), 0..4), 0..4),
         definitions in prop::collection::vec((any::<bool>(), prop::option::of(extreme())), 0..4),
         sight in prop::sample::select(vec![
-            Sight::Skipped, Sight::Partial, Sight::PartialNothingOpen, Sight::Complete,
+            Sight::Skipped, Sight::Partial, Sight::Complete,
         ]),
     ) {
         let claims: Vec<_> = processes
@@ -80,7 +80,7 @@ proptest! {
             Capacity::of(size.map(Bytes), &claims, sight);
         let is_held = !processes.is_empty() || definitions.iter().any(|(runs, _)| *runs);
         prop_assert_eq!(state == State::InUse, is_held);
-        let is_seen = matches!(sight, Sight::Complete | Sight::PartialNothingOpen);
+        let is_seen = sight == Sight::Complete;
         prop_assert_eq!(state == State::Unknown, !is_held && !is_seen);
         prop_assert!(!is_held || free == Some(Bytes(0)));
         prop_assert!(state != State::Free || free == size.map(Bytes));

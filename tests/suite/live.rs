@@ -220,9 +220,16 @@ fn files_are_opened_once_and_devices_never() {
         for command in commands {
             let args = [&["--sysroot", root], *command].concat();
             let opened = opened(&args);
+            // With an open file, the driver's count is read again after the processes, and these
+            // are searched again if it has more.
+            let count = folder.path().join("sys/module/nvgrace_egm/refcnt");
+            let is_open = fs::read(count).is_ok_and(|count| count != b"0\n");
             for (path, count) in &opened {
-                assert_eq!(*count, 1, "{command:?} on {machine} opens {}", path.display());
                 let within = path.strip_prefix(root).unwrap_or(path);
+                let is_holders = within.starts_with("proc") || within.starts_with("sys/module");
+                let may_repeat = is_open && is_holders;
+                let what = format!("{command:?} on {machine} opens {}", path.display());
+                assert!(*count == 1 || may_repeat, "{what}: {count} times");
                 assert!(!within.starts_with("dev"), "opens {}", path.display());
                 assert!(!path.starts_with("/dev"), "opens {}", path.display());
             }

@@ -1,0 +1,68 @@
+//! The number of open files of all regions together, from the driver's own reference count.
+//!
+//! An open file holds two references on the driver's module, one of its file operations and one of
+//! its character device; an exported dma-buf holds one. Each module in `holders/` holds one as
+//! well. A file that several processes share counts once. While a region is being opened, which
+//! clears it first and takes tens of seconds, only this count shows it.
+
+use crate::sysroot::Sysroot;
+use crate::values::numbers::decimal;
+
+const REFERENCES: &str = "/sys/module/nvgrace_egm/refcnt";
+const MODULES: &str = "/sys/module/nvgrace_egm/holders";
+
+/// The references of open files and dma-bufs on the driver's module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum OpenCount {
+    /// The driver has no count: another module, or an old capture.
+    #[default]
+    Absent,
+    /// The count cannot be read or is not plausible: the module is being loaded or removed.
+    Unclear,
+    /// The number of references.
+    References(u64),
+}
+
+impl OpenCount {
+    pub(super) fn read(root: &Sysroot) -> Self {
+        let references = match root.read_text(REFERENCES) {
+            Ok(text) => decimal::<u64>(text.trim_end()),
+            Err(error) if error.is_absent() => return Self::Absent,
+            Err(_) => None,
+        };
+        let modules = match root.entries(MODULES) {
+            Ok(modules) => Some(modules.len() as u64),
+            Err(error) if error.is_absent() => Some(0),
+            Err(_) => None,
+        };
+        let own = references.zip(modules).and_then(|(all, others)| all.checked_sub(others));
+        own.map_or(Self::Unclear, Self::References)
+    }
+
+    /// The number of open files, if there are this many dma-bufs.
+    pub(super) fn files(self, dma_bufs: usize) -> Option<u64> {
+        let Self::References(references) = self else { return None };
+        let of_files = references.checked_sub(dma_bufs as u64)?;
+        of_files.is_multiple_of(2).then_some(of_files / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OpenCount;
+
+    #[test]
+    fn an_open_file_has_two_references() {
+        for (count, dma_bufs, files) in [
+            (OpenCount::References(0), 0, Some(0)),
+            (OpenCount::References(4), 0, Some(2)),
+            (OpenCount::References(3), 0, None),
+            (OpenCount::References(3), 1, Some(1)),
+            (OpenCount::References(0), 1, None),
+            (OpenCount::Unclear, 0, None),
+            (OpenCount::Absent, 0, None),
+        ] {
+            assert_eq!(count.files(dma_bufs), files, "{count:?} {dma_bufs}");
+        }
+    }
+}
