@@ -181,8 +181,7 @@ pub enum Warning {
     },
     /// A process maps a copy of the region.
     #[error(
-        "{} maps it privately: what it writes does not reach the region, so it is no EGM for a virtual machine \
-         (QEMU: share=on)",
+        "{} maps it privately, as a copy, which a virtual machine cannot use as EGM (use share=on in QEMU)",
         excerpt(holder, FOUND_SHOWN)
     )]
     PrivateMapping {
