@@ -205,10 +205,10 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         seen.extend(own.ranges().iter().map(|range| (*range.start(), *range.end())));
     }
     if let Some(topology) = domain.topology.as_ref().filter(|it| it.cpus != Some(count)) {
-        let makes =
-            topology.cpus.map_or("an invalid number of CPUs".into(), |it| plural(it, "CPU"));
-        let message = format!("<topology> makes {makes}, but <vcpu> is {count}");
-        let help = format!("sockets, dies, cores and threads that make {count}, or no <topology>");
+        let has = topology.cpus.map_or("an invalid number of CPUs".into(), |it| plural(it, "CPU"));
+        let message = format!("<topology> has {has}, but <vcpu> is {count}");
+        let help =
+            format!("sockets, dies, cores and threads whose product is {count}, or no <topology>");
         findings.add(TOPOLOGY, &topology.span, message).help(help);
     }
 }
@@ -259,7 +259,7 @@ fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
             if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
                 findings.add(DISTANCES, &sibling.span, no_cell(sibling));
             } else if sibling.value == cell.id.value && *distance != Some(10) {
-                let message = "the distance of a cell to itself is 10";
+                let message = "the distance of a cell to itself must be 10";
                 findings.add(DISTANCES, &sibling.span, message).help("value='10'");
             }
         }

@@ -94,7 +94,7 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
     if let Some(generated) = subject.replaced_alias(&alias.text) {
         let works = generated == alias.text;
         let message = if works {
-            format!("libvirt generates the alias `{name}` only as long as no device precedes it")
+            format!("libvirt changes its generated alias `{name}` if a device is added before it")
         } else {
             format!("libvirt replaces the alias `{name}` with `{generated}`")
         };
@@ -171,9 +171,11 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
     if cell.value.is_none_or(|id| !ids.contains_key(&id)) {
         let message = format!("the guest has no NUMA cell `{}`", cell.shown());
         let help = match (ids.keys().next(), ids.keys().next_back()) {
-            (Some(first), Some(last)) if first == last => format!("it has cell {first} only"),
-            (Some(first), Some(last)) => format!("it has the cells {first} to {last}"),
-            _ => "it has none: <cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
+            (Some(first), Some(last)) if first == last => {
+                format!("the guest has only cell {first}")
+            }
+            (Some(first), Some(last)) => format!("the guest has cells {first} to {last}"),
+            _ => "add <cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
         };
         findings.add(NODE, &cell.span, message).help(help);
     }
@@ -191,7 +193,7 @@ fn check_pairs(subject: &Subject<'_>, findings: &mut Findings) {
         let first = *paths.entry(id).or_insert(&path.text);
         if Path::new(first) != Path::new(&path.text) {
             let message = format!("cell {id} is already backed by {}", shown(first));
-            let help = "a separate cell for each region";
+            let help = "use a separate cell for each region";
             findings.add(CELL_PATHS, &path.span, message).help(help);
         }
         let first = *cells.entry(Path::new(&path.text)).or_insert(id);

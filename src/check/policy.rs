@@ -71,7 +71,7 @@ fn check_backing(domain: &Domain, findings: &mut Findings) {
             findings.add(ALLOCATION, &mode.span, message).help("mode='immediate'");
         }
         None => {
-            let message = "memory is not allocated at the start";
+            let message = "memory is not allocated at startup";
             let right = "<allocation mode='immediate'/> in <memoryBacking>";
             findings.add(ALLOCATION, &domain.span, message).help(right);
         }

@@ -124,7 +124,7 @@ rules! {
         "libvirt refuses cells with more CPUs than <vcpu>, or with the same CPU twice."
         "libvirt src/conf/domain_validate.c, src/conf/numa_conf.c";
     TOPOLOGY = "EGM018" Error
-        "<topology> makes as many CPUs as <vcpu>"
+        "<topology> has as many CPUs as <vcpu>"
         "libvirt refuses any other number."
         "libvirt src/conf/domain_validate.c";
     GPU_CELLS = "EGM019" Error
@@ -148,7 +148,7 @@ rules! {
         "The region's driver maps the memory itself. Huge pages would be reserved on the host for nothing, or the domain would not start."
         "libvirt RFC v3; src/qemu/qemu_validate.c";
     ALLOCATION = "EGM024" Warning
-        "Memory is allocated at the start: <allocation mode='immediate'/>"
+        "Memory is allocated at startup: <allocation mode='immediate'/>"
         "QEMU then maps all of its memory when the guest starts, and reports a failure immediately."
         "libvirt RFC v3, `prealloc`";
     OBSOLETE = "EGM025" Warning
@@ -180,7 +180,7 @@ rules! {
         "libvirt refuses to place the memory of a cell that the guest does not have."
         "libvirt virDomainNumatuneNodeParseXML, src/conf/numa_conf.c";
     NO_CPUS = "EGM032" Warning
-        "Every cell with memory has virtual CPUs, if any cell has"
+        "If any cell has virtual CPUs, every cell with memory has some"
         "Otherwise all CPUs of the guest are far from the memory and the GPUs of the other cells."
         "NVIDIA, platform policy";
     NO_MAX_MEMORY = "EGM033" Error
@@ -244,11 +244,11 @@ rules! {
         "--libvirt upstream selects released libvirt, which does not support EGM; only NVIDIA's libvirt does so far."
         "libvirt, to 12.8";
     SPELLING = "EGM094" Error
-        "The size of process address space ids is spelled as in the libvirt dialect"
+        "The PASID size of an SMMUv3 is spelled as in the libvirt dialect"
         "It is ssidSize='20' in NVIDIA's libvirt 12.4, pasid='on' in NVIDIA's libvirt 11.9, and ssidsize='20' in released libvirt. Each refuses the other spellings or silently drops them, which leaves the GPU without process address spaces. --libvirt selects the dialect."
         "libvirt virDomainIOMMUDefParseXML, src/conf/domain_conf.c";
     ACCELERATED = "EGM095" Error
-        "An SMMUv3 with `ats`, `ril`, `oas`, `cmdqv` or a size of address space ids is accelerated"
+        "An SMMUv3 with `ats`, `ril`, `oas`, `cmdqv` or a PASID size has accel='on'"
         "These are properties of the host's SMMU. libvirt refuses them without accel='on'."
         "NVIDIA libvirt, src/conf/domain_validate.c";
     NOT_A_REGION = "EGM101" Error
@@ -268,7 +268,7 @@ rules! {
         "The driver maps no more than the size of the region."
         "this host's egm_size";
     OTHER_NAME = "EGM105" Error
-        "The path is the region's own, not another name of it"
+        "The path is the region's own, not another name for it"
         "libvirt groups the devices of one region by the text of the path; links are for people only."
         "libvirt RFC v3, src/qemu/qemu_command.c";
     PARTIAL = "EGM106" Warning

@@ -216,7 +216,7 @@ impl Schema {
                     | ValidationErrorKind::UnexpectedAttribute(_)
             );
             let mut finding = report(node, error.kind());
-            finding.help(format!("by {}", self.source()));
+            finding.help(format!("according to {}", self.source()));
             InPart { finding, is_surplus, part: part_of(node) }
         });
         Ok(found.collect())

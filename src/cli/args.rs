@@ -40,10 +40,10 @@ pub(super) struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Read the host whose root directory (with sys, proc, ..) is DIR
+    /// Read a host from its root directory DIR (with sys, proc, ..)
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "from")]
     pub(super) sysroot: Option<PathBuf>,
-    /// Read the host captured in FILE, a tar or tar.gz; - is standard input
+    /// Read a host from the capture FILE (tar or tar.gz); - is standard input
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) from: Option<PathBuf>,
     /// Do not look for holders of the regions
@@ -69,7 +69,7 @@ pub(super) enum Command {
     Validate(ValidateArgs),
     /// Record this host in a file, for --from and for bug reports
     Capture(CaptureArgs),
-    /// Print changes as they happen
+    /// Print changes of the regions as they happen
     Watch(WatchArgs),
     /// Print metrics for Prometheus
     Metrics(MetricsArgs),
@@ -77,12 +77,12 @@ pub(super) enum Command {
     Reserve(ReserveArgs),
     /// Release reserved regions
     Release(ReleaseArgs),
-    /// Check everything from the firmware to QEMU
+    /// Check this host for EGM, from the firmware to QEMU
     Doctor(DoctorArgs),
     /// Manage the udev rules that let QEMU open the regions
     #[command(subcommand)]
     Udev(UdevCommand),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions(CompletionsArgs),
 }
 

@@ -8,7 +8,7 @@ use super::{Exit, Session, command};
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
-    /// Shell to print them for
+    /// Shell to print completions for
     shell: Shell,
 }
 

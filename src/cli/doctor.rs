@@ -38,10 +38,10 @@ pub(super) struct DoctorArgs {
     /// Print the suggested fixes as a shell script to review; nothing is run
     #[arg(long, conflicts_with = "json")]
     fix_plan: bool,
-    /// Examine this QEMU [default: the installed one, on the running host]
+    /// Examine this QEMU [default: on the running host, the installed one]
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
-    /// Read libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
+    /// Read libvirt's schema in DIR [default: on the running host, /usr/share/libvirt/schemas]
     #[arg(long, value_name = "DIR")]
     schema: Option<PathBuf>,
     /// Explain a check, such as D11, and exit; "all" lists them

@@ -26,7 +26,7 @@ const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("wanted").required(true).multiple(true).args(["regions", "gpus", "all", "any"]))]
 pub(super) struct ReserveArgs {
-    /// Regions, as egm4 or /dev/egm4
+    /// Regions, such as egm4 or /dev/egm4
     #[arg(value_name = "REGION", value_parser = parse_region)]
     regions: Vec<RegionName>,
     /// Reserve the regions of these GPUs
@@ -48,7 +48,7 @@ pub(super) struct ReserveArgs {
     /// Name of the virtual machine
     #[arg(long = "for", value_name = "NAME")]
     owner: String,
-    /// Time until the reservation expires, as 90s, 10m or 1h
+    /// Time until the reservation expires, such as 90s, 10m or 1h
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_ttl)]
     ttl: Duration,
     /// Reserve even if holders or reservations of a region cannot be determined
@@ -62,7 +62,7 @@ pub(super) struct ReserveArgs {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("given_up").required(true).multiple(true).args(["regions", "all"]))]
 pub(super) struct ReleaseArgs {
-    /// Regions, as egm4 or /dev/egm4
+    /// Regions, such as egm4 or /dev/egm4
     #[arg(value_name = "REGION", value_parser = parse_region)]
     regions: Vec<RegionName>,
     /// Release all regions reserved for NAME

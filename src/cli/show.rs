@@ -12,10 +12,10 @@ use crate::values::{PciAddress, RegionName};
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
-    /// Regions, as egm4 or /dev/egm4 [default: all, unless GPUs are given]
+    /// Show these regions, such as egm4 or /dev/egm4 [default: all, unless GPUs are given]
     #[arg(value_name = "REGION", value_parser = parse_region)]
     regions: Vec<RegionName>,
-    /// GPUs, as 0009:01:00.0 or pci_0009_01_00_0
+    /// Show these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu)]
     gpus: Vec<PciAddress>,
     /// Print JSON (egm-probe.show/1)

@@ -24,11 +24,11 @@ use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner"]))]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct StanzaArgs {
-    /// Use these GPUs, as 0009:01:00.0 or pci_0009_01_00_0
+    /// Use these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
     #[arg(num_args = 1..)]
     gpus: Vec<PciAddress>,
-    /// Use all GPUs of these regions, as egm4 or /dev/egm4
+    /// Use all GPUs of these regions, such as egm4 or /dev/egm4
     #[arg(long = "region", value_name = "REGION", value_parser = parse_region)]
     #[arg(value_delimiter = ',', num_args = 1..)]
     regions: Vec<RegionName>,
@@ -38,26 +38,26 @@ pub(super) struct StanzaArgs {
     /// Also use the other GPUs of their regions
     #[arg(long)]
     peers: bool,
-    /// Memory per GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]
+    /// Memory per GPU, such as 8GiB; a multiple of 2MiB [default: its share of the region]
     #[arg(long, value_parser = parse_option)]
     size: Option<Bytes>,
-    /// Guest NUMA node of a region [default: the one it already backs, or the first free one]
+    /// Guest NUMA node that a region backs [default: as in the domain, or the first free one]
     #[arg(long = "guest-node", value_name = "[REGION=]N", value_parser = parse_guest_node)]
     #[arg(value_delimiter = ',')]
     guest_nodes: Vec<GuestNode>,
-    /// Alias of the GPU, if there is only one; must begin with ua-
+    /// Alias of the GPU, if only one is selected; must begin with ua-
     #[arg(long, value_name = "NAME", conflicts_with = "alias_prefix")]
     alias: Option<String>,
-    /// Prefix of the GPU aliases, before a number [default: ua-hostdev]
+    /// Prefix of the GPU aliases, followed by a number [default: ua-hostdev]
     #[arg(long, value_name = "PREFIX")]
     alias_prefix: Option<String>,
     /// Also write these parts of the domain
     #[arg(long = "with", value_enum, value_name = "LIST", value_delimiter = ',')]
     parts: Vec<Part>,
-    /// Number of virtual CPUs to redistribute over the cells [default: keep the domain's]
+    /// Distribute N virtual CPUs over the cells [default: keep the domain's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     vcpus: Option<u32>,
-    /// Empty NUMA cells to add for the memory of each GPU that has none; Grace GPUs need 8
+    /// Add N empty NUMA cells for each GPU that has none; Grace GPUs need 8
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=64))]
     gpu_cells: u32,
@@ -76,13 +76,13 @@ pub(super) struct StanzaArgs {
     /// Merge into the domain XML in FILE and print the result; - is standard input
     #[arg(long, value_name = "FILE")]
     domain: Option<PathBuf>,
-    /// Write the result back to the file of the domain
+    /// Write the result back to the file given with --domain
     #[arg(long, requires = "domain")]
     in_place: bool,
-    /// Show the difference without writing the domain
+    /// Show the changes without writing them
     #[arg(long, requires = "domain")]
     dry_run: bool,
-    /// Name of the virtual machine, whose own regions are not conflicts; without --gpu, --region or
+    /// Name of the virtual machine; its own regions are not conflicts. Without --gpu, --region or
     /// --all, use the regions reserved for it [default: the domain's]
     #[arg(long = "for", value_name = "NAME")]
     owner: Option<String>,
@@ -194,7 +194,7 @@ fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     } else if of_domain && global.from.as_deref().is_some_and(is_dash) {
         "--domain - and --from - cannot both be standard input"
     } else if (args.in_place || args.dry_run) && !is_xml {
-        "--in-place and --dry-run write XML (omit --format)"
+        "--in-place and --dry-run support only XML (omit --format)"
     } else if args.gpu_cells > 0 && !has(Part::Numa) {
         "--gpu-cells requires --with numa, which writes the cells"
     } else if args.gpu_cells > 0 && !has(Part::Hostdev) && args.domain.is_none() {

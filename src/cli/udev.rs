@@ -45,12 +45,12 @@ pub(super) enum UdevCommand {
         #[arg(short = 'J', long)]
         json: bool,
     },
-    /// Remove the installed rules, and reset devices that no other rule sets
+    /// Remove the installed rules, and reset devices that no other rule covers
     Uninstall(UdevFileArgs),
     /// Print the links of a region's device (called by the rules)
     #[command(hide = true)]
     Links {
-        /// The region, as egm4
+        /// The region, such as egm4
         #[arg(value_name = "REGION", value_parser = parse_region)]
         region: RegionName,
     },
@@ -64,13 +64,13 @@ pub(super) struct RuleArgs {
     /// Owner of the devices
     #[arg(long, value_name = "NAME", default_value = "root")]
     user: AccountName,
-    /// Group of the devices, which QEMU must be in
+    /// Group of the devices; QEMU's user must be in it
     #[arg(long, value_name = "NAME", default_value = "kvm")]
     group: AccountName,
     /// Permission bits of the devices
     #[arg(long, value_name = "MODE", default_value = "0660")]
     mode: Mode,
-    /// SELinux label of the devices, as system_u:object_r:svirt_image_t:s0
+    /// SELinux label of the devices, such as system_u:object_r:svirt_image_t:s0
     #[arg(long, value_name = "CONTEXT")]
     selinux: Option<Label>,
 }
@@ -83,7 +83,7 @@ pub(super) struct UdevFileArgs {
     /// Write the file without reloading udev
     #[arg(long)]
     no_reload: bool,
-    /// Show the difference without changing anything
+    /// Show the changes without making them
     #[arg(long)]
     dry_run: bool,
     /// Print JSON (egm-probe.udev/1)
@@ -97,8 +97,8 @@ pub(super) struct UdevInstallArgs {
     rule: RuleArgs,
     #[command(flatten)]
     file: UdevFileArgs,
-    /// Allow a missing user or group and a world-accessible mode; replace another's file, saved as
-    /// 60-egm.rules.orig
+    /// Allow a missing user or group and a world-accessible mode; replace a file not written
+    /// by egm-probe, saving it as 60-egm.rules.orig
     #[arg(long)]
     force: bool,
 }

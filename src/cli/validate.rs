@@ -35,17 +35,17 @@ pub(super) struct ValidateArgs {
     /// Skip the rules about this host
     #[arg(long)]
     no_host: bool,
-    /// Use libvirt's schema in DIR [default: /usr/share/libvirt/schemas, on the running host]
+    /// Use libvirt's schema in DIR [default: on the running host, /usr/share/libvirt/schemas]
     #[arg(long, value_name = "DIR", conflicts_with = "no_schema")]
     schema: Option<PathBuf>,
     /// Skip libvirt's schema
     #[arg(long)]
     no_schema: bool,
-    /// Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of
+    /// Expect the XML spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of
     /// the schema if it supports EGM, else nvidia-12.4]
     #[arg(long, value_name = "DIALECT")]
     libvirt: Option<Dialect>,
-    /// Downgrade findings of this rule, such as EGM027, to notes; may be repeated
+    /// Downgrade findings of this rule, such as EGM027, to notes
     #[arg(long, value_name = "CODE", value_parser = parse_rule)]
     allow: Vec<Rule>,
     /// Minimum severity to report

@@ -27,13 +27,13 @@ pub(super) struct WatchArgs {
     /// Print the current state first, as if it had just appeared
     #[arg(long)]
     initial: bool,
-    /// How often to poll the holders, which send no events, as 500ms or 2s
+    /// How often to poll the holders, which send no events, such as 500ms or 2s
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     interval: Duration,
     /// Exit when a region is free, in-use or gone
     #[arg(long, num_args = 2, value_names = ["STATE", "REGION"])]
     until: Option<Vec<String>>,
-    /// Give up after this time, as 90s or 10m
+    /// Give up after this time, such as 90s or 10m
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// Print one line of JSON per change (egm-probe.watch/1)

@@ -65,8 +65,8 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         return outcome.fix(text, [install_command(facts)]);
     }
     if !missing.is_empty() {
-        let message = format!("{}: device node missing or of another device", missing.join(", "));
-        return Outcome::fail(message).by_hand("create them like the driver", make_nodes(facts));
+        let message = format!("{}: device node missing or wrong", missing.join(", "));
+        return Outcome::fail(message).by_hand("create them as the driver does", make_nodes(facts));
     }
     Outcome::pass()
 }
@@ -111,12 +111,12 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
     for region in &facts.report.host.regions {
         let effective = rules.for_region(&region.name);
         if let Some(problem) = undone(&effective) {
-            return Outcome::warn(problem).by_hand("list the rules, and remove that one", [STATUS]);
+            return Outcome::warn(problem)
+                .by_hand("list the rules, and remove the overriding one", [STATUS]);
         }
         if let Some(place) = effective.conditional.first() {
             let name = &region.name;
-            let message =
-                format!("{place}: sets other permissions for {name} under some conditions");
+            let message = format!("{place}: conditionally sets other permissions for {name}");
             return Outcome::warn(message).by_hand("show its effect", [STATUS]);
         }
         if effective.mode.is_none() || (effective.group.is_none() && effective.user.is_none()) {

@@ -70,7 +70,7 @@ pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
             return Outcome::passed(format!("not set; {LISTED}"));
         }
         let message = format!(
-            "cgroup_device_acl: not set, but needed by domains that bypass libvirt: {}",
+            "cgroup_device_acl: not set, but needed by domains with EGM in <qemu:arg>: {}",
             past.join(", ")
         );
         let all: Vec<_> = default_acl().chain(devices).collect();
@@ -82,7 +82,7 @@ pub(super) fn cgroup(facts: &Facts<'_>) -> Outcome {
         return Outcome::pass();
     }
     let shown: Vec<_> = missing.iter().map(|path| excerpt(path, SHOWN)).collect();
-    let message = format!("cgroup_device_acl: set, but without {}", shown.join(", "));
+    let message = format!("cgroup_device_acl: set, but lacks {}", shown.join(", "));
     let all: Vec<_> = allowed.iter().cloned().chain(missing).collect();
     Outcome::warn(message).hint(acl(&all))
 }
@@ -114,7 +114,7 @@ pub(super) fn namespaces(facts: &Facts<'_>) -> Outcome {
         return Outcome::pass();
     }
     let message = format!(
-        "device missing in the mount namespace of domains that bypass libvirt: {}",
+        "devices missing in the mount namespace of domains with EGM in <qemu:arg>: {}",
         past.join(", ")
     );
     let kept = if allowed.is_empty() { default_acl().collect() } else { allowed.to_vec() };

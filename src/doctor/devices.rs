@@ -27,7 +27,7 @@ pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
                 return outcome;
             }
             let commands = ["modprobe nvgrace_gpu_vfio_pci", "modprobe nvgrace_egm"];
-            let text = "load the driver (some kernels have only the first module)";
+            let text = "load the driver (some kernels lack nvgrace_egm)";
             outcome.by_hand(text, commands)
         }
     }
@@ -105,8 +105,12 @@ pub(super) fn whole(facts: &Facts<'_>) -> Outcome {
     let show = ["egm-probe show"];
     match (lacking.is_empty(), problems.first()) {
         (true, None) => Outcome::pass(),
-        (true, Some(_)) => Outcome::warn(first_of(&problems)).by_hand("show details", show),
-        (false, _) => Outcome::fail(lacking.join("; ")).by_hand("show details", show),
+        (true, Some(_)) => {
+            Outcome::warn(first_of(&problems)).by_hand("show the regions with their warnings", show)
+        }
+        (false, _) => {
+            Outcome::fail(lacking.join("; ")).by_hand("show the regions with their warnings", show)
+        }
     }
 }
 
@@ -139,8 +143,10 @@ pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
     let (unknown, wrong): (Vec<&Gpu>, Vec<&Gpu>) =
         not_ready.into_iter().partition(|gpu| gpu.driver == Driver::Unknown);
     if !wrong.is_empty() {
-        return Outcome::fail(shown(&wrong))
-            .by_hand("bind them to the passthrough driver when they are not in use", bind(&wrong));
+        return Outcome::fail(shown(&wrong)).by_hand(
+            "bind them to the passthrough driver while they are not in use",
+            bind(&wrong),
+        );
     }
     if unknown.is_empty() { Outcome::pass() } else { Outcome::skip(shown(&unknown)) }
 }
@@ -208,7 +214,7 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
     if !shared.is_empty() {
         let message = format!("GPUs share IOMMU groups with other devices: {}", shared.join("; "));
         return Outcome::fail(message)
-            .hint("assign the whole group to one virtual machine, or use other slots");
+            .hint("assign the whole group to one virtual machine, or move the other devices to other slots");
     }
     unknown.into_iter().next().map_or(Outcome::pass(), Outcome::skip)
 }

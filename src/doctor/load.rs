@@ -64,7 +64,7 @@ pub(super) fn locked_memory(facts: &Facts<'_>) -> Outcome {
     let name = excerpt(&process.name, SHOWN);
     let message = format!("{name}[{}]: may lock {limit}, needs {needs}", process.pid);
     Outcome::warn(message).by_hand(
-        "add [Service] LimitMEMLOCK=infinity in a drop-in for its service",
+        "set LimitMEMLOCK=infinity in the section [Service] of a drop-in",
         ["systemctl edit virtqemud.service || systemctl edit libvirtd.service"],
     )
 }
@@ -86,7 +86,7 @@ pub(super) fn huge_pages(facts: &Facts<'_>) -> Outcome {
         let used = pages.count.saturating_sub(pages.free.filter(|free| *free > 0)?);
         Some(format!("echo {used} > /sys/kernel/mm/hugepages/{}/nr_hugepages", pages.directory))
     });
-    Outcome::warn(format!("{total} reserved, of which {free} are unused")).by_hand(
+    Outcome::warn(format!("{free} of {total} unused")).by_hand(
         "release unused pages (permanently: in /etc/sysctl.d or on the kernel command line)",
         commands,
     )
@@ -144,7 +144,7 @@ pub(super) fn scrub(facts: &Facts<'_>) -> Outcome {
     let delay = format!("about {seconds} s for {size}, estimated at 16 GiB/s");
     match facts.kernel.lockup {
         Some(limit) if facts.kernel.panics && limit > 0 && limit < seconds => {
-            let message = format!("{delay}; the kernel panics on a soft lockup of {limit} s");
+            let message = format!("{delay}; the kernel panics after a soft lockup of {limit} s");
             Outcome::warn(message)
         }
         _ => Outcome::passed(delay),

@@ -232,7 +232,7 @@ fn read_group(dir: &DeviceDir, name: String, warnings: &mut Vec<Warning>) -> Opt
     let group = decimal(&name);
     if group.is_none() {
         let path = dir.path().join("iommu_group");
-        let expected = "a link to a group, which is a number";
+        let expected = "a link to a numbered group";
         warnings.push(Warning::Malformed { path, found: name, expected });
     }
     group

@@ -90,7 +90,7 @@ pub(crate) fn instead(address: PciAddress, known: &BTreeSet<PciAddress>) -> Stri
 pub(crate) fn no_egm(class: Class) -> &'static str {
     match class {
         Class::Listed => {
-            "no EGM region on this host: /sys/class/egm is empty (EGM is off in the firmware, or \
+            "no EGM region on this host: /sys/class/egm is empty (EGM is disabled in the firmware, or \
              no GPU is bound to the driver)"
         }
         Class::Absent => {

@@ -56,7 +56,7 @@ fn host_node(gpu: &Gpu, topology: &NumaTopology) -> Result<(NodeId, NodeSource),
         GpuNode::Unknown => Err("its numa_node is unknown".into()),
         GpuNode::None => Err("its numa_node is -1".into()),
         GpuNode::Node(node) => match topology.has_cpus(node) {
-            None => Err(format!("its node {node} may have CPUs or not")),
+            None => Err(format!("its node {node} may or may not have CPUs")),
             Some(true) => return Ok((node, NodeSource::Gpu)),
             Some(false) => nearest_cpu_node(node, topology),
         },
@@ -85,7 +85,9 @@ fn nearest_cpu_node(node: NodeId, topology: &NumaTopology) -> Result<NodeId, Str
     };
     let as_near: Vec<_> = by_distance.iter().take_while(|(near, _)| *near == nearest).collect();
     if let Some((_, unknown)) = as_near.iter().find(|(_, id)| topology.has_cpus(*id).is_none()) {
-        return Err(format!("node {unknown}, near its node {node}, may have CPUs or not"));
+        return Err(format!(
+            "node {unknown}, the nearest to its node {node}, may or may not have CPUs"
+        ));
     }
     match as_near.as_slice() {
         [_] => Ok(first),

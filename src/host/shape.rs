@@ -26,7 +26,7 @@ named! {
         /// NVIDIA's own kernels, 6.8 to 6.18: a virtual device with a text file `gpu_devices` that
         /// lists the GPUs bound to the driver.
         GpuList = "gpu-list",
-        /// Kernel series of mid-2026: a virtual device with links to its GPUs, bound or not.
+        /// Kernel patch series of mid-2026: a virtual device with links to its GPUs, bound or not.
         Standalone = "standalone",
     }
 }
@@ -180,7 +180,7 @@ impl Search<'_> {
             self.warnings.push(Warning::Malformed {
                 path: dir.path().join(LIST),
                 found: word.to_owned(),
-                expected: "PCI addresses such as 0009:01:00.0, one a line",
+                expected: "PCI addresses such as 0009:01:00.0, one per line",
             });
         }
     }

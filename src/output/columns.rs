@@ -95,7 +95,7 @@ pub static COLUMNS: [Column; 24] = columns! {
         "SIZE" Bytes NOTHING, "size of the region", |row| ColumnValue::Bytes(row.region.size);
         "FREE" Bytes Needs::CLAIMS, "memory available to a VM",
             |row| ColumnValue::Bytes(row.capacity.free);
-        "STATE" Text Needs::CLAIMS, "availability to a VM",
+        "STATE" Text Needs::CLAIMS, "whether a VM can use the region",
             |row| text(row.capacity.state.name());
         "GPUS" List Needs::GPUS, "PCI addresses of its GPUs",
             |row| of_gpus(row.region, |gpu| Some(gpu.address));
@@ -103,7 +103,7 @@ pub static COLUMNS: [Column; 24] = columns! {
             |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group));
     }
     default: false {
-        "HOLDER" List Needs::CLAIMS, "holders, reservations, and VMs defined with it",
+        "HOLDER" List Needs::CLAIMS, "processes and VMs that hold it, reserve it or are defined with it",
             |row| ColumnValue::List(holder_labels(row.claims));
         "HELD" Bytes Needs::CLAIMS, "memory mapped by its holder",
             |row| ColumnValue::Bytes(row.capacity.held);
@@ -127,15 +127,15 @@ pub static COLUMNS: [Column; 24] = columns! {
             |row| of_gpus(row.region, |gpu| gpu.driver.name().map(str::to_owned));
         "IOMMU" List Needs::GPU_DETAILS, "IOMMU groups of its GPUs",
             |row| of_gpus(row.region, |gpu| gpu.iommu_group);
-        "NODEFROM" Text Needs::NUMA, "source of the NUMA node",
+        "NODEFROM" Text Needs::NUMA, "how the NUMA node was determined",
             |row| optional(row.region.numa_node_from.map(NodeSource::name));
-        "SHAPE" Text Needs::GPUS, "generation of the driver",
+        "SHAPE" Text Needs::GPUS, "generation of the driver, by its sysfs layout",
             |row| optional(row.region.shape.map(Shape::name));
-        "LEARNT" List Needs::GPUS, "sources of the GPU list",
+        "LEARNT" List Needs::GPUS, "how the GPUs were determined",
             |row| ColumnValue::List(row.region.learnt_from.iter().map(|it| it.name().to_owned()).collect());
         "SYSFS" Text NOTHING, "its directory in sysfs",
             |row| text(row.region.path.to_string_lossy());
-        "WARNINGS" Number EVERYTHING, "number of warnings",
+        "WARNINGS" Number EVERYTHING, "number of warnings about the region",
             |row| text(row.region.all_warnings().count().to_string());
     }
 };

@@ -168,9 +168,9 @@ fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {
     Branch { text, below }
 }
 
-/// `nodes 2-9 by order`
+/// `nodes 2-9 (assumed)`
 pub(super) fn own_nodes(nodes: &IdList, from: NodesFrom) -> String {
-    let guess = if from == NodesFrom::Order { " by order" } else { "" };
+    let guess = if from == NodesFrom::Order { " (assumed)" } else { "" };
     format!("{}{guess}", node_range(nodes))
 }
 

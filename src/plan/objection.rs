@@ -34,7 +34,7 @@ pub enum Objection {
         second: RegionName,
     },
     /// A region without GPUs; an EGM device requires one.
-    #[error("{region} lists no GPU, which an EGM device requires; see `egm-probe show {region}`")]
+    #[error("{region} lists no GPU, but an EGM device requires one; see `egm-probe show {region}`")]
     NoGpus {
         /// The region.
         region: RegionName,
@@ -47,7 +47,7 @@ pub enum Objection {
     },
     /// A region with unaligned shares.
     #[error(
-        "{region}: {} bytes divided among {} are not a multiple of {step} for each ({})",
+        "{region}: {} bytes cannot be divided among {} in multiples of {step} ({})",
         size.0, plural(*gpus, "GPU"),
         instead.map_or("the region is too small".into(), |size| format!("use --size {} or less", in_mib(size)))
     )]
@@ -214,7 +214,7 @@ pub enum Objection {
     },
     /// The request selects nothing, and no region is reserved for its virtual machine.
     #[error(
-        "no region is reserved for {}; use --gpu, --region or --all, or reserve first",
+        "no region is reserved for {}; use --gpu, --region or --all, or run `egm-probe reserve` first",
         excerpt(owner, SHOWN)
     )]
     NothingReserved {
@@ -223,7 +223,7 @@ pub enum Objection {
     },
     /// A further GPU that may belong to the region, which would make the shares smaller.
     #[error(
-        "GPU {peer} ({}) may belong to {region}: same model and NUMA node, but its driver lists only GPUs bound to it",
+        "GPU {peer} ({}) may belong to {region} (same model and NUMA node), whose driver lists only bound GPUs",
         driver.as_deref().map_or_else(|| "no driver".into(), |name| format!("driver {}", excerpt(name, SHOWN)))
     )]
     SuspectedPeer {
@@ -254,7 +254,7 @@ pub enum Objection {
     },
     /// Virtual machines that are off are also defined with the region.
     #[error(
-        "{region} is also defined with {}; only one of them can run at a time",
+        "{region} is also in the definition of {}; only one of them can run at a time",
         excerpts(domains)
     )]
     Defined {
@@ -265,7 +265,7 @@ pub enum Objection {
     },
     /// Some but not all GPUs of a region.
     #[error(
-        "{} of {region} {} not selected; one virtual machine should have every GPU of a region (--peers)",
+        "{} of {region} {} not selected; one virtual machine should have every GPU of a region (use --peers)",
         list_gpus(missing),
         if missing.len() == 1 { "is" } else { "are" }
     )]
@@ -306,16 +306,14 @@ impl Objection {
     pub fn way_out(&self) -> Option<String> {
         Some(match self {
             Self::InUse { .. } | Self::Reserved { .. } => {
-                "use --for NAME if this is that virtual machine, or --force to override".into()
+                "use --for NAME if this is for that virtual machine, or --force to override".into()
             }
             Self::Gone { .. } => "use --force to override".into(),
             Self::SuspectedPeer { share: Some(share), .. } => format!(
-                "bind it, or use --size ({} leaves its share to it), or --force for shares without it",
+                "bind it, use --size {} to leave room for its share, or --force to ignore it",
                 in_mib(*share)
             ),
-            Self::SuspectedPeer { share: None, .. } => {
-                "use --size, or --force for shares without it".into()
-            }
+            Self::SuspectedPeer { share: None, .. } => "use --size, or --force to ignore it".into(),
             _ => return None,
         })
     }

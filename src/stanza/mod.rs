@@ -113,7 +113,7 @@ pub enum Unwritable {
     },
     /// The result would break rules.
     #[error(
-        "the resulting domain would be invalid (with the lines of the result):{}{}",
+        "the resulting domain would be invalid (line numbers of the result):{}{}",
         list(findings),
         lines(advice)
     )]

@@ -33,7 +33,9 @@ pub struct PciAddress {
 
 /// Invalid PCI address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}`: invalid PCI address (expected one such as 0009:01:00.0 or pci_0009_01_00_0)")]
+#[error(
+    "`{0}`: invalid PCI address (expected an address such as 0009:01:00.0 or pci_0009_01_00_0)"
+)]
 pub struct BadAddress(String);
 
 impl PciAddress {

@@ -26,7 +26,7 @@ pub struct RegionName(String);
 
 /// Invalid region name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}`: invalid region name (expected one such as egm4)")]
+#[error("`{0}`: invalid region name (expected a name such as egm4)")]
 pub struct BadRegionName(String);
 
 impl RegionName {

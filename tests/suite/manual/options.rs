@@ -226,9 +226,9 @@ fn text(command: &Command, arg: &Arg) -> String {
     let mut sentences = vec![help];
     if is_again(arg) {
         sentences.push(if arg.get_value_delimiter().is_some() {
-            "May be given more than once, or with commas between".into()
+            "May be repeated, or take several values separated by commas".into()
         } else {
-            "May be given more than once".into()
+            "May be repeated".into()
         });
     }
     if let Some(default) = default.or_else(|| is_shown.then(|| defaults.join(", "))) {
@@ -240,7 +240,7 @@ fn text(command: &Command, arg: &Arg) -> String {
         sentences.push(format!("Not with {}", others.join(", ")));
     }
     if arg.is_exclusive_set() {
-        sentences.push("By itself".into());
+        sentences.push("Cannot be combined with other options".into());
     }
     let text: String =
         sentences.iter().map(|sentence| prose(&format!("{sentence}."), &names)).collect();
