@@ -61,9 +61,9 @@ pub(super) enum Command {
     List(ListArgs),
     /// Show everything known about regions or GPUs
     Show(ShowArgs),
-    /// Show sockets, regions and GPUs as a tree or a picture
+    /// Show sockets, regions and GPUs as a tree or picture
     Topology(TopologyArgs),
-    /// Generate the XML that gives EGM memory to a virtual machine
+    /// Generate XML that gives EGM memory to a virtual machine
     Stanza(StanzaArgs),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),

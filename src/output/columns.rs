@@ -103,7 +103,7 @@ pub static COLUMNS: [Column; 24] = columns! {
             |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group));
     }
     default: false {
-        "HOLDER" List Needs::CLAIMS, "processes and VMs that hold it, reserve it or are defined with it",
+        "HOLDER" List Needs::CLAIMS, "its holders, reservations, and VMs defined with it",
             |row| ColumnValue::List(holder_labels(row.claims));
         "HELD" Bytes Needs::CLAIMS, "memory mapped by its holder",
             |row| ColumnValue::Bytes(row.capacity.held);

@@ -306,7 +306,8 @@ impl Objection {
     pub fn way_out(&self) -> Option<String> {
         Some(match self {
             Self::InUse { .. } | Self::Reserved { .. } => {
-                "use --for NAME if this is for that virtual machine, or --force to override".into()
+                "use --for NAME if the output is for that virtual machine, or --force to override"
+                    .into()
             }
             Self::Gone { .. } => "use --force to override".into(),
             Self::SuspectedPeer { share: Some(share), .. } => format!(

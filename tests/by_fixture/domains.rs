@@ -53,9 +53,9 @@ fn validate(path: &Path, args: &[&str]) -> Output {
 /// Output without everything that depends on the version of the installed libvirt.
 fn of_any_version(output: &Output) -> String {
     let stdout = str::from_utf8(&output.stdout).unwrap();
-    let stdout = Regex::new("by libvirt [0-9.]+'s schema")
+    let stdout = Regex::new("according to libvirt [0-9.]+'s schema")
         .unwrap()
-        .replace_all(stdout, "by libvirt's schema");
+        .replace_all(stdout, "according to libvirt's schema");
     Regex::new("; [0-9]+ not shown\n").unwrap().replace_all(&stdout, "\n").into_owned()
 }
 

@@ -83,8 +83,12 @@ fn example(check: &egm_probe::doctor::Check) -> String {
         return prose(&format!("Only on the running host. {}", check.explanation), &[]);
     }
     assert_ne!(found["verdict"], "pass", "{}", check.code);
+    let message = prose(&format!("Example: {}.", found["message"].as_str().unwrap()), &[]);
     let hint = &found["hints"][0];
-    let text = hint["text"].as_str().unwrap_or(check.explanation).trim_end_matches('.');
+    let Some(text) = hint["text"].as_str() else {
+        return format!("{message}.br\n{}", prose(check.explanation, &[]));
+    };
+    let text = text.trim_end_matches('.');
     let commands = hint["commands"].as_array().into_iter().flatten();
     let commands: Vec<_> = commands.map(|command| command.as_str().unwrap()).collect();
     // No hyphenation and no full stop, so that the command can be copied.
@@ -94,7 +98,6 @@ fn example(check: &egm_probe::doctor::Check) -> String {
         [command] => format!(": {}", bold(command)),
         _ => format!("; see {}", bold("egm-probe doctor --fix-plan")),
     };
-    let message = prose(&format!("Example: {}.", found["message"].as_str().unwrap()), &[]);
     let text = prose(&format!("Fix: {text}"), &[]);
     let fix = wrap(&format!("{}{command}", text.trim_end().replace('\n', " ")));
     format!("{message}.br\n{fix}")
