@@ -24,8 +24,8 @@ function __fish_egm_probe_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -35,21 +35,21 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -s V -l version -d 'Pr
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "list" -d 'List the EGM regions, one per line'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "ls" -d 'List the EGM regions, one per line'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "stanza" -d 'Generate the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or picture'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "stanza" -d 'Generate XML that gives EGM memory to a virtual machine'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "capture" -d 'Record this host in a file, for --from and for bug reports'
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "watch" -d 'Print changes as they happen'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "watch" -d 'Print changes of the regions as they happen'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "metrics" -d 'Print metrics for Prometheus'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "reserve" -d 'Reserve regions for a virtual machine for a limited time'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "release" -d 'Release reserved regions'
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "doctor" -d 'Check everything from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "doctor" -d 'Check this host for EGM, from the firmware to QEMU'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "udev" -d 'Manage the udev rules that let QEMU open the regions'
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "completions" -d 'Print completions for a shell'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "completions" -d 'Print shell completions'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s o -l output -d 'Show these columns; +LIST adds them to the default ones' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -64,8 +64,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -l no-occupanc
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand list" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s o -l output -d 'Show these columns; +LIST adds them to the default ones' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -79,9 +79,9 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s H -l list-col
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand ls" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -d 'GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -d 'Show these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -90,8 +90,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l no-occupanc
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l svg -d 'Write an SVG picture to FILE; - is standard output' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -101,17 +101,17 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s J -l js
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'Use these GPUs, as 0009:01:00.0 or pci_0009_01_00_0' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'Use all GPUs of these regions, as egm4 or /dev/egm4' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory per GPU, a multiple of 2MiB, as 8GiB or in bytes [default: its share of the region]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l guest-node -d 'Guest NUMA node of a region [default: the one it already backs, or the first free one]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 'Alias of the GPU, if there is only one; must begin with ua-' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias-prefix -d 'Prefix of the GPU aliases, before a number [default: ua-hostdev]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'Use these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'Use all GPUs of these regions, such as egm4 or /dev/egm4' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory per GPU, such as 8GiB; a multiple of 2MiB [default: its share of the region]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l guest-node -d 'Guest NUMA node that a region backs [default: as in the domain, or the first free one]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 'Alias of the GPU, if only one is selected; must begin with ua-' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias-prefix -d 'Prefix of the GPU aliases, followed by a number [default: ua-hostdev]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l with -d 'Also write these parts of the domain' -r -f -a "hostdev\t'The <hostdev> of each GPU'
 numa\t'Memory, memory backing and NUMA cells'
 machine\t'UEFI, ACPI and GICv3'"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Number of virtual CPUs to redistribute over the cells [default: keep the domain\'s]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Empty NUMA cells to add for the memory of each GPU that has none; Grace GPUs need 8' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Distribute N virtual CPUs over the cells [default: keep the domain\'s]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Add N empty NUMA cells for each GPU that has none; Grace GPUs need 8' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l libvirt -d 'Target libvirt [default: the installed one if it supports EGM, else nvidia-12.4]' -r -f -a "nvidia-12.4\t''
 nvidia-11.9\t''
 upstream\t''"
@@ -120,31 +120,31 @@ json\t'The plan, the XML and QEMU\'s arguments (egm-probe.stanza/1)'
 qemu-args\t'QEMU\'s arguments, one per line'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d 'Number of spaces per XML level [default: as in the domain, or 2]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Merge into the domain XML in FILE and print the result; - is standard input' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'Name of the virtual machine, whose own regions are not conflicts; without --gpu, --region or --all, use the regions reserved for it [default: the domain\'s]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'Name of the virtual machine; its own regions are not conflicts. Without --gpu, --region or --all, use the regions reserved for it [default: the domain\'s]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l all -d 'Use all GPUs of all regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l peers -d 'Also use the other GPUs of their regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 'Quote QEMU\'s arguments for a shell'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the result back to the file of the domain'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Show the difference without writing the domain'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the result back to the file given with --domain'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Show the changes without writing them'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l force -d 'Proceed even if a region is in use or some of its GPUs were not detected'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l strict -d 'Treat warnings as errors'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'Use libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l libvirt -d 'Expect the spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of the schema if it supports EGM, else nvidia-12.4]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -d 'Downgrade findings of this rule, such as EGM027, to notes; may be repeated' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l schema -d 'Use libvirt\'s schema in DIR [default: on the running host, /usr/share/libvirt/schemas]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l libvirt -d 'Expect the XML spelling of this libvirt: nvidia-12.4, nvidia-11.9, upstream [default: that of the schema if it supports EGM, else nvidia-12.4]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -d 'Downgrade findings of this rule, such as EGM027, to notes' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l severity -d 'Minimum severity to report' -r -f -a "note\t''
 warning\t''
 error\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -d 'Explain a rule, such as EGM011, and exit; "all" lists them' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -156,8 +156,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s J -l js
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -166,11 +166,11 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s l -l lis
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to poll the holders, which send no events, as 500ms or 2s' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to poll the holders, which send no events, such as 500ms or 2s' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -d 'Exit when a region is free, in-use or gone' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l timeout -d 'Give up after this time, as 90s or 10m' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l timeout -d 'Give up after this time, such as 90s or 10m' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -180,8 +180,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l no-occupan
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s o -l output -d 'Write to FILE atomically, as node_exporter\'s textfile collector requires' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -193,9 +193,9 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l any -d '
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'With --any: require at least G GPUs per region' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l size -d 'With --any: require at least this size' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l for -d 'Name of the virtual machine' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'Time until the reservation expires, as 90s, 10m or 1h' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'Time until the reservation expires, such as 90s, 10m or 1h' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -206,8 +206,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l no-occup
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l for -d 'Name of the virtual machine' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -215,11 +215,11 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l all -d '
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Examine this QEMU [default: the installed one, on the running host]' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: /usr/share/libvirt/schemas, on the running host]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Examine this QEMU [default: on the running host, the installed one]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: on the running host, /usr/share/libvirt/schemas]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -229,8 +229,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l fix-plan 
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -240,16 +240,16 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "print" -d 'Print the rules'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "install" -d 'Install the rules, apply them, and verify the result'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "status" -d 'Show whether the devices match the rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule sets'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule covers'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and not __fish_seen_subcommand_from print install status uninstall links refresh help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l user -d 'Owner of the devices' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l group -d 'Group of the devices, which QEMU must be in' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l group -d 'Group of the devices; QEMU\'s user must be in it' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l mode -d 'Permission bits of the devices' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l selinux -d 'SELinux label of the devices, such as system_u:object_r:svirt_image_t:s0' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -257,24 +257,24 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from print" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l user -d 'Owner of the devices' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l group -d 'Group of the devices, which QEMU must be in' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l group -d 'Group of the devices; QEMU\'s user must be in it' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l mode -d 'Permission bits of the devices' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l selinux -d 'SELinux label of the devices, as system_u:object_r:svirt_image_t:s0' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l selinux -d 'SELinux label of the devices, such as system_u:object_r:svirt_image_t:s0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-reload -d 'Write the file without reloading udev'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l dry-run -d 'Show the difference without changing anything'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l dry-run -d 'Show the changes without making them'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s J -l json -d 'Print JSON (egm-probe.udev/1)'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l force -d 'Allow a missing user or group and a world-accessible mode; replace another\'s file, saved as 60-egm.rules.orig'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l force -d 'Allow a missing user or group and a world-accessible mode; replace a file not written by egm-probe, saving it as 60-egm.rules.orig'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from install" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -283,27 +283,27 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from status" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l root -d 'Write below DIR only, as packagers do, and leave the running system alone' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-reload -d 'Write the file without reloading udev'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l dry-run -d 'Show the difference without changing anything'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l dry-run -d 'Show the changes without making them'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s J -l json -d 'Print JSON (egm-probe.udev/1)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from uninstall" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from links" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from refresh" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -313,12 +313,12 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "print" -d 'Print the rules'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "install" -d 'Install the rules, apply them, and verify the result'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show whether the devices match the rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule sets'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule covers'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand udev; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l sysroot -d 'Read the host whose root directory (with sys, proc, ..) is DIR' -r -F
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l from -d 'Read the host captured in FILE, a tar or tar.gz; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -327,21 +327,21 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "list" -d 'List the EGM regions, one per line'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or a picture'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "stanza" -d 'Generate the XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or picture'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "stanza" -d 'Generate XML that gives EGM memory to a virtual machine'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "capture" -d 'Record this host in a file, for --from and for bug reports'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "watch" -d 'Print changes as they happen'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "watch" -d 'Print changes of the regions as they happen'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "metrics" -d 'Print metrics for Prometheus'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "reserve" -d 'Reserve regions for a virtual machine for a limited time'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "release" -d 'Release reserved regions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "doctor" -d 'Check everything from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "doctor" -d 'Check this host for EGM, from the firmware to QEMU'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "udev" -d 'Manage the udev rules that let QEMU open the regions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print completions for a shell'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print shell completions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "print" -d 'Print the rules'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Install the rules, apply them, and verify the result'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices match the rules'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule sets'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule covers'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
