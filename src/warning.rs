@@ -224,6 +224,9 @@ pub enum Warning {
         /// The column, from 1.
         column: u32,
     },
+    /// The driver is being loaded or removed.
+    #[error("the driver is being loaded or removed: regions may be missing or incomplete")]
+    DriverChanging,
     /// The region was still incomplete after several reads.
     #[error("incomplete after {reads} reads: being created or removed, or broken")]
     Incomplete {

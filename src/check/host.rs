@@ -127,11 +127,12 @@ fn check_gpu(
     let Some((_, other)) = report.host.gpu(address) else {
         let known: BTreeSet<_> = region.gpus.iter().map(|gpu| gpu.address).collect();
         let finding = findings.add(NO_GPU, &found.span, format!("this host has no GPU {address}"));
-        if let Some(meant) = address.nearest(&known) {
-            finding.help(format!("did you mean {}?", in_xml(meant)));
-        } else {
+        let meant: Vec<_> = address.nearest(&known).into_iter().map(in_xml).collect();
+        if meant.is_empty() {
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             finding.help(format!("{} has {}", region.name, known.join(", ")));
+        } else {
+            finding.help(format!("did you mean {}?", meant.join(" or ")));
         }
         return None;
     };

@@ -15,6 +15,10 @@ pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
             let why = warnings.next().map_or(String::new(), |warning| format!(": {warning}"));
             Outcome::fail(format!("cannot determine whether this host has EGM{why}"))
         }
+        Class::NoEgm => Outcome::fail(
+            "no EGM on this host: the driver is loaded and found no EGM (is it enabled in the firmware?)",
+        )
+        .by_hand(FIRMWARE, RESTART),
         Class::Absent => {
             let gpus = facts.report.host.other_gpus.len();
             let gpus = match gpus {
@@ -33,6 +37,9 @@ pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
     }
 }
 
+const FIRMWARE: &str = "enable EGM in the firmware setup (SBIOS), and restart the host";
+const RESTART: [&str; 1] = ["systemctl reboot --firmware-setup"];
+
 /// The drivers that create regions if there is no separate module for that.
 const MAKERS: [&str; 2] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio"];
 
@@ -45,14 +52,12 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
     let gpus = &facts.report.host.other_gpus;
     let makes = |gpu: &&Gpu| gpu.driver.name().is_some_and(|name| MAKERS.contains(&name));
     let others: Vec<&Gpu> = gpus.iter().filter(|gpu| !makes(gpu)).collect();
-    let firmware = "enable EGM in the firmware setup (SBIOS), and restart the host";
-    let restart = ["systemctl reboot --firmware-setup"];
     let what = if facts.kernel.has_module { "nvgrace_egm" } else { "the driver" };
     if others.is_empty() {
         let or = if gpus.is_empty() { ", or the host has no GPU" } else { "" };
         let message =
             format!("{what} is loaded but shows no region: EGM is disabled in the firmware{or}");
-        return Outcome::fail(message).by_hand(firmware, restart);
+        return Outcome::fail(message).by_hand(FIRMWARE, RESTART);
     }
     let message = format!(
         "{what} is loaded but shows no region: {} of {} not bound to nvgrace_gpu_vfio_pci, \
@@ -62,7 +67,7 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
     );
     Outcome::fail(message)
         .by_hand("bind the GPUs", bind(&others))
-        .by_hand(format!("or {firmware}"), restart)
+        .by_hand(format!("or {FIRMWARE}"), RESTART)
 }
 
 pub(super) fn shape(facts: &Facts<'_>) -> Outcome {

@@ -74,11 +74,15 @@ impl Host {
 }
 
 /// A suggestion for an address that does not exist: `; did you mean ..?`.
-pub(crate) fn instead(address: PciAddress, known: &BTreeSet<PciAddress>) -> String {
-    match address.nearest(known) {
-        Some(nearest) => format!("; did you mean {nearest}?"),
-        None if known.is_empty() => String::new(),
-        None => {
+fn instead(address: PciAddress, known: &BTreeSet<PciAddress>) -> String {
+    match address.nearest(known).as_slice() {
+        [nearest] => format!("; did you mean {nearest}?"),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(ToString::to_string).collect();
+            format!("; did you mean {} or {last}?", first.join(", "))
+        }
+        [] if known.is_empty() => String::new(),
+        [] => {
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             format!("; this host has {}", known.join(", "))
         }
@@ -95,6 +99,10 @@ pub(crate) fn no_egm(class: Class) -> &'static str {
         }
         Class::Absent => {
             "no EGM region on this host: /sys/class/egm does not exist (the driver is not loaded)"
+        }
+        Class::NoEgm => {
+            "no EGM region on this host: the driver is loaded and found no EGM (is it enabled in the \
+             firmware?)"
         }
         Class::Unreadable => {
             "cannot determine whether this host has EGM regions: /sys/class/egm cannot be read"

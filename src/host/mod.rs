@@ -23,7 +23,6 @@ pub use device_node::{Device, Permissions};
 pub(crate) use gpu::is_passthrough;
 pub use gpu::{Driver, Gpu, GpuNode};
 pub use lookup::NotFound;
-pub(crate) use lookup::instead;
 #[cfg(feature = "cli")]
 pub(crate) use lookup::no_egm;
 pub use needs::Needs;

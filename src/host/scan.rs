@@ -23,6 +23,10 @@ use std::thread::sleep;
 /// How often an incomplete region of the running host is read, and the pause in between. Drivers
 /// were observed to take 1 to 17 ms from a region's first file to its last.
 const READS: u32 = 5;
+
+/// The driver's module.
+const MODULE: &str = "/sys/module/nvgrace_egm";
+
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Maximum number of regions: no driver has more minor numbers.
@@ -53,6 +57,8 @@ pub struct Host {
     pub topology: NumaTopology,
     /// The state of the driver's class.
     pub class: Class,
+    /// Whether the driver was being loaded or removed at the end: regions may be missing.
+    pub is_changing: bool,
     /// Warnings about the host as a whole.
     pub warnings: Vec<Warning>,
 }
@@ -64,6 +70,8 @@ pub enum Class {
     /// It does not exist: the driver is not loaded.
     #[default]
     Absent,
+    /// It does not exist, but the driver is loaded: it found no EGM.
+    NoEgm,
     /// It cannot be read, or `/sys` does not exist.
     Unreadable,
     /// It was read, and may be empty.
@@ -147,12 +155,20 @@ impl Host {
                     known.insert(name, reading);
                 }
             }
-            if read == most || known.values().all(|reading| !reading.incomplete) {
+            // `coming` until the last link of the last region exists, `going` from the first step
+            // of the removal.
+            let state = root.read_text(format!("{MODULE}/initstate"));
+            self.is_changing = state.is_ok_and(|state| state.trim_end() != "live");
+            let is_whole = known.values().all(|reading| !reading.incomplete) && !self.is_changing;
+            if read == most || is_whole {
                 break bus;
             }
             sleep(PAUSE);
         };
         self.warnings.append(&mut warnings);
+        if self.is_changing {
+            self.warnings.push(Warning::DriverChanging);
+        }
         let was_live = root.may_change() || root.recorded().is_some_and(|recorded| recorded.live);
         for mut reading in known.into_values() {
             if reading.incomplete && was_live {
@@ -182,6 +198,7 @@ impl Host {
                         warnings.push(Warning::unreadable(&error));
                         Class::Unreadable
                     }
+                    _ if root.stat(MODULE).is_ok() => Class::NoEgm,
                     _ => Class::Absent,
                 };
                 Vec::new()

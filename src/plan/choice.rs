@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Alignment, Choice, Objection, Plan, Request, Rest};
 use crate::claims::{Claim, Sight};
 use crate::domain::Domain;
-use crate::host::{Host, Needs, NotFound, Region, instead, is_passthrough};
+use crate::host::{Host, Needs, NotFound, Region, is_passthrough};
 use crate::report::{Report, State, labels};
 use crate::values::{Bytes, PciAddress, RegionName};
 use crate::warning::Warning;
@@ -46,6 +46,9 @@ pub(super) fn choose<'a>(
             Ok(region) => drop(regions.insert(&region.name, region)),
             Err(error) => objections.push(error.into()),
         }
+    }
+    if request.all && host.is_changing {
+        objections.push(Objection::DriverChanging);
     }
     let all = host.regions.iter().filter(|_| request.all);
     regions.extend(all.map(|region| (&region.name, region)));
@@ -107,12 +110,9 @@ fn region_of(host: &Host, address: PciAddress) -> Result<&Region, Objection> {
         return Err(NotFound::no_egm(host, format!("GPU {address}: ")).into());
     }
     let driver = gpu.driver.clone();
-    let hint = match suspected_of(host, address) {
-        Some(region) => {
-            format!("; it may belong to {}: bind it to nvgrace_gpu_vfio_pci", region.name)
-        }
-        None => instead(address, &known),
-    };
+    let hint = suspected_of(host, address).map_or(String::new(), |region| {
+        format!("; it may belong to {}: bind it to nvgrace_gpu_vfio_pci", region.name)
+    });
     Err(Objection::NotEgm { address, driver, hint })
 }
 

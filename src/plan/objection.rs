@@ -11,6 +11,9 @@ pub enum Objection {
     /// The requested region or GPU does not exist.
     #[error(transparent)]
     NotFound(#[from] NotFound),
+    /// All regions are requested while the driver is being loaded or removed.
+    #[error("the driver is being loaded or removed: this may not be every region; try again")]
+    DriverChanging,
     /// A GPU that belongs to no region.
     #[error("GPU {address} belongs to no EGM region ({}){hint}", driver.in_words())]
     NotEgm {
@@ -332,6 +335,7 @@ impl Objection {
             | Self::InUse { .. }
             | Self::Reserved { .. }
             | Self::SuspectedPeer { .. }
+            | Self::DriverChanging
             | Self::Gone { .. } => Weight::Refusal,
             _ => Weight::Impossible,
         }

@@ -64,6 +64,9 @@ impl Report {
     #[must_use]
     pub fn new(host: Host, claims: Claims) -> Self {
         let mut report = Self { host, claims };
+        if report.host.is_changing && report.claims.sight == Sight::Complete {
+            report.claims.sight = Sight::Partial;
+        }
         let regions = report.host.regions.iter();
         let warnings =
             |region| report.availability(region, None).warnings(report.claims.is_sharing_known);

@@ -94,18 +94,15 @@ impl PciAddress {
     /// The most common typo writes 0009:01:00.0 as `0000:09:01.0`: every part is one position too
     /// far to the right. Otherwise, the address with the fewest different characters.
     #[must_use]
-    pub fn nearest<'a>(&self, known: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+    pub fn nearest<'a>(&self, known: impl IntoIterator<Item = &'a Self>) -> Vec<Self> {
         let known: Vec<_> = known.into_iter().copied().collect();
         if let Some(shifted) = self.shifted().filter(|shifted| known.contains(shifted)) {
-            return Some(shifted);
+            return vec![shifted];
         }
         let typed = self.to_string();
-        known
-            .into_iter()
-            .map(|address| (strsim::levenshtein(&typed, &address.to_string()), address))
-            .min()
-            .filter(|(distance, _)| *distance <= SIMILAR)
-            .map(|(_, address)| address)
+        let distance = |address: &Self| strsim::levenshtein(&typed, &address.to_string());
+        let least = known.iter().map(distance).min().filter(|least| *least <= SIMILAR);
+        known.into_iter().filter(|address| Some(distance(address)) == least).collect()
     }
 }
 
@@ -242,15 +239,16 @@ mod tests {
     fn a_mistyped_address_gets_a_suggestion() {
         let known = ["0008:01:00.0", "0009:01:00.0", "0018:01:00.0", "0019:01:00.0"].map(address);
         for (typed, meant) in [
-            ("0000:09:01.0", Some("0009:01:00.0")),
-            ("0000:19:01.0", Some("0019:01:00.0")),
-            ("01:00.0", Some("0008:01:00.0")),
-            ("0009:01:00.1", Some("0009:01:00.0")),
-            ("0019:06:00.0", Some("0019:01:00.0")),
-            ("abcd:ef:1f.7", None),
+            ("0000:09:01.0", &["0009:01:00.0"][..]),
+            ("0000:19:01.0", &["0019:01:00.0"]),
+            ("01:00.0", &["0008:01:00.0", "0009:01:00.0"]),
+            ("0009:01:00.1", &["0009:01:00.0"]),
+            ("0019:06:00.0", &["0019:01:00.0"]),
+            ("abcd:ef:1f.7", &[]),
         ] {
-            assert_eq!(address(typed).nearest(&known), meant.map(address), "{typed}");
+            let meant: Vec<_> = meant.iter().copied().map(address).collect();
+            assert_eq!(address(typed).nearest(&known), meant, "{typed}");
         }
-        assert_eq!(address("0009:01:00.0").nearest(&[]), None);
+        assert_eq!(address("0009:01:00.0").nearest(&[]), []);
     }
 }
