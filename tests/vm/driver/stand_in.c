@@ -3,6 +3,7 @@
  * A stand-in for the driver of NVIDIA Grace's EGM regions, for tests in a virtual machine: class
  * "egm" with one character device per region, for the PCI functions in a parameter. It counts
  * calls of open, in debugfs: a tool that only inspects regions must leave the counters at 0.
+ * In shape D, gpu_driver.c adds and removes the regions.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -12,20 +13,23 @@
 #include <linux/delay.h>
 #include <linux/device.h>
 #include <linux/fs.h>
+#include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
-#include <linux/vmalloc.h>
+
+#include "stand_in.h"
 
 #define MINORS		256
 #define REGIONS_MAX	4
 #define GPUS_MAX	4
-/* The actual memory of a region, which is repeated. A power of two. */
-#define BACKED		(4UL << 20)
+/* The actual memory of a region, which is repeated. A power of two, and contiguous: private mappings require that. */
+#define BACKED		(2UL << 20)
 
 static char *shape = "D";
 module_param(shape, charp, 0444);
@@ -41,13 +45,20 @@ module_param_array(size, ullong, NULL, 0444);
 MODULE_PARM_DESC(size, "the size of each region in bytes; 64 MiB where nothing is said");
 
 static char *gpus[REGIONS_MAX];
-/* Modified by its parser, so it cannot be read again. */
-module_param_array(gpus, charp, NULL, 0);
+module_param_array(gpus, charp, NULL, 0444);
 MODULE_PARM_DESC(gpus, "the GPUs of each region, as 0000:20:01.0+0000:20:02.0");
 
 static bool exclusive;
 module_param(exclusive, bool, 0444);
-MODULE_PARM_DESC(exclusive, "a region that is open cannot be opened");
+MODULE_PARM_DESC(exclusive, "a region that is open cannot be opened; without regions there is no class");
+
+static unsigned int scrub_ms;
+module_param(scrub_ms, uint, 0644);
+MODULE_PARM_DESC(scrub_ms, "how long the first open of a region takes");
+
+static unsigned int init_delay_ms;
+module_param(init_delay_ms, uint, 0444);
+MODULE_PARM_DESC(init_delay_ms, "how long after its last region the module is not live");
 
 static unsigned int attr_delay_us;
 module_param(attr_delay_us, uint, 0444);
@@ -56,6 +67,10 @@ MODULE_PARM_DESC(attr_delay_us, "how long a region has no attributes after it wa
 static unsigned int gpu_delay_us;
 module_param(gpu_delay_us, uint, 0444);
 MODULE_PARM_DESC(gpu_delay_us, "how long each GPU after a region's first is late");
+
+static unsigned int remove_delay_ms;
+module_param(remove_delay_ms, uint, 0644);
+MODULE_PARM_DESC(remove_delay_ms, "how long a region that is removed has no GPUs");
 
 struct region {
 	int number;
@@ -72,6 +87,7 @@ struct region {
 };
 
 static struct region regions[REGIONS_MAX];
+/* NULL if there is none. */
 static struct class *egm_class;
 static struct cdev egm_cdev;
 static dev_t first_number;
@@ -105,13 +121,17 @@ static int egm_open(struct inode *inode, struct file *file)
 		task_tgid_nr(current));
 	if (!READ_ONCE(region->dev))
 		return -ENODEV;
-	if (atomic_inc_return(&region->users) > 1 && exclusive) {
+	file->private_data = region;
+	if (atomic_inc_return(&region->users) > 1) {
+		if (!exclusive)
+			return 0;
 		atomic_dec(&region->users);
 		return -EBUSY;
 	}
-	/* The real driver clears the whole region. */
+	/* The real driver clears the whole region. Until it has, no process shows the file. */
 	memset(region->memory, 0, BACKED);
-	file->private_data = region;
+	if (scrub_ms)
+		msleep(scrub_ms);
 	return 0;
 }
 
@@ -129,19 +149,35 @@ static int egm_mmap(struct file *file, struct vm_area_struct *vma)
 	struct region *region = file->private_data;
 	u64 start = (u64)vma->vm_pgoff << PAGE_SHIFT;
 	u64 length = vma->vm_end - vma->vm_start;
+	unsigned long pfn = page_to_pfn(virt_to_page(region->memory));
 
-	if (start > region->size || length > region->size - start)
+	/* The older driver neither reads the offset nor checks the length. */
+	if (has_list())
+		start = 0;
+	else if (start > region->size || length > region->size - start)
 		return -EINVAL;
+	start &= BACKED - 1;
+	/*
+	 * Only a single range can be private. The kernel replaces its offset with the physical
+	 * address, as with the real driver.
+	 */
+	if (!(vma->vm_flags & VM_SHARED)) {
+		if (length > BACKED - start)
+			return -EINVAL;
+		return remap_pfn_range(vma, vma->vm_start, pfn + (start >> PAGE_SHIFT), length,
+				       vma->vm_page_prot);
+	}
 	for (u64 at = 0; at < length; at += PAGE_SIZE) {
-		void *page = region->memory + ((start + at) & (BACKED - 1));
-		int err = remap_pfn_range(vma, vma->vm_start + at, vmalloc_to_pfn(page),
-					  PAGE_SIZE, vma->vm_page_prot);
+		u64 page = ((start + at) & (BACKED - 1)) >> PAGE_SHIFT;
+		int err = remap_pfn_range(vma, vma->vm_start + at, pfn + page, PAGE_SIZE,
+					  vma->vm_page_prot);
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
+/* Each open file has two references to the module: that of its operations, and that of the cdev. */
 static const struct file_operations egm_fops = {
 	.owner = THIS_MODULE,
 	.open = egm_open,
@@ -234,6 +270,8 @@ static void remove_region(struct region *region)
 		device_remove_file(region->dev, &dev_attr_gpu_devices);
 	while (region->gpu_count)
 		leave_gpu(region, pci_name(region->gpus[0]));
+	if (remove_delay_ms)
+		msleep(remove_delay_ms);
 	device_remove_file(region->dev, &dev_attr_egm_size);
 	WRITE_ONCE(region->dev, NULL);
 	device_destroy(egm_class, MKDEV(MAJOR(first_number), region->number));
@@ -325,14 +363,43 @@ static struct class *create_class(void)
 #endif
 }
 
+void egm_stand_in_remove_regions(void)
+{
+	mutex_lock(&control_lock);
+	for (unsigned int i = 0; i < region_count; i++)
+		remove_region(&regions[i]);
+	mutex_unlock(&control_lock);
+}
+EXPORT_SYMBOL_GPL(egm_stand_in_remove_regions);
+
+int egm_stand_in_add_regions(void)
+{
+	int err = 0;
+
+	mutex_lock(&control_lock);
+	for (unsigned int i = 0; i < region_count && !err; i++) {
+		/* Parsing modifies the list, which is needed again when the GPUs are bound again. */
+		char *names = kstrdup(gpus[i], GFP_KERNEL);
+
+		err = names ? add_region(&regions[i], names) : -ENOMEM;
+		kfree(names);
+	}
+	mutex_unlock(&control_lock);
+	if (err)
+		egm_stand_in_remove_regions();
+	return err;
+}
+EXPORT_SYMBOL_GPL(egm_stand_in_add_regions);
+
 static void remove_all(void)
 {
 	debugfs_remove_recursive(debug_dir);
-	for (unsigned int i = 0; i < region_count; i++)
-		remove_region(&regions[i]);
+	if (!egm_class)
+		return;
+	egm_stand_in_remove_regions();
 	cdev_del(&egm_cdev);
 	for (unsigned int i = 0; i < region_count; i++)
-		vfree(regions[i].memory);
+		free_pages((unsigned long)regions[i].memory, get_order(BACKED));
 	class_destroy(egm_class);
 	unregister_chrdev_region(first_number, MINORS);
 }
@@ -345,7 +412,8 @@ static int prepare_region(struct region *region, unsigned int index)
 	region->number = number[index];
 	region->size = size[index] ? size[index] : 64ULL << 20;
 	mutex_init(&region->lock);
-	region->memory = vzalloc(BACKED);
+	region->memory = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN,
+						  get_order(BACKED));
 	if (!region->memory)
 		return -ENOMEM;
 	snprintf(name, sizeof(name), "egm%d", region->number);
@@ -363,9 +431,12 @@ static int __init egm_init(void)
 	for (unsigned int i = 0; i < region_count; i++)
 		if (number[i] < 0 || number[i] >= MINORS || !gpus[i])
 			return -EINVAL;
+	debug_dir = debugfs_create_dir("egm-stand-in", NULL);
+	if (exclusive && !region_count)
+		return 0;
 	err = alloc_chrdev_region(&first_number, 0, MINORS, "egm");
 	if (err)
-		return err;
+		goto no_number;
 	egm_class = create_class();
 	if (IS_ERR(egm_class)) {
 		err = PTR_ERR(egm_class);
@@ -377,22 +448,26 @@ static int __init egm_init(void)
 	err = cdev_add(&egm_cdev, first_number, MINORS);
 	if (err)
 		goto no_cdev;
-	debug_dir = debugfs_create_dir("egm-stand-in", NULL);
 	for (unsigned int i = 0; i < region_count && !err; i++)
 		err = prepare_region(&regions[i], i);
-	for (unsigned int i = 0; i < region_count && !err; i++)
-		err = add_region(&regions[i], gpus[i]);
+	/* In shape D they come with the GPUs' driver. */
+	if (!err && !has_list())
+		err = egm_stand_in_add_regions();
 	if (err) {
 		remove_all();
 		return err;
 	}
 	debugfs_create_file("control", 0200, debug_dir, NULL, &control_fops);
+	if (init_delay_ms)
+		msleep(init_delay_ms);
 	return 0;
 
 no_cdev:
 	class_destroy(egm_class);
 no_class:
 	unregister_chrdev_region(first_number, MINORS);
+no_number:
+	debugfs_remove_recursive(debug_dir);
 	return err;
 }
 module_init(egm_init);

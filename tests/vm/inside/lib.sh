@@ -8,6 +8,7 @@ EGM5_GPUS=0000:41:00.0+0000:61:00.0
 EGM4_SIZE=479962595328
 EGM5_SIZE=59659780096
 DEBUG=/sys/kernel/debug/egm-stand-in
+MODULE=/sys/module/nvgrace_egm
 MIB=1048576
 
 count=0
@@ -49,11 +50,32 @@ probe() {
     timeout 60 egm-probe "$@"
 }
 
+# By its path, because busybox has a command of the same name.
+AS_NOBODY="/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups"
+as_nobody() {
+    $AS_NOBODY timeout 60 egm-probe "$@"
+}
+
+# Loads the driver; in shape D, also the GPUs' driver, which makes the regions.
+insert() { # PARAMETER..
+    insmod nvgrace_egm.ko "$@" || return
+    if [ "$(cat $MODULE/parameters/shape)" = D ]; then
+        insmod nvgrace_gpu_vfio_pci.ko
+    fi
+}
+
+take_out() {
+    if [ -e /sys/module/nvgrace_gpu_vfio_pci ]; then
+        rmmod nvgrace_gpu_vfio_pci || return
+    fi
+    rmmod nvgrace_egm
+}
+
 # Loads the driver with both regions.
 load() { # SHAPE [PARAMETER..]
     local shape=$1
     shift
-    insmod nvgrace_egm.ko shape="$shape" number=4,5 size=$EGM4_SIZE,$EGM5_SIZE \
+    insert shape="$shape" number=4,5 size=$EGM4_SIZE,$EGM5_SIZE \
         gpus=$EGM4_GPUS,$EGM5_GPUS "$@" && udevadm settle
 }
 
@@ -71,7 +93,7 @@ opens() {
 # Unloads the driver, and checks that no other process opened a device.
 unload() { # AFTER OPENS
     same "$1: what looks opens nothing" "$2" "$(opens)"
-    check "$1: the driver goes" rmmod nvgrace_egm
+    check "$1: the driver goes" take_out
     udevadm settle
 }
 
@@ -96,26 +118,76 @@ modes() { # PATH..
     stat -c '%a %U:%G' "$@" | xargs
 }
 
-# Sends commands to a process that holds a region like a virtual machine.
-hold() { # COMMAND..
-    if [ -z "${holder:-}" ]; then
-        rm -f /tmp/say /tmp/said
-        mkfifo /tmp/say /tmp/said
-        ${AS:-} ./holder </tmp/say >/tmp/said &
+# Starts a process that follows commands, unless it is running: `holder` or `other`, whose pid is in the variable of
+# that name. AS is a prefix of its command, and GUEST makes it a virtual machine of that name.
+start() { # NAME
+    # Neither has the other's pipes, which would keep it from ending.
+    case $1 in
+    holder)
+        to=8 from=9
+        [ -z "${holder:-}" ] || return 0
+        rm -f /tmp/holder.to /tmp/holder.from
+        mkfifo /tmp/holder.to /tmp/holder.from
+        ${AS:-} ./holder ${GUEST:+-name guest=$GUEST,debug-threads=on} </tmp/holder.to >/tmp/holder.from 6>&- 7<&- &
         holder=$!
-        exec 8>/tmp/say 9</tmp/said
-    fi
-    local command answer
+        exec 8>/tmp/holder.to 9</tmp/holder.from
+        ;;
+    other)
+        to=6 from=7
+        [ -z "${other:-}" ] || return 0
+        rm -f /tmp/other.to /tmp/other.from
+        mkfifo /tmp/other.to /tmp/other.from
+        ${AS:-} ./holder ${GUEST:+-name guest=$GUEST,debug-threads=on} </tmp/other.to >/tmp/other.from 8>&- 9<&- &
+        other=$!
+        exec 6>/tmp/other.to 7</tmp/other.from
+        ;;
+    esac
+}
+
+# Sends commands to a process, and waits until each is done.
+tell() { # NAME COMMAND..
+    local name=$1 command answer to from
+    shift
+    start "$name"
     for command; do
-        echo "$command" >&8
-        read -r answer <&9 || answer=ended
+        echo "$command" >&$to
+        read -r answer <&$from || answer=ended
         [ "$answer" = ok ] || return 1
     done
 }
 
+# Sends commands to a process that holds a region like a virtual machine.
+hold() { # COMMAND..
+    tell holder "$@"
+}
+
+# Sends a command, and does not wait: its answer will be in /tmp/NAME.answer.
+begin() { # NAME COMMAND
+    local to from
+    start "$1"
+    rm -f "/tmp/$1.answer"
+    echo "$2" >&$to
+    { read -r answer <&$from || answer=ended
+        echo "$answer" >"/tmp/$1.answer.new"
+        mv "/tmp/$1.answer.new" "/tmp/$1.answer"; } &
+}
+
+# Waits for that answer, and prints it.
+answer() { # NAME
+    until_so test -e "/tmp/$1.answer"
+    cat "/tmp/$1.answer"
+}
+
+# Ends both processes.
 let_go() {
-    [ -z "${holder:-}" ] && return
-    exec 8>&- 9<&-
-    wait "$holder"
-    holder=
+    if [ -n "${holder:-}" ]; then
+        exec 8>&- 9<&-
+        wait "$holder"
+        holder=
+    fi
+    if [ -n "${other:-}" ]; then
+        exec 6>&- 7<&-
+        wait "$other"
+        other=
+    fi
 }

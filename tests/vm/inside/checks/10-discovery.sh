@@ -4,7 +4,7 @@ same "without the driver there is nothing" "" "$(probe list 2>/dev/null)"
 same "without the driver nothing is an answer" 0 "$(code probe list)"
 same "without the driver a region is not there" 3 "$(code probe show egm4)"
 
-insmod nvgrace_egm.ko
+insert
 same "a driver without regions has none" "" "$(probe list 2>/dev/null)"
 same "a driver without regions is no error" 0 "$(code probe list)"
 unload "a driver without regions" ""
@@ -39,7 +39,7 @@ for shape in D E; do
 done
 
 # A region with the number of another socket's node, and a GPU on a node without CPUs.
-insmod nvgrace_egm.ko number=1,0,2 size=0x1000000000,$MIB gpus=0000:21:00.0,0000:41:00.0,0000:61:00.0
+insert number=1,0,2 size=0x1000000000,$MIB gpus=0000:21:00.0,0000:41:00.0,0000:61:00.0
 udevadm settle
 same "the number in a name is no node" '["egm0",1,"gpu"]
 ["egm1",0,"gpu"]
@@ -47,14 +47,14 @@ same "the number in a name is no node" '["egm0",1,"gpu"]
 same "sizes of one MiB and of 64 GiB" '[1048576,68719476736,67108864]' "$(probe list --json | jq -c '[.regions[].size]')"
 unload "other numbers" "0 0 0"
 
-insmod nvgrace_egm.ko number=255 gpus=0000:22:00.0+0000:41:00.0
+insert number=255 gpus=0000:22:00.0+0000:41:00.0
 udevadm settle
 same "GPUs that disagree are told, and no node is made up" '[null,1]' "$(region egm255 '[.numa_node, (.warnings | length)]')"
 unload "GPUs that disagree" "0"
 
 # Attributes that appear after the region was announced: later than any command waits, or as with the real driver.
 GPUS='[.gpus[].address] | join("+")'
-insmod nvgrace_egm.ko number=4 gpus=$EGM4_GPUS attr_delay_us=3000000 gpu_delay_us=3000000 &
+insert number=4 gpus=$EGM4_GPUS attr_delay_us=3000000 gpu_delay_us=3000000 &
 until_so test -e /sys/class/egm/egm4
 same "a region that is being made has no size, and it is told why" '[null,"",true]' \
     "$(region egm4 "[.size, ($GPUS), (.warnings | tostring | contains(\"incomplete\"))]")"

@@ -1,13 +1,8 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2086,SC2154
 # Without root, results are incomplete, with a warning, and unknown regions are never reported as free.
-# By its path, because busybox has a command of the same name.
-NOBODY="/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups"
-as_nobody() {
-    $NOBODY timeout 60 egm-probe "$@"
-}
 STATES='[.occupancy, [.regions[].state]]'
 
-load D
+load E
 same "not root, nothing open: the driver's module says so" '["partial",["free","free"]]' \
     "$(as_nobody list --json | jq -c "$STATES")"
 same "not root: everything but that is the same" "$(list)" \
@@ -27,7 +22,7 @@ same "not root, root only maps one: nothing is free" '["partial",["unknown","unk
 let_go
 
 chown nobody /dev/egm5
-AS=$NOBODY hold "open /dev/egm5" "share $MIB $MIB"
+AS=$AS_NOBODY hold "open /dev/egm5" "share $MIB $MIB"
 same "not root, and a holder of the same user: its own is seen, the other unknown" \
     "[[\"unknown\",[]],[\"in-use\",[{\"offset\":$MIB,\"length\":$MIB}]]]" \
     "$(as_nobody list --json | jq -c '[.regions[] | [.state, [.claims[].ranges[]]]]')"

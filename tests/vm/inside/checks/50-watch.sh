@@ -12,7 +12,7 @@ load D
 check "watch: the driver is loaded, and udev says so" until_so said region-added.egm4 region-added.egm5
 same "watch: with all that there is" "$EGM4_GPUS $EGM4_SIZE" "$(jq -r 'select(.region == "egm4") |
     select(.event | test("added|changed")) | [(.gpus | join("+")), .size] | join(" ")' /tmp/events | tail -n 1)"
-rmmod nvgrace_egm
+take_out
 check "watch: the driver goes, and udev says so" until_so said region-removed.egm4 region-removed.egm5
 kill "$watch"
 wait "$watch"
@@ -21,7 +21,7 @@ same "watch: it ends quietly" 0 $?
 timeout 60 egm-probe watch --json --interval 300ms >/tmp/events &
 watch=$!
 sleep 1
-insmod nvgrace_egm.ko number=4 gpus=0000:21:00.0
+insert number=4 gpus=0000:21:00.0
 check "watch: a region comes" until_so said region-added.egm4
 control join 4 0000:22:00.0
 check "watch: a GPU joins late" until_so said region-added.egm4 region-changed.egm4

@@ -12,11 +12,11 @@ verdict() { # CODE..: prints their results
 same "doctor without the driver" "D01 fail: no EGM on this host: /sys/class/egm does not exist; no NVIDIA GPU found
 D02 skip: D01 failed" "$(verdict D01 D02)"
 same "doctor without the driver: a failure" 1 "$(code probe doctor)"
-insmod nvgrace_egm.ko
+insert
 same "doctor without a region" "D01 pass: 
 D02 fail: nvgrace_egm is loaded but shows no region: EGM is disabled in the firmware, or the host has no GPU" \
     "$(verdict D01 D02)"
-rmmod nvgrace_egm
+take_out
 
 load D
 same "doctor: driver, regions, generation" "D01 pass: 

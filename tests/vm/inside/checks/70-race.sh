@@ -27,11 +27,11 @@ while [ $n -lt $LOADS ]; do
     2 | 3 | 6) late=$((n * 613 % 17000)) ;;
     *) late=0 ;;
     esac
-    insmod nvgrace_egm.ko shape=$shape number=4,5 size=$EGM4_SIZE,$EGM5_SIZE gpus=$EGM4_GPUS,$EGM5_GPUS \
-        attr_delay_us=$late || echo "insmod $n"
+    insert shape=$shape number=4,5 size=$EGM4_SIZE,$EGM5_SIZE gpus=$EGM4_GPUS,$EGM5_GPUS \
+        attr_delay_us=$late || echo "insert $n"
     usleep $((n * 7919 % 40 * 1000))
     grep -Hv '^0$' $DEBUG/egm*/opens
-    rmmod nvgrace_egm || echo "rmmod $n"
+    take_out || echo "take_out $n"
     n=$((n + 1))
 done >/tmp/race/failures 2>&1
 touch /tmp/race/stop
