@@ -1,0 +1,154 @@
+# shellcheck shell=dash disable=SC2012,SC2016,SC2034,SC2046,SC2086,SC2154
+# The driver's own count of open files. It is known even while no process shows a file: during open, which scrubs the
+# region first, and in a socket. The driver behaves like the real one.
+AT=$((300 * 1024 * MIB))
+LENGTH=$((8 * MIB))
+
+refcnt() {
+    cat $MODULE/refcnt
+}
+
+is_above() { # COUNT
+    [ "$(refcnt)" -gt "$1" ]
+}
+
+# Prints the permissions, offset and name of each mapping of a region by one process.
+maps() { # PID
+    awk '$6 ~ "/egm[0-9]" { print $2, $3, $6 ($7 ? " " $7 : "") }' "/proc/$1/maps"
+}
+
+children() { # PID
+    grep -l "^PPid:[[:space:]]$1\$" /proc/[0-9]*/status | cut -d / -f 3
+}
+
+# Prints processes in the order of shown_by.
+sorted() { # PID..
+    printf '%s\n' "$@" | sort -un | xargs
+}
+
+# Prints the offset of one of these mappings.
+offset() { # PERMISSIONS OFFSET NAME
+    printf %d "0x${2:-0}"
+}
+
+# Prints the processes that show a region, open or mapped.
+shown_by() {
+    {
+        grep -l '/dev/egm' /proc/[0-9]*/maps
+        ls -l /proc/[0-9]*/fd/* | sed -n 's| -> /dev/egm.*||; t found; d; : found; s|.* ||p'
+    } 2>/dev/null | cut -d / -f 3 | sort -un | xargs
+}
+
+for shape in E D; do
+    case $shape in
+    E) rest=0 owner="" exclusive=1 ;;
+    D) rest=1 owner=nvgrace_gpu_vfio_pci exclusive=0 ;;
+    esac
+    load $shape exclusive=$exclusive
+    same "shape $shape: who uses the driver" "$owner" "$(ls $MODULE/holders)"
+    same "shape $shape: refcnt at rest" $rest "$(refcnt)"
+    same "shape $shape: initstate" live "$(cat $MODULE/initstate)"
+    hold "open /dev/egm4"
+    same "shape $shape: refcnt of an open file" $((rest + 2)) "$(refcnt)"
+    hold "share 0 $LENGTH" "share $LENGTH $LENGTH"
+    same "shape $shape: refcnt of a file that is also mapped" $((rest + 2)) "$(refcnt)"
+    tell other "open /dev/egm5"
+    same "shape $shape: refcnt of two open files" $((rest + 4)) "$(refcnt)"
+    hold "fork" "close"
+    same "shape $shape: refcnt of a file that two processes have" $((rest + 4)) "$(refcnt)"
+    same "shape $shape: both processes show it" "$(sorted $holder $(children $holder) $other)" "$(shown_by)"
+    hold "path /dev/egm5"
+    same "shape $shape: refcnt, and a place in the tree" $((rest + 4)) "$(refcnt)"
+    let_go
+    same "shape $shape: refcnt when all have ended" $rest "$(refcnt)"
+
+    tell other "socket /tmp/mailbox"
+    hold "open /dev/egm4" "share 0 $LENGTH" "send /tmp/mailbox"
+    same "shape $shape: refcnt of a file that is sent" $((rest + 2)) "$(refcnt)"
+    same "shape $shape: only the sender shows it" $holder "$(shown_by)"
+    tell other "receive" "share 0 $LENGTH"
+    same "shape $shape: refcnt of a file that is received" $((rest + 2)) "$(refcnt)"
+    same "shape $shape: sender and receiver show it" "$(sorted $holder $other)" "$(shown_by)"
+    let_go
+
+    hold "socket /tmp/mailbox" "open /dev/egm4" "send /tmp/mailbox" "close"
+    same "shape $shape: refcnt of a file in flight" $((rest + 2)) "$(refcnt)"
+    same "shape $shape: no process shows it" "" "$(shown_by)"
+    let_go
+    same "shape $shape: refcnt when the socket is closed" $rest "$(refcnt)"
+
+    # The offset of a shared mapping is shown as requested, that of a private one is its physical address.
+    hold "open /dev/egm4" "share $AT $LENGTH"
+    same "shape $shape: the offset of a shared mapping" "rw-s $(printf %08x $AT) /dev/egm4" "$(maps $holder)"
+    let_go
+    hold "open /dev/egm4" "private 0 $MIB"
+    first=$(maps $holder)
+    let_go
+    hold "open /dev/egm4" "private $MIB $MIB"
+    second=$(maps $holder)
+    let_go
+    echo "# shape $shape: private mappings at 0 and 1 MiB: $first, $second"
+    both=$(printf '%s\n' "$first" "$second" | cut -d ' ' -f 1 | xargs)
+    difference=$(($(offset $second) - $(offset $first)))
+    same "shape $shape: physical addresses of private mappings" \
+        "rw-p rw-p $([ $shape = E ] && echo $MIB || echo 0)" "$both $difference"
+    check "shape $shape: they are no offsets in the region" test "$(offset $first)" -ne 0
+    same "shape $shape: a mapping past the end" "$([ $shape = E ] && echo 1 || echo 0)" \
+        "$(code hold "open /dev/egm4" "share $EGM4_SIZE $MIB")"
+    let_go
+
+    echo 3000 >$MODULE/parameters/scrub_ms
+    begin holder "open /dev/egm5"
+    until_so is_above $rest
+    same "shape $shape: refcnt during open" $((rest + 2)) "$(refcnt)"
+    same "shape $shape: no process shows the file during open" "" "$(shown_by)"
+    tell other "open /dev/egm5"
+    same "shape $shape: a second open of this region" "$([ $shape = E ] && echo $((rest + 2)) || echo $((rest + 4)))" \
+        "$(refcnt)"
+    check "shape $shape: the first has not ended by then" test ! -e /tmp/holder.answer
+    same "shape $shape: it does" ok "$(answer holder)"
+    check "shape $shape: it has the file then" test -n "$(shown_by)"
+    let_go
+    unload "shape $shape: count" "7 3"
+done
+
+insert shape=E number=4,5 gpus=$EGM4_GPUS,$EGM5_GPUS init_delay_ms=4000 &
+until_so test -e /sys/class/egm/egm5/0000:61:00.0
+same "shape E: initstate and refcnt while the module's init runs" "coming 1" "$(cat $MODULE/initstate $MODULE/refcnt | xargs)"
+wait $!
+same "shape E: initstate and refcnt after that" "live 0" "$(cat $MODULE/initstate $MODULE/refcnt | xargs)"
+echo 2000 >$MODULE/parameters/remove_delay_ms
+rmmod nvgrace_egm &
+until_so test ! -e /sys/class/egm/egm4/0000:22:00.0
+same "shape E: initstate and refcnt while the module's exit runs" "going -1" "$(cat $MODULE/initstate $MODULE/refcnt | xargs)"
+wait $!
+
+insert shape=D number=4 gpus=$EGM4_GPUS attr_delay_us=3000000 &
+until_so test -e /sys/class/egm/egm4
+same "shape D: initstate and refcnt while a region is made" "live 1" "$(cat $MODULE/initstate $MODULE/refcnt | xargs)"
+check "shape D: the region has no attributes by then" test ! -e /sys/class/egm/egm4/egm_size
+wait $!
+unload "shape D: initstate" "0"
+
+load D
+hold "open /dev/egm5" "share 0 $LENGTH" "close"
+control remove 5
+same "shape D: a region goes while a process has it" "egm4" "$(ls /sys/class/egm)"
+same "shape D: the mapping lives on" "rw-s 00000000 /dev/egm5 (deleted)" "$(maps $holder)"
+same "shape D: and counts" 3 "$(refcnt)"
+check "shape D: the GPUs' driver goes" rmmod nvgrace_gpu_vfio_pci
+same "shape D: regions and users of the driver by then" "" "$(ls $MODULE/holders)$(ls /sys/class/egm)"
+same "shape D: the mapping still counts" 2 "$(refcnt)"
+check "shape D: the driver cannot go by then" sh -c '! rmmod nvgrace_egm'
+let_go
+unload "shape D: regions that go" "0 1"
+
+insert shape=E exclusive=1
+check "shape E, exclusive: without EGM the driver is loaded, and there is no class" \
+    test -e $MODULE -a ! -e /sys/class/egm
+same "shape E, exclusive: list without a class" "0 complete 0" \
+    "$(code probe list) $(probe list --json 2>/dev/null | jq -r '[.occupancy, (.regions | length)] | join(" ")')"
+unload "shape E, exclusive: no EGM" ""
+insert shape=E
+same "shape E, shared: without EGM there is an empty class" "" "$(ls -A /sys/class/egm 2>&1)"
+unload "shape E, shared: no EGM" ""
