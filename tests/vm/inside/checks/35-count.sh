@@ -1,6 +1,6 @@
 # shellcheck shell=dash disable=SC2012,SC2016,SC2034,SC2046,SC2086,SC2154
 # The driver's own count of open files. It is known even while no process shows a file: during open, which scrubs the
-# region first, and in a socket. The driver behaves like the real one.
+# region first, and in a socket. First the driver, which behaves like the real one; with COUNT=1 also the program.
 AT=$((300 * 1024 * MIB))
 LENGTH=$((8 * MIB))
 
@@ -121,6 +121,9 @@ echo 2000 >$MODULE/parameters/remove_delay_ms
 rmmod nvgrace_egm &
 until_so test ! -e /sys/class/egm/egm4/0000:22:00.0
 same "shape E: initstate and refcnt while the module's exit runs" "going -1" "$(cat $MODULE/initstate $MODULE/refcnt | xargs)"
+if [ -n "$COUNT" ]; then
+    check "shape E: while it runs, the answer is not complete" test "$(probe list --json | jq -r .occupancy)" != complete
+fi
 wait $!
 
 insert shape=D number=4 gpus=$EGM4_GPUS attr_delay_us=3000000 &
@@ -152,3 +155,147 @@ unload "shape E, exclusive: no EGM" ""
 insert shape=E
 same "shape E, shared: without EGM there is an empty class" "" "$(ls -A /sys/class/egm 2>&1)"
 unload "shape E, shared: no EGM" ""
+
+[ -n "$COUNT" ] || return 0
+
+# The program.
+STATES='[.occupancy == "complete", (.regions[] | [.name, .state, .free])]'
+ALL_UNKNOWN='[false,["egm4","unknown",null],["egm5","unknown",null]]'
+SEVERAL='[.regions[].warnings[] | select(contains("held by several"))] | length'
+
+# Prints the distinct answers to list until a command of a process is done, as root and as another user.
+sample() { # NAME EXPRESSION
+    samples=0
+    while [ ! -e "/tmp/$1.answer" ]; do
+        for who in probe as_nobody; do
+            $who list --json >/tmp/sample 2>/dev/null
+            [ -e "/tmp/$1.answer" ] && break
+            echo "$who $(jq -c "$2" /tmp/sample)" >>/tmp/samples.new
+            samples=$((samples + 1))
+        done
+    done
+    sort -u /tmp/samples.new >/tmp/samples
+    rm /tmp/samples.new
+}
+
+for shape in E D; do
+    case $shape in
+    E) rest=0 exclusive=1 ;;
+    D) rest=1 exclusive=0 ;;
+    esac
+    load $shape exclusive=$exclusive
+
+    same "shape $shape: an ordinary user on an idle host" '[true,["egm4","free",'$EGM4_SIZE'],["egm5","free",'$EGM5_SIZE']]' \
+        "$(as_nobody list --json | jq -c "$STATES")"
+
+    echo 8000 >$MODULE/parameters/scrub_ms
+    begin holder "open /dev/egm4"
+    until_so is_above $rest
+    sample holder "$STATES"
+    check "shape $shape: samples during open" test $samples -ge 4
+    same "shape $shape: during open nothing is free" "as_nobody $ALL_UNKNOWN
+probe $ALL_UNKNOWN" "$(cat /tmp/samples)"
+    same "shape $shape: open ends" ok "$(answer holder)"
+    same "shape $shape: after open the other region is free" \
+        "[true,[\"egm4\",\"in-use\",null],[\"egm5\",\"free\",$EGM5_SIZE]]" \
+        "$(probe list --json | jq -c "$STATES" | sed 's/"in-use",[0-9]*/"in-use",null/')"
+    let_go
+    echo 0 >$MODULE/parameters/scrub_ms
+
+    hold "socket /tmp/mailbox" "open /dev/egm4" "send /tmp/mailbox" "close"
+    same "shape $shape: beside a file in flight nothing is free" "$ALL_UNKNOWN" "$(probe list --json | jq -c "$STATES")"
+    same "shape $shape: beside a file in flight nothing can be reserved" "1 1" \
+        "$(code probe reserve egm4 --for x) $(code probe reserve --any 1 --for x)"
+    let_go
+    probe release --all --for x >/dev/null 2>&1
+    same "shape $shape: when it has gone, it can" 0 "$(code probe reserve egm4 --for x)"
+    probe release --all --for x >/dev/null 2>&1
+
+    GUEST=vm1 hold "open /dev/egm4" "share 0 $LENGTH" "fork"
+    VM1='[true,["egm4","in-use",0],["egm5","free",'$EGM5_SIZE']]'
+    same "shape $shape: a virtual machine and its child" "[$VM1,0]" \
+        "$(probe list --json | jq -c "[$STATES, ($SEVERAL)]")"
+    let_go
+    tell other "socket /tmp/mailbox"
+    GUEST=vm1 hold "open /dev/egm4" "share 0 $LENGTH" "send /tmp/mailbox"
+    tell other "receive" "share 0 $LENGTH" "close"
+    same "shape $shape: a virtual machine and a process that has its file" "[$VM1,0]" \
+        "$(probe list --json | jq -c "[$STATES, ($SEVERAL)]")"
+    let_go
+    tell other "socket /tmp/mailbox"
+    GUEST=vm1 hold "open /dev/egm4" "share 0 $LENGTH" "send /tmp/mailbox"
+    tell other "receive" "share 0 $LENGTH" "close" "fork"
+    echo 8000 >$MODULE/parameters/scrub_ms
+    begin other "open /dev/egm5"
+    until_so is_above $((rest + 2))
+    sample other "$STATES"
+    check "shape $shape: samples while the second region is opened" test $samples -ge 4
+    same "shape $shape: beside a virtual machine with a helper, a region that is opened is unknown" \
+        'probe [false,["egm4","in-use",0],["egm5","unknown",null]]' "$(grep ^probe /tmp/samples)"
+    same "shape $shape: for an ordinary user nothing is known" "as_nobody $ALL_UNKNOWN" "$(grep ^as_nobody /tmp/samples)"
+    answer other >/dev/null
+    let_go
+    echo 0 >$MODULE/parameters/scrub_ms
+
+    hold "open /dev/egm4" "private $MIB $MIB"
+    same "shape $shape: a private mapping has no range, and a warning" '[true,true,["in-use",[[]],true]]' \
+        "$(probe list --json | jq -c '[.occupancy == "complete", .regions[1].state == "free", (.regions[0] |
+            [.state, [.claims[].ranges], .warnings != []])]')"
+    let_go
+    unload "shape $shape: the program counts" "6 1"
+done
+
+load E exclusive=0
+GUEST=vm1 hold "open /dev/egm4" "share 0 $LENGTH"
+GUEST=vm2 tell other "open /dev/egm4" "share $LENGTH $LENGTH"
+same "two virtual machines that have opened the same region" '[1,true,"in-use",["vm1","vm2"]]' \
+    "$(probe list --json | jq -c "[($SEVERAL), .occupancy == \"complete\", (.regions[0] | .state, ([.claims[].domain] | sort))]")"
+let_go
+unload "two virtual machines" "2 0"
+
+load D
+hold "open /dev/egm4" "share $AT $LENGTH"
+same "shape D: a mapping at an offset begins at 0" "[{\"offset\":0,\"length\":$LENGTH}]" "$(region egm4 '.claims[0].ranges')"
+hold "share $MIB $((2 * LENGTH))"
+same "shape D: the longest mapping counts" "[{\"offset\":0,\"length\":$((2 * LENGTH))}]" "$(region egm4 '.claims[0].ranges')"
+let_go
+control remove 5
+same "shape D: the other region has gone, and the first is free" "[true,[\"egm4\",\"free\",$EGM4_SIZE]]" \
+    "$(probe list --json | jq -c "$STATES")"
+unload "shape D: offsets" "1 0"
+
+# In shape E, an answer that is complete has all GPUs of its regions: until all are there, the module is not live.
+mkdir -p /tmp/count
+rm -f /tmp/count/*
+look_on() { # NAME
+    while [ ! -e /tmp/count/stop ]; do
+        probe list --json >>/tmp/count/$1.answers 2>>/tmp/count/errors
+        echo $? >>/tmp/count/codes
+    done
+}
+: >/tmp/count/codes
+look_on first &
+first=$!
+look_on second &
+second=$!
+n=0
+while [ $n -lt 100 ] || { [ "$(wc -l </tmp/count/codes)" -lt 500 ] && [ $n -lt 1000 ]; }; do
+    insert shape=E number=4,5 size=$EGM4_SIZE,$EGM5_SIZE \
+        gpus=$EGM4_GPUS,$EGM5_GPUS attr_delay_us=$((n * 613 % 17000)) gpu_delay_us=$((n * 331 % 5000)) \
+        init_delay_ms=$((n % 3 * 5)) || echo "insert $n"
+    usleep $((n * 7919 % 300 * 1000))
+    take_out || echo "take_out $n"
+    n=$((n + 1))
+done >/tmp/count/failures 2>&1
+touch /tmp/count/stop
+wait $first $second
+udevadm settle
+echo "# $n rounds, $(wc -l </tmp/count/codes) answers"
+same "the driver comes and goes" "" "$(cat /tmp/count/failures)"
+check "beside it there were 500 answers" test "$(wc -l </tmp/count/codes)" -ge 500
+same "each is an answer" 0 "$(sort -u /tmp/count/codes)"
+check "some have regions and are complete" test "$(jq -c 'select(.occupancy == "complete" and (.regions | length) == 2) | 1' \
+    /tmp/count/*.answers | wc -l)" -gt 20
+same "none is complete with wrong or missing GPUs" "" "$(jq -c --arg first $EGM4_GPUS --arg second $EGM5_GPUS '
+    {egm4: $first, egm5: $second} as $told | select(.occupancy == "complete") | .regions[] |
+    select(([.gpus[].address] | join("+")) != $told[.name]) | [.name, .gpus, .warnings]' /tmp/count/*.answers | sort -u | head)"
