@@ -78,6 +78,13 @@ pub enum Class {
     Listed,
 }
 
+/// The state of the driver's module: `coming` until the last link of the last region exists, then
+/// `live`, and `going` from the first step of its removal.
+fn module_state(root: &Sysroot) -> Option<String> {
+    let state = root.read_text(format!("{MODULE}/initstate")).ok()?;
+    Some(state.trim_end().to_owned())
+}
+
 impl Host {
     /// Reads a host. A problem with one region or attribute becomes a warning and does not affect
     /// the rest.
@@ -145,6 +152,8 @@ impl Host {
         let bus = loop {
             read += 1;
             warnings.clear();
+            // The regions are whole only if the module was live before and after they were read.
+            let before = module_state(root);
             let names = self.region_names(root, &mut warnings);
             let bus = PciBus::of(root, names.clone());
             known.retain(|name, reading| !reading.incomplete && names.contains(name));
@@ -155,13 +164,15 @@ impl Host {
                     known.insert(name, reading);
                 }
             }
-            // `coming` until the last link of the last region exists, `going` from the first step
-            // of the removal.
-            let state = root.read_text(format!("{MODULE}/initstate"));
-            self.is_changing = state.is_ok_and(|state| state.trim_end() != "live");
+            let after = module_state(root);
+            self.is_changing = before != after || after.is_some_and(|state| state != "live");
             let is_whole = known.values().all(|reading| !reading.incomplete) && !self.is_changing;
             if read == most || is_whole {
                 break bus;
+            }
+            if self.is_changing {
+                // A region that had a GPU may get another one.
+                known.clear();
             }
             sleep(PAUSE);
         };

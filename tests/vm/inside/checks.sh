@@ -4,7 +4,6 @@ set -u
 cd /vm || exit
 . ./lib.sh
 only=$(sed -n 's/.*checks=\([^ ]*\).*/\1/p' /proc/cmdline)
-COUNT=$(sed -n 's/.*count=\([^ ]*\).*/\1/p' /proc/cmdline)
 for group in checks/*$only*.sh; do
     echo "# $(basename "$group" .sh), at $(cut -d ' ' -f 1 /proc/uptime) s"
     . "./$group"

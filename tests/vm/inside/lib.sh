@@ -56,11 +56,6 @@ as_nobody() {
     $AS_NOBODY timeout 60 egm-probe "$@"
 }
 
-# Prints what is expected of a program that does not count open files yet, or of one that does.
-counted() { # WITHOUT WITH
-    if [ -n "$COUNT" ]; then echo "$2"; else echo "$1"; fi
-}
-
 # Loads the driver; in shape D, also the GPUs' driver, which makes the regions.
 insert() { # PARAMETER..
     insmod nvgrace_egm.ko "$@" || return

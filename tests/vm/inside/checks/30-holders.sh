@@ -9,7 +9,7 @@ for shape in D E; do
     exclusive=$([ $shape = E ] && echo 1 || echo 0)
     # The driver of shape D ignores offsets.
     at=$AT
-    [ $shape = E ] || at=$(counted $AT 0)
+    [ $shape = E ] || at=0
     MINE="[\"in-use\",$LENGTH,0,[[\"holder\",[{\"offset\":$at,\"length\":$LENGTH}]]]]"
     load $shape exclusive="$exclusive"
     same "shape $shape: nobody holds it" "$NOBODY" "$(region egm4 "$HELD")"

@@ -3,7 +3,7 @@
 STATES='[.occupancy, [.regions[].state]]'
 
 load E
-same "not root, nothing open: the driver's module says so" "[\"$(counted partial complete)\",[\"free\",\"free\"]]" \
+same "not root, nothing open: the driver's module says so" "[\"complete\",[\"free\",\"free\"]]" \
     "$(as_nobody list --json | jq -c "$STATES")"
 same "not root: everything but that is the same" "$(list)" \
     "$(as_nobody list --json | jq -c '.regions[] | [.name, .shape, .size, .numa_node, .numa_node_from,
@@ -14,7 +14,7 @@ same "not root, root holds one: nothing is free" '["partial",["unknown","unknown
 same "not root: neither is it in the table" "unknown unknown" \
     "$(as_nobody list -n -o STATE 2>/dev/null | xargs)"
 as_nobody list >/dev/null 2>/tmp/warnings
-check "not root: that it is a part is said" grep -E "could not be examined$(counted '' '|open file')" /tmp/warnings
+check "not root: that it is a part is said" grep -E "could not be examined|open file" /tmp/warnings
 cat /tmp/warnings
 hold "close"
 same "not root, root only maps one: nothing is free" '["partial",["unknown","unknown"]]' \
@@ -24,7 +24,7 @@ let_go
 chown nobody /dev/egm5
 AS=$AS_NOBODY hold "open /dev/egm5" "share $MIB $MIB"
 same "not root, and a holder of the same user: its own is seen" \
-    "[[\"$(counted unknown free)\",[]],[\"in-use\",[{\"offset\":$MIB,\"length\":$MIB}]]]" \
+    "[[\"free\",[]],[\"in-use\",[{\"offset\":$MIB,\"length\":$MIB}]]]" \
     "$(as_nobody list --json | jq -c '[.regions[] | [.state, [.claims[].ranges[]]]]')"
 let_go
 unload "not root" "1 1"
