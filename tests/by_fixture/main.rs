@@ -24,7 +24,10 @@ fn main() -> ExitCode {
 
 /// A test of one thing for one fixture.
 fn trial(kind: &str, fixture: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    let kind_of_test = kind.to_owned();
     Trial::test(format!("{kind}::{fixture}"), move || {
+        // A reason to skip one is a reason to skip all of the kind.
+        support::NAME.set(Some(kind_of_test));
         test();
         Ok(())
     })

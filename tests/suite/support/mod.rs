@@ -8,6 +8,7 @@ pub mod machines;
 pub mod tree;
 pub mod xmllint;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
@@ -81,6 +82,11 @@ pub fn must_run() -> bool {
     env::var_os("EGM_PROBE_TEST_ALL").is_some_and(|value| !value.is_empty())
 }
 
+thread_local! {
+    /// The name of the test, in a runner whose threads do not have it.
+    pub static NAME: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Reports why a test, or a part of it, does not run here: on standard error, and in the file that
@@ -90,7 +96,9 @@ pub fn skip(why: &str) {
     assert!(!must_run(), "cannot run here: {why}");
     // With --test-threads=1 tests run in the main thread, which does not have their names.
     let thread = thread::current();
-    let test = thread.name().filter(|name| *name != "main").unwrap_or("a test");
+    let name = NAME.with_borrow(Option::clone);
+    let test = name.as_deref().or(thread.name().filter(|name| *name != "main"));
+    let test = test.unwrap_or("a test");
     let line = format!("skipped: {test}: {}\n", why.lines().collect::<Vec<_>>().join("; "));
     if !REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
         return;
