@@ -3,7 +3,7 @@
 #[path = "../../tests/suite/inputs/mod.rs"]
 pub mod inputs;
 
-/// What the inputs take of the tests' support.
+/// The part of the tests' support that the inputs use.
 pub mod support {
     #![allow(dead_code, missing_docs)]
     #[path = "../../../tests/suite/support/tree.rs"]

@@ -14,11 +14,11 @@ use crate::support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 
-/// What a golden file would be if what the program prints now were right.
+/// The golden file as the program would write it now.
 pub(crate) fn current(golden: &str, folder: &Path) -> String {
     let mut text = String::new();
     for line in golden.lines() {
-        // Of what is printed some begins so, too.
+        // Output may also begin with `#`.
         if line.starts_with('#') && !text.contains("\n$ ") {
             writeln!(text, "{line}").unwrap();
         } else if let Some(command) = line.strip_prefix("$ ")

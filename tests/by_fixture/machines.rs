@@ -1,4 +1,4 @@
-//! What each machine's golden file says is printed, also from a capture of the machine and from an
+//! Compares the output for each machine with its golden file, also from a capture and from an
 //! extracted root; and every JSON document of it is valid.
 
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ fn capture_shows_the_same(name: &str) {
     let file = folder.join("host.tar.gz");
     let first = capture(&machine(name), &file);
     golden::assert_same(&recorded, &golden::current(&recorded, &folder), name);
-    // Of a capture that has everything of it, and once more.
+    // A capture of the capture has the same bytes.
     let second = capture(&file, &folder.join("second.tar.gz"));
     assert!(first == second, "a capture of its capture has other bytes");
 }

@@ -99,7 +99,7 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     let one = tasks.replace("GPUS", "['0009:01:00.0']");
     let tray = "['0008:01:00.0', '0009:01:00.0', '0018:01:00.0', '0019:01:00.0']";
     let tray = tasks.replace("GPUS", tray);
-    // What is refused writes nothing, and a second run changes nothing.
+    // A refused run writes nothing, and a second run changes nothing.
     let text = format!(
         "- hosts: localhost
   connection: local

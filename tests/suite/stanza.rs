@@ -203,7 +203,7 @@ fn only_regular_files_and_pipes_are_read() {
         assert_eq!(output.status.code(), Some(4), "{path}");
         assert_eq!(text(&output.stderr), format!("egm-probe: {problem}\n"));
     }
-    // Of the shells that every machine has, only bash has `<(..)`.
+    // Only bash has `<(..)`, among the shells of every machine.
     if !support::has(&["bash"]) {
         return;
     }

@@ -130,7 +130,7 @@ impl Archive {
         Ok(())
     }
 
-    /// What one path of the directory is. The modes and owners of files and directories are those
+    /// Reads one path of the directory. The modes and owners of files and directories are those
     /// of the checkout, not the host's.
     fn plain(&mut self, path: &Path, kind: fs::FileType) -> Result<Inode, OpenError> {
         let problem = |cause| unreadable(path, cause);

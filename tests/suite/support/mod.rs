@@ -36,7 +36,7 @@ pub fn machines() -> Vec<String> {
     machines_below("")
 }
 
-/// Those in a directory of the fixtures, by their paths below the fixtures.
+/// The machines in a directory of the fixtures, by their paths below the fixtures.
 pub fn machines_below(directory: &str) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(fixtures().join(directory)).unwrap() {
@@ -57,7 +57,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What the program prints in a folder, as golden files have it.
+/// Runs the program in a directory; returns its output as in golden files.
 pub fn run<'a>(args: impl Iterator<Item = &'a str>, folder: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
     shown(command.args(args).current_dir(folder).env_remove("NO_COLOR").output().unwrap())
