@@ -1,5 +1,5 @@
 //! Compares the output for each machine with its golden file, also from a capture and from an
-//! extracted root; and every JSON document of it is valid.
+//! extracted root, and validates its JSON documents.
 
 use std::collections::BTreeMap;
 use std::fs;
