@@ -38,6 +38,8 @@ pub(crate) enum LeaseObjection {
     InUse { region: RegionName, holders: Vec<String> },
     #[error("{region} is reserved for {} until {until}", excerpt(owner, SHOWN))]
     Taken { region: RegionName, owner: String, until: Moment },
+    #[error("{region}: {problem}")]
+    Node { region: RegionName, problem: Warning },
     #[error("the holder of {region} is unknown (use --force to reserve it anyway)")]
     Unknown { region: RegionName },
     #[error("{0} (use --force to replace the file and save it as {NAME}{SAVED})")]
@@ -175,8 +177,12 @@ fn objection(
     domain: &str,
     force: bool,
 ) -> Option<LeaseObjection> {
-    let availability = report.availability(report.host.region(region)?, Some(domain));
+    let found = report.host.region(region)?;
+    let availability = report.availability(found, Some(domain));
     let region = region.clone();
+    if let Some(problem) = found.node_problem() {
+        return Some(LeaseObjection::Node { region, problem: problem.clone() });
+    }
     if !availability.holders.is_empty() {
         let holders = labels(&availability.holders);
         Some(LeaseObjection::InUse { region, holders })

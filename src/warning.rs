@@ -76,6 +76,12 @@ pub enum Warning {
         /// The region's directory in sysfs.
         path: PathBuf,
     },
+    /// A region lists no GPU but has a NUMA node: its GPUs are those of that node.
+    #[error("does not list its GPUs; showing the Grace GPUs of NUMA node {node}")]
+    GpusInferred {
+        /// The node of the region.
+        node: NodeId,
+    },
     /// A region lists a GPU that the host does not have: it was removed, or is being added back.
     #[error("lists missing GPU {address}: {} does not exist", shown(path))]
     GpuGone {
@@ -119,10 +125,18 @@ pub enum Warning {
     #[error("NUMA node unknown: GPU {} is on node {}, GPU {} on node {}", .0.0, .0.1, .1.0, .1.1)]
     NodeDisagreement((PciAddress, NodeId), (PciAddress, NodeId)),
     /// The device node is missing.
-    #[error("{}: device node missing; udevd or devtmpfs should have created it", shown(path))]
+    #[error(
+        "{}: {}",
+        shown(path),
+        if *in_container { "not available in this container" } else {
+            "device node missing; udevd or devtmpfs should have created it"
+        }
+    )]
     DeviceNodeMissing {
         /// The path of the node.
         path: PathBuf,
+        /// Whether the host is seen from inside a container, which has only some of its devices.
+        in_container: bool,
     },
     /// Another file is at the path of the device node.
     #[error("{}: not the region's device node: found {found}, expected {expected}", shown(path))]
@@ -146,6 +160,9 @@ pub enum Warning {
         /// Whether they map the same part.
         overlap: bool,
     },
+    /// The driver removed the region while a process held it.
+    #[error("removed by the driver; its memory is held until the process ends")]
+    RegionGone,
     /// Some processes could not be examined.
     #[error("regions may be held by {} that could not be examined: {}", plural(pids.len(), "process"), few(pids))]
     ProcessesUnread {
@@ -253,6 +270,11 @@ const PATH_SHOWN: usize = 300;
 const FOUND_SHOWN: usize = 80;
 
 impl Warning {
+    /// Whether the file at the path of a device node is not that device.
+    pub(crate) fn is_of_node(&self) -> bool {
+        matches!(self, Self::DeviceNodeMissing { .. } | Self::DeviceNodeForeign { .. })
+    }
+
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::policy::{in_xml, report_shifted};
 use super::rules::{
-    BEYOND, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION, PARTIAL, PINNING,
-    SUSPECTED, TRAY,
+    BEYOND, DEVICE_NODE, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION, PARTIAL,
+    PINNING, SUSPECTED, TRAY,
 };
 use super::{Findings, Subject};
 use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
@@ -64,6 +64,10 @@ pub(super) fn check(
     }
     check_other_hostdevs(subject, report, findings);
     for used in uses.values() {
+        if let Some(problem) = used.region.node_problem() {
+            let finding = findings.add(DEVICE_NODE, &used.path.span, problem.to_string());
+            finding.help("run `egm-probe doctor`");
+        }
         if all_known {
             check_peers(used, findings);
         }

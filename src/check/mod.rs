@@ -185,8 +185,11 @@ impl Finding {
 pub(crate) const CELLS_LIMIT: usize = 128;
 
 /// The parts of a host that its rules need, for [`Report::read`].
-pub const NEEDS: Needs =
-    Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::NUMA_NODES).union(Needs::DEVICE_LINKS);
+pub const NEEDS: Needs = Needs::OTHER_GPUS
+    .union(Needs::CLAIMS)
+    .union(Needs::NUMA_NODES)
+    .union(Needs::DEVICE_NODE)
+    .union(Needs::DEVICE_LINKS);
 
 /// Checks a domain against the rules, and the host and libvirt's schema if `options` has them. The
 /// findings are in the order of the source.

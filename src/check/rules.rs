@@ -295,4 +295,8 @@ rules! {
         "The virtual CPUs of a cell run on the NUMA node of its memory"
         "A region is memory of one socket. Access from the CPUs of another is slower."
         "this host's /sys/devices/system/node";
+    DEVICE_NODE = "EGM112" Error
+        "The device node is the region's device"
+        "QEMU opens the node by its path. A missing node makes it fail; that of another region gives the guest memory of the wrong socket."
+        "this host's /dev";
 }

@@ -167,7 +167,13 @@ fn warn<'a>(
     regions: impl IntoIterator<Item = &'a Region>,
     objections: &[Objection],
 ) {
-    session.warn_of(report, regions);
+    session.warn_of(report, []);
+    for region in regions {
+        // A wrong device node is an objection.
+        for warning in region.all_warnings().filter(|warning| !warning.is_of_node()) {
+            session.warn(format_args!("{}: {warning}", region.name));
+        }
+    }
     for objection in objections {
         session.warn(objection);
     }

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::accounts::Accounts;
+use super::container::is_container;
 use crate::sysroot::{FileKind, Stat, Sysroot};
 use crate::values::DeviceNumber;
 use crate::warning::Warning;
@@ -53,13 +54,20 @@ impl<'a> Nodes<'a> {
         root.stat("/dev").is_ok().then_some(Self { root, accounts })
     }
 
+    /// Whether a node is missing that the driver or udevd should have created.
+    pub(super) fn lacks(&self, device: &Device) -> bool {
+        let is_absent = self.root.stat(&device.path).is_err_and(|error| error.is_absent());
+        is_absent && !is_container(self.root)
+    }
+
     /// Sets the owner. A missing node, or one of another device, is a warning.
     pub(super) fn look_at(&self, device: &mut Device, warnings: &mut Vec<Warning>) {
         let path = || device.path.clone();
         let stat = match self.root.stat(&device.path) {
             Ok(stat) => stat,
             Err(error) if error.is_absent() => {
-                warnings.push(Warning::DeviceNodeMissing { path: path() });
+                let in_container = is_container(self.root);
+                warnings.push(Warning::DeviceNodeMissing { path: path(), in_container });
                 return;
             }
             Err(error) => {

@@ -48,6 +48,17 @@ pub struct Gpu {
     pub warnings: Vec<Warning>,
 }
 
+/// The contents of `numa_node`.
+pub(super) const NODE_EXPECTED: &str = "a NUMA node, or -1 for none";
+
+/// The device ids of the GPUs of a Grace superchip: GH200 (3), GB200, GB300 (2).
+const GRACE: [u16; 6] = [0x2342, 0x2345, 0x2348, 0x2941, 0x31c2, 0x31c3];
+
+/// Whether a GPU is known to be that of a Grace superchip.
+pub(crate) fn is_grace(gpu: &Gpu) -> bool {
+    gpu.vendor_id == Some(NVIDIA) && gpu.device_id.is_some_and(|id| GRACE.contains(&id))
+}
+
 /// The drivers for passthrough.
 const PASSTHROUGH: [&str; 3] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "vfio-pci"];
 
@@ -169,8 +180,7 @@ impl Gpu {
     /// Reads the NUMA node, and the local CPUs if `ask_cpus` returns true for that node.
     pub(super) fn read_node(&mut self, root: &Sysroot, ask_cpus: impl Fn(GpuNode) -> bool) {
         let dir = DeviceDir::new(root, &self.path);
-        let expected = "a NUMA node, or -1 for none";
-        let node = dir.value("numa_node", expected, parse_node, &mut self.warnings);
+        let node = dir.value("numa_node", NODE_EXPECTED, parse_node, &mut self.warnings);
         self.numa_node = node.unwrap_or_default();
         if ask_cpus(self.numa_node) {
             let parse = |text: &str| text.parse().ok();
@@ -238,7 +248,7 @@ fn read_group(dir: &DeviceDir, name: String, warnings: &mut Vec<Warning>) -> Opt
     group
 }
 
-fn parse_node(text: &str) -> Option<GpuNode> {
+pub(super) fn parse_node(text: &str) -> Option<GpuNode> {
     if text == "-1" {
         Some(GpuNode::None)
     } else {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bus;
+mod container;
 pub(crate) mod device_links;
 mod device_node;
 mod gpu;
@@ -18,6 +19,7 @@ mod shape;
 pub(crate) mod sysfs;
 
 pub(crate) use accounts::Accounts;
+pub(crate) use container::{MARKS, has_pid_namespace};
 pub(crate) use device_node::dev_path;
 pub use device_node::{Device, Permissions};
 pub(crate) use gpu::is_passthrough;

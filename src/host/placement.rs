@@ -1,7 +1,7 @@
 //! Determines the NUMA node of a region. Does no I/O.
 //!
-//! A region is memory of a socket, so its node is the one with that socket's CPUs. The region
-//! itself does not show it: the number in its name is a proximity domain, and the node that Linux
+//! A region is memory of a socket, so its node is the one with that socket's CPUs. No released
+//! driver shows it: the number in its name is a proximity domain, and the node that Linux
 //! creates for that domain is never online. Therefore the node is derived from the GPUs of the
 //! region.
 
@@ -16,6 +16,8 @@ named! {
     /// The source of a region's host NUMA node, most reliable first.
     #[non_exhaustive]
     pub enum NodeSource {
+        /// The region's own attribute `numa_node`.
+        Region = "region",
         /// The `numa_node` of its GPUs has CPUs.
         Gpu = "gpu",
         /// The `numa_node` of its GPUs has no CPUs (it is the GPU's own node): this is the nearest
@@ -26,8 +28,11 @@ named! {
     }
 }
 
-/// Sets the region's node to that of its GPUs if they agree.
+/// Sets the region's node to that of its GPUs if they agree, unless the driver shows its node.
 pub(super) fn place_region(region: &mut Region) {
+    if region.numa_node.is_some() {
+        return;
+    }
     let mut placed = region.gpus.iter().filter_map(|gpu| Some((gpu.address, gpu.host_node?)));
     let Some((first, (node, mut surest))) = placed.next() else { return };
     for (other, (elsewhere, source)) in placed {

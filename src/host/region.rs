@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::bus::PciBus;
 use super::device_node::{Device, dev_path};
-use super::gpu::Gpu;
+use super::gpu::{Gpu, GpuNode, NODE_EXPECTED, parse_node};
 use super::needs::Needs;
 use super::placement::NodeSource;
 use super::shape::{self, GpuSource, Shape};
@@ -45,6 +45,48 @@ pub struct Region {
 }
 
 impl Region {
+    /// A region with only its name known.
+    fn new(name: &RegionName, path: PathBuf) -> Self {
+        // The name that devtmpfs uses unless the uevent contains another one.
+        let device = Device {
+            path: Path::new("/dev").join(name.as_str()),
+            number: None,
+            owner: None,
+            links: None,
+        };
+        Self {
+            name: name.clone(),
+            path,
+            shape: None,
+            learnt_from: Vec::new(),
+            size: None,
+            device,
+            gpus: Vec::new(),
+            numa_node: None,
+            numa_node_from: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A region that the driver removed while a process held it.
+    pub(crate) fn gone(name: &RegionName) -> Self {
+        let mut region = Self::new(name, Path::new(CLASS).join(name.as_str()));
+        region.warnings.push(Warning::RegionGone);
+        region
+    }
+
+    /// The reason why the device node cannot be used; only with [`Needs::DEVICE_NODE`].
+    #[must_use]
+    pub fn node_problem(&self) -> Option<&Warning> {
+        self.warnings.iter().find(|warning| warning.is_of_node())
+    }
+
+    /// Whether its GPUs are inferred from its NUMA node because the driver lists none.
+    #[must_use]
+    pub fn has_inferred_gpus(&self) -> bool {
+        self.learnt_from.contains(&GpuSource::NumaNode)
+    }
+
     /// Warnings about the region and its GPUs.
     pub fn all_warnings(&self) -> impl Iterator<Item = &Warning> {
         self.warnings.iter().chain(self.gpus.iter().flat_map(|gpu| &gpu.warnings))
@@ -72,25 +114,7 @@ pub(super) fn read(
         // If it is not a link, it is the directory itself.
         Err(_) => in_class,
     };
-    // The name that devtmpfs uses unless the uevent contains another one.
-    let device = Device {
-        path: Path::new("/dev").join(name.as_str()),
-        number: None,
-        owner: None,
-        links: None,
-    };
-    let mut region = Region {
-        name: name.clone(),
-        path,
-        shape: None,
-        learnt_from: Vec::new(),
-        size: None,
-        device,
-        gpus: Vec::new(),
-        numa_node: None,
-        numa_node_from: None,
-        warnings: Vec::new(),
-    };
+    let mut region = Region::new(name, path);
     if !region.path.starts_with("/sys") {
         region.warnings.push(Warning::Malformed {
             found: region.path.to_string_lossy().into_owned(),
@@ -130,12 +154,25 @@ fn read_into(
     region.shape = members.shape;
     region.learnt_from = members.learnt_from.into_iter().collect();
     region.gpus = members.gpus;
-    if region.gpus.is_empty() {
+    read_own_node(region, &dir, entries);
+    let lacks_gpus = region.gpus.is_empty() && region.numa_node.is_none();
+    if lacks_gpus {
         region.warnings.push(Warning::NoGpus { path: region.path.clone() });
     }
     // The oldest drivers with links in both directions never show a size.
     let lacks_size = region.size.is_none() && region.shape != Some(Shape::PciLinks);
-    members.incomplete || lacks_size || region.device.number.is_none() || region.gpus.is_empty()
+    members.incomplete || lacks_size || region.device.number.is_none() || lacks_gpus
+}
+
+/// Reads the NUMA node of the region itself. No released driver has it; it was asked for in the
+/// review of the kernel patch series, instead of links to GPUs.
+fn read_own_node(region: &mut Region, dir: &DeviceDir, entries: &[String]) {
+    if !entries.iter().any(|entry| entry == "numa_node") {
+        return;
+    }
+    let node = dir.value("numa_node", NODE_EXPECTED, parse_node, &mut region.warnings);
+    region.numa_node = node.and_then(GpuNode::id);
+    region.numa_node_from = region.numa_node.map(|_| NodeSource::Region);
 }
 
 fn read_size(dir: &DeviceDir, warnings: &mut Vec<Warning>) -> Option<Bytes> {

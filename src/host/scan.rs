@@ -7,16 +7,16 @@ use super::accounts::Accounts;
 use super::bus::PciBus;
 use super::device_links;
 use super::device_node::Nodes;
-use super::gpu::{Gpu, GpuNode, find_others};
+use super::gpu::{Gpu, GpuNode, find_others, is_grace};
 use super::needs::Needs;
 use super::numa::NumaTopology;
 use super::numa_reader::NumaReader;
 use super::placement::{place_gpu, place_region};
 use super::region::{self, CLASS, Reading, Region};
-use super::shape::Shape;
+use super::shape::{GpuSource, Shape};
 use crate::host::pci_names::{self, DeviceId};
 use crate::sysroot::Sysroot;
-use crate::values::{PciAddress, RegionName};
+use crate::values::{NodeId, PciAddress, RegionName};
 use crate::warning::Warning;
 use std::thread::sleep;
 
@@ -95,17 +95,27 @@ impl Host {
 
     pub(crate) fn read_with(root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) -> Self {
         let mut host = Self::default();
-        let bus = host.read_regions(root, needs);
+        let nodes = Nodes::of(root, accounts).filter(|_| needs.contains(Needs::DEVICE_NODE));
+        let bus = host.read_regions(root, needs, nodes.as_ref());
         let mut numa = NumaReader::of(root);
-        if needs.contains(Needs::NUMA) || needs.contains(Needs::NUMA_NODES) {
+        let infers_gpus = needs.contains(Needs::GPUS) && host.lists_no_gpus_of_a_node();
+        if needs.contains(Needs::NUMA) || needs.contains(Needs::NUMA_NODES) || infers_gpus {
             numa.read_outline();
         }
         if needs.contains(Needs::NUMA_NODES) {
             numa.read_nodes();
         }
         host.read_gpus(root, needs, &mut numa);
-        if needs.contains(Needs::OTHER_GPUS) {
+        if infers_gpus || needs.contains(Needs::OTHER_GPUS) {
             host.find_other_gpus(root, &bus, &mut numa);
+        }
+        if infers_gpus {
+            host.infer_gpus();
+        }
+        if needs.contains(Needs::OTHER_GPUS) {
+            host.suspect_peers();
+        } else {
+            host.other_gpus.clear();
         }
         // Every region whose GPUs were read has used the bus, as has the search for other GPUs.
         let used_bus = needs.contains(Needs::GPUS) && !host.regions.is_empty();
@@ -117,7 +127,7 @@ impl Host {
         if needs.contains(Needs::GPU_NAMES) {
             host.name_gpus(root);
         }
-        host.read_device_nodes(root, needs, accounts);
+        host.read_device_nodes(root, needs, nodes.as_ref());
         host
     }
 
@@ -143,8 +153,18 @@ impl Host {
     }
 
     /// Reads the regions. On the running host, incomplete regions are read again for a while: a
-    /// driver creates and removes a region file by file, and no event announces the end.
-    fn read_regions<'a>(&mut self, root: &'a Sysroot, needs: Needs) -> PciBus<'a> {
+    /// driver creates and removes a region file by file, and no event announces the end. The device
+    /// node is the first to go.
+    fn read_regions<'a>(
+        &mut self,
+        root: &'a Sysroot,
+        needs: Needs,
+        nodes: Option<&Nodes<'_>>,
+    ) -> PciBus<'a> {
+        let is_whole = |reading: &Reading| {
+            let lacks_node = || nodes.is_some_and(|nodes| nodes.lacks(&reading.region.device));
+            !(reading.incomplete || root.may_change() && lacks_node())
+        };
         let most = if root.may_change() { READS } else { 1 };
         let mut known: BTreeMap<RegionName, Reading> = BTreeMap::new();
         let mut warnings = Vec::new();
@@ -156,7 +176,7 @@ impl Host {
             let before = module_state(root);
             let names = self.region_names(root, &mut warnings);
             let bus = PciBus::of(root, names.clone());
-            known.retain(|name, reading| !reading.incomplete && names.contains(name));
+            known.retain(|name, reading| names.contains(name) && is_whole(reading));
             for name in names {
                 if !known.contains_key(&name)
                     && let Some(reading) = region::read(root, &bus, &name, needs)
@@ -166,8 +186,8 @@ impl Host {
             }
             let after = module_state(root);
             self.is_changing = before != after || after.is_some_and(|state| state != "live");
-            let is_whole = known.values().all(|reading| !reading.incomplete) && !self.is_changing;
-            if read == most || is_whole {
+            let are_whole = known.values().all(is_whole) && !self.is_changing;
+            if read == most || are_whole {
                 break bus;
             }
             if self.is_changing {
@@ -264,13 +284,47 @@ impl Host {
         }
     }
 
-    /// Finds the GPUs that no region lists, and those of them that may belong to a region.
+    /// Finds the GPUs that no region lists.
     fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>, numa: &mut NumaReader<'_>) {
         let known = self.gpus().map(|(gpu, _)| gpu.address).collect();
         self.other_gpus = find_others(root, bus, &known);
         for gpu in &mut self.other_gpus {
             read_and_place(gpu, root, Needs::all(), numa);
         }
+    }
+
+    /// Whether a region lists no GPUs but has a NUMA node of its own.
+    fn lists_no_gpus_of_a_node(&self) -> bool {
+        self.regions.iter().any(|region| region.gpus.is_empty() && region.numa_node.is_some())
+    }
+
+    /// Gives the regions that list no GPUs but have a NUMA node the Grace GPUs of that node.
+    fn infer_gpus(&mut self) {
+        let lists_none = |region: &Region| region.gpus.is_empty();
+        let mut regions: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for node in self.regions.iter().filter(|it| lists_none(it)).filter_map(|it| it.numa_node) {
+            *regions.entry(node).or_default() += 1;
+        }
+        for region in self.regions.iter_mut().filter(|region| lists_none(region)) {
+            let Some(node) = region.numa_node else { continue };
+            // The GPUs of a node with several regions may belong to any of them.
+            let is_only = regions.get(&node) == Some(&1);
+            let is_on_node = |gpu: &Gpu| gpu.host_node.is_some_and(|(of, _)| of == node);
+            let (gpus, others) = std::mem::take(&mut self.other_gpus)
+                .into_iter()
+                .partition(|gpu| is_only && is_grace(gpu) && is_on_node(gpu));
+            (region.gpus, self.other_gpus) = (gpus, others);
+            if region.gpus.is_empty() {
+                region.warnings.push(Warning::NoGpus { path: region.path.clone() });
+            } else {
+                region.learnt_from.push(GpuSource::NumaNode);
+                region.warnings.push(Warning::GpusInferred { node });
+            }
+        }
+    }
+
+    /// Finds the GPUs that no region lists but that may belong to one.
+    fn suspect_peers(&mut self) {
         for region in &mut self.regions {
             if !region.shape.is_some_and(Shape::lists_only_bound_gpus) {
                 continue;
@@ -298,13 +352,8 @@ impl Host {
         }
     }
 
-    fn read_device_nodes(&mut self, root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) {
-        if self.regions.is_empty() {
-            return;
-        }
-        if needs.contains(Needs::DEVICE_NODE)
-            && let Some(nodes) = Nodes::of(root, accounts)
-        {
+    fn read_device_nodes(&mut self, root: &Sysroot, needs: Needs, nodes: Option<&Nodes<'_>>) {
+        if let Some(nodes) = nodes {
             for region in &mut self.regions {
                 nodes.look_at(&mut region.device, &mut region.warnings);
             }

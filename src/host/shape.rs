@@ -59,6 +59,8 @@ named! {
         ParentDevice = "parent-device",
         /// A link with the region's name in the GPU's directory.
         PciLinks = "pci-links",
+        /// The region's attribute `numa_node`, from which its GPUs are inferred.
+        NumaNode = "numa_node",
     }
 }
 
@@ -71,7 +73,7 @@ pub(super) struct Members {
     pub(super) learnt_from: BTreeSet<GpuSource>,
     /// By address.
     pub(super) gpus: Vec<Gpu>,
-    /// A listed GPU is missing, or a file disappeared while it was read.
+    /// A file disappeared while it was read.
     pub(super) incomplete: bool,
     pub(super) warnings: Vec<Warning>,
 }
@@ -234,7 +236,6 @@ impl Search<'_> {
             let mut gpu = Gpu::at(address, path.clone().unwrap_or(leads_to));
             gpu.is_there = path.is_some();
             if !gpu.is_there {
-                self.incomplete = true;
                 gpu.warnings.push(Warning::GpuGone { address, path: gpu.path.clone() });
             }
             gpus.push(gpu);

@@ -12,7 +12,7 @@ use crate::warning::Warning;
 
 impl Plan {
     /// The parts of a host that a report needs for a plan.
-    pub const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS);
+    pub const NEEDS: Needs = Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
 }
 
 /// The requested GPUs, each once, by region and address.
@@ -55,6 +55,8 @@ pub(super) fn choose<'a>(
     for region in regions.into_values() {
         if region.gpus.is_empty() {
             objections.push(Objection::NoGpus { region: region.name.clone() });
+        } else if region.has_inferred_gpus() {
+            objections.push(Objection::Inferred { region: region.name.clone() });
         }
         add(region, None);
     }
@@ -137,6 +139,10 @@ pub(super) fn judge(
         choices.iter().map(|choice| (&choice.region.name, choice.region)).collect();
     for region in regions.into_values() {
         judge_claims(report, request, domain, region, objections);
+        if let Some(problem) = region.node_problem() {
+            let (region, problem) = (region.name.clone(), problem.clone());
+            objections.push(Objection::Node { region, problem });
+        }
         let path = region.device.path.to_string_lossy();
         let has = |address: PciAddress| {
             choices.iter().any(|choice| choice.gpu.address == address)

@@ -3,6 +3,7 @@
 use crate::host::{Driver, NotFound};
 use crate::values::text::{SHOWN, excerpt, excerpts, plural, printable};
 use crate::values::{Bytes, Moment, PciAddress, RegionName};
+use crate::warning::Warning;
 
 /// An objection to a plan, or a warning about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,22 @@ pub enum Objection {
     NoGpus {
         /// The region.
         region: RegionName,
+    },
+    /// The driver does not list the GPUs of a region.
+    #[error(
+        "{region} does not list its GPUs; select them with --gpu, or use --force for those of its NUMA node"
+    )]
+    Inferred {
+        /// The region.
+        region: RegionName,
+    },
+    /// The device node is missing, or is another device.
+    #[error("{region}: {problem}")]
+    Node {
+        /// The region.
+        region: RegionName,
+        /// The problem.
+        problem: Warning,
     },
     /// A region of unknown size, which has no shares.
     #[error("{region}: size is unknown, and so are the shares of its GPUs (use --size)")]
@@ -336,6 +353,7 @@ impl Objection {
             | Self::Reserved { .. }
             | Self::SuspectedPeer { .. }
             | Self::DriverChanging
+            | Self::Inferred { .. }
             | Self::Gone { .. } => Weight::Refusal,
             _ => Weight::Impossible,
         }

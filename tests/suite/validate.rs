@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// For each rule a good domain that comes close to breaking it.
-const NEAR_MISSES: [(&str, &str); 60] = [
+const NEAR_MISSES: [(&str, &str); 61] = [
     ("EGM001", "comments-and-namespaces-everywhere"),
     ("EGM002", "children-in-any-order"),
     ("EGM003", "double-quotes-and-entities"),
@@ -80,6 +80,7 @@ const NEAR_MISSES: [(&str, &str); 60] = [
     ("EGM109", "other-devices"),
     ("EGM110", "one-gpu"),
     ("EGM111", "pinned-to-the-right-socket"),
+    ("EGM112", "tray"),
 ];
 
 #[test]
