@@ -166,7 +166,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s l -l lis
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to poll the holders, which send no events, such as 500ms or 2s' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l interval -d 'How often to read everything again, such as 500ms or 2s: reservations and definitions send no events, and neither do holders if the driver does not count them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -d 'Exit when a region is free, in-use or gone' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l timeout -d 'Give up after this time, such as 90s or 10m' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F

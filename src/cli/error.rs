@@ -88,7 +88,7 @@ impl Error {
                     Objection::NotFound(error) => not_found(error),
                     _ => Exit::No,
                 })
-                .max_by_key(|exit| *exit as u8)
+                .max_by_key(|exit| exit.code())
                 .unwrap_or(Exit::No),
             // Something could not be read or written.
             _ => Exit::Failed,

@@ -42,20 +42,38 @@ use error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Success.
-    Done = 0,
+    Done,
     /// Region or GPU not found, request refused, domain invalid or check failed.
-    No = 1,
+    No,
     /// Usage error.
-    Usage = 2,
+    Usage,
     /// EGM was requested, and this host has none.
-    NoEgm = 3,
+    NoEgm,
     /// Read or write error.
-    Failed = 4,
+    Failed,
+    /// Ended by this signal before the requested state was reached: 128 and its number, as shells
+    /// have it.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::NoEgm => 3,
+            Self::Failed => 4,
+            Self::Signal(number) => number.saturating_add(128),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -102,8 +120,12 @@ pub fn run(
     let terminal = Terminal { color, ..terminal };
     let mut session = Session { global: &cli.global, terminal, out, err };
     let result = session.execute(&cli.command);
+    let if_closed = match result {
+        Ok(exit @ Exit::Signal(_)) => exit,
+        _ => Exit::Done,
+    };
     let result = result.and_then(|exit| Ok(session.out.flush().map(|()| exit)?));
-    finish(result, Exit::Done, session.err)
+    finish(result, if_closed, session.err)
 }
 
 /// Writes the error of a result and returns its exit code. A closed pipe is not an error.

@@ -13,11 +13,20 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::args::{parse_region, parse_time};
 use super::error::Error;
 use super::{Exit, Session};
+use crate::claims::Sight;
 use crate::output::watch as output;
 use crate::report::{Report, Snapshot, State};
 use crate::sysroot::Sysroot;
 use crate::values::{Moment, RegionName};
 use std::thread::sleep;
+
+/// How often to read the driver's count of open files. Only when it changes are the holders searched
+/// again.
+const COUNT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The pause between searches while a region is being opened, as a multiple of the time that they
+/// take: the driver's count does not show the end of that.
+const SEARCH_PAUSE: u32 = 9;
 
 /// Time to wait for further events: a driver creates a region file by file.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -27,7 +36,8 @@ pub(super) struct WatchArgs {
     /// Print the current state first, as if it had just appeared
     #[arg(long)]
     initial: bool,
-    /// How often to poll the holders, which send no events, such as 500ms or 2s
+    /// How often to read everything again, such as 500ms or 2s: reservations and definitions send no
+    /// events, and neither do holders if the driver does not count them
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     interval: Duration,
     /// Exit when a region is free, in-use or gone
@@ -51,21 +61,49 @@ enum Until {
 
 pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let until = args.until.as_deref().map(awaited).transpose()?;
+    match follow(args, until.as_ref(), session) {
+        // Success would mean that the state was reached.
+        Err(Error::Write(error)) if is_closed(&error) && until.is_some() => Ok(CLOSED),
+        result => result,
+    }
+}
+
+/// What a shell reports for a program that writes to a closed pipe.
+const CLOSED: Exit = Exit::Signal(Signal::SIGPIPE as u8);
+
+fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+fn follow(
+    args: &WatchArgs,
+    until: Option<&(Until, RegionName)>,
+    session: &mut Session<'_>,
+) -> Result<Exit, Error> {
     let root = session.global.root()?;
     let is_recorded = session.global.from.is_some();
     let needs = session.global.wanted(Snapshot::NEEDS);
     // Listen before the first reading, so that no change is missed.
     let mut waiting = Waiting::new(&root)?;
     let started = Instant::now();
-    let report = Report::read(&root, needs);
-    session.warn_of(&report, &report.host.regions);
+    let mut report = Report::read(&root, needs);
+    let mut read = Instant::now();
+    let mut next_search = read + SEARCH_PAUSE * started.elapsed();
+    session.warn_of(&report, report.regions());
     let mut before = Snapshot::of(&report);
     let time = || (!is_recorded).then(Moment::now);
     if args.initial {
         write(session.out, args.json, &Snapshot::default(), &before, time())?;
     }
+    if let Some((Until::Free | Until::InUse, region)) = until
+        && before.state(region).is_none()
+    {
+        let existing: Vec<_> = before.regions().map(RegionName::as_str).collect();
+        let existing = if existing.is_empty() { "none".into() } else { existing.join(", ") };
+        session.note(format_args!("{region} does not exist (regions: {existing}); waiting for it"));
+    }
     loop {
-        if let Some((until, region)) = &until
+        if let Some((until, region)) = until
             && is_met(*until, before.state(region))
         {
             return Ok(Exit::Done);
@@ -78,10 +116,21 @@ pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, E
             // A recorded host never changes.
             return Ok(if until.is_some() { Exit::No } else { Exit::Done });
         }
-        match waiting.wait(over.map_or(args.interval, |over| over.min(args.interval)))? {
-            Woken::ToStop => return Ok(Exit::Done),
-            Woken::ToLook => {
-                let now = Snapshot::of(&Report::read(&root, needs));
+        let has_count = report.claims.search().has_count();
+        let pause = if has_count { COUNT_INTERVAL.min(args.interval) } else { args.interval };
+        match waiting.wait(over.map_or(pause, |over| over.min(pause)))? {
+            Woken::Signal(_) | Woken::Closed if until.is_none() => return Ok(Exit::Done),
+            Woken::Signal(number) => return Ok(Exit::Signal(number)),
+            Woken::Closed => return Ok(CLOSED),
+            Woken::Timeout
+                if read.elapsed() < args.interval
+                    && (report.claims.sight == Sight::Complete || Instant::now() < next_search)
+                    && report.claims.search().is_current(&root) => {}
+            Woken::Timeout | Woken::Event => {
+                read = Instant::now();
+                report = report.read_again(&root, needs);
+                next_search = Instant::now() + SEARCH_PAUSE * read.elapsed();
+                let now = Snapshot::of(&report);
                 write(session.out, args.json, &before, &now, time())?;
                 before = now;
             }
@@ -116,10 +165,14 @@ fn is_met(until: Until, state: Option<State>) -> bool {
 
 /// The reason why a wait ended.
 enum Woken {
-    /// Something may have changed, or the interval is over.
-    ToLook,
-    /// A signal arrived, or the output was closed.
-    ToStop,
+    /// The time is over.
+    Timeout,
+    /// udev reported a change.
+    Event,
+    /// The signal with this number arrived.
+    Signal(u8),
+    /// The output was closed.
+    Closed,
 }
 
 /// The sources to wait for: signals, the output, and udev's events.
@@ -154,22 +207,19 @@ impl Waiting {
 
     fn wait(&mut self, limit: Duration) -> Result<Woken, Error> {
         match self.poll(limit) {
-            Ok((true, _)) => return Ok(Woken::ToStop),
-            Ok((false, true)) => {
+            Ok(Woken::Event) => {
                 sleep(SETTLE);
                 // The next reading covers all events so far.
                 let _ = self.events.read(&mut [0; 4096]);
+                Ok(Woken::Event)
             }
-            Ok((false, false)) | Err(Errno::EINTR) => {}
-            Err(errno) => {
-                return Err(Error::Doing { problem: "poll".into(), cause: errno.into() });
-            }
+            Ok(woken) => Ok(woken),
+            Err(Errno::EINTR) => Ok(Woken::Timeout),
+            Err(errno) => Err(Error::Doing { problem: "poll".into(), cause: errno.into() }),
         }
-        Ok(Woken::ToLook)
     }
 
-    /// Whether to stop, and whether udev reported an event.
-    fn poll(&self, limit: Duration) -> nix::Result<(bool, bool)> {
+    fn poll(&self, limit: Duration) -> nix::Result<Woken> {
         // A closed output is reported whatever events are requested.
         let mut fds = [
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
@@ -181,7 +231,17 @@ impl Waiting {
         poll(&mut fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX))?;
         let [signal, closed, event] =
             fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
-        Ok((signal || closed, event))
+        Ok(if signal {
+            let signal = self.signals.read_signal()?;
+            let number = signal.and_then(|signal| u8::try_from(signal.ssi_signo).ok());
+            number.map_or(Woken::Timeout, Woken::Signal)
+        } else if closed {
+            Woken::Closed
+        } else if event {
+            Woken::Event
+        } else {
+            Woken::Timeout
+        })
     }
 }
 

@@ -38,6 +38,11 @@ fn in_words(event: &Event) -> String {
         }
         Event::GpuBound { gpu, driver } => format!("GPU {gpu}  bound to {driver}"),
         Event::GpuUnbound { gpu, driver } => format!("GPU {gpu}  unbound from {driver}"),
+        Event::GpuAdded { gpu, driver: Some(driver) } => {
+            format!("GPU {gpu}  added: driver {driver}")
+        }
+        Event::GpuAdded { gpu, driver: None } => format!("GPU {gpu}  added"),
+        Event::GpuRemoved { gpu } => format!("GPU {gpu}  removed"),
         Event::HolderCame { region, holder } => format!("{region}  acquired by {holder}"),
         Event::HolderWent { region, holder } => format!("{region}  released by {holder}"),
         Event::StateChanged { region, before, now } => {

@@ -13,6 +13,7 @@ use crate::values::{Bytes, PciAddress, RegionName};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     regions: BTreeMap<RegionName, Seen>,
+    /// The GPUs that exist, and their drivers.
     gpus: BTreeMap<PciAddress, Option<String>>,
 }
 
@@ -24,6 +25,8 @@ struct Seen {
     permission: Option<String>,
     state: State,
     holders: BTreeSet<String>,
+    /// Whether the driver removed it: only the holders are left.
+    is_gone: bool,
 }
 
 /// A change.
@@ -70,12 +73,24 @@ pub enum Event {
         /// The driver.
         driver: String,
     },
-    /// A GPU was unbound from its driver, or removed.
+    /// A GPU was unbound from its driver.
     GpuUnbound {
         /// The GPU.
         gpu: PciAddress,
         /// The previous driver.
         driver: String,
+    },
+    /// A GPU was added.
+    GpuAdded {
+        /// The GPU.
+        gpu: PciAddress,
+        /// The driver that it is bound to; `None` if it is unbound or the driver is unknown.
+        driver: Option<String>,
+    },
+    /// A GPU was removed.
+    GpuRemoved {
+        /// The GPU.
+        gpu: PciAddress,
     },
     /// A region was acquired: it is held, defined or reserved.
     HolderCame {
@@ -117,10 +132,11 @@ impl Snapshot {
                 permission: owner.map(|it| format!("{:04o} {}:{}", it.mode, it.user, it.group)),
                 state: row.capacity.state,
                 holders: row.claims.iter().map(Claim::label).collect(),
+                is_gone: row.is_gone,
             };
             (row.region.name.clone(), seen)
         };
-        let gpus = report.host.gpus();
+        let gpus = report.host.gpus().filter(|(gpu, _)| gpu.is_there);
         let gpus = gpus.map(|(gpu, _)| (gpu.address, gpu.driver.name().map(str::to_owned)));
         Self { regions: report.rows().map(seen).collect(), gpus: gpus.collect() }
     }
@@ -128,7 +144,12 @@ impl Snapshot {
     /// The state of a region; `None` if it does not exist.
     #[must_use]
     pub fn state(&self, region: &RegionName) -> Option<State> {
-        self.regions.get(region).map(|seen| seen.state)
+        self.regions.get(region).filter(|seen| !seen.is_gone).map(|seen| seen.state)
+    }
+
+    /// The regions that exist.
+    pub fn regions(&self) -> impl Iterator<Item = &RegionName> {
+        self.regions.iter().filter(|(_, seen)| !seen.is_gone).map(|(name, _)| name)
     }
 
     /// The changes from this snapshot to another.
@@ -141,11 +162,14 @@ impl Snapshot {
         }
         let gpus: BTreeSet<_> = self.gpus.keys().chain(now.gpus.keys()).copied().collect();
         for gpu in gpus {
-            let driver = |of: &Self| of.gpus.get(&gpu).cloned().flatten();
-            let (before, now) = (driver(self), driver(now));
-            if before != now {
-                events.extend(before.map(|driver| Event::GpuUnbound { gpu, driver }));
-                events.extend(now.map(|driver| Event::GpuBound { gpu, driver }));
+            match (self.gpus.get(&gpu).cloned(), now.gpus.get(&gpu).cloned()) {
+                (Some(before), Some(now)) if before != now => {
+                    events.extend(before.map(|driver| Event::GpuUnbound { gpu, driver }));
+                    events.extend(now.map(|driver| Event::GpuBound { gpu, driver }));
+                }
+                (None, Some(driver)) => events.push(Event::GpuAdded { gpu, driver }),
+                (Some(_), None) => events.push(Event::GpuRemoved { gpu }),
+                _ => {}
             }
         }
         events
@@ -162,6 +186,8 @@ fn changes_of(
     let none = BTreeSet::new();
     let holders_before = before.map_or(&none, |seen| &seen.holders);
     let holders_now = now.map_or(&none, |seen| &seen.holders);
+    // A region that is gone has only holders.
+    let [before, now] = [before, now].map(|seen| seen.filter(|seen| !seen.is_gone));
     if let (None, Some(Seen { size, gpus, .. })) = (before, now) {
         events.push(Event::RegionAdded { region: name(), size: *size, gpus: gpus.clone() });
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,20 @@ step('unbind', unbind, 'gpu-unbound')
 step('bind', bind, 'gpu-bound')
 step('remove', remove, 'region-removed')
 step('add', add, 'region-added')
+bus = testbed.get_sys_dir() + '/bus/pci/devices/0009:01:00.0'
+place = os.readlink(bus)
+whole = testbed.get_sys_dir() + gpu[4:]
+# umockdev sends no event for a device that is gone, so another device wakes the program.
+def take_out():
+    os.unlink(bus)
+    os.rename(whole, whole + '.out')
+    uevent(region, 'change')
+def put_back():
+    os.rename(whole + '.out', whole)
+    os.symlink(place, bus)
+    uevent(region, 'change')
+step('out', take_out, 'gpu-removed')
+step('back', put_back, 'gpu-added')
 def burst():
     for number in range(1000):
         size = hex((number + 1) << 30)
@@ -118,12 +133,18 @@ fn udev_events_are_reported_at_once() {
         })
         .collect();
     let names: Vec<_> = steps.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(names, ["change", "unbind", "bind", "remove", "add", "burst", "end"], "{printed}");
+    assert_eq!(
+        names,
+        ["change", "unbind", "bind", "remove", "add", "out", "back", "burst", "end"],
+        "{printed}"
+    );
     println!("{printed}");
     assert_eq!(steps[0].2[0]["gpus"], serde_json::json!(["0008:01:00.0"]), "{printed}");
     assert_eq!(steps[1].2[0]["driver"], "nvgrace_gpu_vfio_pci", "{printed}");
     assert_eq!(steps[2].2[0]["driver"], "vfio-pci", "{printed}");
-    assert_eq!(steps[6].1, 0, "it ends quietly: {printed}");
+    assert_eq!(steps[5].2[0]["gpu"], "0009:01:00.0", "{printed}");
+    assert_eq!(steps[6].2[0]["driver"], "vfio-pci", "{printed}");
+    assert_eq!(steps[8].1, 0, "it ends quietly: {printed}");
 }
 
 /// Starts the program on a tree of files.
@@ -131,8 +152,9 @@ fn watch(root: &Path, args: &[&str]) -> Child {
     Command::new(PROGRAM)
         .arg("--sysroot")
         .arg(root)
-        .args(["watch", "--interval", "50ms"])
+        .arg("watch")
         .args(args)
+        .args(if args.contains(&"--interval") { &[][..] } else { &["--interval", "50ms"] })
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -207,13 +229,111 @@ fn watch_exits_as_requested() {
 }
 
 #[test]
+fn the_drivers_count_decides_when_holders_are_searched() {
+    let host = extract("claims-vm");
+    let root = host.path();
+    let module = root.join("sys/module/nvgrace_egm");
+    fs::create_dir_all(&module).unwrap();
+    let count = |files: u32| {
+        fs::write(module.join("refcnt.new"), format!("{}\n", 2 * files)).unwrap();
+        fs::rename(module.join("refcnt.new"), module.join("refcnt")).unwrap();
+    };
+    count(0);
+    let mut child = watch(root, &["--json", "--interval", "1h"]);
+    let (send, lines) = channel();
+    let stdout = child.stdout.take().unwrap();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let _ = send.send(format!("{} {}", event["event"], event["holder"]).replace('"', ""));
+        }
+    });
+    // No search: nothing is open, so the process does not matter.
+    assert!(lines.recv_timeout(Duration::from_secs(1)).is_err());
+    let expect = |files, expected: &[&str]| {
+        let started = Instant::now();
+        count(files);
+        for event in expected {
+            assert_eq!(lines.recv_timeout(Duration::from_secs(10)).as_deref(), Ok(*event));
+        }
+        println!("{files} open files: reported after {} ms", started.elapsed().as_millis());
+    };
+    expect(1, &["holder-came vm1[4242]", "state-changed null"]);
+    // The count does not change if a holder passes its file on and exits.
+    fs::rename(root.join("proc/4242"), root.join("proc/4243")).unwrap();
+    expect(1, &["holder-went vm1[4242]", "holder-came vm1[4243]"]);
+    expect(0, &["holder-went vm1[4243]", "state-changed null"]);
+    end(&child, "TERM");
+    assert!(child.wait().unwrap().success());
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_holder_outlives_its_region() {
+    let host = extract("claims-vm");
+    let root = host.path();
+    let module = root.join("sys/module/nvgrace_egm");
+    fs::create_dir_all(&module).unwrap();
+    fs::write(module.join("refcnt"), "2\n").unwrap();
+    let child = watch(root, &["--json", "--until", "gone", "egm4", "--timeout", "20s"]);
+    thread::sleep(Duration::from_millis(400));
+    fs::remove_file(root.join("sys/class/egm/egm4")).unwrap();
+    let (status, lines) = ended(child);
+    assert!(status.success());
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["region-removed"], "vm1 still holds it: {lines:?}");
+    let child = watch(root, &["--json", "--timeout", "2s"]);
+    thread::sleep(Duration::from_millis(400));
+    fs::remove_dir_all(root.join("proc/4242")).unwrap();
+    fs::write(module.join("refcnt"), "0\n").unwrap();
+    let (_, lines) = ended(child);
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["holder-went"], "{lines:?}");
+}
+
+#[test]
+fn a_wait_that_ends_early_is_no_success() {
+    let host = extract("gh200-quad");
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let mut child = watch(host.path(), &["--until", "in-use", "egm4"]);
+        thread::sleep(Duration::from_millis(300));
+        end(&child, signal);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+    }
+    let mut child = watch(host.path(), &["--initial", "--until", "in-use", "egm4"]);
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(141), "its output was closed");
+}
+
+#[test]
+fn waiting_for_a_missing_region_is_said_at_once() {
+    let host = extract("gh200-quad");
+    let output = Command::new(PROGRAM)
+        .arg("--sysroot")
+        .arg(host.path())
+        .args(["watch", "--until", "free", "egm9", "--timeout", "300ms"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected =
+        "egm-probe: note: egm9 does not exist (regions: egm4, egm5, egm6, egm7); waiting for it\n";
+    assert_eq!(said, expected);
+}
+
+/// Sends a signal.
+fn end(child: &Child, signal: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+}
+
+#[test]
 fn watch_exits_silently_on_a_signal_or_a_closed_pipe() {
     let host = extract("gh200-quad");
     for signal in ["INT", "TERM", "HUP"] {
         let child = watch(host.path(), &["--initial"]);
         thread::sleep(Duration::from_millis(300));
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        end(&child, signal);
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{signal}: {output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 8, "{signal}");
