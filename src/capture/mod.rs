@@ -87,7 +87,7 @@ impl Capture {
         needs.set(Needs::CLAIMS, with_claims);
         let recording = root.recording();
         let accounts = Accounts::of(&recording);
-        let report = Report::read_with(&recording, needs, &accounts);
+        let report = Report::read_with(&recording, needs, &accounts, None);
         let log = recording.log().map(|log| log.clone()).unwrap_or_default();
         let left_out = left_out(&report, &log);
         let tree = Tree::default();
@@ -96,7 +96,7 @@ impl Capture {
         recording.put_processes();
         let has_claims = with_claims && Recorded::of(root).claims.is_some();
         let claims = Recorded {
-            claims: has_claims.then(|| report.claims.unseen.clone()),
+            claims: has_claims.then(|| report.claims.search().unseen.clone()),
             moment: recording.moment(),
             bad_definitions: recording.bad_definitions(),
         };

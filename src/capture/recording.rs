@@ -13,11 +13,12 @@ use crate::claims::unseen::{Flaw, Recorded};
 use crate::claims::{EvidenceKind, LEASES, Sight, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::device_links::DATABASE;
-use crate::host::{Accounts, Region};
+use crate::host::{Accounts, MARKS, Region};
 use crate::report::Report;
 use crate::sysroot::manifest::{FileNumbers, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
 use crate::values::numbers::decimal;
+use crate::warning::Warning;
 
 /// The definitions that do not concern EGM, and the invalid ones, in which secrets cannot be
 /// recognised.
@@ -48,7 +49,7 @@ pub(super) fn left_out(report: &Report, log: &Log) -> BTreeSet<PathBuf> {
 
 /// Whether a path is that of a region's device.
 fn is_path(report: &Report, path: &Path) -> bool {
-    report.host.regions.iter().any(|region| region.device.path == path)
+    report.regions().iter().any(|region| region.device.path == path)
 }
 
 /// Whether a file is a region's device, by its number.
@@ -98,6 +99,11 @@ impl Recording<'_> {
                 self.tree.put(place, Content::File(bytes));
                 ways.push(path.clone());
             }
+        }
+        let mut regions = self.report.host.regions.iter().filter_map(Region::node_problem);
+        if regions.any(|it| matches!(it, Warning::DeviceNodeMissing { in_container: true, .. })) {
+            // A PID namespace is not in a capture.
+            self.tree.put(Path::new(MARKS[0]), Content::File(Vec::new()));
         }
         let mut users = self.session_users(accounts);
         let place = self.log.listings.get(Path::new(USERS)).map(|(place, _)| place);
@@ -182,13 +188,13 @@ impl Recording<'_> {
         let claims = &self.report.claims;
         let proc = Path::new("/proc");
         let is_unlisted = self.log.errors.contains_key(&(proc.to_owned(), Op::List));
-        if claims.sight != Sight::Skipped && !self.report.host.regions.is_empty() && !is_unlisted {
+        if claims.sight != Sight::Skipped && !self.report.regions().is_empty() && !is_unlisted {
             self.tree.put(proc, Content::Directory);
         }
         // In their order: the first mapping of a file identifies it. Mappings that were read
         // several times are included once.
         let mut maps: BTreeMap<u32, (Vec<u8>, BTreeSet<&[u8]>)> = BTreeMap::new();
-        for evidence in &claims.evidence {
+        for evidence in &claims.search().evidence {
             let process = proc.join(evidence.pid.to_string());
             match &evidence.kind {
                 EvidenceKind::Mapping { line, node } => {

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::values::DeviceNumber;
+use crate::values::{DeviceNumber, RegionName};
 
-/// Evidence that a process holds a region, given as an index among the targets.
+/// Evidence that a process holds a region.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
     pub(crate) pid: u32,
-    pub(crate) target: usize,
+    pub(crate) region: RegionName,
     pub(crate) kind: EvidenceKind,
 }
 

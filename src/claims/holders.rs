@@ -2,7 +2,8 @@
 //!
 //! A process holds a region if it maps the device or has it open. The device is recognised by its
 //! number, which a container's own node, a renamed node and a deleted node have as well. A mapping
-//! outlives the file descriptor, so both are examined.
+//! outlives the file descriptor, so both are examined. Both outlive the region, which is recognised
+//! by the name of its node then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +17,7 @@ use super::process::{self, Rest};
 use super::ranges::Ranges;
 use super::targets::Targets;
 use crate::sysroot::{ReadError, Sysroot};
+use crate::values::RegionName;
 use crate::values::numbers::decimal;
 
 /// Maximum size of the mappings of one process. The kernel allows 65,530 of them by default, each a
@@ -34,10 +36,10 @@ const READS: u32 = 4;
 /// during which they were created.
 const ROUNDS: u32 = 8;
 
-/// A process that holds a region, given as an index among the targets.
+/// A process that holds a region.
 pub(super) struct Holder {
     pub(super) pid: u32,
-    pub(super) target: usize,
+    pub(super) region: RegionName,
     pub(super) via: Via,
     /// The mapped parts; empty if it only has the device open.
     pub(super) ranges: Ranges,
@@ -104,7 +106,7 @@ pub(super) fn find(root: &Sysroot, targets: &Targets, depth: Depth) -> Result<Fo
             break;
         }
     }
-    found.holders.sort_by_key(|holder| (holder.pid, holder.target));
+    found.holders.sort_by(|a, b| (a.pid, &a.region).cmp(&(b.pid, &b.region)));
     if root.may_change() {
         drop_ended(root, &mut found.holders);
     }
@@ -114,12 +116,12 @@ pub(super) fn find(root: &Sysroot, targets: &Targets, depth: Depth) -> Result<Fo
 /// If several processes hold a region, removes those that have exited by now: one may have passed
 /// it to another. At least one is kept, because the region is held.
 fn drop_ended(root: &Sysroot, holders: &mut Vec<Holder>) {
-    let mut by_target: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    let mut by_region: BTreeMap<RegionName, Vec<u32>> = BTreeMap::new();
     for holder in &*holders {
-        by_target.entry(holder.target).or_default().push(holder.pid);
+        by_region.entry(holder.region.clone()).or_default().push(holder.pid);
     }
-    by_target.retain(|_, pids| pids.len() > 1);
-    for (target, pids) in by_target {
+    by_region.retain(|_, pids| pids.len() > 1);
+    for (region, pids) in by_region {
         let has_ended = |pid: &u32| {
             root.stat(format!("/proc/{pid}")).is_err() || process::rest(root, *pid) == Rest::Nothing
         };
@@ -127,7 +129,7 @@ fn drop_ended(root: &Sysroot, holders: &mut Vec<Holder>) {
         if ended.len() == pids.len() {
             ended.pop();
         }
-        holders.retain(|holder| holder.target != target || !ended.contains(&holder.pid));
+        holders.retain(|holder| holder.region != region || !ended.contains(&holder.pid));
     }
 }
 
@@ -184,7 +186,7 @@ struct Scanner<'a> {
     /// The targets that can only be recognised by name, if there are any.
     unnumbered: Option<Targets>,
     /// Files that are known to be regions or not: most mappings are of the same few libraries.
-    known: HashMap<Box<[u8]>, Option<usize>>,
+    known: HashMap<Box<[u8]>, Option<RegionName>>,
     buffer: Vec<u8>,
     /// Whether part of the current process could not be examined.
     is_refused: bool,
@@ -199,7 +201,7 @@ struct Scanner<'a> {
 }
 
 /// The mapped parts by region; empty if it is only open.
-type Held = BTreeMap<usize, HeldRegion>;
+type Held = BTreeMap<RegionName, HeldRegion>;
 
 #[derive(Default)]
 struct HeldRegion {
@@ -260,11 +262,9 @@ impl<'a> Scanner<'a> {
         if self.is_refused && rest != Rest::Nothing {
             self.found.unread.insert(pid);
         }
-        let holder = |(target, held): (usize, HeldRegion)| Holder {
-            pid,
-            target,
-            via: held.via,
-            ranges: self.targets.ranges(target, held.mappings),
+        let holder = |(region, held): (RegionName, HeldRegion)| {
+            let ranges = self.targets.ranges(&region, held.mappings);
+            Holder { pid, region, via: held.via, ranges }
         };
         self.found.holders.extend(held.into_iter().map(holder));
     }
@@ -353,7 +353,7 @@ impl<'a> Scanner<'a> {
         let result = self.root.read_into(format!("{task}/maps"), MAPS_LIMIT, &mut buffer);
         self.is_empty = buffer.is_empty();
         if result.is_ok() {
-            let mut last: (&[u8], Option<usize>) = (b"", None);
+            let mut last: (&[u8], Option<RegionName>) = (b"", None);
             for line in Lines(&buffer) {
                 let mapping = match Mapping::parse(line) {
                     Ok(Some(mapping)) => mapping,
@@ -366,12 +366,12 @@ impl<'a> Scanner<'a> {
                 };
                 let mut is_seen = false;
                 if mapping.identity != last.0 {
-                    let (target, is_sure) = self.target_of(links, &mapping);
-                    last = (if is_sure { mapping.identity } else { b"" }, target);
+                    let (region, is_sure) = self.region_of(links, &mapping);
+                    last = (if is_sure { mapping.identity } else { b"" }, region);
                     is_seen = is_sure;
                 }
-                if let Some(target) = last.1 {
-                    let region = held.entry(target).or_default();
+                if let Some(name) = &last.1 {
+                    let region = held.entry(name.clone()).or_default();
                     if mapping.is_private {
                         // A copy of what is written; its offset is a physical address.
                         region.add(Via::Private);
@@ -380,10 +380,10 @@ impl<'a> Scanner<'a> {
                         region.add(Via::Shared).mappings.push((mapping.offset, length));
                     }
                     if self.evidence.is_some() {
-                        let name = mapping.name().filter(|_| is_seen);
-                        let number = self.targets.number(target);
+                        let node = mapping.name().filter(|_| is_seen);
+                        let node = node.zip(self.targets.number(name));
                         let line = line.to_owned();
-                        self.keep(target, EvidenceKind::Mapping { line, node: name.zip(number) });
+                        self.keep(name.clone(), EvidenceKind::Mapping { line, node });
                     }
                 }
             }
@@ -393,69 +393,84 @@ impl<'a> Scanner<'a> {
     }
 
     /// The region of a mapping, and whether the result is valid for every mapping of the file.
-    fn target_of(&mut self, links: &str, mapping: &Mapping<'_>) -> (Option<usize>, bool) {
+    fn region_of(&mut self, links: &str, mapping: &Mapping<'_>) -> (Option<RegionName>, bool) {
         if let Some(known) = self.known.get(mapping.identity) {
-            return (*known, true);
+            return (known.clone(), true);
         }
         let Some(name) = mapping.name() else { return (None, false) };
-        let by_name = |targets: &Targets| {
-            targets.by_file(mapping.file).or_else(|| targets.by_path(mapping.path))
-        };
         match self.root.stat_cached(format!("{links}/map_files/{name}")) {
             Ok(stat) => {
                 // A region with an unknown number is recognised by name and inode.
-                let target = self.targets.by_stat(&stat);
-                let target = target.or_else(|| self.unnumbered.as_ref().and_then(by_name));
-                self.known.insert(mapping.identity.into(), target);
-                (target, true)
+                let region = self.targets.by_stat(&stat);
+                let region = region.or_else(|| {
+                    self.unnumbered
+                        .as_ref()
+                        .and_then(|it| it.by_mapping(mapping.file, mapping.path))
+                });
+                let region = region.cloned().or_else(|| {
+                    let may_be = self.targets.may_be_removed(&stat);
+                    may_be.then(|| self.targets.removed(mapping.path)).flatten()
+                });
+                self.known.insert(mapping.identity.into(), region.clone());
+                (region, true)
             }
             // Denied to all users except root, missing in most captures, or changed since it was
             // listed: only the node's inode and name are left.
             Err(error) => {
                 self.is_changed |= error.is_gone() && self.root.may_change();
                 self.note(&error);
-                (by_name(self.targets), false)
+                let region = self.targets.by_mapping(mapping.file, mapping.path).cloned();
+                (region.or_else(|| self.targets.removed(mapping.path)), false)
             }
         }
     }
 
-    fn keep(&mut self, target: usize, kind: EvidenceKind) {
-        let evidence = Evidence { pid: self.pid, target, kind };
+    fn keep(&mut self, region: RegionName, kind: EvidenceKind) {
+        let evidence = Evidence { pid: self.pid, region, kind };
         self.evidence.get_or_insert_default().push(evidence);
     }
 
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
         let folder = format!("{task}/fd");
         for file in self.root.entries(&folder)? {
-            let by_link = |targets: &Targets| {
-                let target = self.root.read_link(format!("{folder}/{file}")).ok()?;
-                targets.by_path(target.as_os_str().as_bytes())
+            let by_link = |targets: Option<&Targets>, may_be_removed: bool| {
+                let link = self.root.read_link(format!("{folder}/{file}")).ok()?;
+                let path = link.as_os_str().as_bytes();
+                let region = targets.and_then(|targets| targets.by_path(path)).cloned();
+                let removed = || may_be_removed.then(|| self.targets.removed(path)).flatten();
+                region.or_else(removed)
             };
             let mut number = None;
-            let target = match self.root.stat_cached(format!("{folder}/{file}")) {
+            let region = match self.root.stat_cached(format!("{folder}/{file}")) {
                 Ok(stat) => match self.targets.by_stat(&stat) {
-                    Some(target) => {
-                        number = self.targets.number(target);
-                        Some(target)
+                    Some(region) => {
+                        number = self.targets.number(region);
+                        Some(region.clone())
                     }
                     // In a capture the node may be missing or be another file.
-                    None if !self.root.may_ask_system() => by_link(self.targets),
-                    None => self.unnumbered.as_ref().and_then(by_link),
+                    None if !self.root.may_ask_system() => by_link(Some(self.targets), false),
+                    None => {
+                        let may_be_removed = self.targets.may_be_removed(&stat);
+                        let is_link_needed = may_be_removed || self.unnumbered.is_some();
+                        is_link_needed
+                            .then(|| by_link(self.unnumbered.as_ref(), may_be_removed))
+                            .flatten()
+                    }
                 },
                 // It leads nowhere in a capture without the node, or was closed in the meantime.
                 Err(error) => {
-                    let target = by_link(self.targets);
+                    let region = by_link(Some(self.targets), true);
                     self.note(&error);
-                    target
+                    region
                 }
             };
-            if let Some(target) = target
+            if let Some(region) = region
                 && !process::is_only_a_path(self.root, &format!("{task}/fdinfo/{file}"))
             {
-                held.entry(target).or_default();
+                held.entry(region.clone()).or_default();
                 if self.evidence.is_some() {
                     let link = self.root.read_link(format!("{folder}/{file}")).ok();
-                    self.keep(target, EvidenceKind::File { name: file, number, link });
+                    self.keep(region, EvidenceKind::File { name: file, number, link });
                 }
             }
         }

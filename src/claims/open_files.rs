@@ -39,6 +39,11 @@ impl OpenCount {
         own.map_or(Self::Unclear, Self::References)
     }
 
+    /// Whether something is open.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::References(1..))
+    }
+
     /// The number of open files, if there are this many dma-bufs.
     pub(super) fn files(self, dma_bufs: usize) -> Option<u64> {
         let Self::References(references) = self else { return None };

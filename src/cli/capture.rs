@@ -52,7 +52,7 @@ pub(super) fn run(args: &CaptureArgs, session: &mut Session<'_>) -> Result<Exit,
     } else {
         user_file::write(&args.file, &capture.bytes)?;
     }
-    session.warn_of(&capture.report, &capture.report.host.regions);
+    session.warn_of(&capture.report, capture.report.regions());
     if args.with_claims && Recorded::of(&root).claims.is_none() {
         session.warn("the source has no claims recorded");
     }

@@ -66,7 +66,7 @@ pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Er
     table::write(session.out, &rows, &columns, style)?;
     // Output before warnings if both go to a terminal.
     session.out.flush()?;
-    session.warn_of(&report, &report.host.regions);
+    session.warn_of(&report, report.regions());
     if rows.is_empty() && report.warnings().next().is_none() {
         let _ = writeln!(session.err, "egm-probe: {}", no_egm(report.host.class));
     }

@@ -103,6 +103,7 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
     let mut report = Report::read(&root, Needs::all());
     report.claims.warnings.extend(replaced);
     report.host.regions.retain(|region| wanted.contains(&region.name));
+    report.gone.clear();
     if args.json {
         json::write_list(session.out, &report)?;
         return Ok(Exit::Done);

@@ -8,6 +8,7 @@ use super::{Exit, Session};
 use crate::host::{Host, Needs, NotFound};
 use crate::output::json;
 use crate::output::show::{self, Selection};
+use crate::report::Report;
 use crate::values::{PciAddress, RegionName};
 
 #[derive(Args, Debug)]
@@ -25,7 +26,7 @@ pub(super) struct ShowArgs {
 
 pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let report = session.global.report(Needs::all())?;
-    let selection = select(args, &report.host).inspect_err(|_| session.warn_of(&report, []))?;
+    let selection = select(args, &report).inspect_err(|_| session.warn_of(&report, []))?;
     if args.json {
         json::write_show(session.out, &report, &selection)?;
         return Ok(Exit::Done);
@@ -40,16 +41,21 @@ pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Er
 }
 
 /// The requested regions and GPUs.
-fn select<'a>(args: &ShowArgs, host: &'a Host) -> Result<Selection<'a>, NotFound> {
+fn select<'a>(args: &ShowArgs, report: &'a Report) -> Result<Selection<'a>, NotFound> {
+    let host = &report.host;
     let mut selection = Selection::default();
     if args.regions.is_empty() && args.gpus.is_empty() {
-        if host.regions.is_empty() {
+        let regions = report.regions();
+        if regions.is_empty() {
             return Err(NotFound::no_egm(host, ""));
         }
-        host.regions.iter().for_each(|region| selection.add_region(region));
+        for region in regions {
+            selection.add_region(region);
+        }
     }
     for name in &args.regions {
-        selection.add_region(host.find_region(name)?);
+        let gone = report.gone.iter().find(|gone| gone.name == *name);
+        selection.add_region(gone.map_or_else(|| host.find_region(name), Ok)?);
     }
     for address in &args.gpus {
         let (gpu, region) = host.gpu(*address).ok_or_else(|| no_gpu(*address, host))?;

@@ -40,6 +40,6 @@ pub(super) fn run(args: &TopologyArgs, session: &mut Session<'_>) -> Result<Exit
         output::write(session.out, &report, style)?;
     }
     session.out.flush()?;
-    session.warn_of(&report, &report.host.regions);
+    session.warn_of(&report, report.regions());
     Ok(Exit::Done)
 }

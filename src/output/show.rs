@@ -91,7 +91,7 @@ pub fn write(out: &mut dyn Write, report: &Report, selection: &Selection<'_>) ->
 }
 
 fn write_region(out: &mut dyn Write, host: &Host, row: &Row<'_>) -> io::Result<()> {
-    let Row { region, claims, capacity: Capacity { state, free, held, stranded } } = *row;
+    let Row { region, claims, capacity: Capacity { state, free, held, stranded }, .. } = *row;
     writeln!(out, "{}", region.name)?;
     field(out, "device", &device(region))?;
     if let Some(links) = region.device.links.as_ref().filter(|links| !links.is_empty()) {
@@ -173,6 +173,7 @@ fn host_node(host: &Host, region: &Region) -> String {
         return "-".into();
     };
     let how = match source {
+        NodeSource::Region => "as shown by the driver",
         NodeSource::Gpu => "the node of its GPUs",
         NodeSource::NearestCpuNode => "the nearest node with CPUs to that of its GPUs",
         NodeSource::LocalCpus => "the node with the local CPUs of its GPUs",

@@ -123,7 +123,7 @@ impl Picture {
     }
 
     fn region(&mut self, row: &Row<'_>, largest: Option<Bytes>) -> fmt::Result {
-        let Row { region, claims, capacity } = row;
+        let Row { region, claims, capacity, .. } = row;
         let x = 2 * MARGIN;
         self.y += 20;
         let size = or_dash(region.size);

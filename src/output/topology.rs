@@ -90,7 +90,7 @@ fn socket_branch(report: &Report, socket: &Socket<'_>, style: TreeStyle) -> Bran
 }
 
 fn region_branch(report: &Report, socket: &Socket<'_>, row: &Row<'_>, style: TreeStyle) -> Branch {
-    let Row { region, claims, capacity } = row;
+    let Row { region, claims, capacity, .. } = row;
     let state = painted(capacity.state.name(), color_of(capacity.state), style.color);
     let bar = bar(region.size, *capacity, style);
     let text =

@@ -7,10 +7,11 @@ mod sockets;
 
 use std::path::Path;
 
-use crate::claims::{Claim, Claims, Sight};
+use crate::claims::{Claim, Claims, Search, Sight};
 use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
 
+use crate::values::RegionName;
 use crate::warning::Warning;
 pub use availability::Availability;
 pub(crate) use availability::{holder_labels, labels};
@@ -26,6 +27,9 @@ pub struct Report {
     pub host: Host,
     /// The claims on its regions.
     pub claims: Claims,
+    /// Regions that the driver removed while processes held them, by name. Only their names and
+    /// their holders are known.
+    pub gone: Vec<Region>,
 }
 
 /// A region, its claims and its capacity.
@@ -38,22 +42,36 @@ pub struct Row<'a> {
     pub claims: &'a [Claim],
     /// Its free memory.
     pub capacity: Capacity,
+    /// Whether the driver removed the region.
+    pub is_gone: bool,
 }
 
 impl Report {
     /// Reads the requested parts of a host; claims only with [`Needs::CLAIMS`].
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
-        Self::read_with(root, needs, &Accounts::of(root))
+        Self::read_with(root, needs, &Accounts::of(root), None)
     }
 
-    pub(crate) fn read_with(root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) -> Self {
+    /// Like [`Report::read`], without another search for processes if it would find the same as in
+    /// an earlier report on this host.
+    #[must_use]
+    pub fn read_again(&self, root: &Sysroot, needs: Needs) -> Self {
+        Self::read_with(root, needs, &Accounts::of(root), Some(self.claims.search()))
+    }
+
+    pub(crate) fn read_with(
+        root: &Sysroot,
+        needs: Needs,
+        accounts: &Accounts<'_>,
+        last: Option<&Search>,
+    ) -> Self {
         // The offset of a mapping means something only with some layouts of the driver.
         let is_wanted = needs.contains(Needs::CLAIMS);
         let needs = if is_wanted { needs | Needs::GPUS } else { needs };
         let host = Host::read_with(root, needs, accounts);
         let claims = if is_wanted {
-            Claims::read_with(root, &host.regions, accounts)
+            Claims::read_with(root, &host.regions, accounts, last)
         } else {
             Claims::default()
         };
@@ -63,15 +81,19 @@ impl Report {
     /// Combines the two: several holders of one region become a warning about the region.
     #[must_use]
     pub fn new(host: Host, claims: Claims) -> Self {
-        let mut report = Self { host, claims };
+        let is_gone = |name: &&RegionName| host.region(name).is_none();
+        let gone = claims.by_region.keys().filter(is_gone).map(Region::gone).collect();
+        let mut report = Self { host, claims, gone };
         if report.host.is_changing && report.claims.sight == Sight::Complete {
             report.claims.sight = Sight::Partial;
         }
-        let regions = report.host.regions.iter();
-        let warnings =
-            |region| report.availability(region, None).warnings(report.claims.is_sharing_known);
+        let regions = report.host.regions.iter().chain(&report.gone);
+        let warnings = |region| {
+            report.availability(region, None).warnings(report.claims.search().is_sharing_known)
+        };
         let warnings: Vec<_> = regions.map(warnings).collect();
-        for (region, warnings) in report.host.regions.iter_mut().zip(warnings) {
+        let regions = report.host.regions.iter_mut().chain(&mut report.gone);
+        for (region, warnings) in regions.zip(warnings) {
             region.warnings.splice(0..0, warnings);
         }
         report
@@ -93,9 +115,19 @@ impl Report {
         self.host.regions.iter().filter(is_other).find(is_its)
     }
 
-    /// The regions with their claims, in the order of the host.
+    /// The regions of the host, and those that are gone, in natural order of their names.
+    #[must_use]
+    pub fn regions(&self) -> Vec<&Region> {
+        let mut regions: Vec<_> = self.host.regions.iter().chain(&self.gone).collect();
+        if !self.gone.is_empty() {
+            regions.sort_by_key(|region| &region.name);
+        }
+        regions
+    }
+
+    /// These regions with their claims.
     pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.host.regions.iter().map(|region| self.row(region))
+        self.regions().into_iter().map(|region| self.row(region))
     }
 
     /// One region of this host with its claims.
@@ -109,7 +141,9 @@ impl Report {
             _ if self.claims.leases_unread.is_some() => Sight::Partial,
             sight => sight,
         };
-        Row { region, claims, capacity: Capacity::of(region.size, claims, sight) }
+        let capacity = Capacity::of(region.size, claims, sight);
+        let is_gone = self.gone.iter().any(|gone| gone.name == region.name);
+        Row { region, claims, capacity, is_gone }
     }
 
     /// Warnings about the host as a whole.

@@ -1,0 +1,215 @@
+//! The search for the processes that hold regions, and how complete it was.
+//!
+//! The driver's count of open files decides that; without it, the processes that could not be
+//! examined do.
+
+use std::collections::BTreeSet;
+
+use super::evidence::Evidence;
+use super::holders::{self, Depth, Holder};
+use super::open_files::OpenCount;
+use super::process::{self, Users};
+use super::targets::Targets;
+use super::unseen::{Hidden, Unseen};
+use super::{ProcessClaim, Ranges, Sight, sharing};
+use crate::host::{Accounts, has_pid_namespace};
+use crate::sysroot::{ReadError, Sysroot};
+use crate::values::RegionName;
+use crate::warning::Warning;
+
+/// How often processes are searched while the driver's count changes.
+const SEARCHES: usize = 4;
+
+/// The result of a search.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Search {
+    /// The processes that hold regions.
+    pub(super) holders: Vec<Described>,
+    pub(super) sight: Sight,
+    pub(super) warnings: Vec<Warning>,
+    /// The number of open files, if it is known.
+    pub(super) open_files: Option<u64>,
+    /// Whether it is known which holders of a region share its memory.
+    pub(crate) is_sharing_known: bool,
+    /// Processes that could not be examined.
+    pub(crate) unseen: Unseen,
+    /// Evidence for the holders, if the host is being recorded.
+    pub(crate) evidence: Vec<Evidence>,
+    /// The devices that were searched for.
+    targets: Targets,
+    count: OpenCount,
+}
+
+/// A process that holds a region.
+#[derive(Clone, Debug)]
+pub(super) struct Described {
+    pub(super) region: RegionName,
+    /// Whether it runs a guest.
+    pub(super) is_guest: bool,
+    pub(super) claim: ProcessClaim,
+}
+
+impl Search {
+    pub(super) fn run(
+        root: &Sysroot,
+        targets: Targets,
+        accounts: &Accounts<'_>,
+        users: &mut Users<'_>,
+        seen_before: &Unseen,
+    ) -> Self {
+        let mut search = Self { count: OpenCount::read(root), targets, ..Self::default() };
+        if search.count.files(0) == Some(0) {
+            search.open_files = Some(0);
+            search.sight = Sight::Complete;
+        } else if let Err(error) = search.find(root, accounts, users, seen_before)
+            && !error.is_absent()
+        {
+            search.warnings.push(Warning::unreadable(&error));
+            search.sight = Sight::Partial;
+        }
+        search
+    }
+
+    /// Whether another search for these devices would find the same.
+    pub(super) fn is_final(&self, root: &Sysroot, targets: &Targets) -> bool {
+        self.sight == Sight::Complete && self.targets == *targets && self.is_current(root)
+    }
+
+    /// Whether the driver has as many files open as before, and the holders still exist.
+    pub(crate) fn is_current(&self, root: &Sysroot) -> bool {
+        let is_there =
+            |holder: &Described| root.stat(format!("/proc/{}", holder.claim.pid)).is_ok();
+        matches!(self.count, OpenCount::References(_))
+            && OpenCount::read(root) == self.count
+            && self.holders.iter().all(is_there)
+    }
+
+    /// Whether the driver counts its open files.
+    pub(crate) fn has_count(&self) -> bool {
+        self.count != OpenCount::Absent
+    }
+
+    fn find(
+        &mut self,
+        root: &Sysroot,
+        accounts: &Accounts<'_>,
+        users: &mut Users<'_>,
+        seen_before: &Unseen,
+    ) -> Result<(), ReadError> {
+        let mut depth = Depth::Processes;
+        let mut is_stable = false;
+        let mut found = holders::Found::default();
+        for _ in 0..SEARCHES {
+            found = holders::find(root, &self.targets, depth)?;
+            self.holders = describe(root, std::mem::take(&mut found.holders), accounts, users);
+            let before = std::mem::replace(&mut self.count, OpenCount::read(root));
+            is_stable = self.count == before;
+            let open = self.count.files(found.dma_bufs.len());
+            let is_explained = open.is_some_and(|open| open <= explained(&self.holders));
+            let is_deep = depth == Depth::Threads || self.count == OpenCount::Absent;
+            if is_stable && (is_explained || is_deep) {
+                break;
+            }
+            if is_stable {
+                depth = Depth::Threads;
+            }
+        }
+        self.unseen = Unseen {
+            unread: found.unread.union(&seen_before.unread).copied().collect(),
+            hidden: seen_before.hidden.or_else(|| hidden_processes(root, &found.pids)),
+            unsettled: found.is_unsettled || seen_before.unsettled,
+        };
+        self.open_files = self.count.files(found.dma_bufs.len());
+        let unexplained = match (self.count, self.open_files) {
+            (OpenCount::Absent, _) => None,
+            (_, None) => Some(Warning::OpenCountUnclear),
+            (_, Some(open)) => {
+                let explained = explained(&self.holders);
+                let is_more = open > explained || found.has_foreign_dma_buf;
+                let unsettled = (!is_stable).then_some(Warning::ProcessesUnsettled);
+                is_more.then_some(Warning::OpenFilesUnexplained { open, explained }).or(unsettled)
+            }
+        };
+        let is_complete = match self.count {
+            OpenCount::Absent => self.unseen == Unseen::default(),
+            _ => unexplained.is_none(),
+        };
+        self.sight = if is_complete { Sight::Complete } else { Sight::Partial };
+        self.is_sharing_known = self.count == OpenCount::Absent || is_complete;
+        if !is_complete {
+            self.warnings.extend(unexplained);
+            self.warnings.extend(warnings_of(&self.unseen));
+        }
+        let holds: BTreeSet<_> =
+            self.holders.iter().map(|holder| (holder.claim.pid, &holder.region)).collect();
+        self.evidence = found.evidence;
+        self.evidence.retain(|evidence| holds.contains(&(evidence.pid, &evidence.region)));
+        Ok(())
+    }
+}
+
+/// Describes the holders, which are sorted by process: one that holds several regions is described
+/// only once.
+fn describe(
+    root: &Sysroot,
+    holders: Vec<Holder>,
+    accounts: &Accounts<'_>,
+    users: &mut Users<'_>,
+) -> Vec<Described> {
+    let mut described: Vec<Described> = Vec::with_capacity(holders.len());
+    for Holder { pid, region, via, ranges } in holders {
+        let last = described.last().filter(|last| last.claim.pid == pid);
+        let (is_guest, claim) = if let Some(last) = last {
+            (last.is_guest, last.claim.clone())
+        } else {
+            let arguments = process::arguments(root, pid);
+            let uid = users.user(pid);
+            let claim = ProcessClaim {
+                uid,
+                user: uid.map(|uid| accounts.user(uid)),
+                command: process::command(root, pid, &arguments),
+                domain: process::domain(root, pid, &arguments),
+                ..ProcessClaim::new(pid, Ranges::default())
+            };
+            (process::name_argument(&arguments).is_some(), claim)
+        };
+        let claim = ProcessClaim { via, ranges, ..claim };
+        described.push(Described { region, is_guest, claim });
+    }
+    described
+}
+
+/// The number of open files that the holders explain.
+fn explained(holders: &[Described]) -> u64 {
+    let regions: BTreeSet<_> = holders.iter().map(|holder| &holder.region).collect();
+    let files = |region: &RegionName| {
+        let holders = holders.iter().filter(|holder| holder.region == *region);
+        sharing::explained_files(holders.map(|holder| &holder.claim))
+    };
+    regions.into_iter().map(files).sum()
+}
+
+/// The reason why processes of the running host may be missing from `/proc`.
+fn hidden_processes(root: &Sysroot, pids: &BTreeSet<u32>) -> Option<Hidden> {
+    if !root.may_trust_proc() {
+        return Some(Hidden::ForeignProc);
+    }
+    if has_pid_namespace(root) {
+        return Some(Hidden::PidNamespace);
+    }
+    // Process 1 always exists, unless /proc is mounted with hidepid.
+    (root.may_ask_system() && !pids.contains(&1)).then_some(Hidden::Hidepid)
+}
+
+/// Warnings about processes that could not be examined.
+fn warnings_of(unseen: &Unseen) -> impl Iterator<Item = Warning> + use<> {
+    let hidden = unseen.hidden.map(|hidden| match hidden {
+        Hidden::ForeignProc => Warning::ForeignProc,
+        Hidden::Hidepid => Warning::ProcessesHidden,
+        Hidden::PidNamespace => Warning::PidNamespace,
+    });
+    let pids: Vec<u32> = unseen.unread.iter().copied().collect();
+    let unread = (!pids.is_empty()).then_some(Warning::ProcessesUnread { pids });
+    let unsettled = unseen.unsettled.then_some(Warning::ProcessesUnsettled);
+    hidden.into_iter().chain(unread).chain(unsettled)
+}
