@@ -73,7 +73,7 @@ check:
 vm-test:
 	./tools/install-deps vm
 	$(RUN) build --release --locked
-	./tests/vm/run amd64 $(PROGRAM)
+	ROUNDS=$${ROUNDS:-100} ./tests/vm/run amd64 $(PROGRAM)
 
 vm-test-arm64:
 	./tools/install-deps vm-arm64
