@@ -104,7 +104,7 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
         }
         for claim in availability.holders {
             match claim {
-                Claim::Process(process) if process.domain.is_none() => {
+                Claim::Process(process) if process.domain.is_none() && !claim.is_helper() => {
                     pids.insert(process.pid);
                     problems.push(format!("{}: held by {}", region.name, claim.label()));
                 }
