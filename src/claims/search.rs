@@ -171,7 +171,9 @@ fn describe(
                 domain: process::domain(root, pid, &arguments),
                 ..ProcessClaim::new(pid, Ranges::default())
             };
-            (process::name_argument(&arguments).is_some(), claim)
+            // One that was started by hand may have no name.
+            let is_qemu = claim.command.as_deref().is_some_and(|it| it.starts_with("qemu-system-"));
+            (is_qemu || process::name_argument(&arguments).is_some(), claim)
         };
         let claim = ProcessClaim { via, ranges, ..claim };
         described.push(Described { region, is_guest, claim });

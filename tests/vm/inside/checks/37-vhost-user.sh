@@ -59,5 +59,14 @@ for shape in E D; do
     check "shape $shape: but the region is free" until_so is_free egm4
     kill $back_end
     wait $back_end
-    unload "shape $shape: a guest with a back end" "1 0"
+
+    # A QEMU that was started by hand.
+    start_guest egm5
+    same "shape $shape: without a name of the guest, the back end is a helper" "[[\"qemu-storage-daemon\",$back_end,null,$qemu],\
+[\"qemu-system-x86_64\",$qemu,null,null]]" "$(region egm5 "$CLAIMS | map(.[:4]) | sort")"
+    same "shape $shape: doctor advises on QEMU, not on its back end" "[\"warn\",\"egm5: held by qemu-system-x86_64[$qemu]\",\
+[\"ps -fp $qemu\"]]" "$(advice)"
+    kill $qemu $back_end
+    wait $qemu $back_end
+    unload "shape $shape: a guest with a back end" "1 1"
 done
