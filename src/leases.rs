@@ -184,7 +184,7 @@ fn objection(
         return Some(LeaseObjection::Node { region, problem: problem.clone() });
     }
     if !availability.holders.is_empty() {
-        let holders = labels(&availability.holders);
+        let holders = labels(availability.holders);
         Some(LeaseObjection::InUse { region, holders })
     } else if let Some(lease) = availability.leases.first() {
         let (owner, until) = (lease.domain.clone(), lease.expires);

@@ -216,7 +216,7 @@ fn check_peers(used: &Use<'_>, findings: &mut Findings) {
 fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
     let holders = report.availability(used.region, Some(&subject.domain.name)).holders;
     if !holders.is_empty() {
-        let holders = excerpts(&labels(&holders));
+        let holders = excerpts(&labels(holders));
         let message = format!("{} is in use by {holders}", used.region.name);
         findings.add(HELD, &used.path.span, message);
     }

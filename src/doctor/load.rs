@@ -99,7 +99,7 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
     for region in &report.host.regions {
         let availability = report.availability(region, None);
         if availability.distinct_holders().len() > 1 {
-            let labels = labels(&availability.holders).join(", ");
+            let labels = labels(availability.holders.iter().copied()).join(", ");
             problems.push(format!("{}: held by several processes: {labels}", region.name));
         }
         for claim in availability.holders {

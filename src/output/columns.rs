@@ -2,7 +2,7 @@
 //! host to read.
 
 use crate::host::{Gpu, Needs, NodeSource, Permissions, Region, Shape};
-use crate::report::{Row, holder_labels};
+use crate::report::{Row, labels};
 use crate::values::text::printable;
 use crate::values::{Bytes, named};
 
@@ -104,7 +104,7 @@ pub static COLUMNS: [Column; 24] = columns! {
     }
     default: false {
         "HOLDER" List Needs::CLAIMS, "its holders, reservations, and VMs defined with it",
-            |row| ColumnValue::List(holder_labels(row.claims));
+            |row| ColumnValue::List(labels(row.claims));
         "HELD" Bytes Needs::CLAIMS, "memory mapped by its holder",
             |row| ColumnValue::Bytes(row.capacity.held);
         "STRANDED" Bytes Needs::CLAIMS, "memory not mapped by its holder, unusable for others",

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::topology::{node_range, own_nodes};
 use super::{gpus_of, or_dash};
-use crate::report::{Capacity, Place, Report, Row, Socket, Sockets, State, holder_labels};
+use crate::report::{Capacity, Place, Report, Row, Socket, Sockets, State, labels};
 use crate::values::Bytes;
 use crate::values::text::{excerpt, plural, printable};
 
@@ -128,7 +128,7 @@ impl Picture {
         self.y += 20;
         let size = or_dash(region.size);
         self.text(x, self.y, "name", &format!("{}  {size}", region.name))?;
-        let holders: Vec<_> = holder_labels(claims);
+        let holders: Vec<_> = labels(*claims);
         let holders =
             if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
         let state = format!("{}{holders}", capacity.state.name());

@@ -179,7 +179,7 @@ fn judge_claims(
     let mut availability = report.availability(region, owner);
     let name = || region.name.clone();
     if !availability.holders.is_empty() {
-        let holders = labels(&availability.holders);
+        let holders = labels(availability.holders);
         objections.push(Objection::InUse { region: name(), holders });
     } else if availability.state == State::Unknown {
         let skipped = report.claims.sight == Sight::Skipped;
@@ -188,7 +188,7 @@ fn judge_claims(
         // The name in a file may be outdated.
         availability.own.retain(|claim| claim.is_held());
         if !availability.own.is_empty() {
-            let holders = labels(&availability.own);
+            let holders = labels(availability.own);
             objections.push(Objection::Own { region: name(), holders });
         }
     }
@@ -197,7 +197,7 @@ fn judge_claims(
         objections.push(Objection::Reserved { region: name(), owner, until });
     }
     if !availability.defined.is_empty() {
-        let domains = labels(&availability.defined);
+        let domains = labels(availability.defined);
         objections.push(Objection::Defined { region: name(), domains });
     }
 }

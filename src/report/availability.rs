@@ -103,19 +103,16 @@ fn with_ranges(label: &str, ranges: &Ranges) -> String {
     ranges.iter().take(3).map(shown).fold(label.to_owned(), |all, one| all + &one)
 }
 
-/// The labels of a region's claims, with the number of its helpers behind a holder: `vm1[4242]+1`.
-pub(crate) fn holder_labels(claims: &[Claim]) -> Vec<String> {
+/// The labels of claims on one region, in their order, with the number of its helpers behind a
+/// holder: `vm1[4242]+1`.
+pub(crate) fn labels<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> Vec<String> {
+    let claims: Vec<&Claim> = claims.into_iter().collect();
     let helpers = |claim: &Claim| claims.iter().filter(|it| it.is_helper_of(claim)).count();
-    let label = |claim: &Claim| match helpers(claim) {
+    let label = |claim: &&Claim| match helpers(claim) {
         0 => claim.label(),
         count => format!("{}+{count}", claim.label()),
     };
     claims.iter().filter(|claim| !claim.is_helper()).map(label).collect()
-}
-
-/// The labels of claims, in their order.
-pub(crate) fn labels(claims: &[&Claim]) -> Vec<String> {
-    claims.iter().map(|claim| claim.label()).collect()
 }
 
 #[cfg(test)]
@@ -161,7 +158,7 @@ mod tests {
             let found = Availability::of(&claims, State::InUse, owner);
             let reserved: Vec<_> = found.leases.iter().map(|it| it.domain.as_str()).collect();
             let [found_own, found_holders, found_defined] =
-                [&found.own, &found.holders, &found.defined].map(|it| labels(it).join(" "));
+                [found.own, found.holders, found.defined].map(|it| labels(it).join(" "));
             assert_eq!(
                 (&*found_own, &*found_holders, &*found_defined, &*reserved.join(" ")),
                 (own, holders, defined, leases),

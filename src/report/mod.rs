@@ -14,7 +14,7 @@ use crate::sysroot::{FileKind, Sysroot};
 use crate::values::RegionName;
 use crate::warning::Warning;
 pub use availability::Availability;
-pub(crate) use availability::{holder_labels, labels};
+pub(crate) use availability::labels;
 pub use capacity::{Capacity, State};
 pub use changes::{Event, Snapshot};
 pub use sockets::{NodesFrom, Place, Socket, Sockets};
