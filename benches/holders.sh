@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Measures how long egm-probe, fuser, lsof and grep over all maps take to find the holder of a region
-# among many idle processes. Prints medians, and ratios to egm-probe.
+# Measures, among many processes, how long egm-probe takes on an idle host, how long it, fuser, lsof and
+# grep over all maps take to find the holder of a region, and the CPU time and latency of `watch`.
+# Prints medians and ratios, and fails if a ratio is above its limit.
 #
 #   benches/holders.sh [PROGRAM [PROCESSES [RUNS]]]      (as root)
 #
-# The region is a stand-in with the number of /dev/zero, in a mount namespace of its own.
+# The region is a stand-in with the number of /dev/zero, and its driver's count of open files is a plain
+# file, both in a mount namespace of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(realpath "${1:-target/release/egm-probe}")
@@ -17,7 +19,12 @@ if [ "${HOLDERS_INSIDE:-}" != yes ]; then
     trap 'rm -rf "$work"' EXIT
     cp -a tests/fixtures/gb200-full-gpu-list "$work/host"
     echo 1:5 >"$work/host/sys/devices/virtual/egm/egm4/dev"
-    mknod -m 0666 "$work/egm4" c 1 5
+    mkdir -p "$work/host/sys/module/nvgrace_egm" "$work/module"
+    echo live >"$work/module/initstate"
+    mkdir "$work/dev"
+    mknod -m 0666 "$work/dev/egm4" c 1 5
+    mknod "$work/dev/egm5" c 510 5
+    mknod -m 0666 "$work/dev/null" c 1 3
     cc -O1 -o "$work/holder" tests/suite/holder.c
     HOLDERS_INSIDE=yes WORK=$work unshare -m bash "$0" "$program" "$processes" "$runs"
     exit
@@ -25,35 +32,26 @@ fi
 
 mount --make-rprivate /
 mount -t overlay o -o "lowerdir=$WORK/host/sys:/sys" /sys
-device=$WORK/egm4
+mount --bind "$WORK/module" /sys/module/nvgrace_egm
+mount --bind "$WORK/dev" /dev
+device=/dev/egm4
+# The driver has two references for each open file.
+files() { echo $((2 * $1)) >"$WORK/module/refcnt"; }
+files 0
 
 pids=()
 end() { kill "${pids[@]}" 2>/dev/null || true; }
 trap end EXIT
 for ((i = 0; i < processes; i++)); do
-    sleep 3600 &
+    sleep 3600 <"$0" &
     pids+=($!)
 done
 mkfifo "$WORK/orders"
 "$WORK/holder" <"$WORK/orders" >/dev/null &
 pids+=($!)
 exec 9>"$WORK/orders"
-printf 'open %s\nmap 1048576 8388608\n' "$device" >&9
 holder=${pids[-1]}
-while ! grep -q "$device" "/proc/$holder/maps"; do sleep 0.05; done
-
-# Each tool must find the holder, or its time is meaningless.
-finds() { # PATTERN COMMAND..
-    local found
-    found=$("${@:2}" 2>/dev/null || true)
-    [[ $found =~ $1 ]] || { echo "$2 does not find the holder" >&2; exit 1; }
-}
 list=("$program" list -n -r -o DEVICE,STATE,HOLDER,HELD)
-finds "holder.$holder." "${list[@]}"
-finds "$holder" fuser "$device"
-finds "$holder" lsof "$device"
-maps() { grep -l "$device" /proc/[0-9]*/maps; }
-finds "/$holder/" maps
 
 median() { # COMMAND..
     for ((run = 0; run < runs; run++)); do
@@ -63,15 +61,85 @@ median() { # COMMAND..
     done | sort -n | sed -n "$(((runs + 1) / 2))p"
 }
 
-all=(/proc/[0-9]*)
-echo "${#all[@]} processes, median of $runs runs:"
-ours=$(median "${list[@]}")
-row() { # NAME MICROSECONDS
-    awk -v name="$1" -v time="$2" -v ours="$ours" \
-        'BEGIN { printf "  %-38s %8.1f ms   %5.2f x\n", name, time / 1000, time / ours }'
+# The processes that were just started are still busy.
+sleep 3
+missed=0
+# The ratio of two times, and its limit.
+row() { # NAME MICROSECONDS BASE [LIMIT]
+    awk -v name="$1" -v time="$2" -v base="$3" -v limit="${4:-}" 'BEGIN {
+        ratio = time / base
+        printf "  %-44s %8.1f ms   %5.2f x%s\n", name, time / 1000, ratio, limit == "" ? "" : "  (at most " limit ")"
+        exit limit != "" && ratio > limit
+    }' || missed=1
 }
-row "egm-probe list (maps, fds, libvirt)" "$ours"
-row "egm-probe list --no-occupancy" "$(median "$program" list --no-occupancy)"
-row "fuser DEVICE" "$(median fuser "$device")"
-row "lsof DEVICE" "$(median lsof "$device")"
-row "grep -l DEVICE /proc/[0-9]*/maps" "$(median maps)"
+
+all=(/proc/[0-9]*)
+echo "${#all[@]} processes, median of $runs runs"
+echo "idle:"
+bare=$(median "$program" list --no-occupancy)
+row "egm-probe list --no-occupancy" "$bare" "$bare"
+row "egm-probe list" "$(median "${list[@]}")" "$bare" 1.5
+
+printf 'open %s\nmap 1048576 8388608\n' "$device" >&9
+while ! grep -q "$device" "/proc/$holder/maps"; do sleep 0.05; done
+files 1
+
+# Each tool must find the holder, or its time is meaningless.
+finds() { # PATTERN COMMAND..
+    local found
+    found=$("${@:2}" 2>/dev/null || true)
+    [[ $found =~ $1 ]] || { echo "$2 does not find the holder" >&2; exit 1; }
+}
+finds "holder.$holder." "${list[@]}"
+finds "$holder" fuser "$device"
+finds "$holder" lsof "$device"
+maps() { grep -l "$device" /proc/[0-9]*/maps; }
+finds "/$holder/" maps
+
+echo "held:"
+ours=$(median "${list[@]}")
+fuser=$(median fuser "$device")
+lsof=$(median lsof "$device")
+grep=$(median maps)
+row "egm-probe list" "$ours" "$ours"
+row "egm-probe list, compared to fuser DEVICE" "$ours" "$fuser" 0.45
+row "egm-probe list, compared to lsof DEVICE" "$ours" "$lsof" 0.2
+row "egm-probe list, compared to grep -l over maps" "$ours" "$grep" 1
+
+[ -z "${PROFILE:-}" ] || bash -c "$PROFILE"
+# CPU time of all threads of `watch`, in percent of a core.
+watch() { # NAME LIMIT
+    local before after
+    # The first field is the time in nanoseconds.
+    before=$(cat "/proc/$watch"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum }')
+    sleep 20
+    after=$(cat "/proc/$watch"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum }')
+    awk -v name="$1" -v nanoseconds=$((after - before)) -v limit="$2" 'BEGIN {
+        percent = 100 * nanoseconds / 1e9 / 20
+        printf "  %-44s %8.2f %%  (at most %s)\n", name, percent, limit
+        exit percent > limit
+    }' || missed=1
+}
+
+echo "egm-probe watch, in 20 seconds:"
+"$program" watch --json >"$WORK/events" 2>/dev/null &
+watch=$!
+pids+=("$watch")
+sleep 2
+watch "CPU time while a region is held" 0.6
+# The same holder lets go and takes it again.
+changes=()
+for ((change = 0; change < 10; change++)); do
+    lines=$(wc -l <"$WORK/events")
+    start=${EPOCHREALTIME/./}
+    files $((change % 2))
+    while [ "$(wc -l <"$WORK/events")" = "$lines" ]; do sleep 0.005; done
+    changes+=($((${EPOCHREALTIME/./} - start)))
+    sleep 0.$((RANDOM % 9 + 1))
+done
+slowest=$(printf '%s\n' "${changes[@]}" | sort -n | tail -n 1)
+row "slowest of ${#changes[@]} changes of a holder" "$slowest" 300000 1
+files 0
+sleep 2
+watch "CPU time while nothing is open" 0.3
+exit "$missed"
