@@ -87,7 +87,7 @@ impl Capture {
         needs.set(Needs::CLAIMS, with_claims);
         let recording = root.recording();
         let accounts = Accounts::of(&recording);
-        let report = Report::read_with(&recording, needs, &accounts, None);
+        let report = Report::read_with(&recording, needs, &accounts);
         let log = recording.log().map(|log| log.clone()).unwrap_or_default();
         let left_out = left_out(&report, &log);
         let tree = Tree::default();

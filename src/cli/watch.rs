@@ -13,7 +13,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::args::{parse_region, parse_time};
 use super::error::Error;
 use super::{Exit, Session};
-use crate::claims::Sight;
+use crate::claims::{Claims, Search, Sight};
+use crate::host::{Accounts, Host, Needs, has_pid_namespace};
 use crate::output::watch as output;
 use crate::report::{Report, Snapshot, State};
 use crate::sysroot::Sysroot;
@@ -86,7 +87,9 @@ fn follow(
     // Listen before the first reading, so that no change is missed.
     let mut waiting = Waiting::new(&root)?;
     let started = Instant::now();
-    let mut report = Report::read(&root, needs);
+    let accounts = Accounts::of(&root);
+    let mut host = Host::read(&root, needs | Needs::GPUS);
+    let mut report = combine(&root, &host, needs, &accounts, None);
     let mut read = Instant::now();
     let mut next_search = read + SEARCH_PAUSE * started.elapsed();
     session.warn_of(&report, report.regions());
@@ -126,9 +129,16 @@ fn follow(
                 if read.elapsed() < args.interval
                     && (report.claims.sight == Sight::Complete || Instant::now() < next_search)
                     && report.claims.search().is_current(&root) => {}
-            Woken::Timeout | Woken::Event => {
+            woken @ (Woken::Timeout | Woken::Event) => {
                 read = Instant::now();
-                report = report.read_again(&root, needs);
+                // udev reports all changes of devices, except of mode and owner.
+                if matches!(woken, Woken::Timeout) && waiting.has_events && host.is_whole() {
+                    host.read_permissions(&root, &accounts);
+                } else {
+                    host = Host::read(&root, needs | Needs::GPUS);
+                }
+                let last = Some(report.claims.search());
+                report = combine(&root, &host, needs, &accounts, last);
                 next_search = Instant::now() + SEARCH_PAUSE * read.elapsed();
                 let now = Snapshot::of(&report);
                 write(session.out, args.json, &before, &now, time())?;
@@ -136,6 +146,22 @@ fn follow(
             }
         }
     }
+}
+
+/// The report on a host, with its claims if they are needed.
+fn combine(
+    root: &Sysroot,
+    host: &Host,
+    needs: Needs,
+    accounts: &Accounts<'_>,
+    last: Option<&Search>,
+) -> Report {
+    let claims = if needs.contains(Needs::CLAIMS) {
+        Claims::read_with(root, &host.regions, accounts, last)
+    } else {
+        Claims::default()
+    };
+    Report::new(host.clone(), claims)
 }
 
 fn write(
@@ -181,6 +207,8 @@ struct Waiting {
     stdout: io::Stdout,
     /// Readable after an event of udev.
     events: PipeReader,
+    /// Whether udev's events arrive.
+    has_events: bool,
     /// Without a writer every poll would report that the pipe is closed.
     _notify: PipeWriter,
 }
@@ -199,10 +227,10 @@ impl Waiting {
         let signals = SignalFd::with_flags(&signals, flags).map_err(no_signals)?;
         let no_pipe = |cause| failed("pipe", cause);
         let (events, notify) = io::pipe().map_err(no_pipe)?;
-        if root.may_change() {
-            listen(notify.try_clone().map_err(no_pipe)?);
-        }
-        Ok(Self { signals, stdout: io::stdout(), events, _notify: notify })
+        let listens = root.may_change() && listen(notify.try_clone().map_err(no_pipe)?);
+        // A container gets no events.
+        let has_events = listens && !has_pid_namespace(root);
+        Ok(Self { signals, stdout: io::stdout(), events, has_events, _notify: notify })
     }
 
     fn wait(&mut self, limit: Duration) -> Result<Woken, Error> {
@@ -246,10 +274,10 @@ impl Waiting {
 }
 
 /// Listens to udev on its own thread, so that a burst of events does not overflow the socket while the
-/// host is read. Writes a byte for any number of events. Returns once later events will be received;
-/// without udev only the interval applies.
+/// host is read. Writes a byte for any number of events. Returns whether later events will be
+/// received; without udev only the interval applies.
 #[cfg(feature = "udev")]
-fn listen(mut notify: PipeWriter) {
+fn listen(mut notify: PipeWriter) -> bool {
     let (ready, heard) = std::sync::mpsc::channel();
     let listening = std::thread::Builder::new().spawn(move || {
         let subsystems = |builder: udev::MonitorBuilder| {
@@ -273,12 +301,13 @@ fn listen(mut notify: PipeWriter) {
         }
     });
     // Without a thread, only the interval applies.
-    let _ = listening.map(drop);
-    let _ = heard.recv_timeout(Duration::from_secs(1));
+    listening.is_ok() && heard.recv_timeout(Duration::from_secs(1)).is_ok()
 }
 
 #[cfg(not(feature = "udev"))]
-fn listen(_notify: PipeWriter) {}
+fn listen(_notify: PipeWriter) -> bool {
+    false
+}
 
 /// `free egm4`
 fn awaited(words: &[String]) -> Result<(Until, RegionName), Error> {

@@ -96,7 +96,7 @@ const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 impl<'a> Facts<'a> {
     pub(super) fn read(root: &'a Sysroot, needs: Needs, installed: Installed) -> Self {
         let accounts = Accounts::of(root);
-        let report = Report::read_with(root, needs, &accounts, None);
+        let report = Report::read_with(root, needs, &accounts);
         let sizes = root.entries(HUGE_PAGES).unwrap_or_default();
         let domains_unread = domains_unread(&report, needs);
         let processes = read_processes(root, &report);

@@ -352,6 +352,21 @@ impl Host {
         }
     }
 
+    /// Whether everything was read, and nothing of it will change without an event.
+    pub(crate) fn is_whole(&self) -> bool {
+        let mut regions = self.regions.iter().flat_map(Region::all_warnings);
+        self.warnings.is_empty() && regions.next().is_none() && !self.is_changing
+    }
+
+    /// Reads mode and owner of the device nodes again.
+    pub(crate) fn read_permissions(&mut self, root: &Sysroot, accounts: &Accounts<'_>) {
+        let Some(nodes) = Nodes::of(root, accounts) else { return };
+        for region in &mut self.regions {
+            region.device.owner = None;
+            nodes.look_at(&mut region.device, &mut region.warnings);
+        }
+    }
+
     fn read_device_nodes(&mut self, root: &Sysroot, needs: Needs, nodes: Option<&Nodes<'_>>) {
         if let Some(nodes) = nodes {
             for region in &mut self.regions {

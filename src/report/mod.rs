@@ -7,7 +7,7 @@ mod sockets;
 
 use std::path::Path;
 
-use crate::claims::{Claim, Claims, Search, Sight};
+use crate::claims::{Claim, Claims, Sight};
 use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
 
@@ -50,28 +50,16 @@ impl Report {
     /// Reads the requested parts of a host; claims only with [`Needs::CLAIMS`].
     #[must_use]
     pub fn read(root: &Sysroot, needs: Needs) -> Self {
-        Self::read_with(root, needs, &Accounts::of(root), None)
+        Self::read_with(root, needs, &Accounts::of(root))
     }
 
-    /// Like [`Report::read`], without another search for processes if it would find the same as in
-    /// an earlier report on this host.
-    #[must_use]
-    pub fn read_again(&self, root: &Sysroot, needs: Needs) -> Self {
-        Self::read_with(root, needs, &Accounts::of(root), Some(self.claims.search()))
-    }
-
-    pub(crate) fn read_with(
-        root: &Sysroot,
-        needs: Needs,
-        accounts: &Accounts<'_>,
-        last: Option<&Search>,
-    ) -> Self {
+    pub(crate) fn read_with(root: &Sysroot, needs: Needs, accounts: &Accounts<'_>) -> Self {
         // The offset of a mapping means something only with some layouts of the driver.
         let is_wanted = needs.contains(Needs::CLAIMS);
         let needs = if is_wanted { needs | Needs::GPUS } else { needs };
         let host = Host::read_with(root, needs, accounts);
         let claims = if is_wanted {
-            Claims::read_with(root, &host.regions, accounts, last)
+            Claims::read_with(root, &host.regions, accounts, None)
         } else {
             Claims::default()
         };
