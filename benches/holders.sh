@@ -18,12 +18,12 @@ if [ "${HOLDERS_INSIDE:-}" != yes ]; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     cp -a tests/fixtures/gb200-full-gpu-list "$work/host"
-    echo 1:5 >"$work/host/sys/devices/virtual/egm/egm4/dev"
+    echo 1:5 >"$work/host/sys/devices/virtual/egm/egm5/dev"
     mkdir -p "$work/host/sys/module/nvgrace_egm" "$work/module"
     echo live >"$work/module/initstate"
     mkdir "$work/dev"
-    mknod -m 0666 "$work/dev/egm4" c 1 5
-    mknod "$work/dev/egm5" c 510 5
+    mknod "$work/dev/egm4" c 510 4
+    mknod -m 0666 "$work/dev/egm5" c 1 5
     mknod -m 0666 "$work/dev/null" c 1 3
     cc -O1 -o "$work/holder" tests/suite/holder.c
     HOLDERS_INSIDE=yes WORK=$work unshare -m bash "$0" "$program" "$processes" "$runs"
@@ -34,7 +34,7 @@ mount --make-rprivate /
 mount -t overlay o -o "lowerdir=$WORK/host/sys:/sys" /sys
 mount --bind "$WORK/module" /sys/module/nvgrace_egm
 mount --bind "$WORK/dev" /dev
-device=/dev/egm4
+device=/dev/egm5
 # The driver has two references for each open file.
 files() { echo $((2 * $1)) >"$WORK/module/refcnt"; }
 files 0
@@ -106,7 +106,6 @@ row "egm-probe list, compared to fuser DEVICE" "$ours" "$fuser" 0.45
 row "egm-probe list, compared to lsof DEVICE" "$ours" "$lsof" 0.2
 row "egm-probe list, compared to grep -l over maps" "$ours" "$grep" 1
 
-[ -z "${PROFILE:-}" ] || bash -c "$PROFILE"
 # CPU time of all threads of `watch`, in percent of a core.
 watch() { # NAME LIMIT
     local before after

@@ -432,7 +432,7 @@ impl<'a> Scanner<'a> {
 
     fn look_at_files(&mut self, task: &str, held: &mut Held) -> Result<(), ReadError> {
         let folder = format!("{task}/fd");
-        for file in self.root.entries(&folder)? {
+        for (file, stat) in self.root.entries_and_stats(folder.as_ref())? {
             let by_link = |targets: Option<&Targets>, may_be_removed: bool| {
                 let link = self.root.read_link(format!("{folder}/{file}")).ok()?;
                 let path = link.as_os_str().as_bytes();
@@ -441,7 +441,7 @@ impl<'a> Scanner<'a> {
                 region.or_else(removed)
             };
             let mut number = None;
-            let region = match self.root.stat_cached(format!("{folder}/{file}")) {
+            let region = match stat {
                 Ok(stat) => match self.targets.by_stat(&stat) {
                     Some(region) => {
                         number = self.targets.number(region);

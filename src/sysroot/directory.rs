@@ -2,13 +2,15 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Dir, StatxFlags, statx};
+use rustix::path::Arg;
 
 use crate::values::DeviceNumber;
 
@@ -64,10 +66,31 @@ pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The names in a directory like [`names`], and their files like [`stat_cached`].
+pub(super) fn names_and_stats(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
+    let mut directory = Dir::new(fs::File::open(path)?)?;
+    let mut found = Vec::new();
+    while let Some(entry) = directory.read() {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if !matches!(name, "." | "..") {
+            found.push((name.to_owned(), stat_at(directory.fd()?, entry.file_name())));
+        }
+        if found.len() > DIRECTORY_LIMIT {
+            return Err(io::Error::other(format!("more than {DIRECTORY_LIMIT} entries")));
+        }
+    }
+    Ok(found)
+}
+
 /// Like [`stat`], without querying a file server.
 pub(super) fn stat_cached(path: &Path) -> io::Result<Stat> {
+    stat_at(CWD, path)
+}
+
+fn stat_at(directory: impl AsFd, path: impl Arg) -> io::Result<Stat> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let stat = statx(CWD, path, flags, StatxFlags::BASIC_STATS)?;
+    let stat = statx(directory, path, flags, StatxFlags::BASIC_STATS)?;
     let device = DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor };
     let holder = DeviceNumber { major: stat.stx_dev_major, minor: stat.stx_dev_minor };
     Ok(Stat {

@@ -63,6 +63,9 @@ const DIRECTORY_LIMIT: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Sysroot(Backend);
 
+/// A name in a directory, and its file.
+pub(crate) type EntryStat = (String, Result<Stat, ReadError>);
+
 #[derive(Clone, Debug)]
 enum Backend {
     /// With its `/sys`, after the first access.
@@ -268,6 +271,28 @@ impl Sysroot {
             Backend::Directory(_) | Backend::Archive(_) => self.stat(path),
             Backend::Recorded(recorder) => recorder.stat(path, recorder.host.stat_cached(path)),
         }
+    }
+
+    /// The names in a directory like [`Sysroot::entries`], and their files like
+    /// [`Sysroot::stat_cached`]. Faster than both for many directories, such as `/proc/<pid>/fd`.
+    ///
+    /// # Errors
+    /// Like [`Sysroot::entries`].
+    pub(crate) fn entries_and_stats(&self, path: &Path) -> Result<Vec<EntryStat>, ReadError> {
+        if !self.0.is_host() {
+            let stat = |name: String| {
+                let stat = self.stat_cached(path.join(&name));
+                (name, stat)
+            };
+            return Ok(self.entries(path)?.into_iter().map(stat).collect());
+        }
+        let found =
+            directory::names_and_stats(path).map_err(|cause| ReadError::new(path, cause))?;
+        let named = |(name, stat): (String, io::Result<Stat>)| {
+            let stat = stat.map_err(|cause| ReadError::new(path.join(&name), cause));
+            (name, stat)
+        };
+        Ok(found.into_iter().map(named).collect())
     }
 
     /// The contents of a regular file.
