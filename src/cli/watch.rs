@@ -25,6 +25,9 @@ use std::thread::sleep;
 /// again.
 const COUNT_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How often to read the whole host without an event, in case one is missing.
+const HOST_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The pause between searches while a region is being opened, as a multiple of the time that they
 /// take: the driver's count does not show the end of that.
 const SEARCH_PAUSE: u32 = 9;
@@ -89,6 +92,7 @@ fn follow(
     let started = Instant::now();
     let accounts = Accounts::of(&root);
     let mut host = Host::read(&root, needs | Needs::GPUS);
+    let mut host_read = started;
     let mut report = combine(&root, &host, needs, &accounts, None);
     let mut read = Instant::now();
     let mut next_search = read + SEARCH_PAUSE * started.elapsed();
@@ -132,10 +136,12 @@ fn follow(
             woken @ (Woken::Timeout | Woken::Event) => {
                 read = Instant::now();
                 // udev reports all changes of devices, except of mode and owner.
-                if matches!(woken, Woken::Timeout) && waiting.has_events && host.is_whole() {
+                let is_current = waiting.has_events && host_read.elapsed() < HOST_INTERVAL;
+                if matches!(woken, Woken::Timeout) && is_current && host.is_whole() {
                     host.read_permissions(&root, &accounts);
                 } else {
                     host = Host::read(&root, needs | Needs::GPUS);
+                    host_read = read;
                 }
                 let last = Some(report.claims.search());
                 report = combine(&root, &host, needs, &accounts, last);
