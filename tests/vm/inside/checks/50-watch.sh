@@ -24,6 +24,8 @@ sleep 1
 insert number=4 gpus=0000:21:00.0
 check "watch: a region comes" until_so said region-added.egm4
 control join 4 0000:22:00.0
+# With the real driver, the GPU joins when it is bound.
+echo bind >/sys/bus/pci/devices/0000:22:00.0/uevent
 check "watch: a GPU joins late" until_so said region-added.egm4 region-changed.egm4
 same "watch: both GPUs are told" "$EGM4_GPUS" \
     "$(jq -r 'select(.event == "region-changed") | .gpus | join("+")' /tmp/events | tail -n 1)"
@@ -33,11 +35,20 @@ let_go
 check "watch: a holder goes" until_so said holder-went.egm4 state-changed.egm4
 chmod 0660 /dev/egm4
 check "watch: a permission changes" until_so said permission-changed.egm4
+hold "open /dev/egm4" "share 0 $MIB"
+check "watch: another holder comes" until_so said permission-changed.egm4 holder-came.egm4
 control remove 4
 check "watch: one region goes" until_so said region-removed.egm4
+sleep 1
+same "watch: its holder does not" holder-came "$(jq -r 'select(.event | test("holder")) | .event' /tmp/events | tail -n 1)"
+same "list: the region is gone, and held" "\"true in-use $MIB\"" \
+    "$(region egm4 '"\(.gone) \(.state) \(.held)"')"
+let_go
+check "watch: its holder goes" until_so said region-removed.egm4 holder-went.egm4
+same "list: nothing is left of it" "" "$(region egm4 .name)"
 kill "$watch"
 wait "$watch"
-unload "watch" "1"
+unload "watch" "2"
 
 load E
 timeout 60 egm-probe watch --until gone egm5 >/tmp/events &
