@@ -9,6 +9,16 @@ use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
+/// A path of `nodes`, in which a character may be `\` and three octal digits.
+fn unescaped(path: &str) -> String {
+    let mut parts = path.split('\\');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |path, part| {
+        let code = u8::from_str_radix(&part[..3], 8).unwrap();
+        format!("{path}{}{}", char::from(code), &part[3..])
+    })
+}
+
 /// Files by their path without a leading slash.
 #[derive(Clone, Default)]
 pub struct Tree(BTreeMap<String, (Header, Vec<u8>, Option<String>)>);
@@ -60,7 +70,7 @@ impl Tree {
         };
         tree.add_files(directory, "");
         for words in lines.iter().filter(|words| words.len() > 1 && words[0] != "base") {
-            let path = &words[0][1..];
+            let path = &unescaped(&words[0][1..]);
             let number = |index: usize, radix| match words.get(index) {
                 Some(word) => u32::from_str_radix(word, radix).unwrap(),
                 None => 0,
