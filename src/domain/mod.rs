@@ -1,28 +1,39 @@
 //! libvirt's domain XML, as far as it concerns EGM: read with the place of every value, and edited
 //! in place. Independent of any host.
 
+mod cpu;
 mod dialect;
 mod document;
 pub(crate) mod edit;
 pub(crate) mod element;
 pub(crate) mod file_memory;
+mod hostdev;
+mod machine;
+mod memory;
 mod model;
+mod pci;
 mod read;
+mod smmu;
 mod source;
+mod value;
 pub(crate) mod xml;
 
 use std::collections::BTreeMap;
 
 use crate::values::PciAddress;
+pub use cpu::{Cell, CpuTopology, Pin};
 pub use dialect::{BadDialect, Dialect};
 pub use document::Document;
 pub use file_memory::FileMemory;
-pub(crate) use model::Maybe;
-pub use model::{
-    Attribute, Backing, Cell, Controller, CpuTopology, Domain, EgmDevice, Hostdev, Iommu,
-    MemoryDevice, MemoryMode, MemoryPolicy, Os, Pin, Value,
-};
+pub use hostdev::Hostdev;
+pub use machine::Os;
+pub use memory::{Backing, EgmDevice, MemoryDevice, MemoryMode, MemoryPolicy};
+pub use model::Domain;
+pub use pci::Controller;
+pub use smmu::{Attribute, Iommu};
 pub use source::{Encoding, SourceText};
+pub(crate) use value::Maybe;
+pub use value::Value;
 pub use xml::{line_and_column, lines_and_columns};
 
 /// An invalid domain, and the place of the problem.
