@@ -255,10 +255,11 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
 fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
     let no_cell = |id: &Value<u32>| format!("the guest has no NUMA cell `{}`", id.shown());
     for cell in &subject.domain.cells {
-        for (sibling, distance) in &cell.distances {
+        for distance in &cell.distances {
+            let Some(sibling) = &distance.cell else { continue };
             if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
                 findings.add(DISTANCES, &sibling.span, no_cell(sibling));
-            } else if sibling.value == cell.id.value && *distance != Some(10) {
+            } else if sibling.value == cell.id.value && distance.value.known() != Some(10) {
                 let message = "the distance of a cell to itself must be 10";
                 findings.add(DISTANCES, &sibling.span, message).help("value='10'");
             }

@@ -232,7 +232,7 @@ fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: 
         .filter_map(|cell| cell.cpus.as_ref()?.value.clone())
         .fold(IdList::default(), |all, cpus| all.with(&cpus));
     for pin in &subject.domain.pins {
-        let Some((vcpu, on)) = pin.vcpu.zip(pin.cpus.value.as_ref()) else { continue };
+        let Some((vcpu, on)) = pin.vcpu.known().zip(pin.cpus.value.as_ref()) else { continue };
         if let Some(far) = on.first_beyond(local).filter(|_| cpus.contains(vcpu)) {
             let name = &used.region.name;
             let message =

@@ -3,14 +3,14 @@
 use super::Findings;
 use super::cells::not_a_size;
 use super::rules::{ACPI, HOLE, MACHINE, OS_TYPE, UEFI, USB};
-use crate::domain::{Controller, Domain, Maybe};
+use crate::domain::{ControllerModel, Domain, Maybe, PciController, UsbController};
 
 const WITH_MACHINE: &str = "`egm-probe stanza --with machine` adds it";
 
 pub(super) fn check(domain: &Domain, findings: &mut Findings) {
     check_type(domain, findings);
     check_firmware(domain, findings);
-    for controller in &domain.controllers {
+    for controller in &domain.pci_controllers {
         check_hole(controller, findings);
     }
     check_usb(domain, findings);
@@ -33,7 +33,7 @@ fn check_type(domain: &Domain, findings: &mut Findings) {
 }
 
 fn check_firmware(domain: &Domain, findings: &mut Findings) {
-    if !domain.has_acpi {
+    if domain.features.acpi.is_none() {
         let message = "<features><acpi/> is missing: the guest starts without EGM";
         let help = format!("<acpi/> in <features>; {WITH_MACHINE}");
         findings.add(ACPI, &domain.span, message).help(help);
@@ -48,16 +48,17 @@ fn check_firmware(domain: &Domain, findings: &mut Findings) {
     }
 }
 
-fn check_hole(controller: &Controller, findings: &mut Findings) {
+fn check_hole(controller: &PciController, findings: &mut Findings) {
     const ROOT: &str = "<controller type='pci' index='0' model='pcie-root'>";
-    let model = controller.model.as_ref().filter(|_| controller.bus.text == "pci");
-    let name = model.map_or("", |model| model.text.as_str());
+    let model = controller.model.known();
     let is_first = controller.index.as_ref().is_none_or(|index| index.value == Some(0));
-    if let Some(model) = model.filter(|model| model.text == "pci-root") {
+    if let Some(found) =
+        controller.model.as_ref().filter(|_| model == Some(ControllerModel::PciRoot))
+    {
         let message = "controller model `pci-root` is unsupported by the machine type `virt`";
-        findings.add(HOLE, &model.span, message).help("model='pcie-root'");
-    } else if let Some(hole) = controller.hole.as_ref().filter(|_| controller.bus.text == "pci") {
-        if name != "pcie-root" || !is_first {
+        findings.add(HOLE, &found.span, message).help("model='pcie-root'");
+    } else if let Some(hole) = &controller.hole {
+        if model != Some(ControllerModel::PcieRoot) || !is_first {
             let message = "<pcihole64> outside the first controller of model pcie-root";
             findings.add(HOLE, &hole.span, message).help(ROOT);
         } else if hole.value.is_none() {
@@ -67,11 +68,8 @@ fn check_hole(controller: &Controller, findings: &mut Findings) {
 }
 
 fn check_usb(domain: &Domain, findings: &mut Findings) {
-    let is_controller = |controller: &Controller| {
-        let model = controller.model.as_ref().map(|model| model.text.as_str());
-        controller.bus.text == "usb" && model != Some("none")
-    };
-    if domain.controllers.iter().any(is_controller) {
+    let is_controller = |controller: &UsbController| controller.model.text() != "none";
+    if domain.usb_controllers.iter().any(is_controller) {
         return;
     }
     if let Some(device) = domain.usb_devices.first() {

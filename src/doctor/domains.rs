@@ -72,7 +72,7 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
 }
 
 fn holes(domain: &Domain) -> impl Iterator<Item = &Value<Bytes>> {
-    domain.controllers.iter().filter_map(|controller| controller.hole.as_ref())
+    domain.pci_controllers.iter().filter_map(|controller| controller.hole.as_ref())
 }
 
 pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {

@@ -123,7 +123,7 @@ fn memory_backend(argument: &str) -> Option<FileMemory> {
 }
 
 /// `8589934592`, `8G`, `64M`: powers of 1024 (QEMU's `qemu_strtosz`).
-fn parse_qemu_size(text: &str) -> Option<Bytes> {
+pub(super) fn parse_qemu_size(text: &str) -> Option<Bytes> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..)? {
         "" | "B" | "b" => 0,

@@ -5,8 +5,8 @@ use std::ops::Range;
 use roxmltree::{Node, NodeId};
 
 use super::Value;
-use super::value::{list, number, read_attribute, read_size, read_text, text};
-use super::xml::{child, find, start_tag};
+use super::value::{in_kib, list, number, or_unit, read_attribute, read_size, read_text, text};
+use super::xml::{child, children, find, start_tag};
 use crate::values::{Bytes, IdList};
 
 /// The backing of a domain's memory.
@@ -15,12 +15,42 @@ use crate::values::{Bytes, IdList};
 pub struct Backing {
     /// The place of `<hugepages>`.
     pub hugepages: Option<Range<usize>>,
+    /// The pages in it; without any, libvirt uses the default size of the host.
+    pub pages: Vec<HugePages>,
+    /// The kind of memory, `<source type='file'/>`.
+    pub source: Option<Value<String>>,
+    /// The place of `<locked/>`, which keeps the memory from being swapped out.
+    pub locked: Option<Range<usize>>,
     /// `<access mode='shared'/>`.
     pub access: Option<Value<String>>,
     /// `<allocation mode='immediate'/>`.
     pub allocation: Option<Value<String>>,
     /// The number of threads that allocate, `<allocation threads='4'/>`.
     pub allocation_threads: Option<Value<u32>>,
+}
+
+/// Huge pages of one size, `<page size='2' unit='MiB' nodeset='0'/>`.
+///
+/// ```
+/// use egm_probe::domain::Domain;
+///
+/// let domain = Domain::parse(
+///     "<domain><memoryBacking><hugepages><page size='1' unit='GiB' nodeset='0-1'/></hugepages>
+///      </memoryBacking></domain>",
+/// )?;
+/// let pages = &domain.backing.pages[0];
+/// assert_eq!(pages.size.as_ref().and_then(|size| size.value).map(|size| size.0), Some(1 << 30));
+/// # Ok::<(), egm_probe::domain::BadDomain>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HugePages {
+    /// The size of a page.
+    pub size: Option<Value<Bytes>>,
+    /// The cells of the guest that use them; all, if missing.
+    pub cells: Option<Value<IdList>>,
+    /// The place of its start tag.
+    pub span: Range<usize>,
 }
 
 /// The host NUMA nodes that memory of the guest comes from.
@@ -116,6 +146,16 @@ pub(super) fn read_backing(backing: Node<'_, '_>) -> Backing {
     let value = |name, of| read_attribute(child(backing, name)?, of, text);
     Backing {
         hugepages: child(backing, "hugepages").map(start_tag),
+        pages: children(child(backing, "hugepages"), "page")
+            .map(|page| HugePages {
+                size: read_attribute(page, "size", |size| in_kib(size, page.attribute("unit")))
+                    .map(|size| or_unit(size, page)),
+                cells: read_attribute(page, "nodeset", list),
+                span: start_tag(page),
+            })
+            .collect(),
+        source: value("source", "type"),
+        locked: child(backing, "locked").map(start_tag),
         access: value("access", "mode"),
         allocation: value("allocation", "mode"),
         allocation_threads: child(backing, "allocation")

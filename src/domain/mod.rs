@@ -1,17 +1,22 @@
 //! libvirt's domain XML, as far as it concerns EGM: read with the place of every value, and edited
 //! in place. Independent of any host.
 
+mod command_line;
 mod cpu;
 mod dialect;
 mod document;
 pub(crate) mod edit;
 pub(crate) mod element;
 pub(crate) mod file_memory;
+mod guest_address;
 mod hostdev;
 mod machine;
 mod memory;
 mod model;
+mod overrides;
 mod pci;
+mod pci_machine;
+mod qemu_options;
 mod read;
 mod smmu;
 mod source;
@@ -21,19 +26,23 @@ pub(crate) mod xml;
 use std::collections::BTreeMap;
 
 use crate::values::PciAddress;
-pub use cpu::{Cell, CpuTopology, Pin};
+pub use command_line::CommandLine;
+pub use cpu::{Cell, CpuMode, CpuTopology, Distance, Pin};
 pub use dialect::{BadDialect, Dialect};
 pub use document::Document;
 pub use file_memory::FileMemory;
+pub use guest_address::{Bus, GuestAddress, GuestPlace, PciDevice};
 pub use hostdev::Hostdev;
-pub use machine::Os;
-pub use memory::{Backing, EgmDevice, MemoryDevice, MemoryMode, MemoryPolicy};
+pub use machine::{Features, GicVersion, Os};
+pub use memory::{Backing, EgmDevice, HugePages, MemoryDevice, MemoryMode, MemoryPolicy};
 pub use model::Domain;
-pub use pci::Controller;
-pub use smmu::{Attribute, Iommu};
+pub use overrides::{DeviceOverride, Property, PropertyKind};
+pub use pci::{ControllerModel, ControllerTarget, PciController, UsbController};
+pub use pci_machine::PciMachine;
+pub use smmu::{Attribute, IdSize, IdSizeName, Iommu};
 pub use source::{Encoding, SourceText};
 pub(crate) use value::Maybe;
-pub use value::Value;
+pub use value::{Origin, Value};
 pub use xml::{line_and_column, lines_and_columns};
 
 /// An invalid domain, and the place of the problem.
@@ -235,7 +244,9 @@ mod tests {
         }
         let topology = domain.topology.as_ref().unwrap();
         assert_eq!(topology.cpus, Some(4));
-        assert_eq!(topology.levels, [("sockets", 2), ("cores", 2)]);
+        let levels: Vec<_> =
+            topology.levels.iter().map(|(name, level)| (*name, level.value)).collect();
+        assert_eq!(levels, [("sockets", Some(2)), ("cores", Some(2))]);
         assert_eq!(&xml[topology.span.clone()], "<topology sockets='2' cores='2'/>");
         let address = hostdev.address.as_ref().unwrap();
         assert_eq!(address.value.unwrap().to_string(), "0009:01:00.0");

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::{
-    Backing, Cell, Controller, CpuTopology, EgmDevice, FileMemory, Hostdev, Iommu, MemoryDevice,
-    MemoryPolicy, Os, Pin, Value,
+    Backing, Cell, CommandLine, CpuMode, CpuTopology, DeviceOverride, EgmDevice, Features,
+    FileMemory, Hostdev, Iommu, MemoryDevice, MemoryPolicy, Os, PciController, PciDevice, Pin,
+    UsbController, Value,
 };
-use crate::values::{Bytes, PciAddress};
+use crate::values::{Bytes, IdList, PciAddress};
 
 /// A virtual machine as libvirt defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub struct Domain {
     pub file_memory: Vec<FileMemory>,
     /// Its firmware and machine, `<os><type arch='aarch64' machine='virt'>`.
     pub os: Os,
-    /// Whether the guest has ACPI tables, `<features><acpi/>`.
-    pub has_acpi: bool,
+    /// Its features, `<features>`.
+    pub features: Features,
     /// Its memory, `<memory>`.
     pub memory: Option<Value<Bytes>>,
     /// Its memory at the start, `<currentMemory>`.
@@ -42,8 +43,14 @@ pub struct Domain {
     pub vcpus: Option<Value<u32>>,
     /// The number of virtual CPUs that it starts with.
     pub current_vcpus: Option<Value<u32>>,
+    /// The kind of placement of virtual CPUs, `<vcpu placement='static'>`.
+    pub vcpu_placement: Option<Value<String>>,
+    /// The CPUs of the host for virtual CPUs that have no `<vcpupin>`, `<vcpu cpuset='0-71'>`.
+    pub vcpu_cpus: Option<Value<IdList>>,
     /// The numbers of the virtual CPUs in `<vcpus>`.
     pub vcpu_ids: Vec<Value<u32>>,
+    /// The model of its CPUs, `<cpu mode='host-passthrough'>`.
+    pub cpu_mode: Option<Value<CpuMode>>,
     /// Its `<topology>`.
     pub topology: Option<CpuTopology>,
     /// Its NUMA cells.
@@ -56,8 +63,17 @@ pub struct Domain {
     pub obsolete: Vec<Range<usize>>,
     /// The pinning of its virtual CPUs, `<vcpupin>`.
     pub pins: Vec<Pin>,
+    /// The CPUs of the host for QEMU's other threads, `<emulatorpin>`.
+    pub emulator_pin: Option<Value<IdList>>,
+    /// The maximum memory of QEMU's process, `<memtune><hard_limit>`, which is also its limit of
+    /// locked memory.
+    pub hard_limit: Option<Value<Bytes>>,
     /// Additional arguments for QEMU, `<qemu:arg>`.
     pub qemu_arguments: Vec<Value<String>>,
+    /// The part of the PCI machine that those arguments create.
+    pub command_line: CommandLine,
+    /// Properties of devices that it overrides, `<qemu:override>`.
+    pub overrides: Vec<DeviceOverride>,
     /// The host memory of the cells that have no `<memnode>`, `<numatune><memory>`.
     pub memory_policy: Option<MemoryPolicy>,
     /// The cells that have a policy of their own, `<numatune><memnode>`.
@@ -70,8 +86,12 @@ pub struct Domain {
     pub iommufd: Option<Value<bool>>,
     /// Its IOMMUs, `<iommu model='smmuv3'>`.
     pub iommus: Vec<Iommu>,
-    /// Its PCI and USB controllers.
-    pub controllers: Vec<Controller>,
+    /// Its PCI controllers.
+    pub pci_controllers: Vec<PciController>,
+    /// All its devices that have a PCI address, also controllers and `<hostdev>` devices.
+    pub pci_devices: Vec<PciDevice>,
+    /// Its USB controllers.
+    pub usb_controllers: Vec<UsbController>,
     /// The places of the start tags of its USB devices.
     pub usb_devices: Vec<Range<usize>>,
     /// The aliases of all its devices.

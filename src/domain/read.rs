@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 
 use roxmltree::Node;
 
-use super::cpu::{read_cell, read_pin, read_topology};
+use super::cpu::{read_cell, read_mode, read_pin, read_topology};
+use super::guest_address::read_pci_device;
 use super::hostdev::read_hostdev;
-use super::machine::read_os;
+use super::machine::{read_features, read_os};
 use super::memory::{read_backing, read_egm, read_other, read_policy};
-use super::pci::read_controller;
+use super::pci::{read_pci_controller, read_usb_controller};
 use super::smmu::read_iommu;
 use super::value::{
-    count, number, read_address, read_attribute, read_size, read_text, switch, text,
+    count, list, number, read_address, read_attribute, read_size, read_text, switch, text,
 };
 use super::xml::{child, children, find, is_named, start_tag, text_of};
-use super::{Domain, Value, file_memory};
+use super::{Domain, Origin, Value, command_line, file_memory, overrides};
 
 /// Reads the `<domain>` below the root of a document.
 pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) -> Domain {
@@ -23,7 +24,14 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
     let devices = |name: &'static str| {
         children(Some(domain), "devices").flat_map(move |devices| children(Some(devices), name))
     };
+    let controllers = |kind: &'static str| {
+        devices("controller").filter(move |it| it.attribute("type") == Some(kind))
+    };
     let cpu = child(domain, "cpu");
+    let qemu_arguments: Vec<_> = file_memory::qemu_arguments(domain)
+        .filter_map(|argument| read_attribute(argument, "value", text))
+        .map(|argument| Value { origin: Origin::CommandLine, ..argument })
+        .collect();
     let name = child(domain, "name").map(text_of).map(|(name, span)| {
         // libvirt accepts spaces as a name.
         let trimmed = name.trim();
@@ -38,7 +46,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         span: start_tag(domain),
         file_memory: file_memory::read(domain),
         os: child(domain, "os").map(read_os).unwrap_or_default(),
-        has_acpi: find(domain, &["features", "acpi"]).is_some(),
+        features: child(domain, "features").map(read_features).unwrap_or_default(),
         memory: size("memory"),
         current_memory: size("currentMemory"),
         max_memory: size("maxMemory"),
@@ -49,6 +57,9 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         vcpu_ids: children(child(domain, "vcpus"), "vcpu")
             .filter_map(|vcpu| read_attribute(vcpu, "id", number))
             .collect(),
+        vcpu_placement: child(domain, "vcpu")
+            .and_then(|vcpu| read_attribute(vcpu, "placement", text)),
+        vcpu_cpus: child(domain, "vcpu").and_then(|vcpu| read_attribute(vcpu, "cpuset", list)),
         current_vcpus: child(domain, "vcpu")
             .and_then(|vcpu| read_attribute(vcpu, "current", number)),
         memory_policy: find(domain, &["numatune", "memory"]).map(read_policy),
@@ -60,6 +71,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .filter_map(|interface| find(interface, &["source", "address"]))
             .map(read_address)
             .collect(),
+        cpu_mode: cpu.and_then(read_mode),
         topology: cpu.and_then(|cpu| child(cpu, "topology")).map(read_topology),
         cells: children(cpu.and_then(|cpu| child(cpu, "numa")), "cell")
             .enumerate()
@@ -75,14 +87,22 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .collect(),
         obsolete: devices("acpiEgmMemory").map(start_tag).collect(),
         pins: children(child(domain, "cputune"), "vcpupin").filter_map(read_pin).collect(),
-        qemu_arguments: file_memory::qemu_arguments(domain)
-            .filter_map(|argument| read_attribute(argument, "value", text))
-            .collect(),
+        emulator_pin: find(domain, &["cputune", "emulatorpin"])
+            .and_then(|pin| read_attribute(pin, "cpuset", list)),
+        hard_limit: find(domain, &["memtune", "hard_limit"]).map(read_size),
+        command_line: command_line::read(&qemu_arguments),
+        qemu_arguments,
+        overrides: overrides::read(domain),
         hostdevs: devices("hostdev").map(read_hostdev).collect(),
         iommufd: child(domain, "iommufd")
             .and_then(|iommufd| read_attribute(iommufd, "enabled", switch)),
         iommus: devices("iommu").map(read_iommu).collect(),
-        controllers: devices("controller").filter_map(read_controller).collect(),
+        pci_controllers: controllers("pci").map(read_pci_controller).collect(),
+        pci_devices: children(Some(domain), "devices")
+            .flat_map(|devices| devices.children().filter(Node::is_element))
+            .filter_map(read_pci_device)
+            .collect(),
+        usb_controllers: controllers("usb").map(read_usb_controller).collect(),
         usb_devices: children(Some(domain), "devices")
             .flat_map(|devices| devices.children())
             .filter(|device| is_on_usb(*device))

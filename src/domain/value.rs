@@ -8,9 +8,34 @@ use roxmltree::Node;
 use super::xml::{attribute, start_tag, text_of};
 use crate::values::numbers::decimal;
 use crate::values::text::{SHOWN, excerpt};
-use crate::values::{Bytes, IdList, PciAddress, parse_libvirt};
+use crate::values::{Bytes, IdList, PciAddress, named, parse_libvirt};
 
-/// A value of the XML: its text, meaning and place.
+named! {
+    /// The part of a definition that a value comes from.
+    #[derive(Default)]
+    #[non_exhaustive]
+    pub enum Origin {
+        /// An element of libvirt's own.
+        #[default]
+        Element = "element",
+        /// An argument for QEMU, `<qemu:commandline><qemu:arg>`.
+        CommandLine = "command-line",
+        /// A property of a device that libvirt creates, `<qemu:override>`.
+        Override = "override",
+    }
+}
+
+/// A value of the XML: its text, meaning, place and origin.
+///
+/// ```
+/// use egm_probe::domain::{Domain, Origin};
+///
+/// let xml = "<domain><vcpu>many</vcpu></domain>";
+/// let vcpus = Domain::parse(xml)?.vcpus.expect("it is there");
+/// assert_eq!((vcpus.text.as_str(), vcpus.value), ("many", None));
+/// assert_eq!((&xml[vcpus.span], vcpus.origin), ("many", Origin::Element));
+/// # Ok::<(), egm_probe::domain::BadDomain>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Value<T> {
@@ -18,8 +43,11 @@ pub struct Value<T> {
     pub text: String,
     /// The meaning; `None` if the text is invalid.
     pub value: Option<T>,
-    /// Its bytes in the source: the text of an element, or an attribute's value within its quotes.
+    /// Its bytes in the source: the text of an element, an attribute's value within its quotes, or
+    /// the whole argument for QEMU that contains it.
     pub span: Range<usize>,
+    /// The part of the definition that has it.
+    pub origin: Origin,
 }
 
 impl<T> Value<T> {
@@ -65,13 +93,21 @@ pub(super) fn read_attribute<T>(
     attribute(node, name).map(|found| value(found, parse))
 }
 
-fn value<T>((text, span): (String, Range<usize>), parse: impl Fn(&str) -> Option<T>) -> Value<T> {
-    Value { value: parse(&text), text, span }
+pub(super) fn value<T>(
+    (text, span): (String, Range<usize>),
+    parse: impl Fn(&str) -> Option<T>,
+) -> Value<T> {
+    Value { value: parse(&text), text, span, origin: Origin::Element }
 }
 
 #[allow(clippy::unnecessary_wraps)] // All readers of values have this signature.
 pub(super) fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
+}
+
+/// The value of an enum with this name.
+pub(super) fn named_as<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Option<T> {
+    all.iter().copied().find(|value| name(*value) == text)
 }
 
 /// A switch: libvirt writes some as `yes` and `no`, others as `on` and `off`.
@@ -81,6 +117,16 @@ pub(super) fn switch(text: &str) -> Option<bool> {
         "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// A switch that libvirt writes only as `on` or `off` (`virTristateSwitch`).
+pub(super) fn on_off(text: &str) -> Option<bool> {
+    switch(text).filter(|_| text.starts_with('o'))
+}
+
+/// A switch that libvirt writes only as `yes` or `no` (`virTristateBool`).
+pub(super) fn yes_no(text: &str) -> Option<bool> {
+    switch(text).filter(|_| !text.starts_with('o'))
 }
 
 /// A number as libvirt reads it with base 10: it may have a plus sign and leading zeros, and no
@@ -104,6 +150,11 @@ pub(super) fn c_number(text: &str) -> Option<u32> {
     };
     let is_digits = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
     u32::from_str_radix(digits, base).ok().filter(|_| is_digits)
+}
+
+/// A number of up to 8 bits, as libvirt reads it with base 0.
+pub(super) fn c_byte(text: &str) -> Option<u8> {
+    c_number(text).and_then(|number| u8::try_from(number).ok())
 }
 
 /// A list of numbers as libvirt reads it (`virBitmapParse`, `src/util/virbitmap.c`): from left to
@@ -153,7 +204,7 @@ pub(super) fn or_unit(size: Value<Bytes>, node: Node<'_, '_>) -> Value<Bytes> {
     let is_unit = |unit: &str| parse_libvirt("1", Some(unit)).is_some();
     match attribute(node, "unit") {
         Some((text, span)) if size.value.is_none() && is_number && !is_unit(&text) => {
-            Value { text, value: None, span }
+            Value { text, value: None, span, origin: Origin::Element }
         }
         _ => size,
     }
@@ -173,5 +224,5 @@ pub(super) fn read_address(address: Node<'_, '_>) -> Value<PciAddress> {
         _ => start_tag(address),
     };
     let text = address.document().input_text().get(span.clone()).unwrap_or_default();
-    Value { text: text.to_owned(), value: parts(), span }
+    Value { text: text.to_owned(), value: parts(), span, origin: Origin::Element }
 }

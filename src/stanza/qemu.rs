@@ -88,8 +88,8 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
     }
     for cell in &domain.cells {
         let from = cell.id.value.unwrap_or_default();
-        for (to, distance) in &cell.distances {
-            if let (Some(to), Some(distance)) = (to.value, distance) {
+        for distance in &cell.distances {
+            if let (Some(to), Some(distance)) = (distance.cell.known(), distance.value.known()) {
                 arguments.push(("-numa", format!("dist,src={from},dst={to},val={distance}")));
             }
         }
@@ -125,7 +125,7 @@ fn smp(domain: &Domain) -> Option<String> {
     };
     for level in ["sockets", "dies", "clusters", "cores", "threads"] {
         let written = topology.levels.iter().find(|(written, _)| *written == level);
-        let number = written.map_or(1, |(_, number)| *number);
+        let number = written.and_then(|(_, number)| number.value).unwrap_or(1);
         // Writing to a String cannot fail.
         let _ = write!(smp, ",{level}={number}");
     }
