@@ -6,7 +6,7 @@ use super::pci::bus_nr;
 use super::smmu::{Attribute, IdSizeName};
 use super::value::{c_byte, named_as, number, text};
 use super::{
-    Bus, Domain, Hostdev, Iommu, Origin, PciController, PciDevice, Property, Value,
+    Bus, Domain, GuestAddress, Hostdev, Iommu, Origin, PciController, PciDevice, Property, Value,
     is_lasting_alias,
 };
 use crate::values::Bytes;
@@ -77,7 +77,8 @@ impl PciMachine {
         let mut iommus = domain.iommus.clone();
         for (index, iommu) in iommus.iter_mut().enumerate() {
             let alias = iommu.alias.as_ref().map(|alias| alias.text.clone());
-            let name = alias.filter(|it| is_lasting_alias(it)).unwrap_or(format!("iommu{index}"));
+            let name =
+                alias.filter(|it| is_lasting_alias(it)).unwrap_or_else(|| format!("iommu{index}"));
             for property in overrides.get(name.as_str()).into_iter().flatten() {
                 replace_in_iommu(iommu, property);
             }
@@ -211,7 +212,7 @@ fn roots(controllers: &[PciController], by_bus: &BTreeMap<Bus, usize>) -> Vec<Op
             if controller.is_root() {
                 break controller.bus();
             }
-            let Some(bus) = controller.address.as_ref().and_then(|it| it.on_bus()) else {
+            let Some(bus) = controller.address.as_ref().and_then(GuestAddress::on_bus) else {
                 break None;
             };
             match by_bus.get(&bus) {

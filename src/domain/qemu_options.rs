@@ -39,9 +39,7 @@ impl QemuOption {
 }
 
 /// The options for devices, objects and the machine among QEMU's arguments.
-pub(super) fn read<'a>(
-    arguments: &'a [Value<String>],
-) -> impl Iterator<Item = QemuOption> + use<'a> {
+pub(super) fn read(arguments: &[Value<String>]) -> impl Iterator<Item = QemuOption> {
     let options = arguments.iter().zip(arguments.iter().skip(1));
     options.filter_map(|(option, argument)| {
         let (kind, implied) = match option.text.strip_prefix('-')? {

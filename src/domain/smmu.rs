@@ -30,7 +30,7 @@ use crate::values::named;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Iommu {
-    /// Its model, such as `smmuv3`.
+    /// Its model, such as `smmuv3`; the text of an argument is QEMU's name, `arm-smmuv3`.
     pub model: Option<Value<String>>,
     /// Its alias, or the `id` that QEMU has for it.
     pub alias: Option<Value<String>>,
@@ -89,7 +89,7 @@ impl Iommu {
     /// Whether it is an `SMMUv3`.
     #[must_use]
     pub fn is_smmuv3(&self) -> bool {
-        self.model.as_ref().is_some_and(|model| model.text == "smmuv3")
+        self.model.as_ref().is_some_and(|model| model.value.as_deref() == Some("smmuv3"))
     }
 
     /// Whether the host's SMMU translates for it, `accel='on'`.
