@@ -17,6 +17,7 @@ mod live;
 mod manual;
 mod merging;
 mod packaging;
+mod pci_machine;
 mod pictures;
 mod properties;
 mod qemu_args;

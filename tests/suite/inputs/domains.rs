@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use egm_probe::check::{CheckOptions, check};
-use egm_probe::domain::{Document, Domain, line_and_column};
+use egm_probe::domain::{Document, Domain, PciMachine, line_and_column};
 use egm_probe::host::Needs;
 use egm_probe::plan::{GuestNode, Plan, Request};
 use egm_probe::report::Report;
@@ -22,6 +22,7 @@ pub fn domain(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Domain::parse(text) {
         Ok(domain) => {
+            machine(&domain, text);
             for findings in [
                 check(&domain, &CheckOptions::default()),
                 check(&domain, &CheckOptions { report: Some(report()), ..CheckOptions::default() }),
@@ -39,6 +40,40 @@ pub fn domain(data: &[u8]) {
             assert!(!error.problem.chars().any(char::is_control), "{error:?}");
         }
     }
+}
+
+/// The places of the PCI machine are in the text, and every device with a place occupies it.
+fn machine(domain: &Domain, text: &str) {
+    let machine = PciMachine::of(domain);
+    let mut spans = Vec::new();
+    for controller in machine.controllers() {
+        spans.push(&controller.span);
+        let target = &controller.target;
+        let bytes = [&target.bus_nr, &target.chassis, &target.port, &target.width];
+        spans.extend(bytes.into_iter().flatten().map(|value| &value.span));
+        spans.extend(target.node.as_ref().map(|node| &node.span));
+        let _ = controller.bus().and_then(|bus| machine.root_of(&bus));
+    }
+    for iommu in machine.iommus() {
+        let _ = (iommu.bus(), iommu.switch("accel"), iommu.oas(), iommu.id_size());
+        spans.extend(iommu.driver.iter().flat_map(|it| [&it.span, &it.value_span]));
+    }
+    for device in machine.devices() {
+        spans.extend([&device.span, &device.address.span]);
+    }
+    for hostdev in &domain.hostdevs {
+        spans.extend(machine.iommufd(hostdev).map(|value| &value.span));
+    }
+    spans.extend(machine.hole().map(|hole| &hole.span));
+    let cells = domain.cells.iter().flat_map(|cell| &cell.distances);
+    spans.extend(cells.map(|distance| &distance.span));
+    for span in spans {
+        assert!(text.get(span.clone()).is_some(), "{span:?}");
+    }
+    let placed = machine.devices().iter().filter(|device| device.address.place().is_some());
+    let occupied = machine.occupied();
+    let found = occupied.values().flat_map(|slots| slots.values()).map(Vec::len).sum::<usize>();
+    assert_eq!(found, placed.count());
 }
 
 /// The first byte selects the options; the remaining bytes are the domain.
