@@ -179,14 +179,12 @@ fn a_controller_below_itself_has_no_root() {
     }
     assert_eq!(machine.root_of(&Bus::Index(2)), Some(Bus::Index(1)));
     // A chain of many controllers takes linear time.
-    let controllers: String = (1..20_000)
-        .map(|index| {
-            let bus = (index - 1).to_string();
-            format!("-device pcie-root-port,id=p{index},bus=p{bus} ")
-        })
-        .collect();
-    let arguments: String =
-        controllers.split(' ').map(|it| format!("<qemu:arg value='{it}'/>")).collect();
+    let argument = |text: &str| format!("<qemu:arg value='{text}'/>");
+    let arguments = (1..20_000).flat_map(|index| {
+        let port = format!("pcie-root-port,id=p{index},bus=p{}", index - 1);
+        [argument("-device"), argument(&port)]
+    });
+    let arguments = arguments.collect::<Vec<_>>().concat();
     let machine = PciMachine::of(
         &Domain::parse(&format!(
             "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:commandline>\
