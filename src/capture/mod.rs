@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::claims::unseen::Recorded;
-use crate::host::{Accounts, Needs};
+use crate::host::{Accounts, Needs, iommufd};
 use crate::output::{json, topology};
 use crate::report::Report;
 use crate::sysroot::manifest::{Manifest, Op, Problem, SCHEMA};
@@ -118,7 +118,10 @@ impl Capture {
         let files = Sysroot::from_tar(&tar[..]).map_err(io::Error::other)?;
         for ((path, op), problem) in errors {
             let answer = ask(&files, &path, op).err().map(|error| Problem::of(&error));
-            if answer.as_ref() != Some(&problem) {
+            // The absence of a device node that older versions did not look for has to be stated.
+            let is_absent_iommufd =
+                path == Path::new(iommufd::NODE) && report.host.iommufd == Some(false);
+            if answer.as_ref() != Some(&problem) || is_absent_iommufd {
                 let path = path.to_string_lossy().into_owned();
                 manifest.errors.entry(path).or_default().insert(op, problem);
             }

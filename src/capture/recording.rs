@@ -13,7 +13,7 @@ use crate::claims::unseen::{Flaw, Recorded};
 use crate::claims::{EvidenceKind, LEASES, Sight, USERS, parse_definition};
 use crate::domain::Domain;
 use crate::host::device_links::DATABASE;
-use crate::host::{Accounts, MARKS, Region};
+use crate::host::{Accounts, MARKS, Region, iommufd};
 use crate::report::Report;
 use crate::sysroot::manifest::{FileNumbers, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
@@ -131,7 +131,7 @@ impl Recording<'_> {
     /// Whether a path is read on every host.
     fn is_known(&self, path: &Path) -> bool {
         ["/sys", DATABASE].iter().any(|known| path.starts_with(known))
-            || path == Path::new("/dev")
+            || ["/dev", iommufd::NODE].iter().any(|known| path == Path::new(known))
             || is_path(self.report, path)
     }
 

@@ -237,7 +237,7 @@ fn has(region: &Region, address: PciAddress) -> bool {
 }
 
 pub(super) fn iommufd(facts: &Facts<'_>) -> Outcome {
-    match facts.iommu.has_iommufd {
+    match facts.report.host.iommufd {
         None => Outcome::skip("device nodes are unknown"),
         Some(true) => Outcome::pass(),
         Some(false) => {

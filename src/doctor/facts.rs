@@ -11,7 +11,7 @@ use super::config::qemu_conf::QemuConf;
 use crate::claims::{Claim, holders};
 use crate::host::{Accounts, Needs};
 use crate::report::Report;
-use crate::sysroot::{FileKind, Sysroot};
+use crate::sysroot::Sysroot;
 use crate::udev_rules::HostRules;
 use crate::values::numbers::{decimal, number};
 use crate::values::{Bytes, PciAddress};
@@ -56,8 +56,6 @@ pub(super) struct Kernel {
 pub(super) struct Iommu {
     /// The other devices in the GPUs' groups.
     pub(super) groups: BTreeMap<u32, Result<Vec<Member>, String>>,
-    /// Whether `/dev/iommu` exists; `None` if device nodes are unknown.
-    pub(super) has_iommufd: Option<bool>,
 }
 
 /// A device in an IOMMU group.
@@ -182,13 +180,7 @@ impl Iommu {
         for group in gpus.filter_map(|gpu| gpu.iommu_group) {
             groups.entry(group).or_insert_with(|| members(root, report, group));
         }
-        let is_device = |path: &str| {
-            root.stat(path).is_ok_and(|stat| matches!(stat.kind, FileKind::CharDevice(_)))
-        };
-        // A capture may lack device nodes.
-        let mut regions = report.host.regions.iter();
-        let has_dev = root.may_ask_system() || regions.any(|region| region.device.owner.is_some());
-        Self { groups, has_iommufd: has_dev.then(|| is_device("/dev/iommu")) }
+        Self { groups }
     }
 }
 

@@ -137,8 +137,11 @@ pub enum LibvirtSchema {
 }
 
 /// The parts of a host that the checks need.
-const NEEDS: Needs =
-    Needs::OTHER_GPUS.union(Needs::CLAIMS).union(Needs::DEVICE_NODE).union(Needs::GPU_DETAILS);
+const NEEDS: Needs = Needs::OTHER_GPUS
+    .union(Needs::CLAIMS)
+    .union(Needs::DEVICE_NODE)
+    .union(Needs::IOMMUFD)
+    .union(Needs::GPU_DETAILS);
 
 /// Runs all checks in order: a check follows the one it depends on. Without `occupancy`, the
 /// holders of the regions and the defined domains are not read.

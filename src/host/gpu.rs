@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::bars::{self, Bar};
 use super::bus::PciBus;
+use super::pci_names::is_grace;
+use super::pcie_link::PcieLink;
 use super::placement::NodeSource;
 use crate::host::sysfs::DeviceDir;
 use crate::sysroot::{ReadError, Sysroot};
@@ -36,6 +39,18 @@ pub struct Gpu {
     pub driver: Driver,
     /// The IOMMU group's number in sysfs; `None` if it is in no group.
     pub iommu_group: Option<u32>,
+    /// The name of its IOMMU in sysfs, on Grace the SMMU: `smmu3.0x0000000011000000`. GPUs with the
+    /// same name share one. `None` if it has none.
+    pub smmu: Option<String>,
+    /// Its memory BARs, by number. Those that only its driver for passthrough makes are not
+    /// included.
+    pub bars: Option<Vec<Bar>>,
+    /// The fastest PCIe link that it supports.
+    pub link: PcieLink,
+    /// The NUMA nodes that the kernel made for its memory: eight, without CPUs. They are inferred from
+    /// the order of the GPUs' addresses, only if the host has exactly eight nodes with generic
+    /// initiators for each Grace GPU and no GPU's node contradicts that; otherwise `None`.
+    pub own_nodes: Option<IdList>,
     /// Its NUMA node according to the kernel.
     pub numa_node: GpuNode,
     /// The CPUs local to it according to the kernel: all CPUs if it has no node.
@@ -50,14 +65,6 @@ pub struct Gpu {
 
 /// The contents of `numa_node`.
 pub(super) const NODE_EXPECTED: &str = "a NUMA node, or -1 for none";
-
-/// The device ids of the GPUs of a Grace superchip: GH200 (3), GB200, GB300 (2).
-const GRACE: [u16; 6] = [0x2342, 0x2345, 0x2348, 0x2941, 0x31c2, 0x31c3];
-
-/// Whether a GPU is known to be that of a Grace superchip.
-pub(crate) fn is_grace(gpu: &Gpu) -> bool {
-    gpu.vendor_id == Some(NVIDIA) && gpu.device_id.is_some_and(|id| GRACE.contains(&id))
-}
 
 /// The drivers for passthrough.
 const PASSTHROUGH: [&str; 3] = ["nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "vfio-pci"];
@@ -135,6 +142,10 @@ impl Gpu {
             name: None,
             driver: Driver::Unknown,
             iommu_group: None,
+            smmu: None,
+            bars: None,
+            link: PcieLink::default(),
+            own_nodes: None,
             numa_node: GpuNode::Unknown,
             local_cpus: None,
             host_node: None,
@@ -177,6 +188,16 @@ impl Gpu {
         };
     }
 
+    /// Reads the SMMU, the memory BARs and the PCIe link.
+    pub(super) fn read_pci(&mut self, root: &Sysroot) {
+        let dir = DeviceDir::new(root, &self.path);
+        let warnings = &mut self.warnings;
+        self.smmu = dir.link_name("iommu").unwrap_or_else(|error| unreadable(&error, warnings));
+        let expected = "six lines with the start, end and flags of a BAR in hexadecimal";
+        self.bars = dir.value("resource", expected, bars::parse, warnings);
+        self.link = PcieLink::read(&dir, warnings);
+    }
+
     /// Reads the NUMA node, and the local CPUs if `ask_cpus` returns true for that node.
     pub(super) fn read_node(&mut self, root: &Sysroot, ask_cpus: impl Fn(GpuNode) -> bool) {
         let dir = DeviceDir::new(root, &self.path);
@@ -195,6 +216,11 @@ impl Gpu {
             && matches!(self.class.map(|class| class >> 8), Some(0x0300 | 0x0302))
     }
 
+    /// Whether it is a GPU with EGM, by its IDs; `None` if they are unknown.
+    pub(super) fn is_grace(&self) -> Option<bool> {
+        Some(is_grace((self.vendor_id?, self.device_id?)))
+    }
+
     /// Whether two GPUs are known to be the same model.
     pub(super) fn is_same_kind(&self, other: &Self) -> bool {
         self.vendor_id.is_some()
@@ -203,24 +229,38 @@ impl Gpu {
     }
 }
 
-/// The NVIDIA GPUs of the host except the known ones, with IDs, class, driver and IOMMU group.
-/// Other functions are read only as far as needed to exclude them, and warnings about them are
-/// dropped.
+/// The NVIDIA GPUs that no region lists.
+pub(super) struct Others {
+    /// By address, with IDs, class, driver and IOMMU group.
+    pub(super) gpus: Vec<Gpu>,
+    /// Whether every function of the host could be listed and identified, so that no GPU is missing.
+    pub(super) is_complete: bool,
+}
+
+/// The NVIDIA GPUs of the host except the known ones. Other functions are read only as far as
+/// needed to exclude them, and warnings about them are dropped.
 pub(super) fn find_others(
     root: &Sysroot,
     bus: &PciBus<'_>,
     known: &BTreeSet<PciAddress>,
-) -> Vec<Gpu> {
+) -> Others {
     let mut gpus = Vec::new();
+    let is_listed = |gpu| bus.functions().binary_search(gpu).is_ok();
+    let mut is_complete = bus.warning().is_none() && known.iter().all(is_listed);
     for address in bus.functions().iter().filter(|address| !known.contains(address)) {
         let mut gpu = Gpu::at(*address, PciBus::path_of(*address));
         gpu.read_kind(root);
+        let is_identified = match gpu.vendor_id {
+            Some(NVIDIA) => gpu.class.is_some(),
+            vendor => vendor.is_some(),
+        };
+        is_complete &= is_identified;
         if gpu.is_nvidia_gpu() {
             gpu.read_rest(&DeviceDir::new(root, &gpu.path));
             gpus.push(gpu);
         }
     }
-    gpus
+    Others { gpus, is_complete }
 }
 
 fn unreadable<T: Default>(error: &ReadError, warnings: &mut Vec<Warning>) -> T {

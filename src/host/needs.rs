@@ -21,6 +21,12 @@ bitflags::bitflags! {
         const DEVICE_LINKS = 1 << 6;
         /// The holders of the regions.
         const CLAIMS = 1 << 8;
+        /// The GPUs' SMMUs, memory BARs and PCIe links.
+        const GPU_PCI = 1 << 9 | Self::GPU_DETAILS.bits();
+        /// The NUMA nodes of the GPUs' memory, for which every GPU of the host is identified.
+        const OWN_NODES = 1 << 10 | Self::GPU_DETAILS.bits();
+        /// Whether the host has `/dev/iommu`.
+        const IOMMUFD = 1 << 11;
         /// The GPUs that no region lists, and which of them may belong to a region.
         const OTHER_GPUS = 1 << 7 | Self::GPU_DETAILS.bits() | Self::NUMA.bits();
     }

@@ -51,6 +51,9 @@ pub struct NumaTopology {
     pub online: Option<IdList>,
     /// The nodes with CPUs, if the kernel lists them.
     pub with_cpus: Option<IdList>,
+    /// The nodes with generic initiators, if they were read and the kernel lists them: on Grace hosts,
+    /// the nodes of the GPUs' memory.
+    pub with_initiators: Option<IdList>,
     /// The nodes that were read.
     pub nodes: BTreeMap<NodeId, NumaNode>,
 }

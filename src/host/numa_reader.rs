@@ -46,6 +46,13 @@ impl<'a> NumaReader<'a> {
         }
     }
 
+    /// Reads which nodes have generic initiators (Linux 5.10 and later).
+    pub(super) fn read_initiators(&mut self) {
+        let dir = DeviceDir::new(self.root, NODES);
+        self.topology.with_initiators =
+            read_list(&dir, "has_generic_initiator", &mut self.warnings);
+    }
+
     /// Reads all nodes completely.
     pub(super) fn read_nodes(&mut self) {
         for id in self.directories() {

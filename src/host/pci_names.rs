@@ -30,6 +30,12 @@ const GRACE_GPUS: &str = "\
 \t3041  [Vera Rubin]
 ";
 
+/// Whether a device is a GPU with EGM.
+pub(super) fn is_grace(device: DeviceId) -> bool {
+    let wanted = BTreeSet::from([device]);
+    search(GRACE_GPUS.as_bytes(), &wanted).is_ok_and(|found| !found.is_empty())
+}
+
 /// NVIDIA's part of the list in the `pci-ids` crate, from 2022.
 const CRATE_LIST: &str = include_str!(concat!(env!("OUT_DIR"), "/pci.ids"));
 

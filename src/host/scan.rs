@@ -7,10 +7,12 @@ use super::accounts::Accounts;
 use super::bus::PciBus;
 use super::device_links;
 use super::device_node::Nodes;
-use super::gpu::{Gpu, GpuNode, find_others, is_grace};
+use super::gpu::{Gpu, GpuNode, find_others};
+use super::iommufd;
 use super::needs::Needs;
 use super::numa::NumaTopology;
 use super::numa_reader::NumaReader;
+use super::own_nodes;
 use super::placement::{place_gpu, place_region};
 use super::region::{self, CLASS, Reading, Region};
 use super::shape::{GpuSource, Shape};
@@ -55,6 +57,9 @@ pub struct Host {
     pub other_gpus: Vec<Gpu>,
     /// Its NUMA nodes.
     pub topology: NumaTopology,
+    /// Whether it has the device `/dev/iommu`; `None` if its device nodes are unknown, as in a capture
+    /// by an older version.
+    pub iommufd: Option<bool>,
     /// The state of the driver's class.
     pub class: Class,
     /// Whether the driver was being loaded or removed at the end: regions may be missing.
@@ -106,17 +111,7 @@ impl Host {
             numa.read_nodes();
         }
         host.read_gpus(root, needs, &mut numa);
-        if infers_gpus || needs.contains(Needs::OTHER_GPUS) {
-            host.find_other_gpus(root, &bus, &mut numa);
-        }
-        if infers_gpus {
-            host.infer_gpus();
-        }
-        if needs.contains(Needs::OTHER_GPUS) {
-            host.suspect_peers();
-        } else {
-            host.other_gpus.clear();
-        }
+        host.read_other_gpus(root, needs, infers_gpus, &bus, &mut numa);
         // Every region whose GPUs were read has used the bus, as has the search for other GPUs.
         let used_bus = needs.contains(Needs::GPUS) && !host.regions.is_empty();
         if used_bus || needs.contains(Needs::OTHER_GPUS) {
@@ -128,6 +123,9 @@ impl Host {
             host.name_gpus(root);
         }
         host.read_device_nodes(root, needs, nodes.as_ref());
+        if needs.contains(Needs::IOMMUFD) {
+            host.iommufd = iommufd::exists(root);
+        }
         host
     }
 
@@ -273,6 +271,9 @@ impl Host {
                     if needs.contains(Needs::GPU_DETAILS) {
                         gpu.read_details(root);
                     }
+                    if needs.contains(Needs::GPU_PCI) {
+                        gpu.read_pci(root);
+                    }
                     if needs.contains(Needs::NUMA) || needs.contains(Needs::GPU_DETAILS) {
                         read_and_place(gpu, root, needs, numa);
                     }
@@ -284,12 +285,47 @@ impl Host {
         }
     }
 
-    /// Finds the GPUs that no region lists.
-    fn find_other_gpus(&mut self, root: &Sysroot, bus: &PciBus<'_>, numa: &mut NumaReader<'_>) {
+    /// Searches the bus for the GPUs that no region lists, if they are needed, must be counted, or may
+    /// be those of a region that lists none.
+    fn read_other_gpus(
+        &mut self,
+        root: &Sysroot,
+        needs: Needs,
+        infers_gpus: bool,
+        bus: &PciBus<'_>,
+        numa: &mut NumaReader<'_>,
+    ) {
+        let are_needed = needs.contains(Needs::OTHER_GPUS) || infers_gpus;
+        let has_grace = || self.gpus().any(|(gpu, _)| gpu.is_grace() == Some(true));
+        let are_counted = needs.contains(Needs::OWN_NODES) && has_grace();
+        if !are_needed && !are_counted {
+            return;
+        }
         let known = self.gpus().map(|(gpu, _)| gpu.address).collect();
-        self.other_gpus = find_others(root, bus, &known);
-        for gpu in &mut self.other_gpus {
-            read_and_place(gpu, root, Needs::all(), numa);
+        let mut others = find_others(root, bus, &known);
+        if are_needed {
+            self.other_gpus = std::mem::take(&mut others.gpus);
+            for gpu in &mut self.other_gpus {
+                if needs.contains(Needs::GPU_PCI) {
+                    gpu.read_pci(root);
+                }
+                read_and_place(gpu, root, Needs::all(), numa);
+            }
+        }
+        if infers_gpus {
+            self.infer_gpus();
+        }
+        if needs.contains(Needs::OWN_NODES) {
+            let known: Vec<_> = self.gpus().map(|(gpu, _)| gpu).collect();
+            let nodes = own_nodes::read(&known, &others, numa).unwrap_or_default();
+            for gpu in self.gpus_mut() {
+                gpu.own_nodes = nodes.get(&gpu.address).cloned();
+            }
+        }
+        if needs.contains(Needs::OTHER_GPUS) {
+            self.suspect_peers();
+        } else {
+            self.other_gpus.clear();
         }
     }
 
@@ -312,7 +348,7 @@ impl Host {
             let is_on_node = |gpu: &Gpu| gpu.host_node.is_some_and(|(of, _)| of == node);
             let (gpus, others) = std::mem::take(&mut self.other_gpus)
                 .into_iter()
-                .partition(|gpu| is_only && is_grace(gpu) && is_on_node(gpu));
+                .partition(|gpu| is_only && gpu.is_grace() == Some(true) && is_on_node(gpu));
             (region.gpus, self.other_gpus) = (gpus, others);
             if region.gpus.is_empty() {
                 region.warnings.push(Warning::NoGpus { path: region.path.clone() });
@@ -343,11 +379,14 @@ impl Host {
         }
     }
 
+    fn gpus_mut(&mut self) -> impl Iterator<Item = &mut Gpu> {
+        self.regions.iter_mut().flat_map(|region| &mut region.gpus).chain(&mut self.other_gpus)
+    }
+
     fn name_gpus(&mut self, root: &Sysroot) {
         let wanted = self.gpus().filter_map(|(gpu, _)| id(gpu)).collect();
         let names = pci_names::read(root, wanted);
-        let regions = self.regions.iter_mut().flat_map(|region| &mut region.gpus);
-        for gpu in regions.chain(&mut self.other_gpus) {
+        for gpu in self.gpus_mut() {
             gpu.name = id(gpu).and_then(|id| names.get(&id).cloned());
         }
     }

@@ -85,11 +85,17 @@ impl DeviceDir {
     /// The last component of a link's target, such as the driver; `None` if the link does not
     /// exist.
     pub(crate) fn link_name(&self, name: &str) -> Result<Option<String>, ReadError> {
-        let target = match self.root.read_link(self.path.join(name)) {
+        let path = self.path.join(name);
+        let target = match self.root.read_link(&path) {
             Ok(target) => target,
             Err(error) => return absent(error),
         };
-        Ok(target.file_name().map(|name| name.to_string_lossy().into_owned()))
+        match target.file_name() {
+            Some(name) => Ok(Some(name.to_string_lossy().into_owned())),
+            None => {
+                Err(ReadError { path, cause: io::Error::other("link to a path without a name") })
+            }
+        }
     }
 }
 

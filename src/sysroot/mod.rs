@@ -32,7 +32,7 @@ pub(crate) use directory::names;
 pub(crate) use error::describe;
 pub(crate) use error::unless_gone;
 pub use error::{OpenError, ReadError};
-use manifest::Manifest;
+use manifest::{Manifest, Op};
 use mount::Sys;
 pub(crate) use path::join_link;
 pub(crate) use recorder::Log;
@@ -169,6 +169,12 @@ impl Sysroot {
             Backend::Archive(archive) => archive.manifest(),
             _ => None,
         }
+    }
+
+    /// Whether a path that was not found did not exist: a capture has only the files that the version
+    /// which made it looked for, so it says so of paths that older versions did not read.
+    pub(crate) fn knows_absence(&self, path: &Path) -> bool {
+        self.recorded().is_none_or(|manifest| manifest.problem(path, Op::Stat).is_some())
     }
 
     /// The backend that is not a recorder.
