@@ -68,8 +68,12 @@ impl Column {
 const NOTHING: Needs = Needs::empty();
 
 /// Everything that a list can show or warn about.
-pub(crate) const EVERYTHING: Needs =
-    Needs::GPU_NAMES.union(Needs::NUMA).union(Needs::DEVICE_NODE).union(Needs::CLAIMS);
+pub(crate) const EVERYTHING: Needs = Needs::GPU_NAMES
+    .union(Needs::GPU_PCI)
+    .union(Needs::OWN_NODES)
+    .union(Needs::NUMA)
+    .union(Needs::DEVICE_NODE)
+    .union(Needs::CLAIMS);
 
 macro_rules! columns {
     ($(default: $default:literal {
@@ -87,7 +91,7 @@ macro_rules! columns {
 }
 
 /// Every column, in the order in which all of them are shown.
-pub static COLUMNS: [Column; 24] = columns! {
+pub static COLUMNS: [Column; 25] = columns! {
     default: true {
         "DEVICE" Text NOTHING, "name of the region", |row| text(row.region.name.as_str());
         "NODE" Number Needs::NUMA, "host NUMA node of the region",
@@ -127,6 +131,8 @@ pub static COLUMNS: [Column; 24] = columns! {
             |row| of_gpus(row.region, |gpu| gpu.driver.name().map(str::to_owned));
         "IOMMU" List Needs::GPU_DETAILS, "IOMMU groups of its GPUs",
             |row| of_gpus(row.region, |gpu| gpu.iommu_group);
+        "SMMU" List Needs::GPU_PCI, "SMMUs of its GPUs",
+            |row| of_gpus(row.region, |gpu| gpu.smmu.clone());
         "NODEFROM" Text Needs::NUMA, "how the NUMA node was determined",
             |row| optional(row.region.numa_node_from.map(NodeSource::name));
         "SHAPE" Text Needs::GPUS, "generation of the driver, by its sysfs layout",

@@ -6,7 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Ranges, Sight, Via};
-use crate::host::{Device, Gpu, GpuSource, NodeKind, NodeSource, NumaNode, Region, Shape};
+use crate::host::{
+    Bar, Device, Gpu, GpuSource, LinkSpeed, NodeKind, NodeSource, NumaNode, PcieLink, Region, Shape,
+};
 use crate::report::{Capacity, Report, Row, State};
 use crate::values::text::is_plain;
 use crate::values::{Bytes, Moment, NodeId, PciAddress, RegionName};
@@ -186,6 +188,39 @@ struct GpuEntry<'a> {
     driver: Option<&'a str>,
     numa_node: Option<NodeId>,
     iommu_group: Option<u32>,
+    smmu: Option<&'a str>,
+    bars: Option<Vec<BarEntry>>,
+    link: Option<LinkEntry>,
+    own_nodes: Option<Vec<u32>>,
+}
+
+#[derive(Serialize)]
+struct BarEntry {
+    index: u8,
+    size: Bytes,
+    bits: u8,
+    prefetchable: bool,
+}
+
+#[derive(Serialize)]
+struct LinkEntry {
+    speed: Option<LinkSpeed>,
+    width: Option<u8>,
+}
+
+impl BarEntry {
+    fn new(bar: &Bar) -> Self {
+        let Bar { index, size, is_64bit, is_prefetchable, .. } = *bar;
+        let bits = if is_64bit { 64 } else { 32 };
+        Self { index, size, bits, prefetchable: is_prefetchable }
+    }
+}
+
+impl LinkEntry {
+    fn new(link: PcieLink) -> Option<Self> {
+        let PcieLink { speed, width, .. } = link;
+        (link != PcieLink::default()).then_some(Self { speed, width })
+    }
 }
 
 impl<'a> GpuEntry<'a> {
@@ -198,6 +233,10 @@ impl<'a> GpuEntry<'a> {
             driver: gpu.driver.name(),
             numa_node: gpu.numa_node.id(),
             iommu_group: gpu.iommu_group,
+            smmu: gpu.smmu.as_deref(),
+            bars: gpu.bars.as_ref().map(|bars| bars.iter().map(BarEntry::new).collect()),
+            link: LinkEntry::new(gpu.link),
+            own_nodes: gpu.own_nodes.as_ref().map(|nodes| nodes.iter().collect()),
         }
     }
 }

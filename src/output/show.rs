@@ -5,9 +5,11 @@ use std::io::{self, Write};
 
 use super::or_dash;
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
-use crate::host::{Driver, Gpu, Host, NodeSource, NumaNode, Permissions, Region, Shape};
+use crate::host::{
+    Bar, Driver, Gpu, Host, NodeSource, NumaNode, PcieLink, Permissions, Region, Shape,
+};
 use crate::report::{Capacity, Report, Row};
-use crate::values::text::{printable, shown};
+use crate::values::text::{plural, printable, shown};
 use crate::values::{Bytes, NodeId, PciAddress, RegionName};
 
 /// The regions and GPUs to show: each once, regions in natural order, GPUs by address.
@@ -221,9 +223,35 @@ fn write_gpu(out: &mut dyn Write, host: &Host, gpu: &Gpu, indent: &str) -> io::R
     };
     field("driver", &driver)?;
     field("IOMMU group", &or_dash(gpu.iommu_group))?;
+    field("SMMU", &or_dash(gpu.smmu.as_deref().map(printable)))?;
+    match gpu.bars.as_deref() {
+        None => field("BARs", "-")?,
+        Some([]) => field("BARs", "none")?,
+        Some(bars) => {
+            bars.iter().try_for_each(|bar| field(&format!("BAR {}", bar.index), &bar_text(bar)))?
+        }
+    }
+    field("PCIe link", &link_text(gpu.link))?;
     field("NUMA node", &or_dash(gpu.numa_node.id().map(|node| node_text(host, node))))?;
+    let own_nodes = gpu.own_nodes.as_ref().map(|nodes| format!("{nodes} (assumed)"));
+    field("own nodes", &or_dash(own_nodes))?;
     field("local CPUs", &or_dash(gpu.local_cpus.as_ref()))?;
     field("sysfs", &shown(&gpu.path))
+}
+
+/// `16 MiB, 64-bit, prefetchable`
+fn bar_text(bar: &Bar) -> String {
+    let wide = if bar.is_64bit { ", 64-bit" } else { "" };
+    let prefetchable = if bar.is_prefetchable { ", prefetchable" } else { "" };
+    format!("{}{wide}{prefetchable}", bar.size)
+}
+
+/// `32 GT/s, 16 lanes`
+fn link_text(link: PcieLink) -> String {
+    let speed = link.speed.map(|speed| format!("{} GT/s", speed.name()));
+    let width = link.width.map(|width| plural(width, "lane"));
+    let known: Vec<_> = [speed, width].into_iter().flatten().collect();
+    or_dash((!known.is_empty()).then(|| known.join(", "))).into_owned()
 }
 
 fn field(out: &mut dyn Write, label: &str, value: &str) -> io::Result<()> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::json::{self, GpuDetails, NodeDetails, RegionEntry, occupancy};
 use super::{GREEN, RED, YELLOW, all_gpus, gpus_of, or_dash, painted};
 use crate::report::{Capacity, NodesFrom, Place, Report, Row, Socket, Sockets, State};
-use crate::values::text::printable;
+use crate::values::text::{SHOWN, excerpt, printable};
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use crate::warning::Warning;
 
@@ -155,13 +155,15 @@ fn color_of(state: State) -> u8 {
 fn gpu_branch(report: &Report, place: &Place<'_>, style: TreeStyle) -> Branch {
     let gpu = place.gpu;
     let name = gpu.name.as_deref().map(printable);
+    let smmu = gpu.smmu.as_deref().map(|smmu| format!(", SMMU {}", excerpt(smmu, SHOWN)));
     let nodes = place.nodes.as_ref();
     let shown = nodes.map(|(nodes, from)| format!(", {}", own_nodes(nodes, *from)));
     let text = format!(
-        "GPU {}  {}, {}{}",
+        "GPU {}  {}, {}{}{}",
         gpu.address,
         or_dash(name),
         gpu.driver.in_words(),
+        smmu.unwrap_or_default(),
         shown.unwrap_or_default()
     );
     let below = nodes.map(|(nodes, _)| node_branches(report, nodes, style)).unwrap_or_default();

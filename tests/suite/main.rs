@@ -8,6 +8,7 @@ mod examples;
 mod extremes;
 mod faults;
 mod fuzzed;
+mod gpu_facts;
 mod holders;
 mod hostile;
 mod inputs;

@@ -29,12 +29,15 @@ fn state(report: &Report, region: &str) -> Option<State> {
 
 /// The attributes of the region that is not in use, and of one of its GPUs.
 pub fn attributes(data: &[u8]) {
-    const GPU: [&str; 5] = [
+    const GPU: [&str; 8] = [
         "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/numa_node",
         "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/local_cpulist",
         "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/vendor",
         "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/device",
         "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/class",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/resource",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/max_link_speed",
+        "sys/devices/pci0018:00/0018:00:00.0/0018:01:00.0/max_link_width",
     ];
     const REGION: [&str; 4] = [
         "sys/devices/virtual/egm/egm5/gpu_devices",
@@ -50,13 +53,14 @@ pub fn attributes(data: &[u8]) {
 
 /// The attributes of the NUMA nodes.
 pub fn distances(data: &[u8]) {
-    const FILES: [&str; 6] = [
+    const FILES: [&str; 7] = [
         "sys/devices/system/node/node0/distance",
         "sys/devices/system/node/node1/distance",
         "sys/devices/system/node/online",
         "sys/devices/system/node/has_cpu",
         "sys/devices/system/node/node0/cpulist",
         "sys/devices/system/node/node0/meminfo",
+        "sys/devices/system/node/has_generic_initiator",
     ];
     let report = holds(&with(&parts(data, &FILES)), data);
     assert_eq!(state(&report, "egm4"), Some(State::InUse));

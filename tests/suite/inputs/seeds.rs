@@ -102,7 +102,15 @@ pub fn sizes() -> Vec<Vec<u8>> {
 }
 
 pub fn attributes() -> Vec<Vec<u8>> {
-    let gpu: &[&[u8]] = &[b"1\n", b"72-143\n", b"0x10de\n", b"0x2941\n", b"0x030200\n"];
+    const RESOURCE: &[u8] = b"0x0000471002000000 0x0000471002ffffff 0x000000000014220c
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000478000000000 0x000047bfffffffff 0x000000000014220c
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000001000 0x000000000000107f 0x0000000000040101
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+";
+    let ids: &[&[u8]] = &[b"1\n", b"72-143\n", b"0x10de\n", b"0x2941\n", b"0x030200\n"];
+    let gpu = &[ids, &[RESOURCE, b"16.0 GT/s PCIe\n", b"1\n"]].concat();
     let mut seeds = Vec::new();
     for list in contents("/gpu_devices") {
         let region: &[&[u8]] =
@@ -126,6 +134,7 @@ pub fn distances() -> Vec<Vec<u8>> {
         b"0-1\n",
         b"0-71\n",
         b"Node 0 MemTotal:       23068672 kB\n",
+        b"2-33\n",
     ])];
     seeds.extend(contents("/distance"));
     seeds.extend(contents("/meminfo").iter().map(|text| joined(&[b"", b"", b"", b"", b"", text])));
