@@ -11,6 +11,7 @@ mod machine;
 mod policy;
 #[cfg(feature = "cli")]
 mod prune;
+mod rule;
 mod rules;
 #[cfg(feature = "cli")]
 mod schema;
@@ -30,11 +31,12 @@ use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::values::numbers::decimal;
 use crate::values::text::excerpt;
+pub use rule::{Rule, Severity};
+pub use rules::RULES;
 pub(crate) use rules::{
     ACPI, CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, TOTAL, UEFI,
 };
 use rules::{ENCODING, RELEASED};
-pub use rules::{RULES, Rule, Severity};
 #[cfg(feature = "cli")]
 pub use schema::{SCHEMAS, Schema};
 
