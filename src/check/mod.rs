@@ -4,9 +4,11 @@ mod cells;
 #[cfg(feature = "cli")]
 mod datatypes;
 mod devices;
+mod distances;
 #[cfg(feature = "cli")]
 mod features;
 mod host;
+mod limits;
 mod machine;
 mod policy;
 #[cfg(feature = "cli")]
@@ -16,6 +18,7 @@ mod rules;
 #[cfg(feature = "cli")]
 mod schema;
 mod smmu;
+mod wiring;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,7 +37,7 @@ use crate::values::text::excerpt;
 pub use rule::{Rule, Severity};
 pub use rules::RULES;
 pub(crate) use rules::{
-    ACPI, CELL_SUM, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, TOTAL, UEFI,
+    ACPI, CELL_SUM, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, TOTAL, UEFI,
 };
 use rules::{ENCODING, RELEASED};
 #[cfg(feature = "cli")]
@@ -267,6 +270,9 @@ pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
         machine::check(domain, &mut findings);
         policy::check(&subject, &mut findings);
         smmu::check(&subject, &mut findings);
+        distances::check(domain, &mut findings);
+        limits::check(domain, &mut findings);
+        wiring::check(&subject, report, &mut findings);
         if let Some(device) = domain.egm.first().filter(|_| !dialect.supports_egm()) {
             let message = format!("{dialect} does not support EGM");
             findings.add(RELEASED, &device.span, message).help("only NVIDIA's libvirt does so far");

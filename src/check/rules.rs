@@ -270,4 +270,88 @@ rules! {
         "The device node is the region's device"
         "QEMU opens the node by its path. A missing node makes it fail; that of another region gives the guest memory of the wrong socket."
         "this host's /dev";
+    INCOMPLETE = "EGM201" Warning
+        "A domain with EGM is a complete Grace guest"
+        "CUDA in the guest also needs an expander bus with an SMMUv3 and a root port for each GPU, iommufd, a large PCI hole and eight empty cells per GPU. This domain has none of them. `egm-probe stanza --complete` writes them. If a domain has some of them, the other rules from EGM202 on apply."
+        "NVIDIA, platform policy; KubeVirt; kata";
+    GPU_BUS = "EGM202" Error
+        "A GPU with EGM is on a root port below an expander bus"
+        "Only an expander bus has a NUMA cell and an SMMUv3 of its own, and only ports are plugged into it. A warning if libvirt chooses the address of the GPU or of its port, usually on the first bus."
+        "QEMU pxb-pcie; libvirt src/conf/domain_addr.c; KubeVirt";
+    GPU_SMMU = "EGM203" Error
+        "An expander bus with a GPU has exactly one SMMUv3"
+        "Without one, the guest has no address translation for the GPU. QEMU refuses a second one of the same bus. Several GPUs may share a bus and its SMMUv3."
+        "QEMU hw/arm/smmu-common.c; kata; KubeVirt";
+    SMMU_BUS = "EGM204" Error
+        "<driver pciBus> of an SMMUv3 is the index of an expander bus or of the first bus"
+        "It is the `index` of the controller in decimal, not its busNr. Without pciBus, the SMMUv3 is that of the whole machine, which cannot use the host's SMMU for GPUs."
+        "libvirt src/qemu/qemu_validate.c; QEMU arm-smmuv3 `primary-bus`";
+    BUS_NODE = "EGM205" Error
+        "The <node> of an expander bus is the guest cell of its GPU's EGM"
+        "The guest takes the NUMA node of the GPU from its bus. It is the cell with the CPUs and the memory, never one of the GPU's empty cells. A warning if <node> is missing: the guest then knows no node near to the GPU."
+        "QEMU pxb-pcie `numa_node`; review of libvirt's EGM series";
+    BUS_NUMBERS = "EGM206" Error
+        "The bus numbers of the expander buses do not overlap"
+        "An expander bus needs its own number, busNr, and one for each controller below it. The first bus needs 0 and one for each of its ports. Without a free number, the guest does not see the devices behind a port."
+        "QEMU docs/pci_expander_bridge.txt; UEFI, numbering of PCI buses";
+    CHASSIS = "EGM207" Error
+        "Each port has a chassis number of its own"
+        "QEMU refuses two ports with the same chassis and slot, and libvirt sets only the chassis: by default, to the index of the controller."
+        "QEMU hw/pci/pcie_port.c; libvirt src/qemu/qemu_domain_address.c";
+    PORT_DEVICE = "EGM208" Error
+        "A port has one device, in slot 0, and no two devices have the same address"
+        "libvirt and QEMU refuse any other slot of a port, and an address that is in use. The functions of one device share a slot."
+        "libvirt src/conf/domain_addr.c; QEMU hw/pci/pci.c";
+    PORT_INDEX = "EGM209" Error
+        "The index of a controller is above that of the bus that it is on"
+        "libvirt passes controllers to QEMU in the order of their indexes, and QEMU refuses a device on a bus that does not exist yet."
+        "libvirt 12.8, src/qemu/qemu_command.c";
+    IOMMUFD = "EGM210" Error
+        "Devices below an SMMUv3 with accel='on' use iommufd"
+        "QEMU uses the host's SMMU through iommufd, and refuses an assigned device without it."
+        "QEMU hw/arm/smmuv3-accel.c";
+    IOMMUFD_MIXED = "EGM211" Warning
+        "All GPUs with EGM use iommufd, or none does"
+        "Otherwise the memory of the guest is mapped once for iommufd and once for each VFIO container, and peer-to-peer access between the GPUs fails."
+        "QEMU hw/vfio; KubeVirt";
+    GPU_WITHOUT_CELLS = "EGM212" Error
+        "A GPU with EGM has NUMA cells without CPUs: <acpi nodeset>"
+        "The guest's driver adds the memory of the GPU to these cells. Without them, CUDA has no memory in the guest."
+        "QEMU acpi-generic-initiator; NVIDIA, platform policy";
+    EIGHT_CELLS = "EGM213" Warning
+        "A GPU has eight cells, after the cells with CPUs or memory"
+        "A GPU is divided into up to eight parts (MIG), and each needs a cell. NVIDIA's guests have the cells with CPUs first."
+        "NVIDIA, platform policy; KubeVirt; kata";
+    DEVICE_CELLS = "EGM214" Error
+        "Other assigned devices do not use the cells of a GPU"
+        "<acpi nodeset> of a network card or a disk is a cell with CPUs, or missing. The cells of a GPU have only the memory of that GPU."
+        "KubeVirt; kata; NVIDIA, platform policy";
+    PCI_HOLE = "EGM215" Error
+        "The PCI hole is large enough for the GPUs, and a power of two"
+        "<pcihole64> of the first bus becomes QEMU's highmem-mmio-size: a power of two. NVIDIA's guests have 4 TiB, or 8 TiB for GB300, and each GPU needs 512 GiB or more. If it is too small, the firmware of the guest leaves GPUs without memory. More than 16 TiB is a warning."
+        "QEMU hw/arm/virt.c; NVIDIA, platform policy; KubeVirt";
+    CPU_MODE = "EGM216" Warning
+        "The guest has the host's CPU: <cpu mode='host-passthrough'>"
+        "KVM on aarch64 supports no other model, and the SMMUv3 and the GPU's driver depend on features of the Grace CPU."
+        "QEMU docs/system/arm/virt.rst; NVIDIA, platform policy";
+    GIC = "EGM217" Warning
+        "The guest has version 3 of the interrupt controller: <gic version='3'/>"
+        "GICv2 supports only eight virtual CPUs, and no message-signalled interrupts behind an SMMUv3. libvirt chooses the version of the host if <gic> is missing."
+        "QEMU docs/system/arm/virt.rst; libvirt src/qemu/qemu_postparse.c";
+    CMDQV = "EGM218" Warning
+        "An SMMUv3 with cmdqv='on' is in a guest with contiguous memory"
+        "The host's SMMU reads the command queues of the guest by host address. EGM and huge pages are contiguous; ordinary memory is not."
+        "QEMU tegra241-cmdqv; kubevirt-aie";
+    MATRIX = "EGM219" Warning
+        "<distances> has every pair of cells, or no pair"
+        "libvirt uses the distance of the opposite direction if one is missing. If both are missing, it writes 20, which rarely fits with the others."
+        "libvirt virDomainNumaGetNodeDistance, src/conf/numa_conf.c";
+    HARD_LIMIT = "EGM220" Warning
+        "<hard_limit> is not less than the memory of the domain"
+        "It limits the memory that QEMU uses and locks. Assigned devices lock all memory of the guest, so the guest does not start or is killed."
+        "libvirt qemuDomainGetMemLockLimitBytes, src/qemu/qemu_domain.c";
+    PINS = "EGM221" Warning
+        "<vcpupin> is for a virtual CPU of the domain"
+        "libvirt silently drops it otherwise."
+        "libvirt virDomainVcpuPinDefParseXML, src/conf/domain_conf.c";
 }

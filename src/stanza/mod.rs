@@ -12,8 +12,8 @@ use std::path::PathBuf;
 #[cfg(feature = "cli")]
 use crate::check::Schema;
 use crate::check::{
-    self, ACPI, CELL_SUM, Finding, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, Severity,
-    TOTAL, UEFI,
+    self, ACPI, CELL_SUM, Finding, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE,
+    Severity, TOTAL, UEFI,
 };
 use crate::domain::element::{Element, Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
@@ -318,6 +318,8 @@ fn checked(
         .unwrap_or_else(|_| check::check(document.domain(), &checks));
     let domain = document.domain().clone();
     findings.retain(|finding| is_error(finding) || !finding.rule.is_of_plans());
+    // Only the parts that were asked for are written.
+    findings.retain(|finding| finding.rule != INCOMPLETE);
     findings.retain(|finding| !is_for_libvirt(finding, &domain, alignment));
     Ok((domain, findings))
 }

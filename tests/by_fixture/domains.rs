@@ -32,6 +32,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
+/// The bad domain that has no machine for EGM. The others without one are about EGM itself.
+const NO_MACHINE: &str = "not-a-complete-guest";
+
 /// Runs in the folder of a domain, on its machine; with the schema of the libvirt installed here, if
 /// there is one. Notes are not shown, since they depend on its version.
 fn validate(path: &Path, args: &[&str]) -> Output {
@@ -46,6 +49,9 @@ fn validate(path: &Path, args: &[&str]) -> Output {
     }
     if Path::new(SCHEMAS).exists() {
         command.args(["--schema", SCHEMAS, "--severity", "warning"]);
+    }
+    if stem(path) != NO_MACHINE {
+        command.args(["--allow", "EGM201"]);
     }
     command.args(args).arg(path.file_name().unwrap()).output().unwrap()
 }

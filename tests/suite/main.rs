@@ -33,3 +33,4 @@ mod udev;
 mod udev_file;
 mod validate;
 mod watch;
+mod wiring;

@@ -1,0 +1,80 @@
+//! Rules for the guest's cells that belong to the GPUs.
+
+use std::collections::BTreeSet;
+
+use super::{Gpu, Wiring, name};
+use crate::check::rules::{DEVICE_CELLS, EIGHT_CELLS, GPU_CELLS, GPU_WITHOUT_CELLS};
+use crate::check::{CELLS_LIMIT, Findings};
+use crate::domain::{Cell, Hostdev, Maybe};
+use crate::values::text::plural;
+
+/// The cells of a GPU: one for each part that it can be divided into.
+const CELLS: u64 = 8;
+
+pub(super) fn check(wiring: &Wiring<'_>, findings: &mut Findings) {
+    let is_used = |cell: &&Cell| {
+        cell.cpus.is_some() || cell.memory.known().is_some_and(|memory| memory.0 > 0)
+    };
+    let used = wiring.subject.domain.cells.iter().filter(is_used);
+    let last_used = used.filter_map(|cell| cell.id.value).max();
+    // Another rule has cells of GPUs that are missing, or have memory.
+    let last_used = last_used.filter(|_| !findings.has(&[GPU_CELLS]));
+    for gpu in &wiring.gpus {
+        check_gpu(wiring, gpu, last_used, findings);
+    }
+    check_others(wiring, findings);
+}
+
+fn check_gpu(wiring: &Wiring<'_>, gpu: &Gpu<'_>, last_used: Option<u32>, findings: &mut Findings) {
+    let shown = name(gpu.hostdev);
+    let Some(nodeset) = &gpu.hostdev.cells else {
+        let message = format!("GPU {shown} has no NUMA cells for its memory");
+        let help = "<acpi nodeset='..'/> with eight empty cells; `egm-probe stanza --gpu-cells 8` \
+                    adds them";
+        findings.add(GPU_WITHOUT_CELLS, &gpu.hostdev.span, message).help(help);
+        return;
+    };
+    let Some(list) = &nodeset.value else { return };
+    // Another rule has cells with memory.
+    let is_empty = |cell: &Cell| cell.memory.known().is_none_or(|memory| memory.0 == 0);
+    let has_cpus = |id: &u32| {
+        let cell = wiring.subject.cells.get(id);
+        cell.is_some_and(|cell| cell.cpus.is_some() && is_empty(cell))
+    };
+    if let Some(id) = list.iter().take(CELLS_LIMIT).find(has_cpus) {
+        let message = format!("cell {id} of GPU {shown} has virtual CPUs");
+        findings.add(GPU_WITHOUT_CELLS, &nodeset.span, message).help("eight empty cells");
+        return;
+    }
+    let first = list.iter().next();
+    if list.len() != CELLS {
+        let cells = plural(list.len(), "cell");
+        let message = format!("GPU {shown} has {cells}, expected {CELLS}");
+        findings.add(EIGHT_CELLS, &nodeset.span, message).help("nodeset='..' with eight cells");
+    } else if let Some((first, used)) = first.zip(last_used).filter(|(first, used)| first < used) {
+        let message =
+            format!("cell {first} of GPU {shown} is before cell {used}, which is not empty");
+        let help = "cells with CPUs first, then eight for each GPU";
+        findings.add(EIGHT_CELLS, &nodeset.span, message).help(help);
+    }
+}
+
+fn check_others(wiring: &Wiring<'_>, findings: &mut Findings) {
+    let lists = wiring.gpus.iter().filter_map(|gpu| gpu.hostdev.cells.as_ref()?.value.as_ref());
+    let of_gpus: BTreeSet<_> = lists.flat_map(|list| list.iter().take(CELLS_LIMIT)).collect();
+    // Another rule has cells that two GPUs share.
+    let is_other_gpu = |hostdev: &Hostdev| {
+        let of_host = || wiring.report?.host.gpu(hostdev.pci()?);
+        wiring.is_gpu(hostdev) || of_host().is_some()
+    };
+    for hostdev in wiring.subject.domain.hostdevs.iter().filter(|it| !is_other_gpu(it)) {
+        let Some((nodeset, list)) = hostdev.cells.as_ref().zip(hostdev.cells.known()) else {
+            continue;
+        };
+        if let Some(id) = list.iter().take(CELLS_LIMIT).find(|id| of_gpus.contains(id)) {
+            let message = format!("cell {id} belongs to a GPU, not to {}", name(hostdev));
+            let help = "a cell with CPUs, or no <acpi nodeset>";
+            findings.add(DEVICE_CELLS, &nodeset.span, message).help(help);
+        }
+    }
+}
