@@ -23,7 +23,10 @@ enum Keep {
 use Keep::{Some as Of, Whole};
 
 /// The attributes to keep of an element that is not kept completely.
-const ATTRIBUTES: [&str; 8] = ["type", "id", "state", "pid", "mode", "managed", "model", "index"];
+const ATTRIBUTES: [&str; 11] = [
+    "type", "id", "state", "pid", "mode", "managed", "model", "index", "firmware", "enabled",
+    "iommufd",
+];
 
 const DOMAIN: &[(&str, Keep)] = &[
     ("name", Whole),
@@ -33,18 +36,28 @@ const DOMAIN: &[(&str, Keep)] = &[
     ("memoryBacking", Whole),
     ("vcpu", Whole),
     ("numatune", Whole),
-    ("os", Of(&[("type", Whole)])),
+    ("os", Of(&[("type", Whole), ("loader", Of(&[]))])),
+    ("features", Of(&[("acpi", Whole), ("gic", Whole), ("ras", Whole)])),
+    ("cputune", Of(&[("vcpupin", Whole), ("emulatorpin", Whole)])),
+    ("memtune", Of(&[("hard_limit", Whole)])),
+    ("iommufd", Of(&[])),
     ("cpu", Of(&[("topology", Whole), ("numa", Whole)])),
     (
         "devices",
         Of(&[
             ("memory", Whole),
             ("acpiEgmMemory", Whole),
-            ("iommu", Of(&[])),
-            ("controller", Of(&[("pcihole64", Whole)])),
+            ("iommu", Of(&[("driver", Whole)])),
+            ("controller", Of(&[("pcihole64", Whole), ("target", Whole), ("address", Whole)])),
             (
                 "hostdev",
-                Of(&[("source", Of(&[("address", Whole)])), ("alias", Whole), ("acpi", Whole)]),
+                Of(&[
+                    ("driver", Of(&[])),
+                    ("source", Of(&[("address", Whole)])),
+                    ("alias", Whole),
+                    ("acpi", Whole),
+                    ("address", Whole),
+                ]),
             ),
         ]),
     ),
@@ -164,8 +177,12 @@ fn is_command_line(child: &Node<'_, '_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::redact;
-    use crate::domain::Domain;
+    use crate::check::{CheckOptions, check};
+    use crate::domain::{Domain, Maybe};
 
     const DOMAIN: &str = "<?xml version='1.0'?>
 <!-- of SECRET -->
@@ -178,11 +195,25 @@ mod tests {
     <sysinfo type='smbios'><system><entry name='serial'>SECRET</entry></system></sysinfo>
     <memory unit='KiB'>8388608<!-- SECRET --></memory>
     <x:memory xmlns:x='urn:x'>SECRET</x:memory><![CDATA[SECRET]]>
-    <os firmware='efi'><type arch='aarch64'>hvm</type><nvram>SECRET</nvram></os>
+    <uuid>SECRET</uuid>
+    <os firmware='efi'><type arch='aarch64'>hvm</type><nvram>SECRET</nvram>
+      <loader type='pflash' secure='no'>/SECRET</loader></os>
+    <features><acpi/><gic version='3'/><ras state='on'/><hyperv><vendor_id value='SECRET'/></hyperv></features>
+    <cputune><vcpupin vcpu='0' cpuset='4'/><emulatorpin cpuset='1'/><x>SECRET</x></cputune>
+    <memtune><hard_limit unit='KiB'>8388608</hard_limit><x>SECRET</x></memtune>
+    <iommufd enabled='yes' x='SECRET'/>
     <devices x='>SECRET'>
       <disk type='network'><auth><secret uuid='SECRET'/></auth><source><host name='SECRET'/></source></disk>
       <graphics type='vnc' passwd='SECRET'/>
+      <controller type='pci' index='1' model='pcie-expander-bus' x='SECRET'>
+        <model name='SECRET'/><target busNr='33'><node>0</node></target><driver x='SECRET'/>
+      </controller>
+      <controller type='pci' index='2' model='pcie-root-port'>
+        <target chassis='1'/><address type='pci' bus='1' slot='0'/>
+      </controller>
+      <iommu model='smmuv3'><driver pciBus='1' accel='on'/><alias name='SECRET'/></iommu>
       <hostdev type='pci'>
+        <driver iommufd='yes' name='SECRET'/><address type='pci' bus='2' slot='0'/>
         <source><address domain='0x0009' bus='1' slot='0'/></source><rom file='SECRET'/>
         <alias name='ua-a'/>
       </hostdev>
@@ -214,7 +245,50 @@ mod tests {
         assert_eq!((after.name, after.pid, after.is_status), (before.name, before.pid, true));
         assert_eq!(after.hostdevs.len(), 1);
         assert_eq!(after.egm.len(), 1);
+        assert_eq!((after.os.firmware.text(), after.os.loader.text()), ("efi", "pflash"));
+        assert!(after.features.acpi.is_some() && after.features.ras.known() == Some(true));
+        assert_eq!(after.features.gic_version.known(), before.features.gic_version.known());
+        assert_eq!((after.pins.len(), after.emulator_pin.text()), (1, "1"));
+        assert_eq!(after.hard_limit.known(), before.hard_limit.known());
+        assert_eq!(after.iommufd.known(), Some(true));
+        assert_eq!(after.hostdevs[0].iommufd.known(), Some(true));
+        assert_eq!(after.pci_controllers[0].target.node.known(), Some(0));
         assert_eq!(redact(&text).as_deref(), Ok(text.as_str()), "redacting again changes nothing");
+    }
+
+    /// A redacted domain breaks the same rules.
+    #[test]
+    fn the_machine_of_a_guest_is_kept() {
+        let folder = Path::new("tests/fixtures/domains");
+        let text =
+            fs::read_to_string(folder.join("good/gb200-full-gpu-list/complete.xml")).unwrap();
+        let broken = [
+            "",
+            "pciBus='1'",
+            "busNr='35'",
+            "chassis='2'",
+            "<node>0</node>",
+            "<driver iommufd='yes'/>",
+            "nodeset='2-9'",
+            "mode='host-passthrough'",
+            " firmware='efi'",
+            "<acpi/>",
+            "<pcihole64 unit='KiB'>4294967296</pcihole64>",
+            "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>",
+            "<address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>",
+        ];
+        for part in broken {
+            assert!(text.contains(part), "{part}");
+            let before = text.replacen(part, "", usize::from(!part.is_empty()));
+            let after = redact(&before).unwrap();
+            let [before, after] = [before, after].map(|text| {
+                let findings = check(&Domain::parse(&text).unwrap(), &CheckOptions::default());
+                let mut messages: Vec<_> = findings.into_iter().map(|it| it.message).collect();
+                messages.sort();
+                messages
+            });
+            assert_eq!(before, after, "without {part}");
+        }
     }
 
     #[test]
