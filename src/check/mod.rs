@@ -37,7 +37,8 @@ use crate::values::text::excerpt;
 pub use rule::{Rule, Severity};
 pub use rules::RULES;
 pub(crate) use rules::{
-    ACPI, CELL_SUM, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE, TOTAL, UEFI,
+    ACPI, CELL_SUM, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, OF_BUSES,
+    OF_GPU_CELLS, OF_HOLE, SIZE, TOTAL, UEFI,
 };
 use rules::{ENCODING, RELEASED};
 #[cfg(feature = "cli")]

@@ -3,6 +3,27 @@
 
 use super::rule::{Rule, Severity};
 
+/// The rules for the PCI buses of GPUs, and whether there are any.
+pub(crate) const OF_BUSES: &[Rule] = &[
+    INCOMPLETE,
+    GPU_BUS,
+    GPU_SMMU,
+    SMMU_BUS,
+    BUS_NODE,
+    BUS_NUMBERS,
+    CHASSIS,
+    PORT_DEVICE,
+    PORT_INDEX,
+    IOMMUFD,
+    IOMMUFD_MIXED,
+];
+
+/// The rules for the window of large PCI devices.
+pub(crate) const OF_HOLE: &[Rule] = &[HOLE, PCI_HOLE];
+
+/// The rules for the cells of GPUs.
+pub(crate) const OF_GPU_CELLS: &[Rule] = &[GPU_CELLS, GPU_WITHOUT_CELLS, EIGHT_CELLS, DEVICE_CELLS];
+
 impl Rule {
     /// Whether a plan reports the same, in more detail.
     pub(crate) fn is_of_plans(&self) -> bool {

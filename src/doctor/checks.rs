@@ -70,12 +70,10 @@ checks! {
     "D22" Some("D02"), load::scrub, "how long clearing a region takes"
         "When a region is opened, the driver clears all of it at once: this delays the start of a virtual machine, and a kernel that panics on soft lockups may panic."
         => "do not panic on soft lockups" ["sysctl -w kernel.softlockup_panic=0"];
-    "D23" Some("D02"), domains::smmu, "that domains have an SMMUv3 for each GPU"
-        "A guest accesses the memory of each of its GPUs through an SMMUv3."
-        => "add <iommu model='smmuv3'/> to <devices> for each GPU, on the GPU's PCI bus" [];
+    "D23" Some("D02"), domains::buses, "that domains have a bus with an SMMUv3 for each GPU"
+        "A guest accesses the memory of each of its GPUs through an SMMUv3, which belongs to an expander bus. If a domain has neither, this check alone reports it.";
     "D24" Some("D02"), domains::pci_hole, "that domains have PCI address space for the GPUs' memory"
         "GPU memory is mapped in PCI windows of hundreds of GiB: <pcihole64> should be 4 TiB, or 8 TiB with GB300.";
     "D25" Some("D02"), domains::gpu_cells, "that domains have empty cells for each GPU"
-        "A GPU adds eight NUMA nodes to its guest, one for each MIG instance; without cells for them its memory does not come online."
-        => "`egm-probe stanza --all --with hostdev,numa,machine --gpu-cells 8 --domain FILE` adds them" [];
+        "A GPU adds eight NUMA nodes to its guest, one for each MIG instance; without cells for them its memory does not come online.";
 }
