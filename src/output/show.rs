@@ -228,7 +228,7 @@ fn write_gpu(out: &mut dyn Write, host: &Host, gpu: &Gpu, indent: &str) -> io::R
         None => field("BARs", "-")?,
         Some([]) => field("BARs", "none")?,
         Some(bars) => {
-            bars.iter().try_for_each(|bar| field(&format!("BAR {}", bar.index), &bar_text(bar)))?
+            bars.iter().try_for_each(|bar| field(&format!("BAR {}", bar.index), &bar_text(bar)))?;
         }
     }
     field("PCIe link", &link_text(gpu.link))?;
