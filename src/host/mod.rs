@@ -6,6 +6,7 @@ mod bus;
 mod container;
 pub(crate) mod device_links;
 mod device_node;
+mod function;
 mod gpu;
 pub(crate) mod iommufd;
 mod lookup;
