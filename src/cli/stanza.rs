@@ -14,7 +14,7 @@ use crate::domain::{Dialect, Document};
 use crate::files::user_file;
 use crate::host::Region;
 use crate::output::stanza as output;
-use crate::plan::{Alignment, GuestNode, Objection, Plan, Request};
+use crate::plan::{Alignment, GuestNode, MachineRequest, Objection, Plan, Request};
 use crate::report::Report;
 use crate::stanza::{Options, Parts, Stanza};
 use crate::values::text::printable;
@@ -233,6 +233,7 @@ fn request(args: &StanzaArgs) -> Request {
         alias_prefix: args.alias_prefix.clone(),
         gpu_cells: args.gpu_cells,
         vcpus: args.vcpus,
+        machine: MachineRequest::default(),
         owner: args.owner.clone(),
         force: args.force,
         strict: args.strict,

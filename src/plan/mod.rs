@@ -1,9 +1,16 @@
 //! Plans: from a request to the memory of each GPU. Pure.
 
+mod buses;
 mod cells;
 mod choice;
+mod distances;
+mod hole;
+mod machine;
+mod machine_objection;
 mod naming;
+mod numbers;
 mod objection;
+mod pinning;
 mod size;
 
 use crate::domain::{Domain, EgmDevice, Maybe, MemoryDevice};
@@ -11,8 +18,15 @@ use crate::host::{Gpu, Region};
 use crate::report::Report;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
 use cells::Cells;
+pub use distances::Distances;
+pub use machine::{
+    Device, DeviceRequest, DistanceChoice, ExpanderBus, Machine, MachineRequest, NewExpander,
+    NewPort, Note, PciPlan, RootPort, Smmu,
+};
+pub use machine_objection::MachineObjection;
 use naming::Named;
 pub use objection::{Objection, Weight};
+pub use pinning::Pin;
 
 /// A request for GPUs, regions or everything, with options.
 ///
@@ -53,6 +67,8 @@ pub struct Request {
     pub gpu_cells: u32,
     /// The number of virtual CPUs to distribute over the cells.
     pub vcpus: Option<u32>,
+    /// The machine around the devices.
+    pub machine: MachineRequest,
     /// The virtual machine, whose own claims are not conflicts.
     pub owner: Option<String>,
     /// Proceed despite objections of the weight [`Weight::Refusal`].
@@ -143,6 +159,8 @@ pub struct Plan {
     pub vcpus: Option<u32>,
     /// Whether they are redistributed over the cells.
     pub shares_vcpus: bool,
+    /// The requested parts of the machine around the devices.
+    pub machine: Machine,
     /// Warnings.
     pub warnings: Vec<Objection>,
 }
@@ -264,8 +282,18 @@ impl Plan {
             })
         };
         let placements: Vec<_> = named.into_iter().filter_map(place).collect();
-        let Cells { all: cells, vcpus, shares_vcpus } =
-            cells::cells(request, domain, &rest, &placements);
+        let all_cells = cells::cells(request, domain, &rest, &placements);
+        let (cells, placements_of) = (&all_cells, placements.as_slice());
+        let context = machine::Context {
+            report,
+            request,
+            domain,
+            rest: &rest,
+            placements: placements_of,
+            cells,
+        };
+        let machine = machine::plan(context, &mut objections);
+        let Cells { all: cells, vcpus, shares_vcpus } = all_cells;
         let others = domain.into_iter().flat_map(|domain| &domain.other_memory);
         let memory = cells.iter().map(|cell| cell.memory).chain(others.map(MemoryDevice::counts));
         let memory = memory.map(|memory| memory.0).fold(0, u64::saturating_add);
@@ -278,7 +306,16 @@ impl Plan {
         let (refusals, warnings): (Vec<_>, Vec<_>) = objections.into_iter().partition(is_refused);
         if refusals.is_empty() {
             let (memory, alignment) = (Bytes(memory), request.alignment);
-            Ok(Self { placements, cells, memory, alignment, vcpus, shares_vcpus, warnings })
+            Ok(Self {
+                placements,
+                cells,
+                memory,
+                alignment,
+                vcpus,
+                shares_vcpus,
+                machine,
+                warnings,
+            })
         } else {
             Err(Refused { refusals, warnings })
         }

@@ -1,5 +1,6 @@
 //! Objections to a plan, with reasons and remedies.
 
+use super::MachineObjection;
 use crate::host::{Driver, NotFound};
 use crate::values::text::{SHOWN, excerpt, excerpts, plural, printable};
 use crate::values::{Bytes, Moment, PciAddress, RegionName};
@@ -12,6 +13,9 @@ pub enum Objection {
     /// The requested region or GPU does not exist.
     #[error(transparent)]
     NotFound(#[from] NotFound),
+    /// An objection to the machine around the devices.
+    #[error(transparent)]
+    Machine(#[from] MachineObjection),
     /// All regions are requested while the driver is being loaded or removed.
     #[error("the driver is being loaded or removed: this may not be every region; try again")]
     DriverChanging,
@@ -343,6 +347,7 @@ impl Objection {
     #[must_use]
     pub fn weight(&self) -> Weight {
         match self {
+            Self::Machine(objection) => objection.weight(),
             Self::Unknown { .. }
             | Self::Own { .. }
             | Self::Defined { .. }
