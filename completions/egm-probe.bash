@@ -758,7 +758,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__stanza)
-            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --vcpus --gpu-cells --libvirt --format --shell --indent --domain --in-place --dry-run --for --force --strict --sysroot --from --no-occupancy --color --help --version"
+            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --libvirt --format --shell --indent --domain --in-place --dry-run --for --force --strict --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -789,7 +789,11 @@ _egm__probe() {
                     return 0
                     ;;
                 --with)
-                    COMPREPLY=($(compgen -W "hostdev numa machine" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "hostdev numa machine pci distances pinning all" -- "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --vcpus)
@@ -798,6 +802,22 @@ _egm__probe() {
                     ;;
                 --gpu-cells)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --distances)
+                    COMPREPLY=($(compgen -W "host grace" -- "${cur}"))
+                    return 0
+                    ;;
+                --smmu)
+                    COMPREPLY=($(compgen -W "own shared" -- "${cur}"))
+                    return 0
+                    ;;
+                --managed)
+                    COMPREPLY=($(compgen -W "yes no" -- "${cur}"))
                     return 0
                     ;;
                 --libvirt)

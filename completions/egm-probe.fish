@@ -109,9 +109,21 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias-prefix -d 'Prefix of the GPU aliases, followed by a number [default: ua-hostdev]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l with -d 'Also write these parts of the domain' -r -f -a "hostdev\t'The <hostdev> of each GPU'
 numa\t'Memory, memory backing and NUMA cells'
-machine\t'UEFI, ACPI and GICv3'"
+machine\t'UEFI, ACPI, GICv3, the host\'s CPU, topology, and no balloon'
+pci\t'An expander bus, a root port and an SMMUv3 for each GPU, and the 64-bit PCI hole'
+distances\t'The distances between the NUMA cells'
+pinning\t'Pinning of virtual CPUs to the CPUs of their regions\' nodes'
+all\t'All of these'"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l name -d 'Name of the new domain, for --complete without --domain' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l vcpus -d 'Distribute N virtual CPUs over the cells [default: keep the domain\'s]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu-cells -d 'Add N empty NUMA cells for each GPU that has none; Grace GPUs need 8' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l device -d 'Also assign these PCI functions, such as NICs, near to the guest NUMA node N [default: that of their host node]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l distances -d 'Source of distances [default: host if all are known, else grace]' -r -f -a "host\t'Distances of the host, at least 11 between different nodes'
+grace\t'Fixed distances: 11 within a GPU, 40 between sockets and between GPUs, 80 and 120 from CPUs to GPUs'"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l smmu -d 'SMMUs of the guest' -r -f -a "own\t'One for each device'
+shared\t'One for the devices behind the same SMMU of the host'"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l managed -d 'Whether libvirt binds the devices to the driver for passthrough' -r -f -a "yes\t'libvirt binds them before the start, and back at the end'
+no\t'They must be bound beforehand'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l libvirt -d 'Target libvirt [default: the installed one if it supports EGM, else nvidia-12.4]' -r -f -a "nvidia-12.4\t''
 nvidia-11.9\t''
 upstream\t''"
@@ -128,6 +140,8 @@ always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l all -d 'Use all GPUs of all regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l peers -d 'Also use the other GPUs of their regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l complete -d 'Write a whole Grace guest: --with all --gpu-cells 8; without --domain, a new domain'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l replace -d 'Replace existing parts of the domain that differ: guest addresses, huge pages, CPU mode, SMMU attributes, distances and pinning'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 'Quote QEMU\'s arguments for a shell'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the result back to the file given with --domain'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Show the changes without writing them'

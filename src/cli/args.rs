@@ -14,7 +14,7 @@ use super::list::{ListArgs, columns_help};
 use super::metrics::MetricsArgs;
 use super::reserve::{ReleaseArgs, ReserveArgs};
 use super::show::ShowArgs;
-use super::stanza::StanzaArgs;
+use super::stanza_args::StanzaArgs;
 use super::topology::TopologyArgs;
 use super::udev::UdevCommand;
 use super::validate::ValidateArgs;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::Error;
 use super::is_dash;
+use crate::domain::element::escape;
 use crate::domain::{BadDomain, Document, Encoding, SourceText};
 use crate::files::user_file::{self, FileVersion};
 use crate::values::text::printable;
@@ -21,7 +22,7 @@ pub(super) fn name_of(path: &Path) -> String {
 pub(super) struct DomainFile {
     pub(super) name: String,
     pub(super) source: SourceText,
-    /// `None` for standard input.
+    /// `None` for standard input and a new domain.
     pub(super) snapshot: Option<FileVersion>,
 }
 
@@ -46,6 +47,14 @@ impl DomainFile {
         }
         let problem = "unsupported encoding UTF-16 (convert it: iconv -f UTF-16 -t UTF-8)";
         Err(bad_file(&file.name, BadDomain { line: 1, column: 1, problem: problem.into() }))
+    }
+
+    /// A new domain, which has only a name.
+    pub(super) fn new_domain(name: &str) -> Result<Self, Error> {
+        let text = format!("<domain type='kvm'>\n  <name>{}</name>\n</domain>\n", escape(name));
+        let name = "new domain".to_owned();
+        let source = SourceText::decode(text.as_bytes()).map_err(|error| bad_file(&name, error))?;
+        Ok(Self { name, source, snapshot: None })
     }
 
     pub(super) fn document(&self) -> Result<Document<'_>, Error> {

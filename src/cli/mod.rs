@@ -16,6 +16,7 @@ mod metrics;
 mod reserve;
 mod show;
 mod stanza;
+mod stanza_args;
 mod topology;
 mod udev;
 mod udev_nodes;

@@ -54,6 +54,15 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// Removes an element, the spaces before it, and the line if nothing else is on it.
+    pub(crate) fn remove(&mut self, node: Node<'_, '_>) {
+        let range = node.range();
+        let before = self.text.get(..range.start).unwrap_or_default();
+        let line = before.trim_end_matches([' ', '\t']);
+        let line = line.strip_suffix('\n').map_or(line, |line| line.trim_end_matches('\r'));
+        self.replace(line.len()..range.end, String::new());
+    }
+
     /// Inserts elements into a parent, in the given order of names (separated by spaces): each after
     /// the last existing element of the same or an earlier name. Call it only once for a parent.
     pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &str, mut elements: Vec<Element>) {

@@ -1,7 +1,11 @@
 //! The elements of a plan, as libvirt writes them.
 
+use std::collections::BTreeMap;
+
+use super::Parts;
+use super::machine_elements::{self, guest_address};
 use crate::domain::element::Element;
-use crate::plan::{Placement, Plan, PlannedCell};
+use crate::plan::{Device, Placement, Plan, PlannedCell};
 use crate::values::{Bytes, IdList, PciAddress};
 
 /// The `<memory model='egm'>` of a GPU.
@@ -25,18 +29,30 @@ pub(super) fn target(placement: &Placement) -> Element {
 }
 
 /// The `<hostdev>` of a GPU.
-pub(super) fn hostdev(placement: &Placement, with_cells: bool) -> Element {
+pub(super) fn hostdev(
+    placement: &Placement,
+    plan: &Plan,
+    with_cells: bool,
+    managed: bool,
+) -> Element {
     let cells = placement.gpu_cells.as_ref().filter(|_| with_cells);
-    Element::new("hostdev")
-        .attribute("mode", "subsystem")
-        .attribute("type", "pci")
-        .attribute("managed", "yes")
-        .child(Element::new("source").child(address(placement.gpu)))
+    let pci = plan.machine.pci.as_ref();
+    let port = pci.and_then(|pci| pci.port_of(placement.gpu));
+    machine_elements::hostdev(placement.gpu, managed, pci.is_some_and(|pci| pci.iommufd))
         .child(alias(&placement.alias))
         .children(cells.map(acpi))
+        .children(port.map(|port| guest_address(port, 0)))
 }
 
-fn address(gpu: PciAddress) -> Element {
+/// The `<hostdev>` of another function.
+pub(super) fn device(device: Device, plan: &Plan, managed: bool) -> Element {
+    let pci = plan.machine.pci.as_ref();
+    let port = pci.and_then(|pci| pci.port_of(device.address));
+    machine_elements::hostdev(device.address, managed, pci.is_some_and(|pci| pci.iommufd))
+        .children(port.map(|port| guest_address(port, 0)))
+}
+
+pub(super) fn address(gpu: PciAddress) -> Element {
     Element::new("address")
         .attribute("domain", format_args!("0x{:04x}", gpu.domain()))
         .attribute("bus", format_args!("0x{:02x}", gpu.bus()))
@@ -94,19 +110,54 @@ pub(super) fn vcpu(count: u32) -> Element {
     Element::new("vcpu").attribute("placement", "static").text(count)
 }
 
-pub(super) fn cpu(plan: &Plan) -> Element {
-    Element::new("cpu").child(numa(&plan.cells))
+/// The CPUs: with `numa` the cells, with `machine` the model and the topology.
+pub(super) fn cpu(plan: &Plan, parts: Parts) -> Option<Element> {
+    let cpu = Element::new("cpu");
+    let cpu = if parts.machine {
+        cpu.attribute("mode", "host-passthrough").children(topology(plan))
+    } else {
+        cpu
+    };
+    (parts.machine || parts.numa).then(|| cpu.children(parts.numa.then(|| numa(plan))))
 }
 
-pub(super) fn numa<'a>(cells: impl IntoIterator<Item = &'a PlannedCell>) -> Element {
-    Element::new("numa").children(cells.into_iter().map(cell))
+/// A socket for each region.
+pub(super) fn topology(plan: &Plan) -> Option<Element> {
+    let levels = topology_levels(plan)?.into_iter();
+    Some(levels.fold(Element::new("topology"), |it, (name, count)| it.attribute(name, count)))
 }
 
-pub(super) fn cell(cell: &PlannedCell) -> Element {
+/// The levels of the topology. `None` if the sockets would differ in size.
+pub(super) fn topology_levels(plan: &Plan) -> Option<[(&'static str, u32); 5]> {
+    let sockets = plan.cells.iter().filter(|cell| cell.memory.0 > 0).count();
+    let sockets = u32::try_from(sockets).ok()?;
+    let cores = plan.vcpus?.checked_div(sockets).filter(|cores| *cores > 0)?;
+    let levels =
+        [("sockets", sockets), ("dies", 1), ("clusters", 1), ("cores", cores), ("threads", 1)];
+    (plan.vcpus == sockets.checked_mul(cores)).then_some(levels)
+}
+
+pub(super) fn numa(plan: &Plan) -> Element {
+    Element::new("numa").children(plan.cells.iter().map(|planned| cell(planned, plan)))
+}
+
+pub(super) fn cell(cell: &PlannedCell, plan: &Plan) -> Element {
     let element = Element::new("cell").attribute("id", cell.id);
     let element = match &cell.cpus {
         Some(cpus) => element.attribute("cpus", cpus),
         None => element,
     };
-    element.attribute("memory", in_kib(cell.memory)).attribute("unit", "KiB")
+    element
+        .attribute("memory", in_kib(cell.memory))
+        .attribute("unit", "KiB")
+        .children(plan.machine.row(cell.id).map(distances))
+}
+
+/// The distances of a cell.
+pub(super) fn distances(row: &BTreeMap<u32, u8>) -> Element {
+    Element::new("distances").children(row.iter().map(|(cell, value)| sibling(*cell, *value)))
+}
+
+pub(super) fn sibling(cell: u32, value: u8) -> Element {
+    Element::new("sibling").attribute("id", cell).attribute("value", value)
 }

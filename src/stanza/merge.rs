@@ -1,15 +1,17 @@
 //! Merges a plan into an existing domain.
 
+mod machine;
+
 use roxmltree::{Document, Node};
 
-use super::Parts;
 use super::elements;
+use super::{Options, Parts};
 use crate::domain::edit::Edit;
 use crate::domain::element::Element;
-use crate::domain::xml::{child, find};
-use crate::domain::{self, Cell, Domain, EgmDevice, Hostdev, Maybe};
+use crate::domain::xml::child;
+use crate::domain::{self, Cell, Dialect, Domain, EgmDevice, Hostdev, Maybe};
 use crate::plan::{Placement, Plan, PlannedCell};
-use crate::values::Bytes;
+use crate::values::{Bytes, PciAddress};
 
 /// The order in which libvirt writes the children of `<domain>` (`virDomainDefFormatInternal`,
 /// `src/conf/domain_conf.c`), as far as needed here. It reads them in any order.
@@ -23,9 +25,9 @@ const DOMAIN: &str = "\
 const DEVICES: &str = "\
     emulator disk controller lease filesystem interface smartcard serial parallel console \
     channel input tpm graphics sound audio video hostdev redirdev watchdog memballoon rng \
-    panic shmem memory";
+    panic shmem memory iommu";
 
-const HOSTDEV: &str = "driver source readonly shareable boot alias rom acpi";
+const HOSTDEV: &str = "driver source readonly shareable boot alias rom acpi address";
 const MEMORY: &str = "source target";
 const TARGET: &str = "size node pciDev";
 const BACKING: &str = "hugepages nosharepages locked source access discard allocation";
@@ -33,18 +35,26 @@ const BACKING: &str = "hugepages nosharepages locked source access discard alloc
 const FEATURES: &str = "\
     acpi apic pae hap viridian privnet hyperv kvm pvspinlock capabilities pmu vmport gic";
 const CPU: &str = "model vendor topology cache maxphysaddr feature numa";
+const CELL: &str = "distances cache";
+const CPUTUNE: &str = "\
+    shares period quota global_period global_quota emulator_period emulator_quota \
+    iothread_period iothread_quota vcpupin";
 
 /// Merges a plan into a domain, and preserves the rest of its text. New elements are indented by
 /// `step` per level, or like the text.
 pub(super) fn merge<'a>(
     document: &'a domain::Document<'_>,
     plan: &'a Plan,
-    parts: Parts,
-    step: Option<String>,
+    options: &'a Options,
+    dialect: Dialect,
 ) -> String {
+    let parts = options.parts;
+    let step = options.indent.map(|spaces| " ".repeat(spaces));
     let (domain, node) = (document.domain(), document.element());
     let document = document.xml();
-    let mut merge = Merge { document, domain, edit: Edit::of(document, step), plan };
+    let is_managed = !options.unmanaged;
+    let edit = Edit::of(document, step);
+    let mut merge = Merge { document, domain, edit, plan, parts, dialect, is_managed };
     let mut new = Vec::new();
     if parts.numa {
         merge.numa(node, &mut new);
@@ -52,7 +62,13 @@ pub(super) fn merge<'a>(
     if parts.machine {
         merge.machine(node, &mut new);
     }
-    let devices = merge.devices(parts);
+    merge.cpu(node, &mut new);
+    merge.pins(node, &mut new);
+    let mut devices = merge.devices();
+    devices.extend(merge.pci());
+    if parts.machine {
+        devices.extend(merge.balloon(child(node, "devices")));
+    }
     match child(node, "devices") {
         Some(parent) => merge.edit.insert(parent, DEVICES, devices),
         None if devices.is_empty() => {}
@@ -67,17 +83,29 @@ struct Merge<'a, 'input> {
     domain: &'a Domain,
     edit: Edit<'a>,
     plan: &'a Plan,
+    parts: Parts,
+    dialect: Dialect,
+    is_managed: bool,
 }
 
 impl<'a, 'input> Merge<'a, 'input> {
     /// Updates existing devices; returns the devices to insert.
-    fn devices(&mut self, parts: Parts) -> Vec<Element> {
+    fn devices(&mut self) -> Vec<Element> {
+        let (plan, parts, is_managed) = (self.plan, self.parts, self.is_managed);
         let mut new = Vec::new();
         for placement in self.plan.by_address() {
             match self.domain.hostdev(placement.gpu).cloned() {
-                Some(hostdev) => self.update_hostdev(&hostdev, placement, parts),
-                None if parts.hostdev => new.push(elements::hostdev(placement, parts.numa)),
+                Some(hostdev) => self.update_hostdev(&hostdev, placement),
+                None if parts.hostdev => {
+                    new.push(elements::hostdev(placement, plan, parts.numa, is_managed));
+                }
                 None => {}
+            }
+        }
+        for device in &plan.machine.devices {
+            match self.domain.hostdev(device.address) {
+                Some(hostdev) => self.update_device_of_host(hostdev, device.address),
+                None => new.push(elements::device(*device, plan, is_managed)),
             }
         }
         for placement in &self.plan.placements {
@@ -90,19 +118,27 @@ impl<'a, 'input> Merge<'a, 'input> {
         new
     }
 
-    fn update_hostdev(&mut self, hostdev: &Hostdev, placement: &Placement, parts: Parts) {
+    fn update_device_of_host(&mut self, hostdev: &Hostdev, address: PciAddress) {
+        let Some(node) = self.document.get_node(hostdev.node) else { return };
+        let mut new = Vec::new();
+        self.place(hostdev, node, address, &mut new);
+        self.edit.insert(node, HOSTDEV, new);
+    }
+
+    fn update_hostdev(&mut self, hostdev: &Hostdev, placement: &Placement) {
         let Some(node) = self.document.get_node(hostdev.node) else { return };
         let mut new = Vec::new();
         match child(node, "alias") {
             Some(alias) => self.edit.set_attribute(alias, "name", &placement.alias),
             None => new.push(elements::alias(&placement.alias)),
         }
-        if let Some(cells) = placement.gpu_cells.as_ref().filter(|_| parts.numa) {
+        if let Some(cells) = placement.gpu_cells.as_ref().filter(|_| self.parts.numa) {
             match child(node, "acpi") {
                 Some(acpi) => self.edit.set_attribute(acpi, "nodeset", &cells.to_string()),
                 None => new.push(elements::acpi(cells)),
             }
         }
+        self.place(hostdev, node, placement.gpu, &mut new);
         self.edit.insert(node, HOSTDEV, new);
     }
 
@@ -151,13 +187,23 @@ impl<'a, 'input> Merge<'a, 'input> {
             None => new.push(elements::memory_backing()),
         }
         self.vcpus(domain, new);
-        match (child(domain, "cpu"), find(domain, &["cpu", "numa"])) {
-            (_, Some(numa)) => self.cells(numa),
-            (Some(cpu), None) => {
-                self.edit.insert(cpu, CPU, vec![elements::numa(&self.plan.cells)]);
-            }
-            (None, None) => new.push(elements::cpu(self.plan)),
+    }
+
+    /// Updates the CPUs; returns the children of `<domain>` to insert.
+    fn cpu(&mut self, domain: Node<'a, 'input>, new: &mut Vec<Element>) {
+        let Some(cpu) = child(domain, "cpu") else {
+            return new.extend(elements::cpu(self.plan, self.parts));
+        };
+        let mut parts = Vec::new();
+        if self.parts.machine {
+            self.mode_and_topology(cpu, &mut parts);
         }
+        match child(cpu, "numa") {
+            _ if !self.parts.numa => {}
+            Some(numa) => self.cells(numa),
+            None => parts.push(elements::numa(self.plan)),
+        }
+        self.edit.insert(cpu, CPU, parts);
     }
 
     /// Adds missing firmware and features; returns the children of `<domain>` to insert. An existing
@@ -180,6 +226,9 @@ impl<'a, 'input> Merge<'a, 'input> {
 
     fn backing(&mut self, backing: Node<'_, '_>) {
         let mut new = Vec::new();
+        if let Some(pages) = child(backing, "hugepages").filter(|_| self.plan.machine.replaces) {
+            self.edit.remove(pages);
+        }
         for part in elements::backing_parts() {
             match (part.name(), child(backing, part.name())) {
                 (_, None) => new.push(part),
@@ -212,7 +261,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             let is_it = |cell: &&Cell| cell.id.value == Some(planned.id);
             match self.domain.cells.iter().find(is_it).cloned() {
                 Some(cell) => self.update_cell(&cell, planned),
-                None => new.push(elements::cell(planned)),
+                None => new.push(elements::cell(planned, self.plan)),
             }
         }
         self.edit.insert(numa, "cell", new);
@@ -231,6 +280,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             None if self.plan.shares_vcpus => self.edit.remove_attribute(node, "cpus"),
             _ => {}
         }
+        self.distances(node, planned.id);
     }
 
     /// Sets the text of a child, unless it is right; a missing child is added to `new`.

@@ -2,6 +2,8 @@
 //! results have been checked against the rules.
 
 mod elements;
+mod fragments;
+mod machine_elements;
 mod merge;
 mod qemu;
 
@@ -15,7 +17,7 @@ use crate::check::{
     self, ACPI, CELL_SUM, Finding, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE,
     Severity, TOTAL, UEFI,
 };
-use crate::domain::element::{Element, Layout, is_expressible};
+use crate::domain::element::{Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Plan};
 use crate::report::Report;
@@ -31,12 +33,13 @@ pub struct Parts {
     pub hostdev: bool,
     /// Memory, NUMA cells and virtual CPUs.
     pub numa: bool,
-    /// UEFI, ACPI and the interrupt controller of a Grace guest.
+    /// UEFI, ACPI, the interrupt controller and the CPUs of a Grace guest, and no balloon.
     pub machine: bool,
 }
 
 impl Parts {
-    /// Everything that a domain without EGM needs.
+    /// Everything that a domain without EGM needs, together with the requested parts of the plan's
+    /// [`Machine`](crate::plan::Machine), which are always written.
     #[must_use]
     pub fn all() -> Self {
         Self { hostdev: true, numa: true, machine: true }
@@ -62,6 +65,9 @@ pub struct Options {
     pub indent: Option<usize>,
     /// Treat warnings as errors.
     pub strict: bool,
+    /// Leave binding the devices to the driver for passthrough to the administrator,
+    /// `managed='no'`.
+    pub unmanaged: bool,
     /// The target libvirt; by default that of the schema, if it supports EGM.
     pub dialect: Option<Dialect>,
     /// The directory of that libvirt's schema, to which the result must conform; a missing or
@@ -213,8 +219,11 @@ impl Stanza {
         if !parts.numa {
             // The target domain is expected to have the preceding cells.
             whole.fill_cells();
+            whole.machine.distances = None;
         }
-        let whole = merge::merge(&Document::parse(BARE)?, &whole, everything, None);
+        let target = target(options, BARE);
+        let of_everything = Options { parts: everything, indent: None, ..options.clone() };
+        let whole = merge::merge(&Document::parse(BARE)?, &whole, &of_everything, target);
         let (domain, findings) = checked(report, &whole, options, plan.alignment)?;
         let errors: Vec<_> = findings.into_iter().filter(is_error).collect();
         if !errors.is_empty() {
@@ -224,7 +233,7 @@ impl Stanza {
         }
         let layout = Layout::indented_by(options.indent.unwrap_or(INDENT));
         let mut xml = String::new();
-        for element in fragments(&plan, parts) {
+        for element in fragments::of(&plan, options, target) {
             element.write(&mut xml, &layout, "");
             xml.push('\n');
         }
@@ -246,8 +255,8 @@ impl Stanza {
             return Err(Unwritable::Status);
         }
         check_expressible(&plan)?;
-        let step = options.indent.map(|spaces| " ".repeat(spaces));
-        let xml = merge::merge(document, &plan, parts, step);
+        let dialect = target(options, document.xml().input_text());
+        let xml = merge::merge(document, &plan, options, dialect);
         let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
         let least = if options.strict { Severity::Warning } else { Severity::Error };
         let is_wrong = |finding: &Finding| finding.severity >= least;
@@ -286,6 +295,22 @@ fn check_expressible(plan: &Plan) -> Result<(), Unwritable> {
         Some(placement) => Err(Unwritable::Unsayable { path: placement.path.clone() }),
         None => Ok(()),
     }
+}
+
+/// The libvirt whose spelling is used.
+fn target(options: &Options, text: &str) -> Dialect {
+    #[cfg(feature = "cli")]
+    let of_schema = || {
+        let schema = Schema::read_for(options.schemas.as_ref()?, [text]).ok()?;
+        schema.dialect()
+    };
+    #[cfg(not(feature = "cli"))]
+    let of_schema = || None;
+    options
+        .dialect
+        .or_else(of_schema)
+        .filter(|it| it.supports_egm() || options.dialect.is_some())
+        .unwrap_or_default()
 }
 
 /// Parses the result as libvirt would, and checks it against the rules. Warnings that the plan has
@@ -333,30 +358,6 @@ fn is_for_libvirt(finding: &Finding, domain: &Domain, alignment: Alignment) -> b
     alignment == Alignment::Qemu && finding.rule == SIZE && sizes.any(is_it)
 }
 
-/// The elements of a plan on its own, in libvirt's order.
-fn fragments(plan: &Plan, parts: Parts) -> Vec<Element> {
-    let mut fragments = Vec::new();
-    if parts.numa {
-        fragments.push(elements::size("maxMemory", plan.memory));
-        fragments.push(elements::size("memory", plan.memory));
-        fragments.push(elements::memory_backing());
-        fragments.extend(plan.vcpus.map(elements::vcpu));
-    }
-    if parts.machine {
-        fragments.push(elements::os());
-        fragments.push(elements::features());
-    }
-    if parts.numa {
-        fragments.push(elements::cpu(plan));
-    }
-    if parts.hostdev {
-        let gpus = plan.by_address().into_iter();
-        fragments.extend(gpus.map(|it| elements::hostdev(it, parts.numa)));
-    }
-    fragments.extend(plan.placements.iter().map(elements::memory_device));
-    fragments
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,7 +390,7 @@ mod tests {
         let report = report();
         let plan = Plan::new(&report, &Request::everything(), None).unwrap();
         let document = Document::parse(BARE).unwrap();
-        let text = merge::merge(&document, &plan, Parts::all(), None);
+        let text = merge::merge(&document, &plan, &Options::of(Parts::all()), Dialect::default());
         for part in ["<maxMemory ", "<os firmware='efi'>", "<acpi/>", "<gic version='3'/>"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

@@ -92,8 +92,8 @@ fn virsh_defines_the_domain_without_its_egm_devices() {
     // libvirt writes these parts as they were given.
     for part in [
         between(&domain, "<memoryBacking>", "</memoryBacking>"),
-        between(&domain, "<cpu>", "</cpu>"),
-        between(&domain, "    <hostdev", "\n    <memory"),
+        between(&domain, "<numa>", "</numa>"),
+        between(&domain, "    <hostdev", "\n    <memballoon"),
         "<memory unit='KiB'>937426944</memory>",
     ] {
         assert!(defined.contains(part), "{part}\nis not in what libvirt writes:\n{defined}");

@@ -34,3 +34,4 @@ mod udev_file;
 mod validate;
 mod watch;
 mod wiring;
+mod whole_guest;

@@ -1,0 +1,190 @@
+//! Merges the machine around the devices: controllers, SMMUs, addresses, CPUs, distances, pinning.
+
+use std::collections::BTreeMap;
+
+use roxmltree::Node;
+
+use super::{CELL, CPUTUNE, Merge};
+use crate::domain::element::Element;
+use crate::domain::xml::{child, children};
+use crate::domain::{Bus, GuestAddress, Hostdev, IdSizeName, Iommu, PciController, PciMachine};
+use crate::plan::{ExpanderBus, PciPlan, Pin, Smmu};
+use crate::stanza::{elements, machine_elements};
+use crate::values::PciAddress;
+
+impl Merge<'_, '_> {
+    /// Updates existing controllers and SMMUs; returns the devices to insert.
+    pub(super) fn pci(&mut self) -> Vec<Element> {
+        let Some(pci) = &self.plan.machine.pci else { return Vec::new() };
+        let machine = PciMachine::of(self.domain);
+        let mut new = self.hole(&machine, pci);
+        for bus in &pci.buses {
+            self.update_bus(&machine, bus);
+        }
+        if self.plan.machine.replaces {
+            let kind = if pci.iommufd { Smmu::Accelerated } else { Smmu::Emulated };
+            let by_bus = machine.iommus_by_bus();
+            let kept = pci.buses.iter().filter_map(|bus| by_bus.get(&Bus::Index(bus.index)));
+            for iommu in kept.flatten() {
+                self.update_smmu(iommu, kind);
+            }
+        }
+        new.extend(machine_elements::buses(pci, self.dialect));
+        new
+    }
+
+    /// Enlarges the window for large PCI devices; returns the first bus if it is missing.
+    fn hole(&mut self, machine: &PciMachine, pci: &PciPlan) -> Vec<Element> {
+        if machine.hole().is_some_and(|hole| hole.value >= Some(pci.hole)) {
+            return Vec::new();
+        }
+        let is_first = |it: &&PciController| it.bus() == Some(Bus::Index(0));
+        let first = self.domain.pci_controllers.iter().find(is_first);
+        let Some(node) = first.and_then(|first| self.document.get_node(first.node?)) else {
+            return vec![machine_elements::first_bus(pci.hole)];
+        };
+        match child(node, "pcihole64") {
+            Some(hole) => self.set_size(hole, None, pci.hole),
+            None => self.edit.insert(node, "", vec![machine_elements::hole(pci.hole)]),
+        }
+        Vec::new()
+    }
+
+    /// Sets the cell of an existing bus that has none, or another one that is to be replaced.
+    fn update_bus(&mut self, machine: &PciMachine, bus: &ExpanderBus) {
+        let controller = machine.controller(&Bus::Index(bus.index)).filter(|_| bus.new.is_none());
+        let Some(controller) = controller else { return };
+        let cell = controller.target.node.as_ref();
+        let is_kept = cell.is_some_and(|cell| cell.value == Some(bus.cell))
+            || cell.is_some() && !self.plan.machine.replaces;
+        let node = controller.node.and_then(|node| self.document.get_node(node));
+        let Some(node) = node.filter(|_| !is_kept) else { return };
+        let cell = machine_elements::node(bus.cell);
+        let Some(target) = child(node, "target") else {
+            let target = Element::new("target").child(cell);
+            return self.edit.insert(node, "model target", vec![target]);
+        };
+        match child(target, "node") {
+            Some(node) => self.edit.set_text(node, &bus.cell.to_string()),
+            None => self.edit.insert(target, "", vec![cell]),
+        }
+    }
+
+    fn update_smmu(&mut self, iommu: &Iommu, kind: Smmu) {
+        let node = iommu.node.and_then(|node| self.document.get_node(node));
+        let Some(driver) = node.and_then(|node| child(node, "driver")) else { return };
+        let attributes = machine_elements::smmu_attributes(kind, self.dialect);
+        let is_written = |name: &str| attributes.iter().any(|(written, _)| *written == name);
+        let id_sizes = IdSizeName::ALL.iter().map(|name| name.name());
+        for name in id_sizes.chain(["ats", "oas"]).filter(|name| !is_written(name)) {
+            self.edit.remove_attribute(driver, name);
+        }
+        for (name, value) in &attributes {
+            self.edit.set_attribute(driver, name, value);
+        }
+    }
+
+    /// Puts a `<hostdev>` below its root port, and makes it use iommufd; adds missing children to
+    /// `new`.
+    pub(super) fn place(
+        &mut self,
+        hostdev: &Hostdev,
+        node: Node<'_, '_>,
+        device: PciAddress,
+        new: &mut Vec<Element>,
+    ) {
+        let Some(pci) = &self.plan.machine.pci else { return };
+        let of_domain = self.domain.iommufd.as_ref();
+        let iommufd = hostdev.iommufd.as_ref().or(of_domain).map(|it| it.value);
+        let is_kept =
+            iommufd == Some(Some(true)) || iommufd.is_some() && !self.plan.machine.replaces;
+        if pci.iommufd && !is_kept {
+            match child(node, "driver") {
+                Some(driver) => self.edit.set_attribute(driver, "iommufd", "yes"),
+                None => new.push(machine_elements::iommufd()),
+            }
+        }
+        let Some(port) = pci.port_of(device) else { return };
+        if hostdev.guest.as_ref().and_then(GuestAddress::on_bus) == Some(Bus::Index(port)) {
+            return;
+        }
+        let Some(address) = child(node, "address") else {
+            return new.push(machine_elements::guest_address(port, 0));
+        };
+        self.edit.set_attribute(address, "type", "pci");
+        for (name, value) in machine_elements::address_parts(port, 0) {
+            self.edit.set_attribute(address, name, &value);
+        }
+        self.edit.remove_attribute(address, "multifunction");
+    }
+
+    /// Sets the model of the CPUs if the domain has none; adds the topology to `new`.
+    pub(super) fn mode_and_topology(&mut self, cpu: Node<'_, '_>, new: &mut Vec<Element>) {
+        let has_model = self.domain.cpu_mode.is_some() || child(cpu, "model").is_some();
+        if !has_model || self.plan.machine.replaces {
+            self.edit.set_attribute(cpu, "mode", "host-passthrough");
+        }
+        match child(cpu, "topology") {
+            Some(topology) if self.plan.machine.replaces => {
+                for (name, count) in elements::topology_levels(self.plan).into_iter().flatten() {
+                    self.edit.set_attribute(topology, name, &count.to_string());
+                }
+            }
+            Some(_) => {}
+            None => new.extend(elements::topology(self.plan)),
+        }
+    }
+
+    /// Returns the balloon to insert: libvirt adds one unless the domain has the model `none`.
+    pub(super) fn balloon(&mut self, devices: Option<Node<'_, '_>>) -> Option<Element> {
+        match devices.and_then(|devices| child(devices, "memballoon")) {
+            Some(balloon) if self.plan.machine.replaces => {
+                self.edit.set_attribute(balloon, "model", "none");
+                None
+            }
+            Some(_) => None,
+            None => Some(machine_elements::no_balloon()),
+        }
+    }
+
+    /// Completes the distances of an existing cell.
+    pub(super) fn distances(&mut self, cell: Node<'_, '_>, id: u32) {
+        let Some(row) = self.plan.machine.row(id) else { return };
+        let Some(parent) = child(cell, "distances") else {
+            return self.edit.insert(cell, CELL, vec![elements::distances(row)]);
+        };
+        let siblings = children(Some(parent), "sibling");
+        let number = |node: Node<'_, '_>| node.attribute("id")?.parse::<u32>().ok();
+        let existing: BTreeMap<_, _> =
+            siblings.filter_map(|sibling| Some((number(sibling)?, sibling))).collect();
+        let mut new = Vec::new();
+        for (other, value) in row {
+            match existing.get(other) {
+                Some(sibling) => self.edit.set_attribute(*sibling, "value", &value.to_string()),
+                None => new.push(elements::sibling(*other, *value)),
+            }
+        }
+        self.edit.insert(parent, "sibling", new);
+    }
+
+    /// Pins virtual CPUs; adds `<cputune>` to `new` if it is missing.
+    pub(super) fn pins(&mut self, domain: Node<'_, '_>, new: &mut Vec<Element>) {
+        let pins = &self.plan.machine.pins;
+        let Some(cputune) = child(domain, "cputune") else {
+            return new.extend((!pins.is_empty()).then(|| machine_elements::cputune(pins)));
+        };
+        let number = |node: Node<'_, '_>| node.attribute("vcpu")?.parse::<u32>().ok();
+        let existing: BTreeMap<_, _> = children(Some(cputune), "vcpupin")
+            .filter_map(|pinned| Some((number(pinned)?, pinned)))
+            .collect();
+        let mut missing = Vec::new();
+        for pin in pins {
+            let Pin { vcpu, cpu, .. } = *pin;
+            match existing.get(&vcpu) {
+                Some(node) => self.edit.set_attribute(*node, "cpuset", &cpu.to_string()),
+                None => missing.push(machine_elements::pin(*pin)),
+            }
+        }
+        self.edit.insert(cputune, CPUTUNE, missing);
+    }
+}

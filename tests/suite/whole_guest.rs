@@ -1,0 +1,414 @@
+//! `stanza --complete`: the whole Grace guest.
+
+use std::collections::BTreeSet;
+
+use egm_probe::domain::{Bus, Dialect, Document, Domain, PciMachine};
+use egm_probe::plan::{DistanceChoice, Machine, MachineObjection, Objection, Plan, Request};
+use egm_probe::report::Report;
+use egm_probe::stanza::{Options, Parts, Stanza};
+use egm_probe::sysroot::Sysroot;
+
+use crate::stanza::{fed, fixture, printed, replaced, stanza, text};
+use crate::support;
+
+const NEW: [&str; 6] = ["--all", "--complete", "--name", "vm1", "--vcpus", "16"];
+
+/// The output and the messages of a run that must succeed.
+fn run(machine: &str, args: &[&str], domain: Option<&str>) -> (String, String) {
+    let output = match domain {
+        Some(domain) => {
+            let args = [args, &["--domain", "-"]].concat();
+            fed(&mut stanza(machine, &args), domain.as_bytes())
+        }
+        None => stanza(machine, args).output().unwrap(),
+    };
+    assert!(output.status.success(), "{machine} {args:?}: {}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn complete(domain: &str) -> (String, String) {
+    run("gb200-full-gpu-list", &["--all", "--complete"], Some(domain))
+}
+
+/// The cell of each expander bus in order of index, and the index of its only SMMU.
+fn buses(domain: &Domain) -> Vec<(u32, u32)> {
+    let machine = PciMachine::of(domain);
+    let smmus = machine.iommus_by_bus();
+    let expanders = machine.controllers().iter().filter(|it| it.target.bus_nr.is_some());
+    let mut buses: Vec<_> = expanders
+        .map(|it| {
+            let index = it.index.as_ref().unwrap().value.unwrap();
+            assert_eq!(smmus[&Bus::Index(index)].len(), 1, "bus {index}");
+            (index, it.target.node.as_ref().unwrap().value.unwrap())
+        })
+        .collect();
+    buses.sort_unstable();
+    buses
+}
+
+/// Checks that nothing of the machine collides.
+fn check_numbers(domain: &Domain) {
+    let machine = PciMachine::of(domain);
+    let mut indexes = BTreeSet::new();
+    let mut chassis = BTreeSet::new();
+    let mut buses = BTreeSet::new();
+    for controller in machine.controllers() {
+        let index = controller.index.as_ref().and_then(|index| index.value).unwrap();
+        assert!(indexes.insert(index), "index {index}");
+        let own = controller.target.chassis.as_ref().and_then(|it| it.value);
+        let is_port = controller.model.as_ref().is_some_and(|it| it.text == "pcie-root-port");
+        // libvirt's default is the index.
+        let own = own.map_or_else(|| is_port.then_some(index), |own| Some(u32::from(own)));
+        assert!(own.is_none_or(|own| chassis.insert(own)), "chassis of {index}");
+        if let Some(first) = controller.target.bus_nr.as_ref().and_then(|it| it.value) {
+            let on = |it: &&egm_probe::domain::PciController| {
+                it.address.as_ref().and_then(egm_probe::domain::GuestAddress::on_bus)
+                    == Some(Bus::Index(index))
+            };
+            let ports = machine.controllers().iter().filter(on).count();
+            for number in usize::from(first)..=usize::from(first) + ports {
+                assert!(buses.insert(number), "bus number {number}");
+            }
+        }
+    }
+    for (bus, slots) in machine.occupied() {
+        for (slot, devices) in slots {
+            let is_one = devices.len() == 1 || devices[0].address.multifunction.is_some();
+            assert!(is_one, "{bus:?} slot {slot}: {devices:?}");
+        }
+    }
+}
+
+#[test]
+fn a_new_domain_is_complete() {
+    for (machine, nodes, nodesets, hole) in [
+        ("gb200-full-gpu-list", &[0, 0, 1, 1][..], "2-9 10-17 18-25 26-33", 4_u64),
+        ("gb300-gpu-list", &[0, 0, 1, 1], "2-9 10-17 18-25 26-33", 8),
+        ("gh200-full", &[0], "1-8", 4),
+        ("gh200-quad", &[0, 1, 2, 3], "4-11 12-19 20-27 28-35", 4),
+    ] {
+        let (xml, messages) = run(machine, &NEW, None);
+        assert_eq!(messages, "", "{machine}");
+        let domain = Domain::parse(&xml).unwrap();
+        check_numbers(&domain);
+        let cells = u32::try_from(domain.cells.len()).unwrap();
+        let sockets = nodes.last().unwrap() + 1;
+        assert_eq!(cells as usize, sockets as usize + 8 * nodes.len(), "{machine}");
+        let expected: Vec<_> = (0..).map(|bus| 2 * bus + 1).zip(nodes.iter().copied()).collect();
+        assert_eq!(buses(&domain), expected, "{machine}");
+        let hostdevs = domain.hostdevs.iter();
+        let of_gpus: Vec<_> = hostdevs.map(|it| it.cells.as_ref().unwrap().text.clone()).collect();
+        assert_eq!(of_gpus.join(" "), nodesets, "{machine}");
+        let pci = PciMachine::of(&domain);
+        assert_eq!(pci.hole().unwrap().value.unwrap().0, hole << 40, "{machine}");
+        for (hostdev, (bus, _)) in domain.hostdevs.iter().zip(&expected) {
+            let place = hostdev.guest.as_ref().unwrap().place().unwrap();
+            assert_eq!(pci.root_of(&place.bus), Some(Bus::Index(*bus)));
+            assert_eq!((place.slot, pci.iommufd(hostdev).unwrap().value), (0, Some(true)));
+        }
+        for cell in &domain.cells {
+            let to: Vec<_> = cell.distances.iter().map(|it| it.cell.as_ref()?.value).collect();
+            assert_eq!(to, (0..cells).map(Some).collect::<Vec<_>>(), "{machine}");
+        }
+        assert_eq!(domain.pins.len(), 16, "{machine}");
+        let (again, messages) = run(machine, &["--all", "--complete"], Some(&xml));
+        assert_eq!((again == xml, messages.as_str()), (true, ""), "{machine}: a second run");
+        let args = ["validate", "--strict", "-"];
+        let mut validate = std::process::Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+        validate.arg("--from").arg(support::machine(machine)).args(args);
+        let output = fed(&mut validate, xml.as_bytes());
+        assert!(output.status.success(), "{machine}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn virtual_cpus_are_pinned_to_their_socket() {
+    let args = ["--all", "--complete", "--name", "vm1", "--vcpus"];
+    let (xml, _) = run("gb200-full-gpu-list", &[&args[..], &["120"]].concat(), None);
+    let domain = Domain::parse(&xml).unwrap();
+    let pins: Vec<u32> = domain.pins.iter().map(|pin| pin.cpus.text.parse().unwrap()).collect();
+    let expected: Vec<u32> = (12..72).chain(84..144).collect();
+    assert_eq!(pins, expected, "12 CPUs of each socket are left to the host");
+    let output = stanza("gb200-full-gpu-list", &[&args[..], &["144"]].concat()).output().unwrap();
+    let problem = "72 virtual CPUs do not fit on NUMA node 0: 71 of its CPUs can be used";
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(problem), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_id_size_is_spelled_as_in_the_target_libvirt() {
+    for (dialect, spelling) in [
+        ("nvidia-12.4", "ssidSize='20'"),
+        ("nvidia-11.9", "pasid='on'"),
+        ("upstream", "ssidsize='20'"),
+    ] {
+        let args = ["--all", "--with", "pci", "--libvirt", dialect];
+        let (xml, _) = run("gh200-full", &args, None);
+        let driver =
+            format!("<driver pciBus='1' accel='on' ats='on' ril='off' {spelling} oas='48'/>");
+        assert!(xml.contains(&driver), "{dialect}: {xml}");
+    }
+}
+
+#[test]
+fn gpus_on_plain_root_ports_are_moved() {
+    let (xml, messages) = complete(&fixture("stanza/plain-ports.xml"));
+    let domain = Domain::parse(&xml).unwrap();
+    check_numbers(&domain);
+    assert_eq!(buses(&domain), [(3, 0), (5, 0), (7, 1), (9, 1)]);
+    for (gpu, port) in [("0008:01:00.0", 4), ("0009:01:00.0", 6)] {
+        let note = format!(
+            "egm-probe: note: {gpu} moves to an expander bus: controller {port} becomes its root port"
+        );
+        assert!(messages.contains(&note), "{messages}");
+        let hostdev = domain.hostdev(gpu.parse().unwrap()).unwrap();
+        assert_eq!(hostdev.guest.as_ref().unwrap().on_bus(), Some(Bus::Index(port)));
+    }
+    assert_eq!(domain.hostdevs[0].managed.as_ref().unwrap().value, Some(false), "kept");
+    let (again, messages) = complete(&xml);
+    assert_eq!((again == xml, messages.as_str()), (true, ""));
+}
+
+#[test]
+fn existing_buses_are_kept() {
+    let old = fixture("stanza/own-buses.xml");
+    let (xml, messages) = complete(&old);
+    assert_eq!(messages, "");
+    let domain = Domain::parse(&xml).unwrap();
+    check_numbers(&domain);
+    let gpu = domain.hostdev("0008:01:00.0".parse().unwrap()).unwrap();
+    assert_eq!(gpu.guest.as_ref().unwrap().on_bus(), Some(Bus::Index(6)));
+    let machine = PciMachine::of(&domain);
+    let node = machine.controller(&Bus::Index(5)).unwrap().target.node.as_ref();
+    assert_eq!(node.unwrap().value, Some(0), "the bus had no cell");
+    for kept in [
+        "<pcihole64 unit='TiB'>8</pcihole64>",
+        "<driver pciBus='5' accel='on' ats='off'/>",
+        "<memballoon model='virtio'/>",
+        "<vcpupin vcpu='0' cpuset='71'/>",
+        "<cpu mode='host-model'>",
+    ] {
+        assert!(xml.contains(kept), "{kept} is not in {xml}");
+    }
+    assert_eq!(domain.pins.len(), 8);
+    let cpus: BTreeSet<_> = domain.pins.iter().map(|pin| &pin.cpus.text).collect();
+    assert_eq!(cpus.len(), 8, "no CPU of the host is used twice");
+    assert_eq!(complete(&xml).0, xml, "a second run");
+
+    let args = ["--all", "--complete", "--replace"];
+    let (replaced, _) = run("gb200-full-gpu-list", &args, Some(&xml));
+    for new in [
+        "<pcihole64 unit='TiB'>8</pcihole64>",
+        "<driver pciBus='5' accel='on' ats='on' ril='off' ssidSize='20' oas='48'/>",
+        "<memballoon model='none'/>",
+        "<vcpupin vcpu='0' cpuset='68'/>",
+        "<cpu mode='host-passthrough'>",
+    ] {
+        assert!(replaced.contains(new), "{new} is not in {replaced}");
+    }
+}
+
+#[test]
+fn an_address_that_was_chosen_is_replaced_only_on_request() {
+    let old = fixture("stanza/plain-ports.xml");
+    let on_first_bus = replaced(
+        &old,
+        &[(
+            "<address type='pci' domain='0x0000' bus='0x02' slot='0x00'",
+            "<address type='pci' domain='0x0000' bus='0x00' slot='0x09'",
+        )],
+    );
+    let args = ["--all", "--complete", "--domain", "-"];
+    let output = fed(&mut stanza("gb200-full-gpu-list", &args), on_first_bus.as_bytes());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("0009:01:00.0 is on a bus of the domain that is neither")
+    );
+    let args = ["--all", "--complete", "--replace"];
+    let (xml, _) = run("gb200-full-gpu-list", &args, Some(&on_first_bus));
+    assert_eq!(buses(&Domain::parse(&xml).unwrap()), [(3, 0), (5, 0), (7, 1), (9, 1)]);
+}
+
+#[test]
+fn an_unused_bus_of_the_domain_is_used() {
+    // Without the <hostdev> of a GPU, its bus has no device.
+    let (xml, _) = run("gh200-full", &NEW, None);
+    let (start, end) = (xml.find("    <hostdev").unwrap(), xml.find("</hostdev>\n").unwrap() + 11);
+    let without = format!("{}{}", &xml[..start], &xml[end..]);
+    let (again, messages) = run("gh200-full", &["--all", "--complete"], Some(&without));
+    let domain = Domain::parse(&again).unwrap();
+    assert_eq!((buses(&domain), messages.as_str()), (vec![(1, 0)], ""));
+    assert_eq!(domain.hostdevs[0].guest.as_ref().unwrap().on_bus(), Some(Bus::Index(2)));
+}
+
+#[test]
+fn gpus_behind_one_smmu_can_share_a_bus() {
+    let (xml, _) = run("gb200-shared-smmu", &[&NEW[..], &["--smmu", "shared"]].concat(), None);
+    let domain = Domain::parse(&xml).unwrap();
+    check_numbers(&domain);
+    assert_eq!(buses(&domain), [(1, 0), (4, 1)]);
+    let machine = PciMachine::of(&domain);
+    for (hostdev, bus) in domain.hostdevs.iter().zip([1, 1, 4, 4]) {
+        let own = hostdev.guest.as_ref().unwrap().on_bus().unwrap();
+        assert_eq!(machine.root_of(&own), Some(Bus::Index(bus)));
+    }
+    let (again, _) =
+        run("gb200-shared-smmu", &["--all", "--complete", "--smmu", "shared"], Some(&xml));
+    assert_eq!(again, xml, "a second run");
+}
+
+#[test]
+fn other_functions_get_a_bus_near_to_their_cell() {
+    let args = [&NEW[..], &["--device", "0000:03:00.0=1", "--managed", "no"]].concat();
+    let (xml, _) = run("gb200-full-gpu-list", &args, None);
+    let domain = Domain::parse(&xml).unwrap();
+    check_numbers(&domain);
+    assert_eq!(buses(&domain).last(), Some(&(9, 1)));
+    let device = domain.hostdev("0000:03:00.0".parse().unwrap()).unwrap();
+    assert_eq!(device.guest.as_ref().unwrap().on_bus(), Some(Bus::Index(10)));
+    assert!(device.cells.is_none() && device.alias.is_none());
+    assert!(domain.hostdevs.iter().all(|it| it.managed.as_ref().unwrap().value == Some(false)));
+    let args = [&NEW[..], &["--device", "0000:03:00.0"]].concat();
+    let (xml, _) = run("gb200-full-gpu-list", &args, None);
+    assert_eq!(buses(&Domain::parse(&xml).unwrap()).last(), Some(&(9, 0)), "that of its node");
+    let args = [
+        "--region",
+        "egm5",
+        "--complete",
+        "--name",
+        "vm1",
+        "--vcpus",
+        "8",
+        "--device",
+        "0000:03:00.0",
+    ];
+    let output = stanza("gb200-full-gpu-list", &args).output().unwrap();
+    let problem = "cannot determine the guest NUMA node of 0000:03:00.0";
+    assert!(text(&output.stderr).contains(problem), "{}", text(&output.stderr));
+    for (device, problem) in [
+        ("0000:04:00.0=0", "no PCI function 0000:04:00.0 on this host"),
+        ("0000:03:00.0=99", "no guest NUMA node 99"),
+    ] {
+        let args = [&NEW[..], &["--device", device]].concat();
+        let output = stanza("gb200-full-gpu-list", &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{device}");
+        assert!(text(&output.stderr).contains(problem), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_new_domain_needs_a_name_and_cpus() {
+    for args in [
+        &["--all", "--complete"][..],
+        &["--all", "--complete", "--name", "vm1"],
+        &["--all", "--complete", "--vcpus", "8"],
+        &["--all", "--name", "vm1", "--vcpus", "8"],
+        &["--all", "--complete", "--name", "a/b", "--vcpus", "8"],
+        &["--all", "--complete", "--name", "vm1", "--vcpus", "8", "--domain", "-"],
+        &["--all", "--with", "distances"],
+        &["--all", "--distances", "grace"],
+        &["--all", "--smmu", "shared"],
+        &["--all", "--device", "0000:03:00.0"],
+    ] {
+        assert_eq!(stanza("gh200-full", args).output().unwrap().status.code(), Some(2), "{args:?}");
+    }
+    let name = ["--all", "--complete", "--name", "a & <b>", "--vcpus", "8"];
+    assert_eq!(Domain::parse(&printed(&name)).unwrap().name, "a & <b>");
+}
+
+fn report(machine: &str) -> Report {
+    let root = Sysroot::capture(&support::machine(machine)).unwrap();
+    Report::read(&root, Plan::MACHINE_NEEDS)
+}
+
+fn request() -> Request {
+    let mut request = Request::everything();
+    request.gpu_cells = 8;
+    request.vcpus = Some(8);
+    request.machine.pci = true;
+    request.machine.pinning = true;
+    request.machine.distances = Some(DistanceChoice::Known);
+    request
+}
+
+fn planned(report: &Report, request: &Request) -> (Machine, Vec<Objection>) {
+    let plan = Plan::new(report, request, None).unwrap();
+    (plan.machine, plan.warnings)
+}
+
+#[test]
+fn distances_are_those_of_the_host_if_all_are_known() {
+    let mut report = report("gb200-full-gpu-list");
+    let distances = |report: &Report, choice| {
+        let mut request = request();
+        request.machine.distances = Some(choice);
+        planned(report, &request).0.distances.unwrap()
+    };
+    let nodes = &mut report.host.topology.nodes;
+    let [of_first, other] = [2, 3].map(egm_probe::values::NodeId);
+    nodes.get_mut(&of_first).unwrap().distances.as_mut().unwrap().insert(other, 10);
+    let host = distances(&report, DistanceChoice::Known);
+    let row = |row: &std::collections::BTreeMap<u32, u8>| [0, 1, 2, 3, 10, 18].map(|to| row[&to]);
+    assert!(host.are_of_host);
+    assert_eq!(row(&host.rows[&0]), [10, 40, 80, 80, 80, 120]);
+    assert_eq!(row(&host.rows[&2]), [80, 120, 10, 11, 40, 40], "10 of the host became 11");
+
+    report.host.topology.nodes.get_mut(&of_first).unwrap().distances = None;
+    let fixed = distances(&report, DistanceChoice::Known);
+    assert!(!fixed.are_of_host);
+    assert_eq!(fixed, distances(&report, DistanceChoice::Grace));
+    assert_eq!(row(&fixed.rows[&0]), [10, 40, 80, 80, 80, 120]);
+    assert_eq!(row(&fixed.rows[&2]), [80, 120, 10, 11, 40, 40]);
+    let mut request = request();
+    request.machine.distances = Some(DistanceChoice::Host);
+    let refused = Plan::new(&report, &request, None).unwrap_err();
+    let expected = MachineObjection::NoDistance { from: 0, to: 2 };
+    let is_it = |it: &Objection| matches!(it, Objection::Machine(it) if std::mem::discriminant(it) == std::mem::discriminant(&expected));
+    assert!(refused.refusals.iter().any(is_it), "{refused}");
+}
+
+#[test]
+fn a_host_without_iommufd_gets_emulated_smmus() {
+    let mut report = report("gh200-full");
+    report.host.iommufd = Some(false);
+    let plan = Plan::new(&report, &request(), None).unwrap();
+    assert!(plan.warnings.contains(&Objection::Machine(MachineObjection::NoIommufd)));
+    let document = Document::parse("<domain type='kvm'><name>x</name></domain>").unwrap();
+    let mut options = Options::of(Parts::all());
+    options.dialect = Some(Dialect::Nvidia12_4);
+    let stanza = Stanza::within(&report, plan, &document, &options).unwrap();
+    assert!(stanza.xml.contains("<driver pciBus='1' accel='off' ril='on'/>"), "{}", stanza.xml);
+    assert!(!stanza.xml.contains("iommufd="));
+}
+
+#[test]
+fn the_hole_is_large_enough_for_all_gpus() {
+    let mut report = report("gb200-full-gpu-list");
+    let hole = |report: &Report| planned(report, &request()).0.pci.unwrap().hole.0 >> 40;
+    assert_eq!(hole(&report), 4);
+    let with_bars_of = |report: &mut Report, size: u64| {
+        let gpus = report.host.regions.iter_mut().flat_map(|region| &mut region.gpus);
+        for bar in gpus.flat_map(|gpu| gpu.bars.iter_mut().flatten()).filter(|bar| bar.index == 2) {
+            bar.size.0 = size;
+        }
+    };
+    with_bars_of(&mut report, 2 << 40);
+    assert_eq!(hole(&report), 16);
+    with_bars_of(&mut report, 4 << 40);
+    let refused = Plan::new(&report, &request(), None).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the GPUs need a 64-bit PCI hole of 32 TiB, but at most 16 TiB is possible"
+    );
+    // An unknown model without BARs.
+    for region in &mut report.host.regions {
+        for gpu in &mut region.gpus {
+            (gpu.device_id, gpu.bars) = (Some(0x3041), None);
+        }
+    }
+    let (machine, warnings) = planned(&report, &request());
+    assert_eq!(machine.pci.unwrap().hole.0, 4 << 40);
+    let unknown =
+        |it: &&Objection| matches!(it, Objection::Machine(MachineObjection::UnknownModel { .. }));
+    assert_eq!(warnings.iter().filter(unknown).count(), 4);
+}
