@@ -1,11 +1,14 @@
 //! The output of `stanza`: JSON, and QEMU's arguments.
 
+mod machine;
+
 use std::io::{self, Write};
 
+use machine::{BusEntry, CellEntry, PinEntry};
 use serde::Serialize;
 
 use super::json;
-use crate::domain::{Cell, Value};
+use crate::domain::{PciMachine, Value};
 use crate::plan::Placement;
 use crate::report::Report;
 use crate::stanza::Stanza;
@@ -40,17 +43,17 @@ pub fn write_json<'a>(out: &mut dyn Write, report: &Report, stanza: &'a Stanza) 
         size: placement.size,
         gpu_cells: placement.gpu_cells.as_ref().map(|cells| cells.iter().collect()),
     };
-    let cell = |cell: &Cell| CellEntry {
-        id: cell.id.value,
-        memory: number(cell.memory.as_ref()),
-        cpus: cell.cpus.as_ref().and_then(|cpus| Some(cpus.value.as_ref()?.to_string())),
-    };
+    let machine = PciMachine::of(domain);
     let document = Document {
         schema: "egm-probe.stanza/1",
         devices: plan.placements.iter().map(device).collect(),
-        cells: domain.cells.iter().map(cell).collect(),
+        cells: domain.cells.iter().map(machine::cell).collect(),
         memory: number(domain.memory.as_ref()),
         vcpus: number(domain.vcpus.as_ref()),
+        buses: machine::buses(plan, &machine),
+        pci_hole: number(machine.hole()),
+        pins: domain.pins.iter().map(machine::pin).collect(),
+        notes: plan.machine.notes.iter().map(ToString::to_string).collect(),
         xml: &stanza.xml,
         qemu_args: arguments,
         warnings: report
@@ -95,6 +98,10 @@ struct Document<'a> {
     cells: Vec<CellEntry>,
     memory: Option<Bytes>,
     vcpus: Option<u32>,
+    buses: Vec<BusEntry>,
+    pci_hole: Option<Bytes>,
+    pins: Vec<PinEntry>,
+    notes: Vec<String>,
     xml: &'a str,
     qemu_args: Option<Vec<String>>,
     warnings: Vec<String>,
@@ -110,13 +117,6 @@ struct DeviceEntry<'a> {
     guest_node: u32,
     size: Bytes,
     gpu_cells: Option<Vec<u32>>,
-}
-
-#[derive(Serialize)]
-struct CellEntry {
-    id: Option<u32>,
-    memory: Option<Bytes>,
-    cpus: Option<String>,
 }
 
 fn number<T: Copy>(value: Option<&Value<T>>) -> Option<T> {
