@@ -271,12 +271,13 @@ impl Stanza {
     }
 
     /// QEMU's arguments: options, each with its value. They cover the EGM devices and the NUMA
-    /// cells, with [`Parts::hostdev`] the GPUs, and with [`Parts::numa`] memory and CPUs.
+    /// cells, with [`Parts::hostdev`] the GPUs, with [`Parts::numa`] memory and CPUs, and the PCI
+    /// buses of the plan.
     ///
     /// # Errors
     /// The domain has memory that is not EGM.
     pub fn qemu_arguments(&self) -> Result<Vec<(&'static str, String)>, OtherMemory> {
-        qemu::arguments(&self.domain, self.parts)
+        qemu::arguments(&self.domain, self.parts, &self.plan.machine)
     }
 
     /// The domain as libvirt would read it.

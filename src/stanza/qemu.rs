@@ -1,13 +1,19 @@
 //! QEMU's arguments, as libvirt generates them.
 
+mod pci;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use super::Parts;
-use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy};
+use crate::domain::{
+    Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy, PciMachine,
+};
+use crate::plan::Machine;
 use crate::values::{Bytes, IdList};
+use pci::Place;
 
 /// An option of QEMU and its value.
 pub(super) type Argument = (&'static str, String);
@@ -62,6 +68,8 @@ struct Vfio<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     iommufd: Option<&'static str>,
+    #[serde(flatten)]
+    place: Option<Place>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rombar: Option<u8>,
 }
@@ -69,14 +77,22 @@ struct Vfio<'a> {
 const IOMMUFD: &str = "iommufd0";
 
 /// The arguments of a checked domain, for its EGM devices and its cells; with `hostdev` also for the
-/// GPUs, with `numa` for memory and CPUs.
+/// GPUs, with `numa` for memory and CPUs, and with the PCI buses of a plan also for these.
 ///
 /// The order is that of `qemuBuildCommandLine` (libvirt, `src/qemu/qemu_command.c`) with the
 /// RFC's series: a backend for each path in order of first use, each followed by its devices.
-pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, OtherMemory> {
+pub(super) fn arguments(
+    domain: &Domain,
+    parts: Parts,
+    machine: &Machine,
+) -> Result<Vec<Argument>, OtherMemory> {
     let mut arguments = Vec::new();
+    let buses = machine.pci.as_ref().map(|plan| (plan, PciMachine::of(domain)));
     if !domain.other_memory.is_empty() {
         return Err(OtherMemory("a memory device of another model".into()));
+    }
+    if let Some((plan, pci)) = &buses {
+        arguments.push(pci::hole(plan, pci));
     }
     if parts.numa {
         arguments.push(("-m", memory(domain)));
@@ -94,7 +110,11 @@ pub(super) fn arguments(domain: &Domain, parts: Parts) -> Result<Vec<Argument>, 
             }
         }
     }
-    add_gpus(domain, parts, &mut arguments);
+    if let Some((plan, pci)) = &buses {
+        arguments.extend(pci::buses(plan, domain, pci));
+    }
+    let pci = buses.as_ref().map(|(_, pci)| pci);
+    add_devices(domain, parts, machine, pci, &mut arguments);
     Ok(arguments)
 }
 
@@ -197,27 +217,39 @@ fn qemu_policy(policy: &MemoryPolicy) -> Option<&'static str> {
     }
 }
 
-/// Adds the `<hostdev>` devices of EGM devices, in the order of the domain, each followed by its
-/// generic initiators.
-fn add_gpus(domain: &Domain, parts: Parts, arguments: &mut Vec<Argument>) {
+/// Adds the `<hostdev>` devices of EGM devices and of the plan, in the order of the domain, each
+/// followed by its generic initiators.
+fn add_devices(
+    domain: &Domain,
+    parts: Parts,
+    machine: &Machine,
+    pci: Option<&PciMachine>,
+    arguments: &mut Vec<Argument>,
+) {
     let aliases: BTreeSet<_> = domain.egm.iter().map(|device| device.pci_dev.text()).collect();
-    let gpus = domain.hostdevs.iter().filter_map(|hostdev| {
-        let alias = hostdev.alias.as_ref()?.text.as_str();
-        aliases.contains(alias).then_some((alias, hostdev))
+    let others: BTreeSet<_> = machine.devices.iter().map(|device| device.address).collect();
+    let devices = domain.hostdevs.iter().enumerate().filter_map(|(number, hostdev)| {
+        let alias = hostdev.alias.as_ref().map(|alias| alias.text.clone());
+        let is_gpu = alias.as_ref().is_some_and(|alias| aliases.contains(alias.as_str()));
+        let is_other = hostdev.pci().is_some_and(|address| others.contains(&address));
+        // libvirt's default.
+        let id = alias.unwrap_or_else(|| format!("hostdev{number}"));
+        (is_gpu || is_other).then_some((id, hostdev))
     });
     let uses_iommufd =
         |hostdev: &Hostdev| hostdev.iommufd.known().or(domain.iommufd.known()).unwrap_or_default();
-    if parts.hostdev && gpus.clone().any(|(_, hostdev)| uses_iommufd(hostdev)) {
+    if parts.hostdev && devices.clone().any(|(_, hostdev)| uses_iommufd(hostdev)) {
         arguments.push(("-object", json(&Object::Iommufd { id: IOMMUFD })));
     }
     let mut ids = 0..;
-    for (id, hostdev) in gpus {
+    for (id, hostdev) in devices {
         if let Some(address) = hostdev.pci().filter(|_| parts.hostdev) {
             let vfio = Vfio {
                 driver: "vfio-pci",
                 host: address.to_string(),
-                id,
+                id: &id,
                 iommufd: uses_iommufd(hostdev).then_some(IOMMUFD),
+                place: pci.and_then(|pci| Place::of(hostdev.guest.as_ref(), pci)),
                 rombar: hostdev.rom_bar.known().map(u8::from),
             };
             arguments.push(("-device", json(&vfio)));
@@ -225,7 +257,7 @@ fn add_gpus(domain: &Domain, parts: Parts, arguments: &mut Vec<Argument>) {
         let cells = hostdev.cells.as_ref().and_then(|cells| cells.value.as_ref());
         for (node, number) in cells.into_iter().flat_map(IdList::iter).zip(&mut ids) {
             let initiator =
-                Object::AcpiGenericInitiator { id: format!("gi{number}"), pci_dev: id, node };
+                Object::AcpiGenericInitiator { id: format!("gi{number}"), pci_dev: &id, node };
             arguments.push(("-object", json(&initiator)));
         }
     }

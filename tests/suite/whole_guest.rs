@@ -412,3 +412,41 @@ fn the_hole_is_large_enough_for_all_gpus() {
         |it: &&Objection| matches!(it, Objection::Machine(MachineObjection::UnknownModel { .. }));
     assert_eq!(warnings.iter().filter(unknown).count(), 4);
 }
+
+#[test]
+fn the_arguments_for_qemu_have_the_buses_and_devices() {
+    let args = ["--format", "qemu-args", "--device", "0000:03:00.0=0", "--libvirt"];
+    let of = |dialect| {
+        let args = [&NEW[..], &args, &[dialect]].concat();
+        let (lines, _) = run("gb200-full-gpu-list", &args, None);
+        let words: Vec<_> = lines.lines().map(str::to_owned).collect();
+        words.chunks(2).map(|pair| pair.join(" ")).collect::<Vec<_>>()
+    };
+    let arguments = of("nvidia-12.4");
+    assert_eq!(arguments[0], "-machine highmem-mmio-size=4294967296K");
+    let position = |argument: &str| {
+        let found = arguments.iter().position(|it| it == argument);
+        found.unwrap_or_else(|| panic!("{argument} is not in\n{}", arguments.join("\n")))
+    };
+    // The order of libvirt: nodes, controllers by index, SMMUs, iommufd, devices.
+    let places: Vec<_> = [
+        "-smp 16,sockets=2,dies=1,clusters=1,cores=8,threads=1",
+        "-numa node,nodeid=33",
+        "-numa dist,src=33,dst=33,val=10",
+        r#"-device {"driver":"pxb-pcie","bus_nr":32,"id":"pci.1","numa_node":0,"bus":"pcie.0","addr":"0x1"}"#,
+        r#"-device {"driver":"pcie-root-port","port":0,"chassis":2,"id":"pci.2","bus":"pci.1","addr":"0x0"}"#,
+        r#"-device {"driver":"pxb-pcie","bus_nr":64,"id":"pci.3","numa_node":0,"bus":"pcie.0","addr":"0x2"}"#,
+        r#"-device {"driver":"pcie-root-port","port":0,"chassis":10,"id":"pci.10","bus":"pci.9","addr":"0x0"}"#,
+        r#"-device {"driver":"arm-smmuv3","primary-bus":"pci.1","id":"iommu0","accel":true,"ats":"on","ril":"off","ssidsize":"20","oas":"48"}"#,
+        r#"-device {"driver":"arm-smmuv3","primary-bus":"pci.9","id":"iommu4","accel":true,"ats":"on","ril":"off","ssidsize":"20","oas":"48"}"#,
+        r#"-object {"qom-type":"iommufd","id":"iommufd0"}"#,
+        r#"-device {"driver":"vfio-pci","host":"0008:01:00.0","id":"ua-hostdev0","iommufd":"iommufd0","bus":"pci.2","addr":"0x0"}"#,
+        r#"-object {"qom-type":"acpi-generic-initiator","id":"gi0","pci-dev":"ua-hostdev0","node":2}"#,
+        r#"-device {"driver":"vfio-pci","host":"0000:03:00.0","id":"hostdev4","iommufd":"iommufd0","bus":"pci.10","addr":"0x0"}"#,
+    ]
+    .map(position)
+    .into();
+    assert!(places.is_sorted(), "{places:?}");
+    let older = of("nvidia-11.9").into_iter().filter(|it| it.contains(r#""pasid":"on","oas""#));
+    assert_eq!(older.count(), 5);
+}
