@@ -47,7 +47,7 @@ demo:
 	demo $(PROGRAM) --from $(GB200) list; \
 	demo $(PROGRAM) --from $(GB200) show --gpu 0009:01:00.0; \
 	demo cp examples/base.xml $(VM); \
-	demo $(PROGRAM) --from $(GB200) stanza --all --with hostdev,numa,machine --domain $(VM) --in-place; \
+	demo $(PROGRAM) --from $(GB200) stanza --all --complete --domain $(VM) --in-place; \
 	demo $(PROGRAM) --from $(GB200) validate $(VM)
 
 # The tests come last: their summary and a list of everything that was skipped are the last lines.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Defines a virtual machine with all GPUs and all EGM memory of this host, a whole tray.
+# Defines a virtual machine with all GPUs and all EGM memory of this host, a whole tray, and the PCI buses, SMMUs and
+# NUMA cells that they need in a guest.
 #
 #   define-tray.sh BASE.xml [OPTION..]
 #
@@ -15,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 plan=$work/plan.json
 
 # Fails, with the reason, if a region is in use or a GPU is not bound to its driver.
-egm-probe stanza --all --strict --with hostdev,numa,machine --gpu-cells 8 \
+egm-probe stanza --all --strict --complete \
     --domain "$base" --format json "$@" >"$plan"
 
 jq -r '.devices[] | "\(.gpu)  \(.size / 1048576) MiB of \(.region), guest node \(.guest_node)"' "$plan"
