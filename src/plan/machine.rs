@@ -323,6 +323,10 @@ fn pci(
     if !iommufd {
         objections.push(MachineObjection::NoIommufd);
     }
+    let mut iommus = context.domain.into_iter().flat_map(|domain| &domain.iommus);
+    if iommus.any(|iommu| iommu.bus().is_none()) && !context.request.machine.replace {
+        objections.push(MachineObjection::WholeMachine);
+    }
     let smmu = |address| host.gpu(address).and_then(|(gpu, _)| gpu.smmu.as_deref());
     let by_address: BTreeMap<_, _> =
         context.placements.iter().map(|it| (it.gpu, it.cell)).collect();

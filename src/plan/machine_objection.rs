@@ -54,6 +54,12 @@ pub enum MachineObjection {
         /// The cell of the device.
         cell: u32,
     },
+    /// The domain has an SMMU for the whole machine, beside which QEMU refuses others
+    /// (`virt_machine_device_pre_plug_cb`, `hw/arm/virt.c`).
+    #[error(
+        "the domain has an IOMMU for the whole machine, beside which QEMU refuses those of buses; use --replace to remove it"
+    )]
+    WholeMachine,
     /// No number is free.
     #[error("the domain has no free {what} for the PCI controllers of the devices")]
     NoRoom {

@@ -36,10 +36,14 @@ impl Numbers {
             numbers.buses.push(0..=OF_FIRST_BUS - 1);
             return numbers;
         };
+        // libvirt adds the missing controllers of addresses.
+        let used = machine.devices().iter().filter_map(|device| match device.address.on_bus()? {
+            Bus::Index(index) => Some(index),
+            _ => None,
+        });
+        numbers.indexes.extend(used);
         for (bus, slots) in machine.occupied() {
             if let Bus::Index(index) = bus {
-                // libvirt adds a missing controller.
-                numbers.indexes.insert(index);
                 numbers.slots.entry(index).or_default().extend(slots.keys());
             }
         }

@@ -230,6 +230,26 @@ fn an_address_that_was_chosen_is_replaced_only_on_request() {
 }
 
 #[test]
+fn an_smmu_for_the_whole_machine_is_removed_only_on_request() {
+    let old = fixture("stanza/plain-ports.xml");
+    let whole = "\n    <iommu model='smmuv3'/>";
+    let old = old.replace("\n  </devices>", &format!("{whole}\n  </devices>"));
+    let old =
+        old.replace("<vcpu", "<memoryBacking>\n    <hugepages/>\n  </memoryBacking>\n  <vcpu");
+    let args = ["--all", "--complete", "--domain", "-"];
+    let output = fed(&mut stanza("gb200-full-gpu-list", &args), old.as_bytes());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("the domain has an IOMMU for the whole machine"));
+    let (xml, _) = run("gb200-full-gpu-list", &["--all", "--complete", "--replace"], Some(&old));
+    let domain = Domain::parse(&xml).unwrap();
+    assert!(
+        domain.iommus.len() == 4 && !xml.contains(whole) && !xml.contains("hugepages"),
+        "{xml}"
+    );
+    assert!(!xml.contains("\n\n"), "no empty line is left: {xml}");
+}
+
+#[test]
 fn an_unused_bus_of_the_domain_is_used() {
     // Without the <hostdev> of a GPU, its bus has no device.
     let (xml, _) = run("gh200-full", &NEW, None);

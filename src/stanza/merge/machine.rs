@@ -28,6 +28,10 @@ impl Merge<'_, '_> {
             for iommu in kept.flatten() {
                 self.update_smmu(iommu, kind);
             }
+            let whole = self.domain.iommus.iter().filter(|iommu| iommu.bus().is_none());
+            for node in whole.filter_map(|iommu| self.document.get_node(iommu.node?)) {
+                self.edit.remove(node);
+            }
         }
         new.extend(machine_elements::buses(pci, self.dialect));
         new
