@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use egm_probe::check::{CheckOptions, check};
 use egm_probe::domain::{Document, Domain, PciMachine, line_and_column};
 use egm_probe::host::Needs;
-use egm_probe::plan::{GuestNode, Plan, Request};
+use egm_probe::plan::{DistanceChoice, GuestNode, Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::values::Bytes;
@@ -89,6 +89,10 @@ pub fn stanza(data: &[u8]) {
     request.size = has(3).then_some(Bytes(8 << 30));
     request.gpu_cells = if has(4) { 2 } else { 0 };
     request.vcpus = has(5).then_some(3);
+    // The options of the machine share their bits with others.
+    (request.machine.pci, request.machine.shared_smmu) = (has(4), has(0));
+    request.machine.distances = has(4).then_some(DistanceChoice::Known);
+    (request.machine.pinning, request.machine.replace) = (has(5), has(2));
     if has(6) {
         request.guest_nodes.push(GuestNode { region: None, cell: 1 });
     }
@@ -121,7 +125,7 @@ pub fn stanza(data: &[u8]) {
 
 /// All other parts are preserved byte for byte, and in order.
 fn keeps(before: &str, after: &str) {
-    const ITS_OWN: [&str; 10] = [
+    const ITS_OWN: [&str; 14] = [
         "memory",
         "currentMemory",
         "maxMemory",
@@ -132,6 +136,10 @@ fn keeps(before: &str, after: &str) {
         "hostdev",
         "os",
         "features",
+        "cputune",
+        "controller",
+        "iommu",
+        "memballoon",
     ];
     let document = roxmltree::Document::parse(before).unwrap();
     let root = document.root_element();

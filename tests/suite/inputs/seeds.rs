@@ -213,7 +213,7 @@ pub fn definitions() -> Vec<Vec<u8>> {
 }
 
 pub fn stanzas() -> Vec<Vec<u8>> {
-    let options = [0b0000_0011, 0b0011_1110, 0b0101_0011, 0b1000_0011_u8];
+    let options = [0b0000_0011, 0b0011_1110, 0b0101_0011, 0b1000_0011, 0b0011_0011, 0b0011_0111_u8];
     let seed = |(text, options): (Vec<u8>, &u8)| [&[*options], &text[..]].concat();
     domains().into_iter().zip(options.iter().cycle()).map(seed).collect()
 }
