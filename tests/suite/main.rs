@@ -9,6 +9,7 @@ mod extremes;
 mod faults;
 mod fuzzed;
 mod gpu_facts;
+mod guest_plan;
 mod holders;
 mod hostile;
 mod inputs;
