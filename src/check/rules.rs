@@ -337,7 +337,7 @@ rules! {
         "QEMU hw/vfio; KubeVirt";
     GPU_WITHOUT_CELLS = "EGM212" Error
         "A GPU with EGM has NUMA cells without CPUs: <acpi nodeset>"
-        "The guest's driver adds the memory of the GPU to these cells. Without them, CUDA has no memory in the guest."
+        "The guest's driver adds the memory of the GPU to these cells. Without them, CUDA has no memory in the guest, which is a warning; cells with CPUs are an error."
         "QEMU acpi-generic-initiator; NVIDIA, platform policy";
     EIGHT_CELLS = "EGM213" Warning
         "A GPU has eight cells, after the cells with CPUs or memory"

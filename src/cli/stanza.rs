@@ -58,6 +58,12 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         let regions = report.host.regions.iter();
         let regions = regions.filter(|region| stanza.plan.has_region(&region.name));
         warn(session, &report, regions, &stanza.plan.warnings);
+        let has_devices = args.format == StanzaFormat::QemuArgs && args.has(Part::Hostdev);
+        if has_devices && stanza.plan.machine.pci.is_none() {
+            session.warn(
+                "the GPUs of a Grace guest also need iommufd, an expander bus and an SMMUv3 each; use --complete",
+            );
+        }
         for note in &stanza.plan.machine.notes {
             session.note(note);
         }

@@ -34,5 +34,5 @@ mod udev;
 mod udev_file;
 mod validate;
 mod watch;
-mod wiring;
 mod whole_guest;
+mod wiring;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Gpu, Wiring, name};
 use crate::check::rules::{DEVICE_CELLS, EIGHT_CELLS, GPU_CELLS, GPU_WITHOUT_CELLS};
-use crate::check::{CELLS_LIMIT, Findings};
+use crate::check::{CELLS_LIMIT, Findings, Severity};
 use crate::domain::{Cell, Hostdev, Maybe};
 use crate::values::text::plural;
 
@@ -31,7 +31,9 @@ fn check_gpu(wiring: &Wiring<'_>, gpu: &Gpu<'_>, last_used: Option<u32>, finding
         let message = format!("GPU {shown} has no NUMA cells for its memory");
         let help = "<acpi nodeset='..'/> with eight empty cells; `egm-probe stanza --gpu-cells 8` \
                     adds them";
-        findings.add(GPU_WITHOUT_CELLS, &gpu.hostdev.span, message).help(help);
+        let finding = findings.add(GPU_WITHOUT_CELLS, &gpu.hostdev.span, message);
+        finding.severity = Severity::Warning;
+        finding.help(help);
         return;
     };
     let Some(list) = &nodeset.value else { return };
