@@ -4,7 +4,8 @@
 #
 #   define-tray.sh BASE.xml [OPTION..]
 #
-# BASE.xml is the domain without GPUs and EGM; options are passed to egm-probe, such as --vcpus 144.
+# BASE.xml is the domain without GPUs and EGM; options are passed to egm-probe, such as --vcpus 120: some
+# CPUs are left to the host.
 # Requires jq, and a libvirt that supports <memory model='egm'>. Set VIRSH to use another virsh.
 set -eu
 

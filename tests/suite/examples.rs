@@ -62,7 +62,7 @@ fn a_tray_is_defined_by_the_shell_script() {
     }
     let bin = Bin::of("gb200-full-gpu-list");
     let script = examples().join("define-tray.sh");
-    let output = bin.run(&script, &[&minimal(), "--vcpus", "144"]);
+    let output = bin.run(&script, &[&minimal(), "--vcpus", "120"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
@@ -70,7 +70,7 @@ fn a_tray_is_defined_by_the_shell_script() {
          0009:01:00.0  228864 MiB of egm4, guest node 0\n\
          0018:01:00.0  228864 MiB of egm5, guest node 1\n\
          0019:01:00.0  228864 MiB of egm5, guest node 1\n\
-         915456 MiB in all, 144 virtual CPUs\n"
+         915456 MiB in all, 120 virtual CPUs\n"
     );
     assert!(validates(&bin.defined()));
 
