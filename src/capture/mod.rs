@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::claims::unseen::Recorded;
-use crate::host::{Accounts, Needs, iommufd};
+use crate::host::{Accounts, Gpu, Needs, iommufd};
 use crate::output::{json, topology};
 use crate::report::Report;
 use crate::sysroot::manifest::{Manifest, Op, Problem, SCHEMA};
@@ -88,6 +88,7 @@ impl Capture {
         let recording = root.recording();
         let accounts = Accounts::of(&recording);
         let report = Report::read_with(&recording, needs, &accounts);
+        Gpu::record_network_controllers(&recording);
         let log = recording.log().map(|log| log.clone()).unwrap_or_default();
         let left_out = left_out(&report, &log);
         let tree = Tree::default();

@@ -18,4 +18,17 @@ impl Gpu {
         function.read_node(root, |_| false);
         Some(function)
     }
+
+    /// Reads the network controllers of a host that is being recorded: they can be assigned to a
+    /// guest as well.
+    pub(crate) fn record_network_controllers(recording: &Sysroot) {
+        let bus = PciBus::of(recording, std::collections::BTreeSet::new());
+        for address in bus.functions() {
+            let class = recording.read_text(PciBus::path_of(*address).join("class"));
+            // The class of network controllers is 02 (PCI Code and ID Assignment Specification).
+            if class.is_ok_and(|class| class.starts_with("0x02")) {
+                let _ = Self::function(recording, *address);
+            }
+        }
+    }
 }
