@@ -100,9 +100,9 @@ pub enum MachineObjection {
         /// The reason.
         reason: &'static str,
     },
-    /// More virtual CPUs than the node has CPUs.
+    /// More virtual CPUs than the node has free CPUs: none of them is pinned.
     #[error(
-        "{vcpus} virtual CPUs do not fit on NUMA node {node}: {cpus} of its CPUs can be used, one is left to the host"
+        "{vcpus} virtual CPUs are not pinned: NUMA node {node} has {cpus} free CPUs, without the one left to the host"
     )]
     TooManyVcpus {
         /// The number of virtual CPUs of all cells on the node.
@@ -122,6 +122,7 @@ impl MachineObjection {
             Self::NoIommufd
             | Self::OtherCell { .. }
             | Self::UnknownModel { .. }
+            | Self::TooManyVcpus { .. }
             | Self::NotPinned { .. } => Weight::Advice,
             _ => Weight::Impossible,
         }
