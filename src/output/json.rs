@@ -46,6 +46,7 @@ pub fn write_show(
     let show = Show {
         schema: "egm-probe.show/1",
         occupancy: occupancy(report.claims.sight),
+        iommufd: report.host.iommufd,
         regions: selection.regions().map(|region| RegionDetails::new(report.row(region))).collect(),
         gpus: gpus.map(|(gpu, region)| GpuDetails::new(gpu, region)).collect(),
         numa_nodes: nodes
@@ -106,6 +107,7 @@ struct List<'a> {
 struct Show<'a> {
     schema: &'static str,
     occupancy: &'static str,
+    iommufd: Option<bool>,
     regions: Vec<RegionDetails<'a>>,
     gpus: Vec<GpuDetails<'a>>,
     numa_nodes: Vec<NodeDetails>,
