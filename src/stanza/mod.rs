@@ -271,8 +271,8 @@ impl Stanza {
     }
 
     /// QEMU's arguments: options, each with its value. They cover the EGM devices and the NUMA
-    /// cells, with [`Parts::hostdev`] the GPUs, with [`Parts::numa`] memory and CPUs, and the PCI
-    /// buses of the plan.
+    /// cells, with [`Parts::hostdev`] the GPUs, with [`Parts::numa`] memory and CPUs, with
+    /// [`Parts::machine`] the machine and the CPU model, and the PCI buses of the plan.
     ///
     /// # Errors
     /// The domain has memory that is not EGM.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Parts;
 use crate::domain::{
-    Cell, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy, PciMachine,
+    Cell, CpuMode, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy, PciMachine,
 };
 use crate::plan::Machine;
 use crate::values::{Bytes, IdList};
@@ -77,7 +77,8 @@ struct Vfio<'a> {
 const IOMMUFD: &str = "iommufd0";
 
 /// The arguments of a checked domain, for its EGM devices and its cells; with `hostdev` also for the
-/// GPUs, with `numa` for memory and CPUs, and with the PCI buses of a plan also for these.
+/// GPUs, with `numa` for memory and CPUs, with `machine` for the machine and the CPU model, and with
+/// the PCI buses of a plan also for these.
 ///
 /// The order is that of `qemuBuildCommandLine` (libvirt, `src/qemu/qemu_command.c`) with the
 /// RFC's series: a backend for each path in order of first use, each followed by its devices.
@@ -91,8 +92,15 @@ pub(super) fn arguments(
     if !domain.other_memory.is_empty() {
         return Err(OtherMemory("a memory device of another model".into()));
     }
-    if let Some((plan, pci)) = &buses {
-        arguments.push(pci::hole(plan, pci));
+    // QEMU merges several options of this name.
+    let hole = buses.as_ref().map(|(plan, pci)| pci::hole(plan, pci));
+    let own = parts.machine.then(|| machine_options(domain)).into_iter().flatten();
+    let options: Vec<_> = own.chain(hole).collect();
+    if !options.is_empty() {
+        arguments.push(("-machine", options.join(",")));
+    }
+    if parts.machine && domain.cpu_mode.known() == Some(CpuMode::HostPassthrough) {
+        arguments.push(("-cpu", "host".into()));
     }
     if parts.numa {
         arguments.push(("-m", memory(domain)));
@@ -116,6 +124,18 @@ pub(super) fn arguments(
     let pci = buses.as_ref().map(|(_, pci)| pci);
     add_devices(domain, parts, machine, pci, &mut arguments);
     Ok(arguments)
+}
+
+/// `virt`, `usb=off`, `gic-version=3`, `ras=on`, `acpi=on` (`qemuBuildMachineCommandLine`).
+fn machine_options(domain: &Domain) -> Vec<String> {
+    let features = &domain.features;
+    let machine = domain.os.machine.as_ref().map_or("virt", |machine| machine.text.as_str());
+    let switch = |name, is_on| format!("{name}={}", if is_on { "on" } else { "off" });
+    let mut options = vec![machine.to_owned(), "usb=off".into()];
+    options.extend(features.gic_version.known().map(|it| format!("gic-version={}", it.name())));
+    options.extend(features.ras.known().map(|is_on| switch("ras", is_on)));
+    options.push(switch("acpi", features.acpi.is_some()));
+    options
 }
 
 /// `size=524288k,slots=4,maxmem=1048576k`. libvirt takes the size from the cells, and rounds the

@@ -147,6 +147,40 @@ fn codes(machine: &str, domain: &str) -> BTreeSet<String> {
     findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
 }
 
+/// The lines of a domain that may change: memory, and empty tags of the first bus and the CPU.
+fn may_change(line: &str) -> bool {
+    const STARTS: [&str; 5] =
+        ["<memory ", "<memory>", "<currentMemory>", "<controller type='pci' index='0'", "<cpu "];
+    STARTS.iter().any(|start| line.trim_start().starts_with(start))
+}
+
+#[test]
+fn the_rest_of_a_domain_is_unchanged() {
+    // The lines of the GPUs' own ports and buses change as well.
+    let of_gpus = ["<address type='pci'", "<driver name='vfio'/>"];
+    for (name, changed) in [
+        ("virt-install", &[][..]),
+        ("pinned-crlf", &[]),
+        ("plain-ports", &of_gpus),
+        ("own-buses", &["<target busNr='32'/>"]),
+    ] {
+        let old = fixture(&format!("stanza/{name}.xml"));
+        let (new, _) = complete(&old);
+        check_numbers(&Domain::parse(&new).unwrap());
+        assert_eq!(complete(&new).0, new, "{name}: a second run");
+        let mut left = new.split_inclusive('\n');
+        let is_gpu = |line: &str| changed.iter().any(|part| line.contains(part));
+        for line in old.split_inclusive('\n').filter(|line| !may_change(line) && !is_gpu(line)) {
+            assert!(left.any(|kept| kept == line), "{name}: {line:?} is missing from\n{new}");
+        }
+        let aliases = new.split("<alias name='").skip(1).map(|rest| rest.split('\'').next());
+        let aliases: Vec<_> = aliases.collect();
+        assert_eq!(aliases.iter().collect::<BTreeSet<_>>().len(), aliases.len(), "{aliases:?}");
+        assert!(codes("gb200-full-gpu-list", &new).is_subset(&BTreeSet::from(["EGM216".into()])));
+        assert_eq!(old.contains('\r'), new.split_inclusive('\n').all(|it| it.ends_with("\r\n")));
+    }
+}
+
 #[test]
 fn every_good_domain_becomes_a_whole_guest() {
     let mut tried = 0;
@@ -160,6 +194,7 @@ fn every_good_domain_becomes_a_whole_guest() {
             |domain: &str| run(machine, &["--all", "--complete", "--force"], Some(domain)).0;
         let new = complete(&old);
         assert_eq!(complete(&new), new, "{}: a second run", path.display());
+        check_numbers(&Domain::parse(&new).unwrap());
         // Only what the domain had and must be replaced on request is left.
         let mut left = codes(machine, &new);
         left.retain(|code| !["EGM023", "EGM213"].contains(&code.as_str()));
@@ -381,7 +416,10 @@ fn the_arguments_for_qemu_have_the_buses_and_devices() {
         words.chunks(2).map(|pair| pair.join(" ")).collect::<Vec<_>>()
     };
     let arguments = of("nvidia-12.4");
-    assert_eq!(arguments[0], "-machine highmem-mmio-size=4294967296K");
+    assert_eq!(
+        arguments[0],
+        "-machine virt,usb=off,gic-version=3,acpi=on,highmem-mmio-size=4294967296K"
+    );
     let position = |argument: &str| {
         let found = arguments.iter().position(|it| it == argument);
         found.unwrap_or_else(|| panic!("{argument} is not in\n{}", arguments.join("\n")))

@@ -71,10 +71,10 @@ impl Place {
     }
 }
 
-/// The window for large PCI devices. QEMU merges several options of this name.
-pub(super) fn hole(pci: &PciPlan, machine: &PciMachine) -> Argument {
+/// The window for large PCI devices, an option of the machine.
+pub(super) fn hole(pci: &PciPlan, machine: &PciMachine) -> String {
     let size = machine.hole().and_then(|hole| hole.value).unwrap_or(pci.hole);
-    ("-machine", format!("highmem-mmio-size={}K", size.0 >> 10))
+    format!("highmem-mmio-size={}K", size.0 >> 10)
 }
 
 /// The buses and ports of the plan by index, then their SMMUs.
