@@ -9,7 +9,7 @@ use crate::values::{PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// Directory with a link to every PCI function, named by its address.
-const DEVICES: &str = "/sys/bus/pci/devices";
+pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Maximum number of functions; large hosts have a few thousand.
 const FUNCTIONS_LIMIT: usize = 65_536;

@@ -171,7 +171,7 @@ impl Gpu {
         self.read_rest(&dir);
     }
 
-    fn read_rest(&mut self, dir: &DeviceDir) {
+    pub(super) fn read_rest(&mut self, dir: &DeviceDir) {
         let warnings = &mut self.warnings;
         self.device_id = read_id(dir, "device", warnings);
         self.driver = match dir.link_name("driver") {
