@@ -68,7 +68,10 @@ pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
 
 /// The names in a directory like [`names`], and their files like [`stat_cached`].
 pub(super) fn names_and_stats(path: &Path) -> io::Result<Vec<(String, io::Result<Stat>)>> {
-    let mut directory = Dir::new(fs::File::open(path)?)?;
+    // Without this flag a link to a device would open it, and one to a FIFO would block.
+    let flags = OFlag::O_DIRECTORY.bits();
+    let directory = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut directory = Dir::new(directory)?;
     let mut found = Vec::new();
     while let Some(entry) = directory.read() {
         let entry = entry?;
@@ -151,4 +154,28 @@ fn open_regular(path: &Path, follow_last: bool) -> io::Result<fs::File> {
     let last = if follow_last { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | last;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_and_stats;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+    use std::{io, thread};
+
+    #[test]
+    fn a_file_in_place_of_a_directory_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let [fifo, link] = ["fifo", "link"].map(|name| folder.path().join(name));
+        mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+        symlink(&fifo, &link).unwrap();
+        let (send, result) = channel();
+        thread::spawn(move || send.send(names_and_stats(&link).map_err(|error| error.kind())));
+        // To open a FIFO without a writer would block.
+        let result = result.recv_timeout(Duration::from_secs(5)).expect("it was opened");
+        assert_eq!(result.err(), Some(io::ErrorKind::NotADirectory));
+    }
 }
