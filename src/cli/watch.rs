@@ -72,7 +72,7 @@ pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, E
     }
 }
 
-/// What a shell reports for a program that writes to a closed pipe.
+/// The exit status that shells report for a program that writes to a closed pipe.
 const CLOSED: Exit = Exit::Signal(Signal::SIGPIPE as u8);
 
 fn is_closed(error: &io::Error) -> bool {

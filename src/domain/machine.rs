@@ -59,7 +59,7 @@ named! {
     /// The version of a guest's interrupt controller (`virGICVersion`, `src/util/virgic.c`).
     #[non_exhaustive]
     pub enum GicVersion {
-        /// That of the host.
+        /// The version of the host.
         Host = "host",
         /// `GICv2`.
         V2 = "2",

@@ -73,11 +73,11 @@ named! {
     /// The attribute for the size of the ids, which depends on libvirt.
     #[non_exhaustive]
     pub enum IdSizeName {
-        /// That of NVIDIA's libvirt 12.4.
+        /// `ssidSize`, of NVIDIA's libvirt 12.4.
         SsidSize = "ssidSize",
-        /// That of released libvirt, and of QEMU.
+        /// `ssidsize`, of released libvirt and of QEMU.
         Ssidsize = "ssidsize",
-        /// That of NVIDIA's libvirt 11.9 and of older QEMU: a switch.
+        /// `pasid`, a switch, of NVIDIA's libvirt 11.9 and of older QEMU.
         Pasid = "pasid",
     }
 }

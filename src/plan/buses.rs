@@ -154,7 +154,7 @@ fn unused_buses(machine: &PciMachine, used: &BTreeMap<u32, ExpanderBus>) -> BTre
     for device in machine.devices() {
         let Some(bus) = device.address.on_bus() else { continue };
         let Some(Bus::Index(root)) = machine.root_of(&bus) else { continue };
-        // Root ports are devices, too.
+        // Root ports are devices as well.
         let is_port = bus == Bus::Index(root) && device.kind == "controller";
         if !is_port {
             unused.remove(&root);

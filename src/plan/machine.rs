@@ -74,10 +74,10 @@ named! {
     #[derive(Default)]
     #[non_exhaustive]
     pub enum DistanceChoice {
-        /// Those of the host if all are known, else the fixed ones.
+        /// The host's distances if all are known, otherwise the fixed ones.
         #[default]
         Known = "known",
-        /// Those of the host.
+        /// The host's distances.
         Host = "host",
         /// The fixed ones of a Grace guest.
         Grace = "grace",
