@@ -116,14 +116,16 @@ fn check_total(domain: &Domain, sums: &BTreeMap<u32, u64>, findings: &mut Findin
             finding.severity = Severity::Error;
         }
     }
-    check_maximum(domain, findings);
+    check_maximum(domain, others, findings);
 }
 
-/// Compares `<maxMemory>` with the memory that libvirt computes: the sum of the cells as they are.
-fn check_maximum(domain: &Domain, findings: &mut Findings) {
+/// Compares `<maxMemory>` with the memory that libvirt computes: the sum of the cells as they are and
+/// of other memory devices.
+fn check_maximum(domain: &Domain, others: u64, findings: &mut Findings) {
     let cells = domain.cells.iter().map(|cell| cell.memory.known());
     let sum = cells.map(|memory| memory.map(|memory| memory.0));
     let sum = sum.reduce(|sum, memory| Some(sum?.saturating_add(memory?))).flatten();
+    let sum = sum.map(|sum| sum.saturating_add(others));
     let memory = sum.or_else(|| Some(domain.memory.known()?.0));
     if findings.has(&[CELL_SUM]) {
         return;
