@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Parts;
 use crate::domain::{
     Cell, CpuMode, Domain, EgmDevice, Hostdev, Maybe, MemoryMode, MemoryPolicy, PciMachine,
+    is_lasting_alias,
 };
 use crate::plan::Machine;
 use crate::values::{Bytes, IdList};
@@ -248,17 +249,21 @@ fn add_devices(
 ) {
     let aliases: BTreeSet<_> = domain.egm.iter().map(|device| device.pci_dev.text()).collect();
     let others: BTreeSet<_> = machine.devices.iter().map(|device| device.address).collect();
-    let devices = domain.hostdevs.iter().enumerate().filter_map(|(number, hostdev)| {
+    // libvirt numbers those without an alias that it keeps.
+    let mut numbers = 0..;
+    let mut devices = Vec::new();
+    for hostdev in &domain.hostdevs {
         let alias = hostdev.alias.as_ref().map(|alias| alias.text.clone());
         let is_gpu = alias.as_ref().is_some_and(|alias| aliases.contains(alias.as_str()));
         let is_other = hostdev.pci().is_some_and(|address| others.contains(&address));
-        // libvirt's default.
-        let id = alias.unwrap_or_else(|| format!("hostdev{number}"));
-        (is_gpu || is_other).then_some((id, hostdev))
-    });
+        let id = alias
+            .filter(|alias| is_lasting_alias(alias))
+            .or_else(|| numbers.next().map(|number| format!("hostdev{number}")));
+        devices.extend(id.filter(|_| is_gpu || is_other).map(|id| (id, hostdev)));
+    }
     let uses_iommufd =
         |hostdev: &Hostdev| hostdev.iommufd.known().or(domain.iommufd.known()).unwrap_or_default();
-    if parts.hostdev && devices.clone().any(|(_, hostdev)| uses_iommufd(hostdev)) {
+    if parts.hostdev && devices.iter().any(|(_, hostdev)| uses_iommufd(hostdev)) {
         arguments.push(("-object", json(&Object::Iommufd { id: IOMMUFD })));
     }
     let mut ids = 0..;
