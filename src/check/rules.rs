@@ -241,8 +241,8 @@ rules! {
         "libvirt virDomainIOMMUDefParseXML, src/conf/domain_conf.c";
     ACCELERATED = "EGM095" Error
         "An SMMUv3 with `ats`, `ril`, `oas`, `cmdqv` or a PASID size has accel='on'"
-        "These are properties of the host's SMMU. libvirt refuses them without accel='on'."
-        "NVIDIA libvirt, src/conf/domain_validate.c";
+        "These are properties of the host's SMMU. libvirt refuses them without accel='on', whatever their values."
+        "libvirt virDomainIOMMUDefValidate, src/conf/domain_validate.c";
     NOT_A_REGION = "EGM101" Error
         "The path is an EGM region of this host"
         "QEMU cannot open a missing device."

@@ -2,10 +2,7 @@
 
 use super::rules::{ACCELERATED, SPELLING};
 use super::{Findings, Subject};
-use crate::domain::{Attribute, Dialect, Iommu};
-
-/// Attributes that need the host's SMMU, except those of [`Dialect::pasid_attribute`].
-const ACCELERATED_ONLY: [&str; 4] = ["ats", "ril", "oas", "cmdqv"];
+use crate::domain::{Attribute, Dialect, Iommu, Origin};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     for iommu in subject.domain.iommus.iter().filter(|iommu| iommu.is_smmuv3()) {
@@ -47,10 +44,11 @@ fn check_accelerated(iommu: &Iommu, findings: &mut Findings) {
     if iommu.is_accelerated() {
         return;
     }
-    // Other tools write QEMU's default for guests without iommufd.
-    let is_default = |it: &Attribute| it.name == "ril" && it.value == "on";
+    // QEMU's default, on its command line.
+    let is_default =
+        |it: &Attribute| it.origin != Origin::Element && it.name == "ril" && it.value == "on";
     let needs_host = |it: &&Attribute| {
-        (is_pasid(it) || ACCELERATED_ONLY.contains(&it.name.as_str())) && !is_default(it)
+        is_pasid(it) || Iommu::ACCELERATED_ONLY.contains(&it.name.as_str()) && !is_default(it)
     };
     // One finding for each device: the others have the same remedy.
     if let Some(attribute) = iommu.driver.iter().find(needs_host) {

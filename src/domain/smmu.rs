@@ -92,6 +92,9 @@ impl Iommu {
         self.model.as_ref().is_some_and(|model| model.value.as_deref() == Some("smmuv3"))
     }
 
+    /// Attributes of which libvirt requires `accel='on'`, except the size of ids.
+    pub(crate) const ACCELERATED_ONLY: [&str; 4] = ["ats", "ril", "oas", "cmdqv"];
+
     /// Whether the host's SMMU translates for it, `accel='on'`.
     #[must_use]
     pub fn is_accelerated(&self) -> bool {

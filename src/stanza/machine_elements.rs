@@ -86,25 +86,23 @@ fn smmu(index: u32, kind: Smmu, dialect: Dialect) -> Element {
     Element::new("iommu").attribute("model", "smmuv3").child(driver)
 }
 
-/// The attributes of an `SMMUv3`, apart from its bus. Without iommufd, the size of ids and ATS are
-/// not available.
+/// The attributes of an `SMMUv3`, apart from its bus. libvirt refuses the others without `accel='on'`,
+/// whatever their values.
 pub(super) fn smmu_attributes(kind: Smmu, dialect: Dialect) -> Vec<(&'static str, String)> {
-    let on_off = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
-    let is_accelerated = kind == Smmu::Accelerated;
-    let mut attributes = vec![("accel", on_off(is_accelerated))];
-    if is_accelerated {
-        attributes.push(("ats", on_off(true)));
+    if kind != Smmu::Accelerated {
+        return vec![("accel", "off".into())];
     }
-    attributes.push(("ril", on_off(!is_accelerated)));
-    if is_accelerated {
-        let bits = match dialect {
-            Dialect::Nvidia11_9 => on_off(true),
-            Dialect::Nvidia12_4 | Dialect::Upstream => Smmu::ID_BITS.to_string(),
-        };
-        attributes.push((dialect.pasid_attribute(), bits));
-        attributes.push(("oas", Smmu::ADDRESS_BITS.to_string()));
-    }
-    attributes
+    let bits = match dialect {
+        Dialect::Nvidia11_9 => "on".into(),
+        Dialect::Nvidia12_4 | Dialect::Upstream => Smmu::ID_BITS.to_string(),
+    };
+    vec![
+        ("accel", "on".into()),
+        ("ats", "on".into()),
+        ("ril", "off".into()),
+        (dialect.pasid_attribute(), bits),
+        ("oas", Smmu::ADDRESS_BITS.to_string()),
+    ]
 }
 
 /// The `<driver>` of a `<hostdev>` that uses iommufd.

@@ -80,7 +80,8 @@ impl Merge<'_, '_> {
         let attributes = machine_elements::smmu_attributes(kind, self.dialect);
         let is_written = |name: &str| attributes.iter().any(|(written, _)| *written == name);
         let id_sizes = IdSizeName::ALL.iter().map(|name| name.name());
-        for name in id_sizes.chain(["ats", "oas"]).filter(|name| !is_written(name)) {
+        let others = Iommu::ACCELERATED_ONLY.iter().filter(|_| kind != Smmu::Accelerated);
+        for name in id_sizes.chain(others.copied()).filter(|name| !is_written(name)) {
             self.edit.remove_attribute(driver, name);
         }
         for (name, value) in &attributes {
