@@ -3,6 +3,10 @@
 #   make demo      build, show a recorded GB200, and give its memory to a virtual machine
 #   make check     run every test and check
 #   make vm-test   test with a real kernel, udevd and driver, in a virtual machine
+#   make libvirt-test
+#                  give domains to a real libvirt and QEMU, and compare what they make of them; as root
+#   make guest-test
+#                  start guests with a real QEMU, and compare what their kernels see with the plan
 #   make bench     compare its speed with other tools
 #   make fuzz      run every fuzz target for ten minutes; needs a C++ compiler
 #   make faults    make every system call fail in turn; takes half an hour or more, as root
@@ -31,7 +35,7 @@ VM      := $(or $(CARGO_TARGET_DIR),target)/vm1.xml
 # Architecture of packages: amd64 or arm64; if empty, this machine's.
 ARCH    ?=
 
-.PHONY: all build demo check vm-test vm-test-arm64 cross-aarch64 check-aarch64 bench fuzz faults golden \
+.PHONY: all build demo check vm-test vm-test-arm64 libvirt-test guest-test cross-aarch64 check-aarch64 bench fuzz faults golden \
 	install uninstall deb rpm clean
 
 all: build
@@ -80,6 +84,12 @@ vm-test-arm64:
 	$(RUN) build --release --locked
 	./tools/cargo-aarch64 build --release --locked
 	./tests/vm/run arm64
+
+# With libvirt and QEMU of Debian unstable, which are downloaded once.
+libvirt-test guest-test:
+	./tools/install-deps $@
+	$(RUN) build --release --locked
+	./tests/$(@:-test=)/run $(PROGRAM)
 
 cross-aarch64:
 	./tools/install-deps aarch64
