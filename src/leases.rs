@@ -56,7 +56,7 @@ pub(crate) struct LeaseStore<'a> {
 pub(crate) struct LockedStore<'a> {
     root: &'a Sysroot,
     path: PathBuf,
-    locked: Locked<'a>,
+    locked: Locked,
 }
 
 impl<'a> LeaseStore<'a> {

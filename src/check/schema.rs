@@ -364,9 +364,9 @@ impl SchemaResolver for Files<'_> {
         let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
         defined.resize(FEATURES.len(), false);
         for (is_defined, feature) in defined.iter_mut().zip(FEATURES) {
-            *is_defined = *is_defined || feature.is_defined_in(&text.bytes);
+            *is_defined = *is_defined || feature.is_defined_in(&text);
         }
-        let text = String::from_utf8(text.bytes)
+        let text = String::from_utf8(text)
             .map_err(|_| ResolveError::new(format!("{name} is not UTF-8")))?;
         Ok(SchemaSource::new(self.part.of(text), name, SchemaSyntax::Xml))
     }

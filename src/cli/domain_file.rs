@@ -2,16 +2,20 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::error::Error;
 use super::is_dash;
 use crate::domain::element::escape;
 use crate::domain::{BadDomain, Document, Encoding, SourceText};
-use crate::files::user_file::{self, FileVersion};
+use crate::files::user_file::{self, Edit};
 use crate::values::text::printable;
 
 /// libvirt accepts no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
 const LIMIT: usize = 4 << 20;
+
+/// Maximum time to wait for other runs that edit a file. Each needs a few milliseconds.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// The name of a file in messages.
 pub(super) fn name_of(path: &Path) -> String {
@@ -22,26 +26,30 @@ pub(super) fn name_of(path: &Path) -> String {
 pub(super) struct DomainFile {
     pub(super) name: String,
     pub(super) source: SourceText,
-    /// `None` for standard input and a new domain.
-    pub(super) snapshot: Option<FileVersion>,
+    /// The edit of a file that is changed in place.
+    pub(super) edit: Option<Edit>,
 }
 
 impl DomainFile {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let name = name_of(path);
-        if is_dash(path) {
-            let bytes = user_file::read_all(io::stdin().lock(), LIMIT).map_err(Error::Stdin)?;
-            let source = SourceText::decode(&bytes).map_err(|error| bad_file(&name, error))?;
-            return Ok(Self { name, source, snapshot: None });
-        }
-        let snapshot = user_file::read(path, LIMIT)?;
-        let source = SourceText::decode(&snapshot.bytes).map_err(|error| bad_file(&name, error))?;
-        Ok(Self { name, source, snapshot: Some(snapshot) })
+        let bytes = if is_dash(path) {
+            user_file::read_all(io::stdin().lock(), LIMIT).map_err(Error::Stdin)?
+        } else {
+            user_file::read(path, LIMIT)?
+        };
+        Self::of(path, &bytes)
     }
 
-    /// Reads a domain to be changed, which must be UTF-8: libvirt does not read UTF-16.
-    pub(super) fn read_utf8(path: &Path) -> Result<Self, Error> {
-        let file = Self::read(path)?;
+    /// Reads a domain to be changed, which must be UTF-8: libvirt does not read UTF-16. A file that
+    /// is changed in place is locked.
+    pub(super) fn read_utf8(path: &Path, in_place: bool) -> Result<Self, Error> {
+        let file = if in_place {
+            let edit = Edit::begin(path, LIMIT, WAIT)?;
+            let file = Self::of(path, &edit.bytes)?;
+            Self { edit: Some(edit), ..file }
+        } else {
+            Self::read(path)?
+        };
         if file.source.encoding() == Encoding::Utf8 {
             return Ok(file);
         }
@@ -49,12 +57,18 @@ impl DomainFile {
         Err(bad_file(&file.name, BadDomain { line: 1, column: 1, problem: problem.into() }))
     }
 
+    fn of(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let name = name_of(path);
+        let source = SourceText::decode(bytes).map_err(|error| bad_file(&name, error))?;
+        Ok(Self { name, source, edit: None })
+    }
+
     /// A new domain, which has only a name.
     pub(super) fn new_domain(name: &str) -> Result<Self, Error> {
         let text = format!("<domain type='kvm'>\n  <name>{}</name>\n</domain>\n", escape(name));
         let name = "new domain".to_owned();
         let source = SourceText::decode(text.as_bytes()).map_err(|error| bad_file(&name, error))?;
-        Ok(Self { name, source, snapshot: None })
+        Ok(Self { name, source, edit: None })
     }
 
     pub(super) fn document(&self) -> Result<Document<'_>, Error> {

@@ -9,7 +9,6 @@ use super::stanza_args::{Part, StanzaArgs, StanzaFormat, YesNo, check_usage, nee
 use super::{Exit, Session, difference};
 use crate::check::SCHEMAS;
 use crate::domain::Document;
-use crate::files::user_file;
 use crate::host::{Gpu, Region};
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan};
@@ -20,13 +19,14 @@ use crate::values::text::printable;
 pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let global = session.global;
     check_usage(args, global)?;
+    let root = global.root()?;
+    let report = Report::read(&root, global.wanted(needs(args)));
+    // After the host, because no other run can edit the file from here on.
     let base = match (&args.domain, &args.name) {
-        (Some(path), _) => Some(DomainFile::read_utf8(path)?),
+        (Some(path), _) => Some(DomainFile::read_utf8(path, args.in_place && !args.dry_run)?),
         (None, Some(name)) => Some(DomainFile::new_domain(name)?),
         (None, None) => None,
     };
-    let root = global.root()?;
-    let report = Report::read(&root, global.wanted(needs(args)));
     let request = request(args, |address| Gpu::function(&root, address));
     let document = base.as_ref().map(DomainFile::document).transpose()?;
     let domain = document.as_ref().map(Document::domain);
@@ -45,7 +45,7 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     if let Some(base) = base.filter(|_| args.dry_run) {
         difference::write(session.out, &base.name, base.source.text(), &stanza.xml)?;
     } else if args.in_place {
-        put_back(args, base, &stanza)?;
+        put_back(base, &stanza)?;
     } else {
         write_out(args, &report, &stanza, session.out)?;
     }
@@ -161,10 +161,10 @@ fn write_out(
     Ok(())
 }
 
-fn put_back(args: &StanzaArgs, base: Option<&DomainFile>, stanza: &Stanza) -> Result<(), Error> {
-    let Some((path, base)) = args.domain.as_deref().zip(base) else { return Ok(()) };
-    if let Some(snapshot) = base.snapshot.as_ref().filter(|_| stanza.xml != base.source.text()) {
-        user_file::replace(path, snapshot, stanza.xml.as_bytes())?;
+fn put_back(base: Option<&DomainFile>, stanza: &Stanza) -> Result<(), Error> {
+    let Some(base) = base.filter(|base| stanza.xml != base.source.text()) else { return Ok(()) };
+    if let Some(edit) = &base.edit {
+        edit.replace(stanza.xml.as_bytes())?;
     }
     Ok(())
 }

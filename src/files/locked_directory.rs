@@ -30,7 +30,7 @@ pub(crate) enum DirectoryProblem {
         shown(root)
     )]
     LeadsOut { path: PathBuf, target: PathBuf, root: PathBuf },
-    #[error("{}: locked by another process", shown(path))]
+    #[error("{}: locked by another process (try again; `lslocks` lists it)", shown(path))]
     Busy { path: PathBuf },
 }
 
@@ -54,8 +54,10 @@ pub(crate) struct OwnDirectory {
 }
 
 /// The directory while it is locked.
-pub(crate) struct Locked<'a> {
-    directory: &'a OwnDirectory,
+#[derive(Debug)]
+pub(crate) struct Locked {
+    path: PathBuf,
+    unfinished: &'static str,
     handle: File,
     /// Unlocks the directory when it is dropped.
     _lock: File,
@@ -120,7 +122,7 @@ impl OwnDirectory {
 
     /// Locks it, waiting at most this long for other processes. Unfinished files of processes that
     /// were killed are removed.
-    pub(crate) fn lock(&self, wait: Duration) -> Result<Locked<'_>, DirectoryProblem> {
+    pub(crate) fn lock(&self, wait: Duration) -> Result<Locked, DirectoryProblem> {
         let failed = |cause| DirectoryProblem::io(&self.path, cause);
         let lock = File::open(&self.path).map_err(failed)?;
         self.lock_with(lock, &self.path, wait)
@@ -128,11 +130,7 @@ impl OwnDirectory {
 
     /// Like [`Self::lock`], with a lock file that only its owner can open: anyone who can read a
     /// directory can lock it.
-    pub(crate) fn lock_by(
-        &self,
-        name: &str,
-        wait: Duration,
-    ) -> Result<Locked<'_>, DirectoryProblem> {
+    pub(crate) fn lock_by(&self, name: &str, wait: Duration) -> Result<Locked, DirectoryProblem> {
         let path = self.path.join(name);
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o600);
@@ -147,7 +145,7 @@ impl OwnDirectory {
         lock: File,
         path: &Path,
         wait: Duration,
-    ) -> Result<Locked<'_>, DirectoryProblem> {
+    ) -> Result<Locked, DirectoryProblem> {
         let failed = |cause| DirectoryProblem::io(path, cause);
         let started = Instant::now();
         loop {
@@ -176,15 +174,20 @@ impl OwnDirectory {
                 let _ = fs::remove_file(path);
             }
         }
-        Ok(Locked { directory: self, handle, _lock: lock })
+        let Self { path, unfinished } = self;
+        Ok(Locked { path: path.clone(), unfinished, handle, _lock: lock })
     }
 }
 
-impl Locked<'_> {
+impl Locked {
+    /// Creates a file with a temporary name, for its owner only.
+    pub(crate) fn create(&self) -> io::Result<NamedTempFile> {
+        new_file(&self.path, self.unfinished, 0o600)
+    }
+
     /// Writes a file under a temporary name.
     pub(crate) fn write(&self, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
-        let OwnDirectory { path, unfinished } = self.directory;
-        let mut new = new_file(path, unfinished, 0o600)?;
+        let mut new = self.create()?;
         let file = new.as_file_mut();
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -242,7 +245,7 @@ mod tests {
         let started = Instant::now();
         let problem = directory.lock(wait).err().unwrap();
         assert!(started.elapsed() >= wait, "{:?}", started.elapsed());
-        assert!(problem.to_string().ends_with("locked by another process"));
+        assert!(problem.to_string().contains("locked by another process (try again"), "{problem}");
         drop(locked);
         assert!(directory.lock(wait).is_ok());
     }

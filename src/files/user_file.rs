@@ -5,11 +5,12 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
-use crate::files::locked_directory::new_file;
+use crate::files::locked_directory::{Locked, OwnDirectory, new_file};
 use crate::sysroot::{describe, open_named};
 use crate::values::text::excerpt;
 
@@ -22,20 +23,25 @@ pub(crate) struct FileError {
     cause: io::Error,
 }
 
-/// A file as it was read.
+/// The start of the name of a file that is about to replace an edited one.
+const UNFINISHED: &str = ".egm-probe-edit-";
+
+/// A file as it was read. No other edit in its directory begins before this one is dropped.
 #[derive(Debug)]
-pub(crate) struct FileVersion {
+pub(crate) struct Edit {
+    /// As the user named it.
+    path: PathBuf,
+    /// Where links lead to.
+    real: PathBuf,
     pub(crate) bytes: Vec<u8>,
     metadata: Metadata,
+    directory: Locked,
 }
 
 /// Reads a file of at most `limit` bytes.
-pub(crate) fn read(path: &Path, limit: usize) -> Result<FileVersion, FileError> {
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: false, cause };
-    let file = open_named(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let bytes = read_all(file, limit).map_err(failed)?;
-    Ok(FileVersion { bytes, metadata })
+    open_named(path).and_then(|file| read_all(file, limit)).map_err(failed)
 }
 
 /// Reads a stream of at most `limit` bytes.
@@ -50,11 +56,71 @@ pub(crate) fn read_all(stream: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Replaces the contents of a file that was read before, completely or not at all. Owner and mode
-/// are preserved, a link remains a link, and changes by another process are not overwritten.
-pub(crate) fn replace(path: &Path, old: &FileVersion, bytes: &[u8]) -> Result<(), FileError> {
-    let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
-    replace_file(path, old, bytes).map_err(failed)
+impl Edit {
+    /// Reads a file of at most `limit` bytes that is to be replaced. Edits by other runs are waited
+    /// for at most this long. The directory is locked, because a lock on the file would end with
+    /// its replacement; what killed runs left there is removed.
+    pub(crate) fn begin(path: &Path, limit: usize, wait: Duration) -> Result<Self, FileError> {
+        let failed = |writing| move |cause| FileError { path: path.to_owned(), writing, cause };
+        if !fs::metadata(path).map_err(failed(false))?.is_file() {
+            return Err(failed(true)(not_regular()));
+        }
+        let real = fs::canonicalize(path).map_err(failed(false))?;
+        let directory = real.parent().unwrap_or(&real);
+        let directory = OwnDirectory::below(directory, &[], UNFINISHED)
+            .and_then(|directory| directory.lock(wait))
+            .map_err(|problem| failed(true)(io::Error::other(problem)))?;
+        let file = open_named(&real).map_err(failed(false))?;
+        let metadata = file.metadata().map_err(failed(false))?;
+        if metadata.nlink() > 1 {
+            let problem = format!(
+                "has {} hard links, and the others would keep the old contents (print the result \
+                 and copy it into the file, or remove the other links)",
+                metadata.nlink()
+            );
+            return Err(failed(true)(io::Error::new(io::ErrorKind::InvalidInput, problem)));
+        }
+        let bytes = read_all(file, limit).map_err(failed(false))?;
+        Ok(Self { path: path.to_owned(), real, bytes, metadata, directory })
+    }
+
+    /// Replaces the contents of the file, completely or not at all. Owner and mode are preserved, a
+    /// link remains a link, and changes by programs that do not lock are not overwritten.
+    pub(crate) fn replace(&self, bytes: &[u8]) -> Result<(), FileError> {
+        let failed = |cause| FileError { path: self.path.clone(), writing: true, cause };
+        self.replace_file(bytes).map_err(failed)
+    }
+
+    fn replace_file(&self, bytes: &[u8]) -> io::Result<()> {
+        let (real, old) = (&self.real, &self.metadata);
+        let mut new = self.directory.create()?;
+        new.write_all(bytes)?;
+        let is_ours = {
+            let metadata = new.as_file().metadata()?;
+            (metadata.uid(), metadata.gid()) == (old.uid(), old.gid())
+        };
+        if !is_ours {
+            fchown(new.as_file(), Some(old.uid()), Some(old.gid()))
+                .map_err(|error| kept("its owner", &error))?;
+        }
+        // After the owner, because changing the owner clears set-id bits.
+        new.as_file().set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        let now = File::open(real)?;
+        copy_attributes(&now, new.as_file())
+            .map_err(|error| kept("its extended attributes", &error))?;
+        new.as_file().sync_all()?;
+        // The time alone does not show changes within a few milliseconds.
+        let is_same = identity(&fs::metadata(real)?) == identity(old)
+            && read_all(now, self.bytes.len()).is_ok_and(|now| now == self.bytes);
+        if !is_same {
+            return Err(io::Error::other("modified by another process (try again)"));
+        }
+        self.directory.put(new, real)
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 /// Creates or replaces a file atomically.
@@ -73,10 +139,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let real = match fs::canonicalize(path) {
         Ok(real) if real.is_file() => real,
-        Ok(_) => return problem("not a regular file"),
+        Ok(_) => return Err(not_regular()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if fs::metadata(path).is_ok() {
-                return problem("not a regular file");
+                return Err(not_regular());
             }
             if link.is_some() {
                 return problem("dangling symbolic link");
@@ -98,38 +164,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     file.sync_all()?;
-    new.persist(&real).map_err(|error| error.error)?;
-    synced.sync_all()
-}
-
-fn replace_file(path: &Path, old: &FileVersion, bytes: &[u8]) -> io::Result<()> {
-    let problem = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    if !old.metadata.is_file() {
-        return problem("not a regular file");
-    }
-    let real = fs::canonicalize(path)?;
-    let Some(directory) = real.parent() else { return problem("not a file in a directory") };
-    // Opened before anything is changed: it is needed to sync.
-    let synced = File::open(directory)?;
-    let mut new = new_file(directory, ".egm-probe-", 0o600)?;
-    new.write_all(bytes)?;
-    let is_ours = {
-        let metadata = new.as_file().metadata()?;
-        (metadata.uid(), metadata.gid()) == (old.metadata.uid(), old.metadata.gid())
-    };
-    if !is_ours {
-        fchown(new.as_file(), Some(old.metadata.uid()), Some(old.metadata.gid()))
-            .map_err(|error| kept("its owner", &error))?;
-    }
-    // After the owner, because changing the owner clears set-id bits.
-    let mode = fs::Permissions::from_mode(old.metadata.mode() & 0o7777);
-    new.as_file().set_permissions(mode)?;
-    copy_attributes(&File::open(&real)?, new.as_file())
-        .map_err(|error| kept("its extended attributes", &error))?;
-    new.as_file().sync_all()?;
-    if identity(&fs::metadata(&real)?) != identity(&old.metadata) {
-        return problem("modified by another process");
-    }
     new.persist(&real).map_err(|error| error.error)?;
     synced.sync_all()
 }
@@ -165,15 +199,23 @@ fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// Changes whenever the file is modified.
-fn identity(metadata: &Metadata) -> (u64, u64, u64, i64, i64) {
-    (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
+fn identity(metadata: &Metadata) -> (u64, u64, u64, u64, i64, i64) {
+    let (time, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    (device, inode, metadata.nlink(), metadata.size(), time, nanoseconds)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{read, replace};
+    use super::{Edit, read};
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn edit(path: &Path) -> Edit {
+        Edit::begin(path, 100, Duration::ZERO).unwrap()
+    }
 
     #[test]
     fn replacing_a_file_preserves_owner_mode_and_link() {
@@ -186,9 +228,9 @@ mod tests {
             std::os::unix::fs::chown(&real, Some(12345), Some(54321)).unwrap();
         }
         symlink("real", &link).unwrap();
-        let old = read(&link, 100).unwrap();
-        assert_eq!(old.bytes, b"old");
-        replace(&link, &old, b"new").unwrap();
+        let edit = edit(&link);
+        assert_eq!(edit.bytes, b"old");
+        edit.replace(b"new").unwrap();
         let metadata = fs::symlink_metadata(&real).unwrap();
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert_eq!(metadata.mode() & 0o7777, 0o640);
@@ -202,12 +244,29 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "old").unwrap();
-        let old = read(&path, 100).unwrap();
-        fs::write(&path, "other").unwrap();
-        let error = replace(&path, &old, b"new").unwrap_err().to_string();
-        assert!(error.ends_with("file: cannot be written: modified by another process"));
-        assert_eq!(fs::read(&path).unwrap(), b"other");
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let edit = edit(&path);
+        fs::write(&path, "own").unwrap();
+        // As a change within one tick of the file system's clock.
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let error = edit.replace(b"new").unwrap_err().to_string();
+        assert!(
+            error.ends_with("file: cannot be written: modified by another process (try again)")
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"own");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_edit_that_does_not_end_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let first = edit(&path);
+        let error = Edit::begin(&path, 100, Duration::from_millis(5)).unwrap_err().to_string();
+        assert!(error.contains(": locked by another process (try again"), "{error}");
+        drop(first);
+        assert_eq!(edit(&path).bytes, b"old");
     }
 
     #[test]

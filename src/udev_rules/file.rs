@@ -190,7 +190,7 @@ impl RulesFile {
     }
 
     /// Saves another's file by a hard link, which keeps owner, mode and label, and overwrites nothing.
-    fn save(&self, locked: &Locked<'_>) -> Result<(), FileProblem> {
+    fn save(&self, locked: &Locked) -> Result<(), FileProblem> {
         let saved = match fs::hard_link(&self.path, &self.backup) {
             // An interrupted run saved it.
             Err(_) if self.is_saved() => Ok(()),
@@ -207,7 +207,7 @@ impl RulesFile {
     }
 
     /// Puts a file there; if none is expected, an existing one is left alone.
-    fn put(&self, locked: &Locked<'_>, bytes: &[u8], is_new: bool) -> Result<(), FileProblem> {
+    fn put(&self, locked: &Locked, bytes: &[u8], is_new: bool) -> Result<(), FileProblem> {
         let put = locked.write(bytes, 0o644).and_then(|new| {
             if is_new { locked.put_new(new, &self.path) } else { locked.put(new, &self.path) }
         });

@@ -12,6 +12,7 @@ mod gpu_facts;
 mod guest_plan;
 mod holders;
 mod hostile;
+mod in_place;
 mod inputs;
 mod library;
 mod libvirt;
