@@ -103,7 +103,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s h -l he
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand topology" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -d 'Use these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -d 'Use all GPUs of these regions, such as egm4 or /dev/egm4' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory per GPU, such as 8GiB; a multiple of 2MiB [default: its share of the region]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l size -d 'Memory per GPU, such as 8GiB, a multiple of 2MiB; or share, its share of the region [default: as in the domain, else share]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l guest-node -d 'Guest NUMA node that a region backs [default: as in the domain, or the first free one]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias -d 'Alias of the GPU, if only one is selected; must begin with ua-' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l alias-prefix -d 'Prefix of the GPU aliases, followed by a number [default: ua-hostdev]' -r

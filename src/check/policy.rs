@@ -62,7 +62,8 @@ fn check_backing(domain: &Domain, findings: &mut Findings) {
     let backing = &domain.backing;
     if let Some(span) = &backing.hugepages {
         let message = "<hugepages> conflicts with EGM memory";
-        findings.add(HUGE_PAGES, span, message).help("remove it");
+        let help = "remove it, as `egm-probe stanza --with numa --replace` does";
+        findings.add(HUGE_PAGES, span, message).help(help);
     }
     match &backing.allocation {
         Some(mode) if mode.text == "immediate" => {}

@@ -10,10 +10,10 @@ use super::is_dash;
 use crate::domain::Dialect;
 use crate::host::{Gpu, Needs};
 use crate::plan::{
-    Alignment, DeviceRequest, DistanceChoice, GuestNode, MachineRequest, Plan, Request,
+    Alignment, DeviceRequest, DistanceChoice, GuestNode, MachineRequest, Plan, Request, Size,
 };
 use crate::values::numbers::decimal;
-use crate::values::{Bytes, PciAddress, RegionName, parse_option};
+use crate::values::{PciAddress, RegionName, parse_option};
 
 /// The number of NUMA nodes that a Grace GPU needs for its memory.
 const GPU_CELLS: u32 = 8;
@@ -36,9 +36,10 @@ pub(super) struct StanzaArgs {
     /// Also use the other GPUs of their regions
     #[arg(long)]
     pub(super) peers: bool,
-    /// Memory per GPU, such as 8GiB; a multiple of 2MiB [default: its share of the region]
-    #[arg(long, value_parser = parse_option)]
-    pub(super) size: Option<Bytes>,
+    /// Memory per GPU, such as 8GiB, a multiple of 2MiB; or share, its share of the region [default:
+    /// as in the domain, else share]
+    #[arg(long, value_parser = parse_size)]
+    pub(super) size: Option<Size>,
     /// Guest NUMA node that a region backs [default: as in the domain, or the first free one]
     #[arg(long = "guest-node", value_name = "[REGION=]N", value_parser = parse_guest_node)]
     #[arg(value_delimiter = ',')]
@@ -238,7 +239,7 @@ pub(super) fn request(args: &StanzaArgs, function: impl Fn(PciAddress) -> Option
         regions: args.regions.clone(),
         all: args.all,
         peers: args.peers,
-        size: args.size,
+        size: args.size.unwrap_or_default(),
         alignment: match args.format {
             StanzaFormat::QemuArgs => Alignment::Qemu,
             StanzaFormat::Xml | StanzaFormat::Json => Alignment::Libvirt,
@@ -280,6 +281,13 @@ fn machine(args: &StanzaArgs, function: impl Fn(PciAddress) -> Option<Gpu>) -> M
 pub(super) fn needs(args: &StanzaArgs) -> Needs {
     let parts = [Part::Pci, Part::Distances, Part::Pinning];
     if parts.into_iter().any(|part| args.has(part)) { Plan::MACHINE_NEEDS } else { Plan::NEEDS }
+}
+
+fn parse_size(text: &str) -> Result<Size, String> {
+    if text.trim() == "share" {
+        return Ok(Size::Share);
+    }
+    parse_option(text).map(Size::Each).map_err(|error| format!("{error}, or `share`"))
 }
 
 fn parse_guest_node(text: &str) -> Result<GuestNode, String> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Alignment, Choice, Objection, Plan, Request, Rest};
+use super::{Alignment, Choice, Objection, Plan, Request, Rest, Size};
 use crate::claims::{Claim, Sight};
 use crate::domain::Domain;
 use crate::host::{Host, Needs, NotFound, Region, is_passthrough};
@@ -133,6 +133,7 @@ pub(super) fn judge(
     domain: Option<&Domain>,
     rest: &Rest<'_>,
     choices: &[Choice<'_>],
+    kept: &BTreeMap<PciAddress, Bytes>,
     objections: &mut Vec<Objection>,
 ) {
     let regions: BTreeMap<_, _> =
@@ -153,7 +154,10 @@ pub(super) fn judge(
         if !missing.is_empty() {
             objections.push(Objection::Partial { region: region.name.clone(), missing });
         }
-        if request.size.is_none() {
+        let of_region = |choice: &&Choice<'_>| choice.region.name == region.name;
+        let has_size = |choice: Choice<'_>| kept.contains_key(&choice.gpu.address);
+        let is_given = matches!(request.size, Size::Each(_));
+        if !is_given && !choices.iter().filter(of_region).copied().all(has_size) {
             objections.extend(suspected_peers(region, request.alignment));
         }
     }

@@ -218,6 +218,9 @@ pub enum Note {
         /// The index of its new root port.
         port: u32,
     },
+    /// Huge pages are not reserved any more.
+    #[error("<hugepages> is removed: huge pages cannot be combined with EGM memory")]
+    HugePages,
 }
 
 impl super::Plan {

@@ -33,12 +33,12 @@ pub use pinning::Pin;
 /// Create it with one of its functions, and set further options in its fields.
 ///
 /// ```
-/// use egm_probe::plan::Request;
+/// use egm_probe::plan::{Request, Size};
 /// use egm_probe::values::Bytes;
 ///
 /// let mut request = Request::of_gpus(["0009:01:00.0".parse()?]);
 /// request.peers = true;
-/// request.size = Some(Bytes(8 << 30));
+/// request.size = Size::Each(Bytes(8 << 30));
 /// # Ok::<(), egm_probe::values::BadAddress>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -53,8 +53,8 @@ pub struct Request {
     pub all: bool,
     /// Also the other GPUs of their regions.
     pub peers: bool,
-    /// The size of each GPU's memory; by default its share of the region.
-    pub size: Option<Bytes>,
+    /// The size of each GPU's memory.
+    pub size: Size,
     /// The alignment of sizes.
     pub alignment: Alignment,
     /// The guest's NUMA cells for the regions.
@@ -95,6 +95,19 @@ impl Request {
     pub fn of_regions(regions: impl IntoIterator<Item = RegionName>) -> Self {
         Self { regions: regions.into_iter().collect(), ..Self::default() }
     }
+}
+
+/// The requested size of each GPU's memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Size {
+    /// The size that the domain has for the GPU, or else its share.
+    #[default]
+    Kept,
+    /// Its share: the region divided by its GPUs.
+    Share,
+    /// This size.
+    Each(Bytes),
 }
 
 /// The alignment of the size of an EGM device.
@@ -259,14 +272,15 @@ impl Plan {
         let choices = choice::choose(report, request, &mut objections);
         let named = naming::name(request, domain, &choices, &mut objections);
         let rest = Rest::of(domain, &named);
-        choice::judge(report, request, domain, &rest, &choices, &mut objections);
-        // By region; regions with objections are missing.
-        let sizes = size::share_out(request, &rest, &named, &mut objections);
+        let kept = size::kept(request, domain, &named);
+        choice::judge(report, request, domain, &rest, &choices, &kept, &mut objections);
+        // Those of regions with objections are missing.
+        let sizes = size::share_out(request, &rest, &named, kept, &mut objections);
         let nodes = cells::assign(request, domain, &rest, &named, &mut objections);
         let mut gpu_cells =
             cells::for_gpus(request.gpu_cells, domain, &rest, &named, &nodes, &mut objections);
         let place = |Named { gpu, alias, old_alias, region, path }| {
-            let (cell, size) = (*nodes.get(&region.name)?, *sizes.get(&region.name)?);
+            let (cell, size) = (*nodes.get(&region.name)?, *sizes.get(&gpu)?);
             let (gpu_cells, host_node) = (gpu_cells.remove(&gpu), region.numa_node);
             let region = region.name.clone();
             Some(Placement {

@@ -105,9 +105,9 @@ pub enum Objection {
     #[error(
         "{region} has {} ({} bytes), but {} bytes are requested{}{}{}",
         size, size.0, asked,
-        if *gpus == 1 { String::new() } else { format!(", {each} for each of {gpus} GPUs") },
+        if *gpus < 2 { String::new() } else { format!(", {each} for each of {gpus} GPUs") },
         if kept.0 == 0 { String::new() } else {
-            format!(", including {} bytes of the domain's other GPUs", kept.0)
+            format!(", including {} bytes that the domain already has", kept.0)
         },
         most.map_or(String::new(), |most| format!("; use --size {} or less", in_mib(most)))
     )]
@@ -118,11 +118,11 @@ pub enum Objection {
         size: Bytes,
         /// The requested memory of all its GPUs, in bytes.
         asked: u128,
-        /// The requested memory of each of the plan's GPUs.
+        /// The memory of each GPU that keeps no size.
         each: Bytes,
-        /// The number of the plan's GPUs.
+        /// The number of these GPUs.
         gpus: u64,
-        /// The part that the domain already has for other GPUs.
+        /// The part that the domain already has.
         kept: Bytes,
         /// The largest possible memory of each of the plan's GPUs.
         most: Option<Bytes>,

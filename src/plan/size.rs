@@ -3,22 +3,39 @@
 use std::collections::BTreeMap;
 
 use super::naming::Named;
-use super::{Alignment, Objection, Request, Rest};
-use crate::domain::Maybe;
+use super::{Alignment, Objection, Request, Rest, Size};
+use crate::domain::{Domain, Maybe};
 use crate::host::Region;
-use crate::values::{Bytes, RegionName};
+use crate::values::{Bytes, PciAddress};
 
-/// The size per GPU of each region.
-pub(super) fn share_out<'a>(
+/// The sizes that GPUs keep: those that the domain has, unless others are requested.
+pub(super) fn kept(
+    request: &Request,
+    domain: Option<&Domain>,
+    named: &[Named<'_>],
+) -> BTreeMap<PciAddress, Bytes> {
+    let domain = domain.filter(|_| request.size == Size::Kept);
+    let size = |gpu: &Named<'_>| {
+        let mut devices = domain?.egm.iter();
+        Some((gpu.gpu, devices.find(|device| gpu.has(device))?.size.known()?))
+    };
+    named.iter().filter_map(size).collect()
+}
+
+/// The size of each GPU: the one that it keeps, the requested one, or its share.
+pub(super) fn share_out(
     request: &Request,
     rest: &Rest<'_>,
-    named: &[Named<'a>],
+    named: &[Named<'_>],
+    kept: BTreeMap<PciAddress, Bytes>,
     objections: &mut Vec<Objection>,
-) -> BTreeMap<&'a RegionName, Bytes> {
-    let mut sizes = BTreeMap::new();
+) -> BTreeMap<PciAddress, Bytes> {
+    let mut sizes = kept;
     let (alignment, step) = (request.alignment, request.alignment.step());
-    let unaligned = request.size.filter(|size| !named.is_empty() && !alignment.fits(*size));
-    if let Some(size) = unaligned {
+    if let Size::Each(size) = request.size
+        && !named.is_empty()
+        && !alignment.fits(size)
+    {
         let below = alignment.below(size);
         let above = below.map_or(0, |below| below.0).checked_add(step.0).map(Bytes);
         let near = below.into_iter().chain(above).collect();
@@ -27,32 +44,44 @@ pub(super) fn share_out<'a>(
     }
     for gpus in named.chunk_by(|a, b| a.region.name == b.region.name) {
         let Some(Named { region, path, .. }) = gpus.first() else { continue };
-        let each = match request.size.map_or_else(|| share(region, alignment), Ok) {
-            Ok(size) => size,
-            Err(objection) => {
-                objections.push(objection);
-                continue;
-            }
+        let is_new = |gpu: &&Named<'_>| !sizes.contains_key(&gpu.gpu);
+        let new: Vec<_> = gpus.iter().filter(is_new).map(|gpu| gpu.gpu).collect();
+        let each = match request.size {
+            Size::Each(size) => size,
+            _ if new.is_empty() => Bytes(0),
+            Size::Kept | Size::Share => match share(region, alignment) {
+                Ok(share) => share,
+                Err(objection) => {
+                    objections.push(objection);
+                    continue;
+                }
+            },
         };
-        sizes.insert(&region.name, each);
-        let count = u64::try_from(gpus.len()).unwrap_or(u64::MAX);
-        let others = rest.of_path(path).filter_map(|rest| rest.device.size.known());
-        let others = others.map(|size| size.0).fold(0, u64::saturating_add);
-        let asked = u128::from(each.0) * u128::from(count) + u128::from(others);
+        let others = sum(rest.of_path(path).filter_map(|rest| rest.device.size.known()));
+        let kept = sum(gpus.iter().filter_map(|gpu| sizes.get(&gpu.gpu).copied()));
+        let kept = kept.saturating_add(others);
+        let count = |gpus: usize| u64::try_from(gpus).unwrap_or(u64::MAX);
+        let asked = u128::from(each.0) * u128::from(count(new.len())) + u128::from(kept);
         if let Some(size) = region.size.filter(|size| asked > u128::from(size.0)) {
-            let most = alignment.below(Bytes(size.0.saturating_sub(others) / count.max(1)));
+            // `--size` is for all of these GPUs.
+            let left = size.0.saturating_sub(others) / count(gpus.len()).max(1);
             objections.push(Objection::TooLarge {
                 region: region.name.clone(),
                 size,
                 asked,
                 each,
-                gpus: count,
-                kept: Bytes(others),
-                most,
+                gpus: count(new.len()),
+                kept: Bytes(kept),
+                most: alignment.below(Bytes(left)),
             });
         }
+        sizes.extend(new.into_iter().map(|gpu| (gpu, each)));
     }
     sizes
+}
+
+fn sum(sizes: impl Iterator<Item = Bytes>) -> u64 {
+    sizes.map(|size| size.0).fold(0, u64::saturating_add)
 }
 
 /// The share of each GPU: the region divided by its GPUs, without remainder.

@@ -19,7 +19,7 @@ use crate::check::{
 };
 use crate::domain::element::{Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
-use crate::plan::{Alignment, Plan};
+use crate::plan::{Alignment, Note, Plan};
 use crate::report::Report;
 use crate::values::Bytes;
 use crate::values::text::excerpt;
@@ -246,13 +246,16 @@ impl Stanza {
     /// It is not the definition of a domain, or the result would break a rule.
     pub fn within(
         report: &Report,
-        plan: Plan,
+        mut plan: Plan,
         document: &Document<'_>,
         options: &Options,
     ) -> Result<Self, Unwritable> {
-        let parts = options.parts;
-        if document.domain().is_status {
+        let (parts, old) = (options.parts, document.domain());
+        if old.is_status {
             return Err(Unwritable::Status);
+        }
+        if parts.numa && plan.machine.replaces && old.backing.hugepages.is_some() {
+            plan.machine.notes.push(Note::HugePages);
         }
         check_expressible(&plan)?;
         let dialect = target(options, document.xml().input_text());

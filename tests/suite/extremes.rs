@@ -6,7 +6,7 @@ use std::fmt::Write;
 use egm_probe::check::{CheckOptions, check};
 use egm_probe::claims::{Claim, LibvirtClaim, ProcessClaim, Sight};
 use egm_probe::domain::{Document, Domain};
-use egm_probe::plan::{Plan, Request};
+use egm_probe::plan::{Plan, Request, Size};
 use egm_probe::report::{Capacity, Report, State};
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::sysroot::Sysroot;
@@ -128,7 +128,7 @@ proptest! {
         let domain = Domain::parse(&text).unwrap();
         let _ = check(&domain, &CheckOptions { report: Some(&report), ..CheckOptions::default() });
         let mut request = Request::everything();
-        (request.size, request.force, request.gpu_cells) = (size.map(Bytes), force, gpu_cells);
+        (request.size, request.force, request.gpu_cells) = (size.map_or(Size::Share, |size| Size::Each(Bytes(size))), force, gpu_cells);
         for domain in [None, Some(&domain)] {
             let Ok(plan) = Plan::new(&report, &request, domain) else { continue };
             let mut sums: BTreeMap<_, u128> = BTreeMap::new();

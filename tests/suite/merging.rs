@@ -155,6 +155,54 @@ fn attributes_of_a_file_are_kept() {
 }
 
 #[test]
+fn a_size_of_the_domain_is_kept_unless_another_is_asked_for() {
+    let domain = with(&[]);
+    let all = ["--all", "--with", "hostdev,numa"];
+    assert_eq!(put_into(&domain, &all).unwrap(), domain);
+    let sizes = |text: &str| -> Vec<_> {
+        let devices = Domain::parse(text).unwrap().egm;
+        devices.iter().map(|device| device.size.as_ref().unwrap().value.unwrap().0 >> 20).collect()
+    };
+    let share = put_into(&domain, &[&all[..], &["--size", "share"]].concat()).unwrap();
+    assert_eq!(sizes(&share), [228_864; 4]);
+    let other = put_into(&domain, &[&all[..], &["--size", "4GiB"]].concat()).unwrap();
+    assert_eq!(sizes(&other), [4096; 4]);
+    // A GPU that is new in the domain gets its share, if there is room for it.
+    let start = domain.rfind("    <memory model").unwrap();
+    let end = domain.find("  </devices>").unwrap();
+    let three = format!("{}{}", &domain[..start], &domain[end..]);
+    assert_eq!(sizes(&put_into(&three, &all).unwrap()), [8192, 8192, 8192, 228_864]);
+    let (before, last) = three.split_at(three.rfind("8388608").unwrap());
+    let large = format!("{before}{}", last.replace("8388608", "234358784"));
+    let error = put_into(&large, &all).unwrap_err();
+    let problem = "479962595328 bytes), but 479964692480 bytes are requested, including \
+        239983394816 bytes that the domain already has; use --size 228864MiB or less";
+    assert!(error.contains(problem), "{error}");
+}
+
+#[test]
+fn huge_pages_are_removed_only_on_request() {
+    let huge = with(&[("<memoryBacking>", "<memoryBacking><hugepages/>")]);
+    let run = |args: &[&str]| {
+        let args = [&["--region", "egm4", "--domain", "-"], args].concat();
+        let output = fed(&mut stanza("gb200-full-gpu-list", &args), huge.as_bytes());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (decoded(&output.stdout), text(&output.stderr))
+    };
+    let note = "note: <hugepages> is removed";
+    for (args, removes) in [
+        (&["--with", "numa"][..], false),
+        (&["--replace"], false),
+        (&["--with", "numa", "--replace"], true),
+    ] {
+        let (xml, stderr) = run(args);
+        assert_eq!(!xml.contains("hugepages"), removes, "{args:?}: {xml}");
+        assert_eq!(stderr.contains(note), removes, "{args:?}: {stderr}");
+        assert_eq!(stderr.contains("--with numa --replace"), !removes, "{args:?}: {stderr}");
+    }
+}
+
+#[test]
 fn existing_memory_of_a_region_counts() {
     let text = with(&[("</devices>", "</devices><!-- -->")]);
     // egm4 has 457728 MiB, 8192 of which belong to the other GPU.
@@ -164,7 +212,7 @@ fn existing_memory_of_a_region_counts() {
     let error = put_into(&text, &[&gpu[..], &["449538MiB"]].concat()).unwrap_err();
     assert!(error.contains("use --size 449536MiB or less"), "{error}");
     assert!(
-        error.contains("are requested, including 8589934592 bytes of the domain's other GPUs"),
+        error.contains("are requested, including 8589934592 bytes that the domain already has"),
         "{error}"
     );
     let args = [&gpu[..], &["8GiB", "--domain", "-"]].concat();

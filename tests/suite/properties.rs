@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use egm_probe::check::{CheckOptions, Severity, check};
 use egm_probe::domain::{Document, Domain};
-use egm_probe::plan::{Plan, Request};
+use egm_probe::plan::{Plan, Request, Size};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::sysroot::Sysroot;
@@ -70,7 +70,7 @@ proptest! {
             Request::of_gpus(chosen.iter().map(|index| *index.get(&gpus)))
         };
         request.peers = peers;
-        request.size = size.map(|size| Bytes(size * MIB));
+        request.size = size.map_or(Size::Kept, |size| Size::Each(Bytes(size * MIB)));
         request.vcpus = vcpus;
         request.gpu_cells = gpu_cells;
         request.force = true;

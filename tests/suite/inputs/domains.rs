@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use egm_probe::check::{CheckOptions, check};
 use egm_probe::domain::{Document, Domain, PciMachine, line_and_column};
 use egm_probe::host::Needs;
-use egm_probe::plan::{DistanceChoice, GuestNode, Plan, Request};
+use egm_probe::plan::{DistanceChoice, GuestNode, Plan, Request, Size};
 use egm_probe::report::Report;
 use egm_probe::stanza::{Options, Parts, Stanza};
 use egm_probe::values::Bytes;
@@ -86,7 +86,7 @@ pub fn stanza(data: &[u8]) {
     let second = report.host.gpus().map(|(gpu, _)| gpu.address).skip(1).take(1);
     let mut request = if has(0) { Request::everything() } else { Request::of_gpus(second) };
     (request.force, request.peers) = (has(1), has(2));
-    request.size = has(3).then_some(Bytes(8 << 30));
+    request.size = if has(3) { Size::Each(Bytes(8 << 30)) } else { Size::Kept };
     request.gpu_cells = if has(4) { 2 } else { 0 };
     request.vcpus = has(5).then_some(3);
     // The options of the machine share their bits with others.
