@@ -758,7 +758,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__stanza)
-            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --libvirt --format --shell --indent --domain --in-place --dry-run --for --force --strict --sysroot --from --no-occupancy --color --help --version"
+            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --libvirt --format --shell --indent --domain --in-place --dry-run --for --for-other --force --strict --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -837,6 +837,10 @@ _egm__probe() {
                     return 0
                     ;;
                 --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for-other)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

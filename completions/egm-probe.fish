@@ -133,6 +133,7 @@ qemu-args\t'QEMU\'s arguments, one per line'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d 'Number of spaces per XML level [default: as in the domain, or 2]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Merge into the domain XML in FILE and print the result; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'Name of the virtual machine; its own regions are not conflicts. Without --gpu, --region or --all, use the regions reserved for it [default: the domain\'s]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for-other -d 'Confirm the NAME of --for if the domain has another name' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''

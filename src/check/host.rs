@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::policy::{in_xml, report_shifted};
 use super::rules::{
-    BEYOND, DEVICE_NODE, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION, PARTIAL,
-    PINNING, SUSPECTED, TRAY,
+    BEYOND, DEFINED, DEVICE_NODE, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION,
+    PARTIAL, PINNING, SUSPECTED, TRAY,
 };
 use super::{Findings, Subject};
 use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
@@ -214,7 +214,14 @@ fn check_peers(used: &Use<'_>, findings: &mut Findings) {
 }
 
 fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
-    let holders = report.availability(used.region, Some(&subject.domain.name)).holders;
+    let availability = report.availability(used.region, Some(&subject.domain.name));
+    if !availability.defined.is_empty() {
+        let domains = excerpts(&labels(availability.defined));
+        let message = format!("{} is also in the definition of {domains}", used.region.name);
+        let help = "run only one of them at a time, or give them different regions";
+        findings.add(DEFINED, &used.path.span, message).help(help);
+    }
+    let holders = availability.holders;
     if !holders.is_empty() {
         let holders = excerpts(&labels(holders));
         let message = format!("{} is in use by {holders}", used.region.name);

@@ -27,7 +27,7 @@ pub(crate) const OF_GPU_CELLS: &[Rule] = &[GPU_CELLS, GPU_WITHOUT_CELLS, EIGHT_C
 impl Rule {
     /// Whether a plan reports the same, in more detail.
     pub(crate) fn is_of_plans(&self) -> bool {
-        [PARTIAL, HELD, DRIVER, SUSPECTED].contains(self)
+        [PARTIAL, HELD, DRIVER, SUSPECTED, DEFINED].contains(self)
     }
 }
 
@@ -291,6 +291,10 @@ rules! {
         "The device node is the region's device"
         "QEMU opens the node by its path. A missing node makes it fail; that of another region gives the guest memory of the wrong socket."
         "this host's /dev";
+    DEFINED = "EGM113" Warning
+        "No other domain is defined with the region"
+        "A region belongs to one virtual machine at a time, so only one of the domains can run."
+        "this host's /etc/libvirt/qemu";
     INCOMPLETE = "EGM201" Warning
         "A domain with EGM is a complete Grace guest"
         "CUDA in the guest also needs an expander bus with an SMMUv3 and a root port for each GPU, iommufd, a large PCI hole and eight empty cells per GPU. This domain has none of them. `egm-probe stanza --complete` writes them. If a domain has some of them, the other rules from EGM202 on apply."

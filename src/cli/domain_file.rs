@@ -8,7 +8,7 @@ use super::error::Error;
 use super::is_dash;
 use crate::domain::element::escape;
 use crate::domain::{BadDomain, Document, Encoding, SourceText};
-use crate::files::user_file::{self, Edit};
+use crate::files::user_file::{self, Edit, FileError};
 use crate::values::text::printable;
 
 /// libvirt accepts no larger definition (`REMOTE_STRING_MAX`, `src/remote/remote_protocol.x`).
@@ -35,7 +35,7 @@ impl DomainFile {
         let bytes = if is_dash(path) {
             user_file::read_all(io::stdin().lock(), LIMIT).map_err(Error::Stdin)?
         } else {
-            user_file::read(path, LIMIT)?
+            user_file::read(path, LIMIT).map_err(|problem| unread(path, problem))?
         };
         Self::of(path, &bytes)
     }
@@ -44,7 +44,8 @@ impl DomainFile {
     /// is changed in place is locked.
     pub(super) fn read_utf8(path: &Path, in_place: bool) -> Result<Self, Error> {
         let file = if in_place {
-            let edit = Edit::begin(path, LIMIT, WAIT)?;
+            let edit = Edit::begin(path, LIMIT, WAIT);
+            let edit = edit.map_err(|problem| unread(path, problem))?;
             let file = Self::of(path, &edit.bytes)?;
             Self { edit: Some(edit), ..file }
         } else {
@@ -74,6 +75,15 @@ impl DomainFile {
     pub(super) fn document(&self) -> Result<Document<'_>, Error> {
         Document::of(&self.source).map_err(|error| bad_file(&self.name, error))
     }
+}
+
+/// A missing file that may be the name of a domain.
+fn unread(path: &Path, problem: FileError) -> Error {
+    let is_file_name = path.components().count() > 1 || path.extension() == Some("xml".as_ref());
+    if is_file_name || !problem.is_absent() {
+        return problem.into();
+    }
+    Error::NoDomainFile { problem, domain: path.to_string_lossy().into_owned() }
 }
 
 fn bad_file(name: &str, error: BadDomain) -> Error {

@@ -16,7 +16,8 @@ use crate::stanza::{OtherMemory, Unwritable};
 use crate::sysroot::{OpenError, describe};
 use crate::udev_rules::file::FileProblem;
 use crate::udev_rules::udevadm::UdevProblem;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::shell::quote;
+use crate::values::text::{SHOWN, excerpt, printable};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -38,6 +39,18 @@ pub(super) enum Error {
     OtherMemory(#[from] OtherMemory),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(
+        "{problem} (`virsh dumpxml --inactive {}` prints the XML of a domain)",
+        printable(&quote(domain))
+    )]
+    NoDomainFile { problem: FileError, domain: String },
+    #[error(
+        "--for {owner}: the domain is {}; if it may take regions of {owner}, add --for-other {}",
+        excerpt(domain, SHOWN),
+        printable(&quote(owner)),
+        owner = excerpt(owner, SHOWN)
+    )]
+    OtherDomain { owner: String, domain: String },
     #[error(transparent)]
     Schema(#[from] BadSchema),
     #[error(transparent)]
@@ -78,6 +91,7 @@ impl Error {
             Self::NotFound(error) => not_found(error),
             Self::Unwritable { .. }
             | Self::OtherMemory(_)
+            | Self::OtherDomain { .. }
             | Self::Unwise(_)
             | Self::NotReserved(_)
             | Self::NotEnough(_)

@@ -1,6 +1,7 @@
 //! `egm-probe stanza`
 
 use std::io::Write;
+use std::path::Path;
 
 use super::args::Global;
 use super::domain_file::DomainFile;
@@ -14,6 +15,7 @@ use crate::output::stanza as output;
 use crate::plan::{Objection, Plan};
 use crate::report::Report;
 use crate::stanza::{Options, Parts, Stanza};
+use crate::values::shell::quote;
 use crate::values::text::printable;
 
 pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
@@ -30,6 +32,14 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     let request = request(args, |address| Gpu::function(&root, address));
     let document = base.as_ref().map(DomainFile::document).transpose()?;
     let domain = document.as_ref().map(Document::domain);
+    if let Some((owner, domain)) = args.owner.as_ref().zip(domain)
+        && args.for_other.is_none()
+        && *owner != domain.name
+        && !domain.name.is_empty()
+    {
+        let (owner, domain) = (owner.clone(), domain.name.clone());
+        return Err(Error::OtherDomain { owner, domain });
+    }
     let plan = match Plan::new(&report, &request, domain) {
         Ok(plan) => plan,
         Err(refused) => {
@@ -45,7 +55,7 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     if let Some(base) = base.filter(|_| args.dry_run) {
         difference::write(session.out, &base.name, base.source.text(), &stanza.xml)?;
     } else if args.in_place {
-        put_back(base, &stanza)?;
+        put_back(base, &stanza, session)?;
     } else {
         write_out(args, &report, &stanza, session.out)?;
     }
@@ -161,10 +171,26 @@ fn write_out(
     Ok(())
 }
 
-fn put_back(base: Option<&DomainFile>, stanza: &Stanza) -> Result<(), Error> {
+fn put_back(
+    base: Option<&DomainFile>,
+    stanza: &Stanza,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
     let Some(base) = base.filter(|base| stanza.xml != base.source.text()) else { return Ok(()) };
-    if let Some(edit) = &base.edit {
-        edit.replace(stanza.xml.as_bytes())?;
+    let Some(edit) = &base.edit else { return Ok(()) };
+    edit.replace(stanza.xml.as_bytes())?;
+    if is_libvirts(&edit.real) {
+        let path = printable(&quote(&edit.real.to_string_lossy()));
+        session.warn(format_args!(
+            "libvirt reads {path} only when it starts; run `virsh define {path}`"
+        ));
     }
     Ok(())
+}
+
+/// Whether a file is in the directory of a libvirt's definitions: the system's or a user's, below
+/// any root.
+fn is_libvirts(path: &Path) -> bool {
+    let directory = path.parent().unwrap_or(path);
+    ["etc/libvirt/qemu", ".config/libvirt/qemu"].iter().any(|end| directory.ends_with(end))
 }

@@ -109,6 +109,9 @@ pub(super) struct StanzaArgs {
     /// --all, use the regions reserved for it [default: the domain's]
     #[arg(long = "for", value_name = "NAME")]
     pub(super) owner: Option<String>,
+    /// Confirm the NAME of --for if the domain has another name
+    #[arg(long, value_name = "NAME", requires = "owner")]
+    pub(super) for_other: Option<String>,
     /// Proceed even if a region is in use or some of its GPUs were not detected
     #[arg(long)]
     pub(super) force: bool,
@@ -225,6 +228,8 @@ pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Erro
         "--vcpus requires --with numa, which writes the cells that share the CPUs"
     } else if global.no_occupancy && args.gpus.is_empty() && args.regions.is_empty() && !args.all {
         "--no-occupancy: reservations must be checked if only --for is given"
+    } else if args.for_other.is_some() && args.for_other != args.owner {
+        "--for-other must repeat the name of --for"
     } else if args.shell && args.format != StanzaFormat::QemuArgs {
         "--shell requires --format qemu-args"
     } else {

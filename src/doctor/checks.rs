@@ -76,4 +76,7 @@ checks! {
         "GPU memory is mapped in PCI windows of hundreds of GiB: <pcihole64> should be 4 TiB, or 8 TiB with GB300.";
     "D25" Some("D02"), domains::gpu_cells, "that domains have empty cells for each GPU"
         "A GPU adds eight NUMA nodes to its guest, one for each MIG instance; without cells for them its memory does not come online.";
+    "D26" Some("D02"), domains::regions, "that domains do not share regions"
+        "A region belongs to one virtual machine at a time: if two domains are defined with it, only one of them can run."
+        => "run only one of them at a time, or give them different regions" [];
 }

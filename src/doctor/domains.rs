@@ -1,10 +1,14 @@
-//! Checks of the machine around EGM of the domains that are defined, by the rules of `validate`.
+//! Checks of the domains that are defined: their regions, and by the rules of `validate` the machine
+//! around EGM.
+
+use std::collections::BTreeSet;
 
 use super::facts::Facts;
 use super::{Outcome, first_of};
 use crate::check::{self, CheckOptions, Finding, OF_BUSES, OF_GPU_CELLS, OF_HOLE, Rule};
+use crate::claims::{Claim, Owner};
 use crate::domain::Domain;
-use crate::values::text::{SHOWN, excerpt};
+use crate::values::text::{SHOWN, excerpt, excerpts};
 
 pub(super) fn buses(facts: &Facts<'_>) -> Outcome {
     look(facts, "one with EGM needs an expander bus with an SMMUv3 for each GPU", OF_BUSES)
@@ -16,6 +20,29 @@ pub(super) fn pci_hole(facts: &Facts<'_>) -> Outcome {
 
 pub(super) fn gpu_cells(facts: &Facts<'_>) -> Outcome {
     look(facts, "one with EGM needs eight empty cells for each GPU", OF_GPU_CELLS)
+}
+
+/// Regions that several domains, running or not, are defined with.
+pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
+    let report = &facts.report;
+    let mut problems = Vec::new();
+    for region in &report.host.regions {
+        let claims = report.claims.of(&region.name).iter();
+        let owners = claims.filter_map(|claim| match (claim, claim.owner()) {
+            (Claim::Lease(_), _) | (_, Owner::Process(_)) => None,
+            (_, Owner::Domain(name)) => Some(name.to_owned()),
+        });
+        let owners: BTreeSet<_> = owners.collect();
+        if owners.len() > 1 {
+            let owners: Vec<_> = owners.into_iter().collect();
+            problems.push(format!("{}: {}", region.name, excerpts(&owners)));
+        }
+    }
+    match (&facts.domains_unread, problems.is_empty()) {
+        (_, false) => Outcome::warn(first_of(&problems)),
+        (Some(why), true) => Outcome::skip(why.clone()),
+        (None, true) => Outcome::pass(),
+    }
 }
 
 /// The first violation of these rules in each domain with EGM; `none` is a note if there is no such

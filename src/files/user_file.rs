@@ -26,13 +26,20 @@ pub(crate) struct FileError {
 /// The start of the name of a file that is about to replace an edited one.
 const UNFINISHED: &str = ".egm-probe-edit-";
 
+impl FileError {
+    /// Whether the file does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+}
+
 /// A file as it was read. No other edit in its directory begins before this one is dropped.
 #[derive(Debug)]
 pub(crate) struct Edit {
     /// As the user named it.
     path: PathBuf,
     /// Where links lead to.
-    real: PathBuf,
+    pub(crate) real: PathBuf,
     pub(crate) bytes: Vec<u8>,
     metadata: Metadata,
     directory: Locked,

@@ -115,3 +115,24 @@ fn a_locked_directory_is_waited_for() {
     drop(lock);
     succeed(child);
 }
+
+#[test]
+fn a_definition_that_libvirt_has_read_must_be_defined_again() {
+    let directory = tempfile::tempdir().unwrap();
+    for (of_libvirt, is_warned) in
+        [("etc/libvirt/qemu", true), (".config/libvirt/qemu", true), ("etc/libvirt", false)]
+    {
+        let of_libvirt = directory.path().join(of_libvirt);
+        fs::create_dir_all(&of_libvirt).unwrap();
+        let (file, link) = (of_libvirt.join("vm.xml"), directory.path().join("link"));
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::write(&file, fixture("domains/minimal.xml")).unwrap();
+        for is_changed in [true, false] {
+            let output = add("egm4", &link).wait_with_output().unwrap();
+            let warning = format!("run `virsh define {}`\n", file.display());
+            let stderr = text(&output.stderr);
+            assert_eq!(stderr.contains(&warning), is_warned && is_changed, "{stderr}");
+        }
+    }
+}

@@ -235,3 +235,53 @@ fn an_invalid_domain_is_reported_with_its_place() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn regions_of_another_virtual_machine_are_taken_only_if_confirmed() {
+    let domain = fixture("domains/minimal.xml");
+    let args = ["--region", "egm4", "--with", "hostdev,numa,machine", "--domain", "-", "--for"];
+    let run = |more: &[&str]| {
+        fed(&mut stanza("claims-vm", &[&args[..], more].concat()), domain.as_bytes())
+    };
+    assert!(run(&["vm1"]).status.success());
+    let other = domain.replace("vm1", "it's 2");
+    let run_other = |more: &[&str]| {
+        fed(&mut stanza("claims-vm", &[&args[..], more].concat()), other.as_bytes())
+    };
+    let output = run_other(&["vm1"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert_eq!(
+        text(&output.stderr),
+        "egm-probe: --for vm1: the domain is it's 2; if it may take regions of vm1, add \
+         --for-other vm1\n"
+    );
+    assert_eq!(run_other(&["vm1", "--force"]).status.code(), Some(1));
+    assert!(run_other(&["vm1", "--for-other", "vm1"]).status.success());
+    let output = run(&["vm1", "--for-other", "vm2"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = gb200(&["--all", "--for-other", "vm2"]);
+    assert_eq!(output.status.code(), Some(2), "--for is missing");
+}
+
+#[test]
+fn the_name_of_a_domain_is_not_a_file() {
+    for (name, command) in [
+        ("vm1", "virsh dumpxml --inactive vm1"),
+        ("vm 1.prod", "virsh dumpxml --inactive 'vm 1.prod'"),
+    ] {
+        let error = format!(
+            "egm-probe: {name}: No such file or directory (`{command}` prints the XML of a domain)\n"
+        );
+        let in_place = ["--all", "--in-place", "--domain", name];
+        for output in [gb200(&["--all", "--domain", name]), gb200(&in_place)] {
+            assert_eq!((output.status.code(), text(&output.stderr)), (Some(4), error.clone()));
+        }
+        let mut validate = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
+        let output = validate.args(["validate", "--no-host", name]).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(4), error));
+    }
+    for name in ["vm1.xml", "./vm1"] {
+        let error = text(&gb200(&["--all", "--domain", name]).stderr);
+        assert!(error.ends_with("No such file or directory\n"), "{error}");
+    }
+}
