@@ -8,13 +8,13 @@ use super::domain_file::DomainFile;
 use super::error::Error;
 use super::stanza_args::{Part, StanzaArgs, StanzaFormat, YesNo, check_usage, needs, request};
 use super::{Exit, Session, difference};
-use crate::check::SCHEMAS;
+use crate::check::{Finding, SCHEMAS};
 use crate::domain::Document;
 use crate::host::{Gpu, Region};
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan};
 use crate::report::Report;
-use crate::stanza::{Options, Parts, Stanza};
+use crate::stanza::{Moved, Options, Parts, Removal, Rest, Stanza, Unmovable, Unwritable};
 use crate::values::shell::quote;
 use crate::values::text::printable;
 
@@ -29,8 +29,9 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         (None, Some(name)) => Some(DomainFile::new_domain(name)?),
         (None, None) => None,
     };
-    let request = request(args, |address| Gpu::function(&root, address));
-    let document = base.as_ref().map(DomainFile::document).transpose()?;
+    let moved;
+    let mut request = request(args, |address| Gpu::function(&root, address));
+    let mut document = base.as_ref().map(DomainFile::document).transpose()?;
     let domain = document.as_ref().map(Document::domain);
     if let Some((owner, domain)) = args.owner.as_ref().zip(domain)
         && args.for_other.is_none()
@@ -40,6 +41,23 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         let (owner, domain) = (owner.clone(), domain.name.clone());
         return Err(Error::OtherDomain { owner, domain });
     }
+    if let (true, Some(base), Some(document)) = (args.remove, &base, &document) {
+        return remove(args, session, &report, base, document);
+    }
+    if let (Some(to), Some(base), Some(whole)) = (&args.move_to, &base, &document) {
+        let result = Moved::to(&report, whole, args.regions.first(), to);
+        moved = result.map_err(|problem| match problem {
+            Unmovable::NotFound(error) => Error::NotFound(error),
+            problem => Error::Unwritable { name: Some(base.name.clone()), problem: problem.into() },
+        })?;
+        (request.gpus, request.regions) = (moved.gpus.clone(), Vec::new());
+        document = Some(
+            Document::parse(&moved.xml)
+                .map_err(Unwritable::from)
+                .map_err(|problem| Error::Unwritable { name: Some(base.name.clone()), problem })?,
+        );
+    }
+    let domain = document.as_ref().map(Document::domain);
     let plan = match Plan::new(&report, &request, domain) {
         Ok(plan) => plan,
         Err(refused) => {
@@ -55,7 +73,7 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     if let Some(base) = base.filter(|_| args.dry_run) {
         difference::write(session.out, &base.name, base.source.text(), &stanza.xml)?;
     } else if args.in_place {
-        put_back(base, &stanza, session)?;
+        put_back(base, &stanza.xml, session)?;
     } else {
         write_out(args, &report, &stanza, session.out)?;
     }
@@ -77,15 +95,53 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         for note in &stanza.plan.machine.notes {
             session.note(note);
         }
-        for finding in &stanza.warnings {
-            let (message, code) = (printable(&finding.message), finding.rule.code);
-            let help = finding.help.as_deref().map(printable);
-            let help = help.map_or(String::new(), |help| format!("; help: {help}"));
-            let severity = finding.severity.name();
-            let _ = writeln!(session.err, "egm-probe: {severity}: {message} ({code}){help}");
-        }
+        show(session, &stanza.warnings);
     }
     Ok(Exit::Done)
+}
+
+/// Takes devices out of the domain.
+fn remove(
+    args: &StanzaArgs,
+    session: &mut Session<'_>,
+    report: &Report,
+    base: &DomainFile,
+    document: &Document<'_>,
+) -> Result<Exit, Error> {
+    let mut removal = Removal::default();
+    (removal.all, removal.memory) = (args.all, args.memory);
+    (removal.gpus, removal.regions) = (args.gpus.clone(), args.regions.clone());
+    removal.devices = args.devices.iter().map(|device| device.address).collect();
+    removal.hostdev = args.has(Part::Hostdev);
+    removal.pci = args.has(Part::Pci);
+    removal.pinning = args.has(Part::Pinning);
+    let options = options(args, session.global);
+    let rest = Rest::of(report, document, &removal, &options)
+        .map_err(|problem| Error::Unwritable { name: Some(base.name.clone()), problem })?;
+    if args.dry_run {
+        difference::write(session.out, &base.name, base.source.text(), &rest.xml)?;
+    } else if args.in_place {
+        put_back(Some(base), &rest.xml, session)?;
+    } else {
+        session.out.write_all(rest.xml.as_bytes())?;
+    }
+    session.out.flush()?;
+    if rest.removed == 0 {
+        session.note(format_args!("{}: unchanged; it has none of these devices", base.name));
+    }
+    show(session, &rest.warnings);
+    Ok(Exit::Done)
+}
+
+/// Reports findings about the result.
+fn show(session: &mut Session<'_>, findings: &[Finding]) {
+    for finding in findings {
+        let (message, code) = (printable(&finding.message), finding.rule.code);
+        let help = finding.help.as_deref().map(printable);
+        let help = help.map_or(String::new(), |help| format!("; help: {help}"));
+        let severity = finding.severity.name();
+        let _ = writeln!(session.err, "egm-probe: {severity}: {message} ({code}){help}");
+    }
 }
 
 fn warn<'a>(
@@ -124,22 +180,7 @@ fn write_down(
     plan: Plan,
     base: Option<(&str, &Document<'_>)>,
 ) -> Result<Stanza, Error> {
-    let parts = Parts {
-        hostdev: args.has(Part::Hostdev),
-        numa: args.has(Part::Numa),
-        machine: args.has(Part::Machine),
-    };
-    let indent = args.indent.map(usize::from);
-    // A manually started QEMU does not involve libvirt's schema.
-    let has_libvirt = global.is_local() && args.format != StanzaFormat::QemuArgs;
-    let options = Options {
-        parts,
-        indent,
-        strict: args.strict,
-        unmanaged: args.managed == YesNo::No,
-        dialect: args.libvirt,
-        schemas: has_libvirt.then(|| SCHEMAS.into()),
-    };
+    let options = options(args, global);
     let stanza = match base {
         Some((_, document)) => Stanza::within(report, plan, document, &options),
         None => Stanza::new(report, plan, &options),
@@ -148,6 +189,25 @@ fn write_down(
         name: base.map(|(name, _)| name.to_owned()),
         problem,
     })
+}
+
+fn options(args: &StanzaArgs, global: &Global) -> Options {
+    let parts = Parts {
+        hostdev: args.has(Part::Hostdev),
+        numa: args.has(Part::Numa),
+        machine: args.has(Part::Machine),
+    };
+    let indent = args.indent.map(usize::from);
+    // A manually started QEMU does not involve libvirt's schema.
+    let has_libvirt = global.is_local() && args.format != StanzaFormat::QemuArgs;
+    Options {
+        parts,
+        indent,
+        strict: args.strict,
+        unmanaged: args.managed == YesNo::No,
+        dialect: args.libvirt,
+        schemas: has_libvirt.then(|| SCHEMAS.into()),
+    }
 }
 
 fn write_out(
@@ -171,14 +231,10 @@ fn write_out(
     Ok(())
 }
 
-fn put_back(
-    base: Option<&DomainFile>,
-    stanza: &Stanza,
-    session: &mut Session<'_>,
-) -> Result<(), Error> {
-    let Some(base) = base.filter(|base| stanza.xml != base.source.text()) else { return Ok(()) };
+fn put_back(base: Option<&DomainFile>, xml: &str, session: &mut Session<'_>) -> Result<(), Error> {
+    let Some(base) = base.filter(|base| xml != base.source.text()) else { return Ok(()) };
     let Some(edit) = &base.edit else { return Ok(()) };
-    edit.replace(stanza.xml.as_bytes())?;
+    edit.replace(xml.as_bytes())?;
     if is_libvirts(&edit.real) {
         let path = printable(&quote(&edit.real.to_string_lossy()));
         session.warn(format_args!(

@@ -13,13 +13,13 @@ use crate::plan::{
     Alignment, DeviceRequest, DistanceChoice, GuestNode, MachineRequest, Plan, Request, Size,
 };
 use crate::values::numbers::decimal;
-use crate::values::{PciAddress, RegionName, parse_option};
+use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 
 /// The number of NUMA nodes that a Grace GPU needs for its memory.
 const GPU_CELLS: u32 = 8;
 
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner"]))]
+#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner", "devices", "move_to"]))]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct StanzaArgs {
     /// Use these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0
@@ -84,6 +84,19 @@ pub(super) struct StanzaArgs {
     /// SMMU attributes, distances and pinning
     #[arg(long)]
     pub(super) replace: bool,
+    /// Take the EGM memory of these GPUs or regions out of the domain, and what --with names of
+    /// theirs if no other device uses it
+    #[arg(long, requires = "domain", conflicts_with_all = ["size", "guest_nodes", "alias", "alias_prefix", "peers"])]
+    #[arg(conflicts_with_all = ["complete", "vcpus", "gpu_cells", "distances", "replace", "owner"])]
+    pub(super) remove: bool,
+    /// With --remove: memory of the domain if no EGM memory is left
+    #[arg(long, value_name = "SIZE", value_parser = parse_option, requires = "remove")]
+    pub(super) memory: Option<Bytes>,
+    /// Move the domain's EGM memory and GPUs to this region, from the one given with --region
+    /// [default: the domain's only one]
+    #[arg(long, value_name = "REGION", value_parser = parse_region, requires = "domain")]
+    #[arg(conflicts_with_all = ["remove", "gpus", "all", "peers", "guest_nodes", "alias", "alias_prefix"])]
+    pub(super) move_to: Option<RegionName>,
     /// Target libvirt [default: the installed one if it supports EGM, else nvidia-12.4]
     #[arg(long, value_name = "DIALECT", value_parser = one_of(Dialect::ALL, Dialect::name))]
     pub(super) libvirt: Option<Dialect>,
@@ -197,6 +210,16 @@ pub(super) enum StanzaFormat {
 /// Checks of the usage that clap cannot do.
 pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     let is_xml = args.format == StanzaFormat::Xml;
+    if args.remove {
+        let problem = if !is_xml {
+            "--remove supports only XML (omit --format)"
+        } else if args.regions.len() + args.gpus.len() + args.devices.len() == 0 && !args.all {
+            "--remove requires --gpu, --region, --device or --all"
+        } else {
+            return Ok(());
+        };
+        return Err(Error::Usage(problem));
+    }
     let has = |part| args.has(part);
     let cells = args.cells_of_each_gpu();
     let of_domain = args.domain.as_deref().is_some_and(is_dash);
@@ -228,6 +251,15 @@ pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Erro
         "--vcpus requires --with numa, which writes the cells that share the CPUs"
     } else if global.no_occupancy && args.gpus.is_empty() && args.regions.is_empty() && !args.all {
         "--no-occupancy: reservations must be checked if only --for is given"
+    } else if args.gpus.is_empty()
+        && args.regions.is_empty()
+        && !args.all
+        && args.owner.is_none()
+        && args.move_to.is_none()
+    {
+        "--device requires --gpu, --region or --all"
+    } else if args.move_to.is_some() && args.regions.len() > 1 {
+        "--move-to moves one region; name only that with --region"
     } else if args.for_other.is_some() && args.for_other != args.owner {
         "--for-other must repeat the name of --for"
     } else if args.shell && args.format != StanzaFormat::QemuArgs {
@@ -285,7 +317,8 @@ fn machine(args: &StanzaArgs, function: impl Fn(PciAddress) -> Option<Gpu>) -> M
 /// The parts of the host that the request needs.
 pub(super) fn needs(args: &StanzaArgs) -> Needs {
     let parts = [Part::Pci, Part::Distances, Part::Pinning];
-    if parts.into_iter().any(|part| args.has(part)) { Plan::MACHINE_NEEDS } else { Plan::NEEDS }
+    let has_machine = parts.into_iter().any(|part| args.has(part)) || args.move_to.is_some();
+    if has_machine { Plan::MACHINE_NEEDS } else { Plan::NEEDS }
 }
 
 fn parse_size(text: &str) -> Result<Size, String> {

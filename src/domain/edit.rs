@@ -63,6 +63,13 @@ impl<'a> Edit<'a> {
         self.replace(line.len()..range.end, String::new());
     }
 
+    /// Removes the content of an element.
+    pub(crate) fn empty(&mut self, node: Node<'_, '_>) {
+        if let Some(content) = content(node) {
+            self.replace(content.start.saturating_sub(1)..node.range().end, "/>".into());
+        }
+    }
+
     /// Inserts elements into a parent, in the given order of names (separated by spaces): each after
     /// the last existing element of the same or an earlier name. Call it only once for a parent.
     pub(crate) fn insert(&mut self, parent: Node<'_, '_>, order: &str, mut elements: Vec<Element>) {

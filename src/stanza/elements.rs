@@ -52,12 +52,19 @@ pub(super) fn device(device: Device, plan: &Plan, managed: bool) -> Element {
         .children(port.map(|port| guest_address(port, 0)))
 }
 
+/// The parts of an address on the host.
+pub(super) fn address_parts(gpu: PciAddress) -> [(&'static str, String); 4] {
+    [
+        ("domain", format!("0x{:04x}", gpu.domain())),
+        ("bus", format!("0x{:02x}", gpu.bus())),
+        ("slot", format!("0x{:02x}", gpu.slot())),
+        ("function", format!("0x{:x}", gpu.function())),
+    ]
+}
+
 pub(super) fn address(gpu: PciAddress) -> Element {
-    Element::new("address")
-        .attribute("domain", format_args!("0x{:04x}", gpu.domain()))
-        .attribute("bus", format_args!("0x{:02x}", gpu.bus()))
-        .attribute("slot", format_args!("0x{:02x}", gpu.slot()))
-        .attribute("function", format_args!("0x{:x}", gpu.function()))
+    let parts = address_parts(gpu).into_iter();
+    parts.fold(Element::new("address"), |address, (name, value)| address.attribute(name, value))
 }
 
 pub(super) fn alias(name: &str) -> Element {

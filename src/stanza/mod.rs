@@ -6,6 +6,8 @@ mod fragments;
 mod machine_elements;
 mod merge;
 mod qemu;
+mod relocate;
+mod remove;
 
 use std::fmt::Write;
 #[cfg(feature = "cli")]
@@ -21,9 +23,11 @@ use crate::domain::element::{Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Note, Plan};
 use crate::report::Report;
-use crate::values::Bytes;
 use crate::values::text::excerpt;
+use crate::values::{Bytes, PciAddress, RegionName};
 pub use qemu::OtherMemory;
+pub use relocate::Unmovable;
+pub use remove::{Removal, Unremovable};
 
 /// The parts to write in addition to the EGM devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +121,12 @@ pub enum Unwritable {
         /// The path.
         path: String,
     },
+    /// The domain cannot use the other region.
+    #[error(transparent)]
+    Unmovable(#[from] Unmovable),
+    /// The devices cannot be taken out.
+    #[error(transparent)]
+    Unremovable(#[from] Unremovable),
     /// The result would break rules.
     #[error(
         "the resulting domain would be invalid (line numbers of the result):{}{}",
@@ -261,16 +271,9 @@ impl Stanza {
         let dialect = target(options, document.xml().input_text());
         let xml = merge::merge(document, &plan, options, dialect);
         let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
-        let least = if options.strict { Severity::Warning } else { Severity::Error };
-        let is_wrong = |finding: &Finding| finding.severity >= least;
-        if findings.iter().any(is_wrong) {
-            let advice = advice(&findings, &domain, &plan, parts);
-            let wrong: Vec<_> = findings.into_iter().filter(is_wrong).collect();
-            let places = lines_and_columns(&xml, wrong.iter().map(|finding| finding.span.start));
-            let findings = wrong.into_iter().zip(places.into_iter().map(Some)).collect();
-            return Err(Unwritable::Unsound { findings, advice });
-        }
-        Ok(Self { plan, xml, warnings: findings, domain, parts })
+        let advice = |findings: &[Finding]| advice(findings, &domain, &plan, parts);
+        let warnings = sound(&xml, findings, options.strict, advice)?;
+        Ok(Self { plan, xml, warnings, domain, parts })
     }
 
     /// QEMU's arguments: options, each with its value. They cover the EGM devices and the NUMA
@@ -288,6 +291,88 @@ impl Stanza {
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
+}
+
+/// A domain that uses another region than before, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Moved {
+    /// The whole domain. Whether the region is free and large enough is for a [`Plan`] to say.
+    pub xml: String,
+    /// The GPUs of the region that it uses.
+    pub gpus: Vec<PciAddress>,
+}
+
+impl Moved {
+    /// Moves the EGM devices of a region, by default the only one of the domain, to another one, each
+    /// with its GPU: the first of one region becomes the first of the other. Pinned virtual CPUs
+    /// follow; aliases, addresses in the guest, sizes and cells stay.
+    ///
+    /// # Errors
+    /// The domain has no such devices, or the region does not exist, has too few GPUs, or is already
+    /// used by the domain.
+    pub fn to(
+        report: &Report,
+        document: &Document<'_>,
+        from: Option<&RegionName>,
+        to: &RegionName,
+    ) -> Result<Self, Unmovable> {
+        relocate::relocate(report, document, from, to)
+    }
+}
+
+/// A domain from which devices were taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rest {
+    /// The whole domain.
+    pub xml: String,
+    /// The number of EGM devices, and of other devices that were named, that it had.
+    pub removed: usize,
+    /// Warnings about the domain.
+    pub warnings: Vec<Finding>,
+}
+
+impl Rest {
+    /// Takes devices out of a domain, and makes memory and cells fit. The rest of its text is
+    /// preserved byte for byte.
+    ///
+    /// # Errors
+    /// It is not the definition of a domain, the memory that it is to have is not known, or the
+    /// result would break a rule.
+    pub fn of(
+        report: &Report,
+        document: &Document<'_>,
+        removal: &Removal,
+        options: &Options,
+    ) -> Result<Self, Unwritable> {
+        if document.domain().is_status {
+            return Err(Unwritable::Status);
+        }
+        let (xml, removed) = remove::remove(document, removal)?;
+        let (_, findings) = checked(report, &xml, options, Alignment::default())?;
+        let warnings = sound(&xml, findings, options.strict, |_| Vec::new())?;
+        Ok(Self { xml, removed, warnings })
+    }
+}
+
+/// The findings, if none of them prevents writing; otherwise all those that do, with advice.
+fn sound(
+    xml: &str,
+    findings: Vec<Finding>,
+    is_strict: bool,
+    advice: impl Fn(&[Finding]) -> Vec<String>,
+) -> Result<Vec<Finding>, Unwritable> {
+    let least = if is_strict { Severity::Warning } else { Severity::Error };
+    let is_wrong = |finding: &Finding| finding.severity >= least;
+    if !findings.iter().any(is_wrong) {
+        return Ok(findings);
+    }
+    let advice = advice(&findings);
+    let wrong: Vec<_> = findings.into_iter().filter(is_wrong).collect();
+    let places = lines_and_columns(xml, wrong.iter().map(|finding| finding.span.start));
+    let findings = wrong.into_iter().zip(places.into_iter().map(Some)).collect();
+    Err(Unwritable::Unsound { findings, advice })
 }
 
 fn is_error(finding: &Finding) -> bool {

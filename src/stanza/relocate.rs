@@ -1,0 +1,153 @@
+//! Gives a domain another region: the devices that are there name it and its GPUs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Moved, elements};
+use crate::domain::edit::Edit;
+use crate::domain::xml::{child, children, find};
+use crate::domain::{self, Domain, EgmDevice, Maybe};
+use crate::host::{NotFound, Region};
+use crate::report::Report;
+use crate::values::{IdList, PciAddress, RegionName};
+
+/// The reason why a domain cannot use another region.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unmovable {
+    /// The region does not exist.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The domain has no EGM of a region, or of the requested one.
+    #[error("the domain has no EGM of {}", .0.as_ref().map_or("another region", |it| it.as_str()))]
+    Nothing(Option<RegionName>),
+    /// The domain has several regions.
+    #[error("the domain has EGM of {}; say which one with --region", .0.join(" and "))]
+    Several(Vec<String>),
+    /// The domain has EGM of that region already.
+    #[error("the domain already has EGM of {0}")]
+    Already(RegionName),
+    /// The region has fewer GPUs.
+    #[error("{region} has {has} GPUs, and the domain uses {needs} of the other region")]
+    Gpus {
+        /// The region.
+        region: RegionName,
+        /// How many GPUs it has.
+        has: usize,
+        /// How many the domain needs.
+        needs: usize,
+    },
+}
+
+/// Moves the EGM devices of a region to another, each with its GPU: the first of one region becomes the
+/// first of the other. Aliases, addresses in the guest, sizes and cells stay.
+pub(super) fn relocate(
+    report: &Report,
+    document: &domain::Document<'_>,
+    from: Option<&RegionName>,
+    to: &RegionName,
+) -> Result<Moved, Unmovable> {
+    let host = &report.host;
+    let new = host.find_region(to)?;
+    let domain = document.domain();
+    let region_of = |device: &EgmDevice| -> Option<RegionName> {
+        device.path.as_ref()?.text.rsplit('/').next()?.parse().ok()
+    };
+    let mut by_region: BTreeMap<RegionName, Vec<&EgmDevice>> = BTreeMap::new();
+    for device in &domain.egm {
+        if let Some(region) = region_of(device) {
+            by_region.entry(region).or_default().push(device);
+        }
+    }
+    if by_region.contains_key(to) {
+        return Err(Unmovable::Already(to.clone()));
+    }
+    let old = match (from, by_region.len()) {
+        (Some(from), _) => from.clone(),
+        (None, 1) => by_region.keys().next().ok_or(Unmovable::Nothing(None))?.clone(),
+        (None, 0) => return Err(Unmovable::Nothing(None)),
+        (None, _) => {
+            return Err(Unmovable::Several(by_region.keys().map(ToString::to_string).collect()));
+        }
+    };
+    let devices = by_region.remove(&old).ok_or_else(|| Unmovable::Nothing(Some(old.clone())))?;
+    let gpus = gpus_for(domain, &devices, host.find_region(&old).ok(), new)?;
+    let xml = document.xml();
+    let mut edit = Edit::of(xml, None);
+    for device in &devices {
+        let node = xml.get_node(device.node);
+        let path = new.device.path.to_string_lossy();
+        if let Some(node) = node.and_then(|node| find(node, &["source", "path"])) {
+            edit.set_text(node, &path);
+        }
+    }
+    for (old, new) in &gpus {
+        let node = domain.hostdev(*old).and_then(|hostdev| xml.get_node(hostdev.node));
+        let address = node.and_then(|node| find(node, &["source", "address"]));
+        let Some(address) = address else { continue };
+        for (name, value) in elements::address_parts(*new) {
+            edit.set_attribute(address, name, &value);
+        }
+    }
+    move_pins(document, &devices, report, host.find_region(&old).ok(), new, &mut edit);
+    Ok(Moved { xml: edit.apply(), gpus: gpus.into_values().collect() })
+}
+
+/// Pins the virtual CPUs that are near to the old region to the CPUs at the same places of the new
+/// region's node. Without known CPUs, they stay where they are.
+fn move_pins(
+    document: &domain::Document<'_>,
+    devices: &[&EgmDevice],
+    report: &Report,
+    old: Option<&Region>,
+    new: &Region,
+    edit: &mut Edit<'_>,
+) {
+    let cells: BTreeSet<u32> = devices.iter().filter_map(|device| device.cell.known()).collect();
+    let near = document.domain().cells.iter();
+    let near = near.filter(|cell| cell.id.value.is_some_and(|id| cells.contains(&id)));
+    let near: Vec<IdList> = near.filter_map(|cell| cell.cpus.known()).collect();
+    let cpus = |region: &Region| {
+        let node = report.host.topology.nodes.get(&region.numa_node?)?;
+        Some(node.cpus.as_ref()?.iter().collect::<Vec<u32>>())
+    };
+    let Some((here, there)) = old.and_then(cpus).zip(cpus(new)) else { return };
+    let places: BTreeMap<u32, u32> = here.into_iter().zip(there).collect();
+    for pin in children(child(document.element(), "cputune"), "vcpupin") {
+        let vcpu = pin.attribute("vcpu").and_then(|vcpu| vcpu.trim().parse().ok());
+        if !vcpu.is_some_and(|vcpu| near.iter().any(|cpus| cpus.contains(vcpu))) {
+            continue;
+        }
+        let cpus = pin.attribute("cpuset").and_then(|cpus| cpus.parse::<IdList>().ok());
+        let place = |cpu: u32| places.get(&cpu).map(|cpu| *cpu..=*cpu);
+        let moved = cpus.and_then(|cpus| cpus.iter().map(place).collect::<Option<IdList>>());
+        if let Some(moved) = moved {
+            edit.set_attribute(pin, "cpuset", &moved.to_string());
+        }
+    }
+}
+
+/// The new GPU for each of the domain.
+fn gpus_for(
+    domain: &Domain,
+    devices: &[&EgmDevice],
+    old: Option<&Region>,
+    new: &Region,
+) -> Result<BTreeMap<PciAddress, PciAddress>, Unmovable> {
+    let by_alias = domain.hostdevs_by_alias();
+    let gpu = |device: &&EgmDevice| {
+        by_alias.get(device.pci_dev.as_ref()?.text.as_str()).and_then(|hostdev| hostdev.pci())
+    };
+    let used: BTreeSet<PciAddress> = devices.iter().filter_map(gpu).collect();
+    let addresses = |region: &Region| region.gpus.iter().map(|gpu| gpu.address).collect::<Vec<_>>();
+    let candidates = addresses(new);
+    let of_old = old.map(addresses).filter(|of_old| {
+        of_old.len() == candidates.len() && used.iter().all(|gpu| of_old.contains(gpu))
+    });
+    let before = of_old.unwrap_or_else(|| used.iter().copied().collect());
+    if used.len() > candidates.len() {
+        let region = new.name.clone();
+        return Err(Unmovable::Gpus { region, has: candidates.len(), needs: used.len() });
+    }
+    let pairs = before.into_iter().zip(candidates);
+    Ok(pairs.filter(|(old, _)| used.contains(old)).collect())
+}
