@@ -248,7 +248,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__doctor)
-            opts="-J -q -h -V --json --quiet --fix-plan --qemu --schema --explain --sysroot --from --no-occupancy --color --help --version"
+            opts="-J -q -h -V --json --quiet --fix-plan --qemu --schema --allow --explain --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -259,6 +259,10 @@ _egm__probe() {
                     return 0
                     ;;
                 --schema)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -758,7 +762,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__stanza)
-            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --libvirt --format --shell --indent --domain --in-place --dry-run --for --for-other --force --strict --sysroot --from --no-occupancy --color --help --version"
+            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --libvirt --format --shell --indent --domain --in-place --dry-run --for --for-other --force --allow --strict --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -841,6 +845,10 @@ _egm__probe() {
                     return 0
                     ;;
                 --for-other)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -134,6 +134,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Merge into the domain XML in FILE and print the result; - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'Name of the virtual machine; its own regions are not conflicts. Without --gpu, --region or --all, use the regions reserved for it [default: the domain\'s]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for-other -d 'Confirm the NAME of --for if the domain has another name' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l allow -d 'Downgrade warnings of this rule, such as EGM106, to notes' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
@@ -232,6 +233,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s h -l hel
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Examine this QEMU [default: on the running host, the installed one]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: on the running host, /usr/share/libvirt/schemas]' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l allow -d 'Downgrade this check, such as D20, or violations of this rule, such as EGM215, to notes' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F

@@ -37,7 +37,7 @@ use crate::values::text::excerpt;
 pub use rule::{Rule, Severity};
 pub use rules::RULES;
 pub(crate) use rules::{
-    ACPI, CELL_SUM, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, OF_BUSES,
+    ACPI, CELL_SUM, DEFINED, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, OF_BUSES,
     OF_GPU_CELLS, OF_HOLE, SIZE, TOTAL, UEFI,
 };
 use rules::{ENCODING, RELEASED};
@@ -177,7 +177,7 @@ impl Finding {
     }
 
     /// Makes it a note.
-    fn allow(&mut self) {
+    pub(crate) fn allow(&mut self) {
         self.severity = Severity::Note;
         self.allowed = true;
     }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::error::Error;
 use super::{Exit, Session};
-use crate::check::SCHEMAS;
+use crate::check::{RULES, SCHEMAS};
 use crate::doctor::{CHECKS, Installed, LibvirtSchema, Qemu, examine, is_healthy};
 use crate::domain::xml;
 use crate::files::program;
@@ -44,6 +44,9 @@ pub(super) struct DoctorArgs {
     /// Read libvirt's schema in DIR [default: on the running host, /usr/share/libvirt/schemas]
     #[arg(long, value_name = "DIR")]
     schema: Option<PathBuf>,
+    /// Downgrade this check, such as D20, or violations of this rule, such as EGM215, to notes
+    #[arg(long, value_name = "CODE", value_parser = parse_code)]
+    allow: Vec<&'static str>,
     /// Explain a check, such as D11, and exit; "all" lists them
     #[arg(long, value_name = "CODE", exclusive = true)]
     explain: Option<String>,
@@ -55,7 +58,7 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit, 
     }
     let root = session.global.root()?;
     let installed = installed(args, &root);
-    let examined = examine(&root, installed, !session.global.no_occupancy);
+    let examined = examine(&root, installed, !session.global.no_occupancy, &args.allow);
     if args.json {
         output::write_json(session.out, &examined)?;
     } else if args.fix_plan {
@@ -76,6 +79,13 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
         output::write_explanation(out, check)?;
     }
     Ok(Exit::Done)
+}
+
+/// The code of a check or a rule.
+fn parse_code(code: &str) -> Result<&'static str, &'static str> {
+    let mut codes = CHECKS.iter().map(|it| it.code).chain(RULES.iter().map(|it| it.code));
+    let found = codes.find(|it| it.eq_ignore_ascii_case(code));
+    found.ok_or("unknown check or rule; --explain all lists the checks, that of validate the rules")
 }
 
 /// The installed software is that of the running host only; explicitly named software is always

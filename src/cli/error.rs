@@ -121,8 +121,8 @@ fn not_found(error: &NotFound) -> Exit {
 /// One line per objection, each with the program's prefix.
 fn lines(objections: &[Objection]) -> String {
     let line = |objection: &Objection| match objection.way_out() {
-        Some(way_out) => format!("{objection}; {way_out}"),
-        None => objection.to_string(),
+        Some(way_out) => format!("{}; {way_out}", objection.with_code()),
+        None => objection.with_code(),
     };
     let lines: Vec<_> = objections.iter().map(line).collect();
     lines.join("\negm-probe: ")

@@ -95,6 +95,9 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         for note in &stanza.plan.machine.notes {
             session.note(note);
         }
+        for allowed in &stanza.plan.allowed {
+            session.note(allowed.with_code());
+        }
         show(session, &stanza.warnings);
     }
     Ok(Exit::Done)
@@ -158,7 +161,7 @@ fn warn<'a>(
         }
     }
     for objection in objections {
-        session.warn(objection);
+        session.warn(objection.with_code());
     }
 }
 
@@ -204,6 +207,7 @@ fn options(args: &StanzaArgs, global: &Global) -> Options {
         parts,
         indent,
         strict: args.strict,
+        allow: args.allow.clone(),
         unmanaged: args.managed == YesNo::No,
         dialect: args.libvirt,
         schemas: has_libvirt.then(|| SCHEMAS.into()),

@@ -7,6 +7,8 @@ use clap::{ArgGroup, Args, ValueEnum};
 use super::args::{Global, one_of, parse_gpu, parse_region};
 use super::error::Error;
 use super::is_dash;
+use super::validate::parse_rule;
+use crate::check::Rule;
 use crate::domain::Dialect;
 use crate::host::{Gpu, Needs};
 use crate::plan::{
@@ -128,6 +130,9 @@ pub(super) struct StanzaArgs {
     /// Proceed even if a region is in use or some of its GPUs were not detected
     #[arg(long)]
     pub(super) force: bool,
+    /// Downgrade warnings of this rule, such as EGM106, to notes
+    #[arg(long, value_name = "CODE", value_parser = parse_rule)]
+    pub(super) allow: Vec<Rule>,
     /// Treat warnings as errors
     #[arg(long, conflicts_with = "force")]
     pub(super) strict: bool,
@@ -290,6 +295,7 @@ pub(super) fn request(args: &StanzaArgs, function: impl Fn(PciAddress) -> Option
         owner: args.owner.clone(),
         force: args.force,
         strict: args.strict,
+        allow: args.allow.iter().map(|rule| rule.code).collect(),
     }
 }
 

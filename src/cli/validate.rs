@@ -312,6 +312,6 @@ fn rule(code: &str) -> Option<Rule> {
     RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code)).copied()
 }
 
-fn parse_rule(code: &str) -> Result<Rule, &'static str> {
+pub(super) fn parse_rule(code: &str) -> Result<Rule, &'static str> {
     rule(code).ok_or("unknown rule; --explain all lists them")
 }

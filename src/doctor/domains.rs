@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::facts::Facts;
 use super::{Outcome, first_of};
-use crate::check::{self, CheckOptions, Finding, OF_BUSES, OF_GPU_CELLS, OF_HOLE, Rule};
+use crate::check::{self, CheckOptions, DEFINED, Finding, OF_BUSES, OF_GPU_CELLS, OF_HOLE, Rule};
 use crate::claims::{Claim, Owner};
 use crate::domain::Domain;
 use crate::values::text::{SHOWN, excerpt, excerpts};
@@ -39,7 +39,13 @@ pub(super) fn regions(facts: &Facts<'_>) -> Outcome {
         }
     }
     match (&facts.domains_unread, problems.is_empty()) {
-        (_, false) => Outcome::warn(first_of(&problems)),
+        (_, false) => {
+            let mut outcome = Outcome::warn(first_of(&problems));
+            if facts.allow.contains(&DEFINED.code) {
+                outcome.allow();
+            }
+            outcome
+        }
         (Some(why), true) => Outcome::skip(why.clone()),
         (None, true) => Outcome::pass(),
     }
@@ -58,17 +64,25 @@ fn look(facts: &Facts<'_>, none: &str, rules: &[Rule]) -> Outcome {
         };
     }
     let options = CheckOptions { report: Some(&facts.report), ..CheckOptions::default() };
+    let is_allowed = |found: &Finding| facts.allow.contains(&found.rule.code);
+    // Allowed ones only if there are no others.
     let first = |domain: &Domain| {
-        check::check(domain, &options).into_iter().find(|found| rules.contains(&found.rule))
+        let findings = check::check(domain, &options).into_iter();
+        findings.filter(|found| rules.contains(&found.rule)).min_by_key(is_allowed)
     };
-    let found: Vec<(&Domain, Finding)> =
+    let mut found: Vec<(&Domain, Finding)> =
         domains.filter_map(|domain| Some((domain, first(domain)?))).collect();
+    let are_allowed = found.iter().all(|(_, found)| is_allowed(found));
+    found.retain(|(_, found)| are_allowed || !is_allowed(found));
     let message = |(domain, found): &(&Domain, Finding)| {
         format!("{}: {}", excerpt(&domain.name, SHOWN), found.message)
     };
     let messages: Vec<_> = found.iter().map(message).collect();
     let Some((_, first)) = found.first() else { return Outcome::pass() };
-    let outcome = Outcome::warn(first_of(&messages));
+    let mut outcome = Outcome::warn(first_of(&messages));
+    if are_allowed {
+        outcome.allow();
+    }
     let why = format!("`egm-probe validate --explain {}` prints the reason", first.rule.code);
     match &first.help {
         Some(help) => outcome.hint(help.clone()).hint(why),

@@ -33,6 +33,8 @@ pub(super) struct Facts<'a> {
     pub(super) installed: Installed,
     /// The reason why the defined domains are unknown.
     pub(super) domains_unread: Option<String>,
+    /// The codes whose findings are notes.
+    pub(super) allow: &'a [&'a str],
 }
 
 /// The running kernel.
@@ -92,7 +94,12 @@ pub(super) struct HugePages {
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
 impl<'a> Facts<'a> {
-    pub(super) fn read(root: &'a Sysroot, needs: Needs, installed: Installed) -> Self {
+    pub(super) fn read(
+        root: &'a Sysroot,
+        needs: Needs,
+        installed: Installed,
+        allow: &'a [&'a str],
+    ) -> Self {
         let accounts = Accounts::of(root);
         let report = Report::read_with(root, needs, &accounts);
         let sizes = root.entries(HUGE_PAGES).unwrap_or_default();
@@ -111,6 +118,7 @@ impl<'a> Facts<'a> {
             processes,
             installed,
             domains_unread,
+            allow,
             report,
         }
     }

@@ -34,6 +34,8 @@ named! {
         Warn = "warn",
         /// A virtual machine with EGM will not start, or not get its memory.
         Fail = "fail",
+        /// It would be [`Verdict::Warn`] or [`Verdict::Fail`], but was allowed.
+        Note = "note",
         /// Not checked: a check that it depends on failed, or the result cannot be known here.
         Skip = "skip",
     }
@@ -66,6 +68,8 @@ pub struct Outcome {
     pub message: Option<String>,
     /// Suggested fixes.
     pub hints: Vec<Hint>,
+    /// Whether the user allowed it, which makes it a note.
+    pub allowed: bool,
 }
 
 /// A suggested fix.
@@ -144,23 +148,29 @@ const NEEDS: Needs = Needs::OTHER_GPUS
     .union(Needs::GPU_DETAILS);
 
 /// Runs all checks in order: a check follows the one it depends on. Without `occupancy`, the
-/// holders of the regions and the defined domains are not read.
+/// holders of the regions and the defined domains are not read. Checks and rules whose codes are in
+/// `allow` are notes; the checks that depend on them are made as before.
 ///
 /// ```
 /// use egm_probe::doctor::{Installed, Verdict, examine};
 /// use egm_probe::sysroot::Sysroot;
 ///
 /// let root = Sysroot::capture("tests/fixtures/no-egm".as_ref())?;
-/// let examined = examine(&root, Installed::default(), true);
+/// let examined = examine(&root, Installed::default(), true, &[]);
 /// assert_eq!(examined[0].outcome.verdict, Verdict::Fail);
 /// assert!(examined[1..].iter().all(|it| it.outcome.verdict == Verdict::Skip));
 /// # Ok::<(), egm_probe::sysroot::OpenError>(())
 /// ```
 #[must_use]
-pub fn examine(root: &Sysroot, installed: Installed, occupancy: bool) -> Vec<Examined> {
+pub fn examine(
+    root: &Sysroot,
+    installed: Installed,
+    occupancy: bool,
+    allow: &[&str],
+) -> Vec<Examined> {
     let mut needs = NEEDS;
     needs.set(Needs::CLAIMS, occupancy);
-    let facts = Facts::read(root, needs, installed);
+    let facts = Facts::read(root, needs, installed, allow);
     let mut examined: Vec<Examined> = Vec::with_capacity(CHECKS.len());
     for check in CHECKS {
         let before = check
@@ -177,6 +187,11 @@ pub fn examine(root: &Sysroot, installed: Installed, occupancy: bool) -> Vec<Exa
             _ => check.make(&facts),
         };
         examined.push(Examined { check, outcome });
+    }
+    for Examined { check, outcome } in &mut examined {
+        if allow.contains(&check.code) {
+            outcome.allow();
+        }
     }
     examined
 }
@@ -212,7 +227,7 @@ fn first_of(problems: &[String]) -> String {
 
 impl Outcome {
     fn pass() -> Self {
-        Self { verdict: Verdict::Pass, message: None, hints: Vec::new() }
+        Self { verdict: Verdict::Pass, message: None, hints: Vec::new(), allowed: false }
     }
 
     /// Passed, with a note.
@@ -230,6 +245,14 @@ impl Outcome {
 
     fn skip(message: impl Into<String>) -> Self {
         Self { verdict: Verdict::Skip, ..Self::passed(message) }
+    }
+
+    /// Makes a problem a note.
+    fn allow(&mut self) {
+        if matches!(self.verdict, Verdict::Warn | Verdict::Fail) {
+            self.verdict = Verdict::Note;
+            self.allowed = true;
+        }
     }
 
     /// Adds a remedy without commands.

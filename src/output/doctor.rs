@@ -42,7 +42,7 @@ fn color_of(verdict: Verdict) -> u8 {
         Verdict::Pass => GREEN,
         Verdict::Warn => YELLOW,
         Verdict::Fail => RED,
-        Verdict::Skip => BLUE,
+        Verdict::Skip | Verdict::Note => BLUE,
     }
 }
 
@@ -113,6 +113,7 @@ struct Entry<'a> {
     parent: Option<&'static str>,
     verdict: Verdict,
     message: Option<&'a str>,
+    allowed: bool,
     hints: &'a [Hint],
 }
 
@@ -124,6 +125,7 @@ pub(crate) fn write_json<'a>(out: &mut dyn Write, examined: &'a [Examined]) -> i
         parent: check.parent,
         verdict: outcome.verdict,
         message: outcome.message.as_deref(),
+        allowed: outcome.allowed,
         hints: &outcome.hints,
     };
     let checks = examined.iter().map(entry).collect();

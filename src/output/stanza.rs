@@ -8,8 +8,9 @@ use machine::{BusEntry, CellEntry, PinEntry};
 use serde::Serialize;
 
 use super::json;
+use crate::check::Finding;
 use crate::domain::{PciMachine, Value};
-use crate::plan::Placement;
+use crate::plan::{Objection, Placement};
 use crate::report::Report;
 use crate::stanza::Stanza;
 use crate::values::shell::quote;
@@ -31,8 +32,9 @@ pub fn write_json<'a>(out: &mut dyn Write, report: &Report, stanza: &'a Stanza) 
         let texts = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
         texts.collect()
     });
-    let of_domain = stanza.warnings.iter();
-    let of_domain = of_domain.map(|finding| format!("{} ({})", finding.message, finding.rule.code));
+    let (allowed, of_domain): (Vec<_>, Vec<_>) =
+        stanza.warnings.iter().partition(|finding| finding.allowed);
+    let coded = |finding: &Finding| format!("{} ({})", finding.message, finding.rule.code);
     let device = |placement: &'a Placement| DeviceEntry {
         gpu: placement.gpu,
         alias: &placement.alias,
@@ -54,14 +56,20 @@ pub fn write_json<'a>(out: &mut dyn Write, report: &Report, stanza: &'a Stanza) 
         pci_hole: number(machine.hole()),
         pins: domain.pins.iter().map(machine::pin).collect(),
         notes: plan.machine.notes.iter().map(ToString::to_string).collect(),
+        allowed: plan
+            .allowed
+            .iter()
+            .map(Objection::with_code)
+            .chain(allowed.into_iter().map(coded))
+            .collect(),
         xml: &stanza.xml,
         qemu_args: arguments,
         warnings: report
             .warnings()
             .map(ToString::to_string)
             .chain(of_regions)
-            .chain(plan.warnings.iter().map(ToString::to_string))
-            .chain(of_domain)
+            .chain(plan.warnings.iter().map(Objection::with_code))
+            .chain(of_domain.into_iter().map(coded))
             .chain(no_arguments)
             .collect(),
     };
@@ -102,6 +110,7 @@ struct Document<'a> {
     pci_hole: Option<Bytes>,
     pins: Vec<PinEntry>,
     notes: Vec<String>,
+    allowed: Vec<String>,
     xml: &'a str,
     qemu_args: Option<Vec<String>>,
     warnings: Vec<String>,

@@ -75,6 +75,8 @@ pub struct Request {
     pub force: bool,
     /// Treat warnings as errors.
     pub strict: bool,
+    /// Codes of rules, such as `EGM106`: warnings with them are notes, see [`Plan::allowed`].
+    pub allow: Vec<&'static str>,
 }
 
 impl Request {
@@ -176,6 +178,8 @@ pub struct Plan {
     pub machine: Machine,
     /// Warnings.
     pub warnings: Vec<Objection>,
+    /// Warnings that were allowed.
+    pub allowed: Vec<Objection>,
 }
 
 /// The memory of one GPU, for one `<memory model='egm'>`.
@@ -311,13 +315,17 @@ impl Plan {
         let others = domain.into_iter().flat_map(|domain| &domain.other_memory);
         let memory = cells.iter().map(|cell| cell.memory).chain(others.map(MemoryDevice::counts));
         let memory = memory.map(|memory| memory.0).fold(0, u64::saturating_add);
+        let is_allowed = |objection: &Objection| {
+            objection.code().is_some_and(|code| request.allow.contains(&code))
+        };
         let is_refused = |objection: &Objection| match objection.weight() {
-            Weight::Advice => request.strict,
+            Weight::Advice => request.strict && !is_allowed(objection),
             // An empty plan is useless even with `force`.
             Weight::Refusal => !request.force || choices.is_empty(),
             Weight::Impossible => true,
         };
         let (refusals, warnings): (Vec<_>, Vec<_>) = objections.into_iter().partition(is_refused);
+        let (allowed, warnings) = warnings.into_iter().partition(is_allowed);
         if refusals.is_empty() {
             let (memory, alignment) = (Bytes(memory), request.alignment);
             Ok(Self {
@@ -329,6 +337,7 @@ impl Plan {
                 shares_vcpus,
                 machine,
                 warnings,
+                allowed,
             })
         } else {
             Err(Refused { refusals, warnings })

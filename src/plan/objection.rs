@@ -325,6 +325,24 @@ pub enum Weight {
 }
 
 impl Objection {
+    /// The code of the rule for finished domains that reports the same.
+    #[must_use]
+    pub fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Partial { .. } => "EGM106",
+            Self::InUse { .. } => "EGM108",
+            Self::Driver { .. } => "EGM109",
+            Self::SuspectedPeer { .. } => "EGM110",
+            Self::Defined { .. } => "EGM113",
+            _ => return None,
+        })
+    }
+
+    /// The objection with its code, as findings are shown.
+    pub(crate) fn with_code(&self) -> String {
+        self.code().map_or_else(|| self.to_string(), |code| format!("{self} ({code})"))
+    }
+
     /// A remedy, if it is refused and has one.
     #[must_use]
     pub fn way_out(&self) -> Option<String> {

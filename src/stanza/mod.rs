@@ -16,8 +16,8 @@ use std::path::PathBuf;
 #[cfg(feature = "cli")]
 use crate::check::Schema;
 use crate::check::{
-    self, ACPI, CELL_SUM, Finding, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, SIZE,
-    Severity, TOTAL, UEFI,
+    self, ACPI, CELL_SUM, Finding, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, Rule,
+    SIZE, Severity, TOTAL, UEFI,
 };
 use crate::domain::element::{Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
@@ -69,6 +69,8 @@ pub struct Options {
     pub indent: Option<usize>,
     /// Treat warnings as errors.
     pub strict: bool,
+    /// Rules whose warnings are downgraded to notes. Errors with these rules remain errors.
+    pub allow: Vec<Rule>,
     /// Leave binding the devices to the driver for passthrough to the administrator,
     /// `managed='no'`.
     pub unmanaged: bool,
@@ -435,6 +437,8 @@ fn checked(
     // Only the parts that were asked for are written.
     findings.retain(|finding| finding.rule != INCOMPLETE);
     findings.retain(|finding| !is_for_libvirt(finding, &domain, alignment));
+    let is_allowed = |it: &&mut Finding| !is_error(it) && options.allow.contains(&it.rule);
+    findings.iter_mut().filter(is_allowed).for_each(Finding::allow);
     Ok((domain, findings))
 }
 
@@ -450,8 +454,8 @@ fn is_for_libvirt(finding: &Finding, domain: &Domain, alignment: Alignment) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Rule;
-    use crate::plan::Request;
+    use crate::check::RULES;
+    use crate::plan::{Objection, Request};
     use crate::sysroot::Sysroot;
 
     fn report() -> Report {
@@ -472,6 +476,19 @@ mod tests {
         assert_eq!(hints("EGM012", Parts::default()), [hint]);
         assert!(hints("EGM012", Parts::all()).is_empty(), "it is written already");
         assert!(hints("EGM001", Parts::default()).is_empty());
+    }
+
+    #[test]
+    fn an_objection_has_the_code_of_its_rule() {
+        let region: crate::values::RegionName = "egm4".parse().unwrap();
+        for objection in [
+            Objection::Partial { region: region.clone(), missing: Vec::new() },
+            Objection::InUse { region: region.clone(), holders: Vec::new() },
+            Objection::Defined { region, domains: Vec::new() },
+        ] {
+            let is_it = |rule: &&Rule| Some(rule.code) == objection.code();
+            assert!(RULES.iter().find(is_it).unwrap().is_of_plans(), "{objection}");
+        }
     }
 
     #[test]

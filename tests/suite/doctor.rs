@@ -310,3 +310,31 @@ fn no_name_gets_out_of_its_line() {
         }
     }
 }
+
+#[test]
+fn an_allowed_problem_is_a_note() {
+    let check = |host: &str, code: &str, allow: &str| {
+        let output = doctor(host).args(["--json", "--allow", allow]).output().unwrap();
+        let document = json(&output);
+        let checks = document["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["code"] == code).unwrap();
+        let verdict = found["verdict"].as_str().unwrap().to_owned();
+        (verdict, found["allowed"] == true, output.status.code())
+    };
+    let note = ("note".to_owned(), true, Some(0));
+    assert_eq!(check("D11", "D11", "D12"), ("fail".to_owned(), false, Some(1)));
+    for (host, code, allow) in [
+        ("D11", "D11", "d11"),
+        ("D20", "D20", "D20"),
+        ("D24", "D24", "egm215"),
+        ("D26", "D26", "EGM113"),
+    ] {
+        assert_eq!(check(host, code, allow), note, "{host} --allow {allow}");
+    }
+    assert_eq!(check("D24", "D24", "EGM113"), ("warn".to_owned(), false, Some(0)));
+    assert_eq!(check("healthy", "D20", "D20"), ("pass".to_owned(), false, Some(0)));
+    let output = doctor("D20").args(["--allow", "D20"]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains(": NOTE (D20: "), "{printed}");
+    assert_eq!(doctor("D20").args(["--allow", "D99"]).output().unwrap().status.code(), Some(2));
+}

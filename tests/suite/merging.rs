@@ -369,3 +369,43 @@ fn the_nodeset_of_a_nic_does_not_occupy_a_cell_with_memory() {
     assert!(matches!(refused.refusals[..], [Objection::CellOfGpu { cell: 0, .. }]), "{refused}");
     assert!(Plan::new(&report(), &request, Some(&Domain::parse(&text).unwrap())).is_ok());
 }
+
+#[test]
+fn an_allowed_warning_is_a_note_and_an_error_stays_one() {
+    let run = |host: &str, args: &[&str], input: &str| {
+        let output = fed(&mut stanza(host, args), input.as_bytes());
+        (output.status.code(), decoded(&output.stdout), text_of(&output))
+    };
+    let host = "gb200-full-gpu-list";
+    let partial = ["--gpu", "0009:01:00.0", "--strict"];
+    let (code, _, stderr) = run(host, &partial, "");
+    assert!(code == Some(1) && stderr.ends_with("(use --peers) (EGM106)\n"), "{stderr}");
+    let allowed = [&partial[..], &["--allow", "egm106"]].concat();
+    let (code, _, stderr) = run(host, &allowed, "");
+    assert!(code == Some(0) && stderr.starts_with("egm-probe: note: GPU 0008"), "{stderr}");
+    let (_, json, _) = run(host, &[&allowed[..], &["--format", "json"]].concat(), "");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["allowed"][0].as_str().unwrap().ends_with("(EGM106)"), "{json}");
+    assert_eq!(json["warnings"], serde_json::json!([]));
+
+    let dimm = with(&[
+        ("<maxMemory unit", "<maxMemory slots='1' unit"),
+        (
+            "</devices>",
+            "<memory model='dimm'><target><size>1024</size></target></memory></devices>",
+        ),
+    ]);
+    let strict = [&NUMA[..], &["--strict", "--domain", "-", "--allow"]].concat();
+    assert_eq!(run(host, &[&strict[..], &["EGM106"]].concat(), &dimm).0, Some(1));
+    let (code, xml, stderr) =
+        run(host, &[&strict[..], &["EGM107", "--allow", "EGM027"]].concat(), &dimm);
+    assert!(code == Some(0) && xml.contains("dimm"), "{stderr}");
+    assert!(stderr.contains("note: ") && !stderr.contains("warning: "), "{stderr}");
+
+    let sums = ["--region", "egm4", "--size", "4GiB", "--domain", "-", "--allow", "EGM011"];
+    let (code, _, stderr) = run(host, &sums, &with(&[]));
+    assert!(code == Some(1) && stderr.contains("(EGM011)"), "{stderr}");
+    let held = ["--region", "egm4", "--allow", "EGM108"];
+    let (code, _, stderr) = run("claims-vm", &held, "");
+    assert!(code == Some(1) && stderr.contains("is in use by vm1[4242] (EGM108); use"), "{stderr}");
+}

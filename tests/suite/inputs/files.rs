@@ -104,7 +104,7 @@ pub fn setup(data: &[u8]) {
         "etc/group",
     ];
     let root = with(&parts(data, &FILES));
-    for examined in examine(&root, Installed::default(), true) {
+    for examined in examine(&root, Installed::default(), true, &[]) {
         let outcome = &examined.outcome;
         let texts = outcome.message.iter().chain(outcome.hints.iter().map(|hint| &hint.text));
         for text in texts {
