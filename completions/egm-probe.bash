@@ -762,7 +762,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__stanza)
-            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --libvirt --format --shell --indent --domain --in-place --dry-run --for --for-other --force --allow --strict --sysroot --from --no-occupancy --color --help --version"
+            opts="-h -V --gpu --region --all --peers --size --guest-node --alias --alias-prefix --with --complete --name --vcpus --gpu-cells --device --distances --smmu --managed --replace --remove --memory --move-to --libvirt --format --shell --indent --domain --in-place --dry-run --for --for-other --force --allow --strict --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -822,6 +822,14 @@ _egm__probe() {
                     ;;
                 --managed)
                     COMPREPLY=($(compgen -W "yes no" -- "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --move-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --libvirt)

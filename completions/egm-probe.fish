@@ -124,6 +124,8 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l smmu -d '
 shared\t'One for the devices behind the same SMMU of the host'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l managed -d 'Whether libvirt binds the devices to the driver for passthrough' -r -f -a "yes\t'libvirt binds them before the start, and back at the end'
 no\t'They must be bound beforehand'"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l memory -d 'With --remove: memory of the domain if no EGM memory is left' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l move-to -d 'Move the domain\'s EGM memory and GPUs to this region, from the one given with --region [default: the domain\'s only one]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l libvirt -d 'Target libvirt [default: the installed one if it supports EGM, else nvidia-12.4]' -r -f -a "nvidia-12.4\t''
 nvidia-11.9\t''
 upstream\t''"
@@ -144,6 +146,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l all -d 'U
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l peers -d 'Also use the other GPUs of their regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l complete -d 'Write a whole Grace guest: --with all --gpu-cells 8; without --domain, a new domain'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l replace -d 'Replace existing parts of the domain that differ: guest addresses, huge pages, CPU mode, SMMU attributes, distances and pinning'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l remove -d 'Take the EGM memory of these GPUs or regions out of the domain, and what --with names of theirs if no other device uses it'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 'Quote QEMU\'s arguments for a shell'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the result back to the file given with --domain'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l dry-run -d 'Show the changes without writing them'

@@ -64,7 +64,7 @@ pub(super) enum Command {
     /// Show sockets, regions and GPUs as a tree or picture
     Topology(TopologyArgs),
     /// Generate XML that gives EGM memory to a virtual machine
-    Stanza(StanzaArgs),
+    Stanza(Box<StanzaArgs>),
     /// Check the XML of virtual machines that have EGM memory
     Validate(ValidateArgs),
     /// Record this host in a file, for --from and for bug reports

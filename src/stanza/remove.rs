@@ -14,6 +14,7 @@ use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
 /// What to take out of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
 #[non_exhaustive]
 pub struct Removal {
     /// All EGM devices.
@@ -161,8 +162,8 @@ impl Cells {
         let cells_of = |hostdev: &Hostdev| -> BTreeSet<u32> {
             hostdev.cells.known().iter().flat_map(IdList::iter).take(domain.cells.len()).collect()
         };
-        let cell_of = |device: &&EgmDevice| device.cell.known();
-        let kept: BTreeSet<_> = taken.kept.iter().filter_map(cell_of).collect();
+        let place_of = |device: &&EgmDevice| device.cell.known();
+        let kept: BTreeSet<_> = taken.kept.iter().filter_map(place_of).collect();
         let of_others = domain.hostdevs.iter().filter(|hostdev| !taken.has_hostdev(hostdev));
         let mut used: BTreeSet<_> =
             of_others.flat_map(cells_of).chain(kept.iter().copied()).collect();
@@ -178,7 +179,7 @@ impl Cells {
         let empty = domain.cells.iter().filter(is_empty).filter_map(|cell| cell.id.value);
         let mut gone: BTreeSet<_> =
             empty.filter(|id| of_gpus.contains(id)).filter(is_unused).collect();
-        let emptied: BTreeSet<_> = taken.devices.iter().filter_map(cell_of).collect();
+        let emptied: BTreeSet<_> = taken.devices.iter().filter_map(place_of).collect();
         let emptied = emptied.into_iter().filter(|id| !kept.contains(id));
         let (unused, mut emptied): (Vec<_>, Vec<_>) = emptied.partition(is_unused);
         let ids: Vec<_> = domain.cells.iter().filter_map(|cell| cell.id.value).collect();
@@ -257,11 +258,15 @@ impl<'a, 'input> Work<'a, 'input> {
                 let of_bus = machine.iommus_by_bus().remove(&machine.canonical(&bus));
                 for iommu in of_bus.unwrap_or_default() {
                     nodes.extend(iommu.node);
-                    iommu.node.into_iter().for_each(|node| self.remove(node));
+                    if let Some(node) = iommu.node {
+                        self.remove(node);
+                    }
                 }
             }
         }
-        gone.iter().for_each(|node| self.remove(*node));
+        for node in &gone {
+            self.remove(*node);
+        }
         let is_gpu = |it: &&Hostdev| !self.taken.has_hostdev(it);
         if self.domain.hostdevs.iter().find(is_gpu).is_none() {
             self.hole(gone.len());
@@ -370,11 +375,13 @@ impl<'a, 'input> Work<'a, 'input> {
 
     /// The domain keeps no cells.
     fn without_numa(&mut self, numa: Option<Node<'_, '_>>) {
-        let Some(numa) = numa else { return };
-        let cpu = numa.parent().filter(|cpu| {
-            cpu.attributes().len() == 0 && cpu.children().filter(Node::is_element).count() == 1
-        });
-        self.edit.remove(cpu.unwrap_or(numa));
+        let Some((numa, cpu)) = numa.and_then(|numa| Some((numa, numa.parent()?))) else { return };
+        let is_only_child = cpu.children().filter(Node::is_element).count() == 1;
+        match (is_only_child, cpu.attributes().len()) {
+            (true, 0) => self.edit.remove(cpu),
+            (true, _) => self.edit.empty(cpu),
+            (false, _) => self.edit.remove(numa),
+        }
     }
 
     /// Gives the virtual CPUs of cells that are gone to the others that have some.
@@ -431,8 +438,9 @@ impl<'a, 'input> Work<'a, 'input> {
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
         for device in &self.taken.kept {
             let size = device.size.known().map_or(0, |size| size.0);
-            let sum = device.cell.known().map(|id| sums.entry(id).or_default());
-            sum.into_iter().for_each(|sum| *sum = sum.saturating_add(size));
+            if let Some(sum) = device.cell.known().map(|id| sums.entry(id).or_default()) {
+                *sum = sum.saturating_add(size);
+            }
         }
         if let Some(memory) = self.removal.memory {
             let shares = u64::try_from(cells.emptied.len()).unwrap_or(u64::MAX);

@@ -25,6 +25,7 @@ mod pictures;
 mod properties;
 mod qemu_args;
 mod readme;
+mod removal;
 mod reserve;
 mod roots;
 mod schema;

@@ -1,0 +1,233 @@
+//! `stanza --remove` and `--move-to`: what was put in can be taken out and moved.
+
+use egm_probe::check::{CheckOptions, Severity, check};
+use egm_probe::domain::{Document, Domain};
+use egm_probe::plan::{DistanceChoice, Plan, Request};
+use egm_probe::report::Report;
+use egm_probe::stanza::{Options, Parts, Removal, Rest, Stanza};
+use egm_probe::sysroot::Sysroot;
+use egm_probe::values::Bytes;
+use regex::Regex;
+
+use crate::stanza::{fed, fixture, stanza, text};
+use crate::support::{machine, machines};
+
+/// A domain without EGM and with what EGM requires.
+const PLAIN: &str = "<domain type='kvm'>
+  <name>vm1</name>
+  <memory unit='GiB'>4</memory>
+  <vcpu>8</vcpu>
+  <os firmware='efi'>
+    <type arch='aarch64' machine='virt'>hvm</type>
+  </os>
+  <features>
+    <acpi/>
+  </features>
+  <devices>
+    <console type='pty'/>
+  </devices>
+</domain>
+";
+
+/// Domains without EGM, GPUs and memory backing, in several styles.
+fn bases() -> Vec<String> {
+    vec![
+        PLAIN.into(),
+        PLAIN.replace('\n', "\r\n"),
+        PLAIN.replace("  ", "\t"),
+        PLAIN.replace("  <os ", "  <cpu mode='host-passthrough'/>\n  <os "),
+        fixture("stanza/virt-install.xml"),
+        fixture("stanza/pinned-crlf.xml"),
+    ]
+}
+
+/// A domain without its memory and cells.
+fn without_memory(domain: &str) -> String {
+    let memory = Regex::new(r"\s*<(memory|maxMemory|currentMemory)\b[^>]*>[^<]*</\w+>").unwrap();
+    let numa = Regex::new(r"(?s)\s*<numa>.*</numa>").unwrap();
+    let domain = memory.replace_all(domain, "");
+    numa.replace_all(&domain, "").into_owned()
+}
+
+/// The parts of the machine to write: buses, distances, pinning.
+const PARTS: [(bool, bool, bool); 4] =
+    [(false, false, false), (true, false, false), (false, true, true), (true, true, true)];
+
+#[test]
+fn what_was_put_in_is_taken_out_without_a_trace() {
+    let bases = bases();
+    let (mut count, mut refused) = (0, 0);
+    for name in machines() {
+        let root = Sysroot::capture(&machine(&name)).unwrap();
+        let report = Report::read(&root, Plan::MACHINE_NEEDS);
+        let regions = report.host.regions.iter().map(|region| vec![region.name.clone()]);
+        let every: Vec<_> = report.host.regions.iter().map(|region| region.name.clone()).collect();
+        for (pci, distances, pinning) in PARTS {
+            for regions in regions.clone().chain([every.clone()]) {
+                let base = &bases[(count + refused) % bases.len()];
+                if pinning && base.contains("<vcpupin") {
+                    // Its own could not be told from those that are added.
+                    refused += 1;
+                    continue;
+                }
+                let mut request = Request::of_regions(regions.clone());
+                request.force = true;
+                request.gpu_cells = if pci { 8 } else { 0 };
+                request.machine.pci = pci;
+                request.machine.distances = distances.then_some(DistanceChoice::Known);
+                request.machine.pinning = pinning;
+                let mut parts = Parts::default();
+                (parts.hostdev, parts.numa) = (true, true);
+                let options = Options::of(parts);
+                let document = Document::parse(base).unwrap();
+                let Ok(plan) = Plan::new(&report, &request, Some(document.domain())) else {
+                    refused += 1;
+                    continue;
+                };
+                let Ok(whole) = Stanza::within(&report, plan, &document, &options) else {
+                    refused += 1;
+                    continue;
+                };
+                let mut removal = Removal::default();
+                (removal.regions, removal.memory) = (regions, Some(Bytes(8 << 30)));
+                (removal.hostdev, removal.pci, removal.pinning) = (true, pci, pinning);
+                let whole = Document::parse(&whole.xml).unwrap();
+                let rest = Rest::of(&report, &whole, &removal, &options).unwrap();
+                assert_eq!(without_memory(&rest.xml), without_memory(base), "{name} {removal:?}");
+                let memory = Domain::parse(&rest.xml).unwrap().memory.unwrap().value;
+                assert_eq!(memory, Some(Bytes(8 << 30)), "{name} {removal:?}");
+                count += 1;
+            }
+        }
+    }
+    eprintln!("{count} domains, {refused} refused");
+    assert!(count > 200, "{count} domains, {refused} refused");
+}
+
+/// Runs `stanza` on a domain; returns the output, or the messages of a refusal.
+fn run(host: &str, args: &[&str], domain: &str) -> Result<String, String> {
+    let args = [args, &["--domain", "-"]].concat();
+    let output = fed(&mut stanza(host, &args), domain.as_bytes());
+    match output.status.code() {
+        Some(0) => Ok(text(&output.stdout)),
+        Some(1) => Err(text(&output.stderr)),
+        code => panic!("{host} {args:?}: {code:?}: {}", text(&output.stderr)),
+    }
+}
+
+/// Checks that there are no findings but those about policy.
+fn check_clean(host: &str, domain: &str) {
+    let root = Sysroot::capture(&machine(host)).unwrap();
+    let report = Report::read(&root, Plan::MACHINE_NEEDS);
+    let document = Document::parse(domain).unwrap();
+    let options = CheckOptions { report: Some(&report), ..CheckOptions::default() };
+    let is_wrong = |severity| matches!(severity, Severity::Error | Severity::Warning);
+    for finding in check(document.domain(), &options) {
+        let is_policy = ["EGM106", "EGM107"].contains(&finding.rule.code);
+        assert!(is_policy || !is_wrong(finding.severity), "{host}: {finding:?}\n{domain}");
+    }
+}
+
+const GB200: &str = "gb200-full-gpu-list";
+
+fn complete(host: &str, args: &[&str]) -> String {
+    run(host, &[args, &["--complete"]].concat(), PLAIN).unwrap()
+}
+
+#[test]
+fn what_is_left_is_a_whole_guest() {
+    let whole = complete(GB200, &["--all"]);
+    let socket = run(GB200, &["--remove", "--region", "egm5", "--with", "all"], &whole).unwrap();
+    check_clean(GB200, &socket);
+    let domain = Domain::parse(&socket).unwrap();
+    assert_eq!((domain.cells.len(), domain.egm.len(), domain.iommus.len()), (17, 2, 2));
+    assert_eq!(domain.cells[0].cpus.as_ref().unwrap().text, "0-7", "it has all CPUs");
+    assert!(domain.pins.len() == 4 && socket.contains("<acpi nodeset='9-16'/>"), "{socket}");
+    // One GPU of each socket: both cells stay.
+    let gpus = ["--remove", "--gpu", "0009:01:00.0,0019:01:00.0", "--with", "all"];
+    let pair = run(GB200, &gpus, &whole).unwrap();
+    check_clean(GB200, &pair);
+    let domain = Domain::parse(&pair).unwrap();
+    assert_eq!((domain.cells.len(), domain.egm.len(), domain.iommus.len()), (18, 2, 2));
+    let half = domain.egm[0].size.as_ref().unwrap().value;
+    assert_eq!(domain.cells[0].memory.as_ref().unwrap().value, half, "the size stays");
+    // Their memory alone: GPUs, cells and buses stay, and so do the CPUs of the cell.
+    let memory = run(GB200, &["--remove", "--region", "egm5"], &whole).unwrap();
+    let domain = Domain::parse(&memory).unwrap();
+    assert_eq!((domain.cells.len(), domain.hostdevs.len(), domain.egm.len()), (34, 4, 2));
+    assert_eq!(domain.cells[1].memory.as_ref().unwrap().value, Some(Bytes(0)));
+}
+
+#[test]
+fn a_second_run_takes_nothing_out() {
+    let whole = complete(GB200, &["--all"]);
+    let args = ["--remove", "--region", "egm5", "--with", "all"];
+    let socket = run(GB200, &args, &whole).unwrap();
+    assert_eq!(run(GB200, &args, &socket).unwrap(), socket);
+}
+
+#[test]
+fn other_devices_keep_their_buses() {
+    let nics = ["--all", "--device", "0010:01:00.0"];
+    let whole = complete("gb200-two-nics", &nics);
+    let args = ["--remove", "--all", "--memory", "8GiB", "--with", "all"];
+    let rest = run("gb200-two-nics", &args, &whole).unwrap();
+    let domain = Domain::parse(&rest).unwrap();
+    assert_eq!((domain.hostdevs.len(), domain.iommus.len(), domain.cells.len()), (1, 1, 2));
+    let memory = domain.cells.iter().map(|cell| cell.memory.as_ref().unwrap().value.unwrap().0);
+    assert_eq!(memory.collect::<Vec<_>>(), [4 << 30, 4 << 30], "its bus is near to one of them");
+    let args = ["--remove", "--device", "0010:01:00.0", "--with", "all"];
+    let rest = run("gb200-two-nics", &args, &whole).unwrap();
+    check_clean("gb200-two-nics", &rest);
+    assert_eq!(rest, complete("gb200-two-nics", &["--all"]));
+}
+
+#[test]
+fn the_memory_of_a_domain_without_egm_must_be_known() {
+    let whole = complete(GB200, &["--all"]);
+    let problem = run(GB200, &["--remove", "--all"], &whole).unwrap_err();
+    assert!(problem.contains("as in --memory 16GiB"), "{problem}");
+    let args = ["--remove", "--region", "egm4", "--memory", "16GiB"];
+    let problem = run(GB200, &args, &whole).unwrap_err();
+    assert!(problem.contains("2 EGM devices would be left"), "{problem}");
+}
+
+#[test]
+fn a_domain_moves_to_another_region() {
+    for (host, to) in [(GB200, vec!["egm5"]), ("gh200-quad", vec!["egm5", "egm6", "egm7"])] {
+        let before = complete(host, &["--region", "egm4", "--size", "2GiB"]);
+        let mut moved = before.clone();
+        for region in to {
+            moved = run(host, &["--move-to", region], &moved).unwrap();
+            check_clean(host, &moved);
+            let domain = Domain::parse(&moved).unwrap();
+            let path = format!("/dev/{region}");
+            assert!(domain.egm.iter().all(|it| it.path.as_ref().unwrap().text == path), "{moved}");
+            // The same as if it had been put there in the first place.
+            let direct = complete(host, &["--region", region, "--size", "2GiB"]);
+            assert_eq!(moved, direct, "{host} {region}");
+        }
+        let back = run(host, &["--move-to", "egm4"], &moved).unwrap();
+        assert_eq!(back, before, "{host}");
+    }
+}
+
+#[test]
+fn a_region_that_does_not_do_is_refused() {
+    let both = complete(GB200, &["--all"]);
+    let one = complete(GB200, &["--region", "egm4"]);
+    for (host, domain, to, expected) in [
+        (GB200, both.as_str(), "egm5", "the domain already has EGM of egm5"),
+        (GB200, &one, "egm9", "no region egm9"),
+        (GB200, PLAIN, "egm5", "the domain has no EGM"),
+        ("claims-vm", &one, "egm4", "already has EGM of egm4"),
+    ] {
+        let problem = run(host, &["--move-to", to], domain).unwrap_err();
+        assert!(problem.contains(expected), "{expected}: {problem}");
+    }
+    let quad = complete("gh200-quad", &["--region", "egm4,egm5"]);
+    let problem = run("gh200-quad", &["--move-to", "egm6"], &quad).unwrap_err();
+    assert!(problem.contains("egm4 and egm5; say which one with --region"), "{problem}");
+    let moved = run("gh200-quad", &["--move-to", "egm6", "--region", "egm5"], &quad).unwrap();
+    check_clean("gh200-quad", &moved);
+}
