@@ -438,7 +438,7 @@ fn the_arguments_for_qemu_have_the_buses_and_devices() {
         r#"-object {"qom-type":"iommufd","id":"iommufd0"}"#,
         r#"-device {"driver":"vfio-pci","host":"0008:01:00.0","id":"ua-hostdev0","iommufd":"iommufd0","bus":"pci.2","addr":"0x0"}"#,
         r#"-object {"qom-type":"acpi-generic-initiator","id":"gi0","pci-dev":"ua-hostdev0","node":2}"#,
-        r#"-device {"driver":"vfio-pci","host":"0000:03:00.0","id":"hostdev4","iommufd":"iommufd0","bus":"pci.10","addr":"0x0"}"#,
+        r#"-device {"driver":"vfio-pci","host":"0000:03:00.0","id":"hostdev0","iommufd":"iommufd0","bus":"pci.10","addr":"0x0"}"#,
     ]
     .map(position)
     .into();
