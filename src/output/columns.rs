@@ -91,7 +91,7 @@ macro_rules! columns {
 }
 
 /// Every column, in the order in which all of them are shown.
-pub static COLUMNS: [Column; 25] = columns! {
+pub static COLUMNS: [Column; 26] = columns! {
     default: true {
         "DEVICE" Text NOTHING, "name of the region", |row| text(row.region.name.as_str());
         "NODE" Number Needs::NUMA, "host NUMA node of the region",
@@ -113,6 +113,8 @@ pub static COLUMNS: [Column; 25] = columns! {
             |row| ColumnValue::Bytes(row.capacity.held);
         "STRANDED" Bytes Needs::CLAIMS, "memory not mapped by its holder, unusable for others",
             |row| ColumnValue::Bytes(row.capacity.stranded);
+        "QUANTITY" Text NOTHING, "size of the region as a Kubernetes quantity",
+            |row| optional(row.region.size.map(Bytes::quantity));
         "PATH" Text NOTHING, "path of the device node",
             |row| text(row.region.device.path.to_string_lossy());
         "MAJMIN" Text NOTHING, "major and minor device number",

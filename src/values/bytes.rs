@@ -48,6 +48,29 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl Bytes {
+    /// The amount as a quantity of Kubernetes, in its canonical form: a whole number of the largest
+    /// power of 1024 (`resource.Quantity`).
+    ///
+    /// ```
+    /// use egm_probe::values::Bytes;
+    ///
+    /// assert_eq!(Bytes(479_962_595_328).quantity(), "447Gi");
+    /// assert_eq!(Bytes(479_962_595_329).quantity(), "479962595329");
+    /// ```
+    #[must_use]
+    pub fn quantity(self) -> String {
+        let (mut number, mut unit) = (self.0, "");
+        for larger in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
+            if number == 0 || !number.is_multiple_of(1024) {
+                break;
+            }
+            (number, unit) = (number / 1024, larger);
+        }
+        format!("{number}{unit}")
+    }
+}
+
 /// A size as in libvirt's XML: a number and a unit, KiB by default.
 ///
 /// `K` and `KiB` are 1024 bytes, `KB` is 1000; case is ignored (`virScaleInteger`,
@@ -95,7 +118,8 @@ pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
 /// Kubernetes writes `Ki`, `Mi`, `Gi`, .. for powers of 1024 (its API's `resource.Quantity`).
 ///
 /// # Errors
-/// The text is not a size.
+/// The text is not a size, or a number without a unit that is smaller than any EGM device: the unit
+/// was probably forgotten.
 ///
 /// ```
 /// use egm_probe::values::{Bytes, parse_option};
@@ -105,6 +129,7 @@ pub fn parse_libvirt(number: &str, unit: Option<&str>) -> Option<Bytes> {
 /// assert_eq!(parse_option("8Gi"), Ok(Bytes(8 << 30)));
 /// assert_eq!(parse_option("8589934592"), Ok(Bytes(8 << 30)));
 /// assert!(parse_option("8.5G").is_err());
+/// assert!(parse_option("8").unwrap_err().to_string().contains("did you mean 8GiB?"));
 /// ```
 pub fn parse_option(text: &str) -> Result<Bytes, BadSize> {
     let trimmed = text.trim();
@@ -112,17 +137,33 @@ pub fn parse_option(text: &str) -> Result<Bytes, BadSize> {
     let (number, unit) = trimmed.split_at_checked(end).unwrap_or_default();
     let unit = unit.trim_start();
     let is_bytes = unit.is_empty() || unit.ends_with(['i', 'I']);
-    let unit = if is_bytes { format!("{unit}B") } else { unit.to_owned() };
-    let size = if number.is_empty() { None } else { parse_libvirt(number, Some(&unit)) };
-    size.ok_or_else(|| BadSize(excerpt(text, 80)))
+    let full = if is_bytes { format!("{unit}B") } else { unit.to_owned() };
+    let size = if number.is_empty() { None } else { parse_libvirt(number, Some(&full)) };
+    match size {
+        // QEMU takes whole MiB, libvirt more.
+        Some(Bytes(size @ 1..0x10_0000)) if unit.is_empty() => Err(BadSize::NoUnit(size)),
+        _ => size.ok_or_else(|| BadSize::Invalid(excerpt(text, 80))),
+    }
 }
 
 /// Invalid size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}`: invalid size (expected a whole number of bytes, or of KiB, MiB, GiB, TiB, KB, MB, GB, TB; K, M, G, T and Ki, Mi, Gi, Ti are powers of 1024)"
-)]
-pub struct BadSize(String);
+#[non_exhaustive]
+pub enum BadSize {
+    /// Not a size.
+    #[error(
+        "`{0}`: invalid size (expected a whole number of bytes, or of KiB, MiB, GiB, TiB, KB, MB, GB, TB; K, M, G, T and Ki, Mi, Gi, Ti are powers of 1024)"
+    )]
+    Invalid(String),
+    /// A number of bytes that is smaller than any EGM device.
+    #[error("`{0}`: only {0} bytes (did you mean {0}{unit}?)", unit = likely_unit(*.0))]
+    NoUnit(u64),
+}
+
+/// The unit that was probably meant by a small number.
+fn likely_unit(number: u64) -> &'static str {
+    if number < 4096 { "GiB" } else { "MiB" }
+}
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -165,7 +206,10 @@ mod tests {
     #[test]
     fn sizes_in_options_are_strict() {
         for (text, bytes) in [
-            ("1", Some(1)),
+            ("1048576", Some(1 << 20)),
+            ("1048575", None),
+            ("64", None),
+            ("64B", Some(64)),
             ("8GiB", Some(8 << 30)),
             (" 8 GiB ", Some(8 << 30)),
             ("8g", Some(8 << 30)),
@@ -190,6 +234,30 @@ mod tests {
             ("\u{0663}G", None),
         ] {
             assert_eq!(parse_option(text).ok(), bytes.map(Bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_unit_is_suggested() {
+        for (text, meant) in [("64", "64GiB"), ("4095", "4095GiB"), ("228864", "228864MiB")] {
+            let error = parse_option(text).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("(did you mean {meant}?)")), "{error}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_canonical_and_exact() {
+        for (bytes, shown) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1 << 10, "1Ki"),
+            (1536 << 10, "1536Ki"),
+            (228_864 << 20, "228864Mi"),
+            (479_962_595_328, "447Gi"),
+            (1 << 60, "1Ei"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(Bytes(bytes).quantity(), shown);
         }
     }
 

@@ -64,7 +64,10 @@ pub fn size(data: &[u8]) {
         }
     }
     let Ok(size) = parse_option(text) else { return };
-    assert_eq!(parse_option(&size.0.to_string()), Ok(size), "{text:?}");
+    assert_eq!(parse_option(&format!("{}B", size.0)), Ok(size), "{text:?}");
+    // A small number needs its unit.
+    let quantity = size.quantity();
+    assert!(size.0 < 1 << 20 || parse_option(&quantity) == Ok(size), "{text:?}: {quantity}");
     assert_eq!(parse_libvirt(&size.0.to_string(), Some("bytes")), Some(size));
     if size.0 % 1024 == 0 {
         assert_eq!(parse_libvirt(&(size.0 >> 10).to_string(), None), Some(size));
