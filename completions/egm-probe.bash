@@ -682,7 +682,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__reserve)
-            opts="-J -h -V --gpu --all --any --gpus --size --for --ttl --force --json --sysroot --from --no-occupancy --color --help --version"
+            opts="-J -h -V --gpu --all --any --gpus --size --for --ttl --wait --force --json --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -709,6 +709,10 @@ _egm__probe() {
                     return 0
                     ;;
                 --ttl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -209,10 +209,11 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s h -l hel
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -d 'Reserve the regions of these GPUs' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l any -d 'Reserve any N free regions, the smallest suitable ones first' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'With --any: require at least G GPUs per region' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l size -d 'With --any: require at least this size' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'Require at least G GPUs per region' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l size -d 'Require at least this size per region' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l for -d 'Name of the virtual machine' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'Time until the reservation expires, such as 90s, 10m or 1h' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'Time until the reservation expires, such as 90s or 1h [default: 10m]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l wait -d 'Wait until the regions are available, at most this long, such as 90s or 10m' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''

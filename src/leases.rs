@@ -6,17 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::claims::LEASES;
 use crate::claims::leases::{self, Lease, SIZE_LIMIT};
+use crate::claims::{LEASES, LeaseClaim};
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory};
+use crate::host::Region;
 use crate::report::{Report, State, labels};
 use crate::sysroot::Sysroot;
-use crate::values::text::{SHOWN, excerpt, excerpts};
-use crate::values::{Moment, RegionName};
+use crate::values::text::{SHOWN, excerpt, excerpts, plural};
+use crate::values::{Bytes, Moment, RegionName};
 use crate::warning::Warning;
 
 /// How long to wait for other processes that change leases. Each needs a few milliseconds.
-const WAIT: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The directory and the name of [`LEASES`].
 const DIRECTORY: [&str; 2] = ["run", "egm-probe"];
@@ -36,14 +37,56 @@ const SAVED: &str = ".broken";
 pub(crate) enum LeaseObjection {
     #[error("{region} is in use by {}", excerpts(holders))]
     InUse { region: RegionName, holders: Vec<String> },
-    #[error("{region} is reserved for {} until {until}", excerpt(owner, SHOWN))]
-    Taken { region: RegionName, owner: String, until: Moment },
+    #[error("{region} is reserved for {} until {}", excerpt(&lease.domain, SHOWN), lease.expires)]
+    Taken { region: RegionName, lease: LeaseClaim },
+    #[error("{region} is already in use by or reserved for {}", excerpt(owner, SHOWN))]
+    Own { region: RegionName, owner: String },
+    #[error("{region}: {problem}, but --size requires {least} ({} bytes)", least.0)]
+    TooSmall { region: RegionName, problem: String, least: Bytes },
+    #[error("{region} has {}, but --gpus requires {least}", plural(*gpus, "known GPU"))]
+    TooFewGpus { region: RegionName, gpus: usize, least: usize },
+    #[error(
+        "requested {}, but {free} of {total} {} available",
+        plural(*wanted, "region"),
+        if *free == 1 { "is" } else { "are" }
+    )]
+    TooFew { wanted: usize, free: usize, total: usize, possible: usize },
     #[error("{region}: {problem}")]
     Node { region: RegionName, problem: Warning },
     #[error("the holder of {region} is unknown (use --force to reserve it anyway)")]
     Unknown { region: RegionName },
     #[error("{0} (use --force to replace the file and save it as {NAME}{SAVED})")]
     Unread(Warning),
+}
+
+impl LeaseObjection {
+    /// Whether it may no longer apply after some time.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::TooFew { wanted, possible, .. } => possible >= wanted,
+            Self::TooSmall { .. } | Self::TooFewGpus { .. } | Self::Unread(_) => false,
+            _ => true,
+        }
+    }
+}
+
+/// Whether waiting may help against all of these. With too few regions, only their number matters.
+pub(crate) fn may_pass(objections: &[LeaseObjection]) -> bool {
+    match objections {
+        [too_few @ LeaseObjection::TooFew { .. }, ..] => too_few.may_pass(),
+        _ => objections.iter().all(LeaseObjection::may_pass),
+    }
+}
+
+/// Requirements for a region to be reserved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requirements<'a> {
+    /// The name that it is to be reserved for.
+    pub(crate) domain: &'a str,
+    pub(crate) least_size: Option<Bytes>,
+    pub(crate) least_gpus: Option<usize>,
+    /// Overrides unknown holders, never known ones.
+    pub(crate) force: bool,
 }
 
 /// The leases of one root.
@@ -75,32 +118,25 @@ impl<'a> LeaseStore<'a> {
         self.directory.create()
     }
 
-    /// Waits until no other process changes leases.
-    pub(crate) fn lock(&self) -> Result<LockedStore<'_>, DirectoryProblem> {
-        let locked = self.directory.lock_by(LOCK, WAIT)?;
+    /// Waits until no other process changes leases, at most this long.
+    pub(crate) fn lock(&self, patience: Duration) -> Result<LockedStore<'_>, DirectoryProblem> {
+        let locked = self.directory.lock_by(LOCK, patience)?;
         Ok(LockedStore { root: self.root, path: self.directory.path().join(NAME), locked })
     }
 }
 
 impl LockedStore<'_> {
-    /// Reserves all of these regions or none; the leases that the same name has on them are renewed.
+    /// Adds a lease of all of these regions or, if it cannot be written, of none. Leases of the same
+    /// name on them are replaced.
     /// With `force` an unreadable file is replaced, and the warning says under which name it is saved.
-    pub(crate) fn take(
-        self,
-        regions: &BTreeSet<RegionName>,
-        domain: &str,
-        ttl: Duration,
-        force: bool,
-    ) -> Result<Option<Warning>, DirectoryProblem> {
-        let now = Moment::now();
-        let (mut leases, saved) = match leases::read(self.root, now) {
+    pub(crate) fn take(self, new: Lease, force: bool) -> Result<Option<Warning>, DirectoryProblem> {
+        let (mut leases, saved) = match leases::read(self.root, Moment::now()) {
             Err(_) if force => (Vec::new(), Some(self.save_broken()?)),
             leases => (leases.map_err(|problem| self.failed(io::Error::other(problem)))?, None),
         };
-        remove(&mut leases, domain, |region| regions.contains(region));
-        let (regions, domain) = (regions.clone(), domain.to_owned());
-        let more = serde_json::Map::new();
-        leases.push(Lease { regions, domain, expires: now.after(ttl), more });
+        let is_replaced = |old: &Lease| old.domain == new.domain;
+        remove(&mut leases, is_replaced, |region| new.regions.contains(region));
+        leases.push(new);
         self.write(leases)?;
         Ok(saved)
     }
@@ -116,7 +152,7 @@ impl LockedStore<'_> {
             self.failed(io::Error::other(format!("{problem} (repair or remove the file)")))
         })?;
         let is_wanted = |region: &RegionName| wanted.is_none_or(|it| it.contains(region));
-        let given_up = remove(&mut leases, domain, is_wanted);
+        let given_up = remove(&mut leases, |lease| lease.domain == domain, is_wanted);
         if !given_up.is_empty() {
             self.write(leases)?;
         }
@@ -153,14 +189,14 @@ impl LockedStore<'_> {
     }
 }
 
-/// Removes regions from the leases of a name, and returns those that were in one.
+/// Removes regions from some leases, and returns those that were in one.
 fn remove(
     leases: &mut Vec<Lease>,
-    domain: &str,
+    is_meant: impl Fn(&Lease) -> bool,
     is_wanted: impl Fn(&RegionName) -> bool,
 ) -> BTreeSet<RegionName> {
     let mut removed = BTreeSet::new();
-    for lease in leases.iter_mut().filter(|lease| lease.domain == domain) {
+    for lease in leases.iter_mut().filter(|lease| is_meant(lease)) {
         let (gone, rest) = lease.regions.iter().cloned().partition(|region| is_wanted(region));
         lease.regions = rest;
         removed.extend::<BTreeSet<_>>(gone);
@@ -169,17 +205,29 @@ fn remove(
     removed
 }
 
-/// The first reason not to reserve a region for a virtual machine. `force` overrides unknown
-/// holders, never known ones.
+/// The first reason not to reserve a region, beginning with those that will not pass.
 fn objection(
     report: &Report,
-    region: &RegionName,
-    domain: &str,
-    force: bool,
+    found: &Region,
+    requirements: &Requirements<'_>,
 ) -> Option<LeaseObjection> {
-    let found = report.host.region(region)?;
-    let availability = report.availability(found, Some(domain));
-    let region = region.clone();
+    let availability = report.availability(found, Some(requirements.domain));
+    let region = found.name.clone();
+    if let Some(least) = requirements.least_size
+        && found.size.is_none_or(|size| size < least)
+    {
+        let problem = match found.size {
+            Some(size) => format!("size is {size} ({} bytes)", size.0),
+            None => "size is unknown".into(),
+        };
+        return Some(LeaseObjection::TooSmall { region, problem, least });
+    }
+    let gpus = found.gpus.len();
+    if let Some(least) = requirements.least_gpus
+        && gpus < least
+    {
+        return Some(LeaseObjection::TooFewGpus { region, gpus, least });
+    }
     if let Some(problem) = found.node_problem() {
         return Some(LeaseObjection::Node { region, problem: problem.clone() });
     }
@@ -187,20 +235,54 @@ fn objection(
         let holders = labels(availability.holders);
         Some(LeaseObjection::InUse { region, holders })
     } else if let Some(lease) = availability.leases.first() {
-        let (owner, until) = (lease.domain.clone(), lease.expires);
-        Some(LeaseObjection::Taken { region, owner, until })
+        Some(LeaseObjection::Taken { region, lease: (*lease).clone() })
     } else {
-        let is_unknown = availability.state == State::Unknown && !force;
+        let is_unknown = availability.state == State::Unknown && !requirements.force;
         is_unknown.then_some(LeaseObjection::Unknown { region })
     }
 }
 
-/// The reasons not to reserve these regions for a virtual machine.
+/// The reasons not to reserve these regions.
 pub(crate) fn objections(
     report: &Report,
     regions: &BTreeSet<RegionName>,
-    domain: &str,
-    force: bool,
+    requirements: &Requirements<'_>,
 ) -> Vec<LeaseObjection> {
-    regions.iter().filter_map(|region| objection(report, region, domain, force)).collect()
+    let regions = regions.iter().filter_map(|name| report.host.region(name));
+    regions.filter_map(|region| objection(report, region, requirements)).collect()
+}
+
+/// The smallest free regions that meet the requirements, so that large ones stay available; or the
+/// reasons against the other ones.
+pub(crate) fn choose(
+    report: &Report,
+    wanted: usize,
+    requirements: &Requirements<'_>,
+) -> Result<BTreeSet<RegionName>, Vec<LeaseObjection>> {
+    let (mut free, mut objections) = (Vec::new(), Vec::new());
+    for region in &report.host.regions {
+        // Prefer regions that no virtual machine is defined with.
+        let rank = match report.row(region).capacity.state {
+            State::Free => Some(0),
+            State::Defined => Some(1),
+            State::Unknown => Some(2),
+            State::InUse | State::Reserved => None,
+        };
+        let (name, owner) = (region.name.clone(), requirements.domain.to_owned());
+        match (objection(report, region, requirements), rank) {
+            (Some(objection), _) => objections.push(objection),
+            (None, None) => objections.push(LeaseObjection::Own { region: name, owner }),
+            (None, Some(rank)) => {
+                free.push((rank, region.size.unwrap_or(Bytes(u64::MAX)), name));
+            }
+        }
+    }
+    if free.len() < wanted {
+        let (free, total) = (free.len(), report.host.regions.len());
+        let possible = free + objections.iter().filter(|it| it.may_pass()).count();
+        objections.insert(0, LeaseObjection::TooFew { wanted, free, total, possible });
+        return Err(objections);
+    }
+    free.sort_unstable();
+    Ok(free.into_iter().take(wanted).map(|(_, _, name)| name).collect())
 }

@@ -59,7 +59,7 @@ pub(super) enum Error {
     Udev(#[from] UdevProblem),
     #[error(transparent)]
     Directory(#[from] DirectoryProblem),
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\negm-probe: "))]
+    #[error("{}", few_lines(.0))]
     NotReserved(Vec<LeaseObjection>),
     #[error("{0}")]
     NotEnough(String),
@@ -116,6 +116,17 @@ fn not_found(error: &NotFound) -> Exit {
         NotFound::NoEgm { .. } => Exit::NoEgm,
         _ => Exit::No,
     }
+}
+
+/// One line per objection for the first ones, each with the program's prefix.
+fn few_lines(objections: &[LeaseObjection]) -> String {
+    /// More than the regions of most hosts.
+    const SHOWN: usize = 6;
+    let mut lines: Vec<_> = objections.iter().take(SHOWN).map(ToString::to_string).collect();
+    if objections.len() > SHOWN {
+        lines.push(format!("and {} more; see `egm-probe list`", objections.len() - SHOWN));
+    }
+    lines.join("\negm-probe: ")
 }
 
 /// One line per objection, each with the program's prefix.

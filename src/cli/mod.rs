@@ -15,6 +15,7 @@ mod list;
 mod metrics;
 mod reserve;
 mod show;
+mod signals;
 mod stanza;
 mod stanza_args;
 mod topology;

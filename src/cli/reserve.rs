@@ -2,23 +2,36 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
 use super::args::{Global, parse_gpu, parse_region, parse_time};
 use super::error::Error;
+use super::signals::EndSignals;
 use super::{Exit, Session};
-use crate::claims::leases::is_name;
-use crate::host::{Host, Needs, NotFound, Region};
-use crate::leases::{LeaseObjection, LeaseStore, objections};
+use crate::claims::leases::{Lease, is_name};
+use crate::files::locked_directory::DirectoryProblem;
+use crate::host::{Host, Needs, NotFound};
+use crate::leases::{self, LeaseObjection, LeaseStore, PATIENCE, Requirements, choose, objections};
 use crate::output::columns;
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
-use crate::report::{Report, State};
+use crate::report::Report;
 use crate::sysroot::Sysroot;
-use crate::values::text::{SHOWN, excerpt, plural};
-use crate::values::{Bytes, PciAddress, RegionName, parse_option};
+use crate::values::text::{SHOWN, excerpt};
+use crate::values::{Bytes, Moment, PciAddress, RegionName, parse_option};
+use crate::warning::Warning;
+
+/// Time until a reservation expires.
+const TTL: Duration = Duration::from_secs(600);
+
+/// How often to try again with `--wait`, and how long to wait for the lock then.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The least pause between two attempts, as a multiple of the time that one takes: searching all
+/// processes may be slow, and locks out others.
+const PAUSE: u32 = 9;
 
 /// The columns printed for reserved regions.
 const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
@@ -39,24 +52,34 @@ pub(super) struct ReserveArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(conflicts_with_all = ["regions", "gpus"])]
     any: Option<u32>,
-    /// With --any: require at least G GPUs per region
-    #[arg(long = "gpus", value_name = "G", requires = "any")]
+    /// Require at least G GPUs per region
+    #[arg(long = "gpus", value_name = "G")]
     least_gpus: Option<usize>,
-    /// With --any: require at least this size
-    #[arg(long, requires = "any", value_parser = parse_option)]
+    /// Require at least this size per region
+    #[arg(long, value_parser = parse_option)]
     size: Option<Bytes>,
     /// Name of the virtual machine
     #[arg(long = "for", value_name = "NAME")]
     owner: String,
-    /// Time until the reservation expires, such as 90s, 10m or 1h
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_ttl)]
-    ttl: Duration,
+    /// Time until the reservation expires, such as 90s or 1h [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    ttl: Option<Duration>,
+    /// Wait until the regions are available, at most this long, such as 90s or 10m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    wait: Option<Duration>,
     /// Reserve even if holders or reservations of a region cannot be determined
     #[arg(long)]
     force: bool,
     /// Print the regions as JSON (egm-probe.list/1)
     #[arg(short = 'J', long)]
     json: bool,
+}
+
+impl ReserveArgs {
+    fn requirements(&self) -> Requirements<'_> {
+        let Self { owner, size, least_gpus, force, .. } = self;
+        Requirements { domain: owner, least_size: *size, least_gpus: *least_gpus, force: *force }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -82,27 +105,31 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
         return Err(NotFound::no_egm(&host, "").into());
     }
     store.create()?;
-    let locked = store.lock()?;
-    // No other process can reserve regions from here on.
-    let mut report = Report::read(&root, Needs::all());
-    if report.host.regions.is_empty() {
-        return Err(NotFound::no_egm(&report.host, "").into());
-    }
-    if let Some(problem) = report.claims.leases_unread.take().filter(|_| !args.force) {
-        return Err(Error::NotReserved(vec![LeaseObjection::Unread(problem)]));
-    }
-    let wanted = match args.any {
-        Some(count) => choose(args, count, &report)?,
-        None => wanted(args, &report)?,
+    let (regions, replaced) = match args.wait {
+        None => take(args, &root, &store, PATIENCE)?,
+        Some(limit) => {
+            let signals = EndSignals::block()?;
+            let started = Instant::now();
+            loop {
+                let attempt = Instant::now();
+                let error = match take(args, &root, &store, INTERVAL) {
+                    Ok(taken) => break taken,
+                    Err(error) => error,
+                };
+                let left = limit.saturating_sub(started.elapsed());
+                if left.is_zero() || !may_pass(&error) {
+                    return Err(error);
+                }
+                let pause = INTERVAL.max(PAUSE * attempt.elapsed());
+                if let Some(number) = signals.wait(pause.min(left))? {
+                    return Ok(Exit::Signal(number));
+                }
+            }
+        }
     };
-    let objections = objections(&report, &wanted, &args.owner, args.force);
-    if !objections.is_empty() {
-        return Err(Error::NotReserved(objections));
-    }
-    let replaced = locked.take(&wanted, &args.owner, args.ttl, args.force)?;
     let mut report = Report::read(&root, Needs::all());
     report.claims.warnings.extend(replaced);
-    report.host.regions.retain(|region| wanted.contains(&region.name));
+    report.host.regions.retain(|region| regions.contains(&region.name));
     report.gone.clear();
     if args.json {
         json::write_list(session.out, &report)?;
@@ -115,14 +142,59 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
     Ok(Exit::Done)
 }
 
+/// Reserves the requested regions once they can be had, and returns them.
+fn take(
+    args: &ReserveArgs,
+    root: &Sysroot,
+    store: &LeaseStore<'_>,
+    patience: Duration,
+) -> Result<(BTreeSet<RegionName>, Option<Warning>), Error> {
+    let locked = store.lock(patience)?;
+    // No other process can reserve regions from here on.
+    let mut report = Report::read(root, Needs::all());
+    if report.host.regions.is_empty() {
+        return Err(NotFound::no_egm(&report.host, "").into());
+    }
+    if let Some(problem) = report.claims.leases_unread.take().filter(|_| !args.force) {
+        return Err(Error::NotReserved(vec![LeaseObjection::Unread(problem)]));
+    }
+    let regions = match args.any {
+        Some(count) => {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            choose(&report, count, &args.requirements()).map_err(Error::NotReserved)?
+        }
+        None => wanted(args, &report)?,
+    };
+    let objections = objections(&report, &regions, &args.requirements());
+    if !objections.is_empty() {
+        return Err(Error::NotReserved(objections));
+    }
+    let expires = Moment::now().after(args.ttl.unwrap_or(TTL));
+    let domain = args.owner.clone();
+    let lease = Lease { regions: regions.clone(), domain, expires, more: serde_json::Map::new() };
+    Ok((regions, locked.take(lease, args.force)?))
+}
+
+/// Whether waiting may help against an error.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::NotReserved(objections) => leases::may_pass(objections),
+        Error::Directory(problem) => matches!(problem, DirectoryProblem::Busy { .. }),
+        _ => false,
+    }
+}
+
 pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     check_name(&args.owner)?;
     let (directory, root) = place(session.global)?;
     let store = LeaseStore::below(directory, &root)?;
     let regions: BTreeSet<_> = args.regions.iter().cloned().collect();
     let wanted = (!args.all).then_some(&regions);
-    let given_up =
-        if store.exists() { store.lock()?.give_up(wanted, &args.owner)? } else { BTreeSet::new() };
+    let given_up = if store.exists() {
+        store.lock(PATIENCE)?.give_up(wanted, &args.owner)?
+    } else {
+        BTreeSet::new()
+    };
     for region in &given_up {
         writeln!(session.out, "{region}")?;
     }
@@ -174,34 +246,6 @@ fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, E
         wanted.extend(host.regions.iter().map(|region| region.name.clone()));
     }
     Ok(wanted)
-}
-
-/// The smallest free regions that meet the requirements, so that large ones stay available.
-fn choose(args: &ReserveArgs, count: u32, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
-    let is_suitable = |region: &&Region| {
-        let is_free = matches!(report.row(region).capacity.state, State::Free | State::Defined);
-        is_free
-            && objections(report, &[region.name.clone()].into(), &args.owner, args.force).is_empty()
-            && region.gpus.len() >= args.least_gpus.unwrap_or(0)
-            && args.size.is_none_or(|least| region.size.is_some_and(|size| size >= least))
-    };
-    let mut free: Vec<_> = report.host.regions.iter().filter(is_suitable).collect();
-    // Prefer regions that no virtual machine is defined with.
-    let is_defined = |region: &Region| report.row(region).capacity.state == State::Defined;
-    free.sort_by_key(|region| {
-        (is_defined(region), region.size.unwrap_or(Bytes(u64::MAX)), region.name.clone())
-    });
-    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-    if free.len() < wanted {
-        return Err(Error::NotEnough(format!(
-            "requested {}, but {} of {} {} available; see `egm-probe list`",
-            plural(wanted, "region"),
-            free.len(),
-            report.host.regions.len(),
-            if free.len() == 1 { "is" } else { "are" }
-        )));
-    }
-    Ok(free.into_iter().take(wanted).map(|region| region.name.clone()).collect())
 }
 
 /// Parses a time of 1 second to 30 days.

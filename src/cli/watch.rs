@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+#[cfg(feature = "udev")]
+use nix::poll::PollTimeout;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal;
 
 use super::args::{parse_region, parse_time};
 use super::error::Error;
+use super::signals::{EndSignals, timeout};
 use super::{Exit, Session};
 use crate::claims::{Claims, Search, Sight};
 use crate::host::{Accounts, Host, Needs, has_pid_namespace};
@@ -209,7 +211,7 @@ enum Woken {
 
 /// The sources to wait for: signals, the output, and udev's events.
 struct Waiting {
-    signals: SignalFd,
+    signals: EndSignals,
     stdout: io::Stdout,
     /// Readable after an event of udev.
     events: PipeReader,
@@ -221,17 +223,9 @@ struct Waiting {
 
 impl Waiting {
     fn new(root: &Sysroot) -> Result<Self, Error> {
-        let failed = |problem: &str, cause| Error::Doing { problem: problem.into(), cause };
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        let no_signals = |errno: Errno| failed("signals", errno.into());
         // Before the second thread starts, so that it inherits the mask.
-        signals.thread_block().map_err(no_signals)?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&signals, flags).map_err(no_signals)?;
-        let no_pipe = |cause| failed("pipe", cause);
+        let signals = EndSignals::block()?;
+        let no_pipe = |cause| Error::Doing { problem: "pipe".into(), cause };
         let (events, notify) = io::pipe().map_err(no_pipe)?;
         let listens = root.may_change() && listen(notify.try_clone().map_err(no_pipe)?);
         // A container gets no events.
@@ -260,15 +254,11 @@ impl Waiting {
             PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
         ];
-        // Rounded up: waking too early would mean polling repeatedly.
-        let limit = limit.as_millis().saturating_add(1);
-        poll(&mut fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX))?;
+        poll(&mut fds, timeout(limit))?;
         let [signal, closed, event] =
             fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
         Ok(if signal {
-            let signal = self.signals.read_signal()?;
-            let number = signal.and_then(|signal| u8::try_from(signal.ssi_signo).ok());
-            number.map_or(Woken::Timeout, Woken::Signal)
+            self.signals.read()?.map_or(Woken::Timeout, Woken::Signal)
         } else if closed {
             Woken::Closed
         } else if event {

@@ -12,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
@@ -162,6 +164,8 @@ fn invalid_arguments_and_directories_are_refused() {
         (&["reserve", "egm4", "--for", "vm1", "--ttl", "soon"], 2),
         (&["reserve", "egm4", "--for", "vm1", "--ttl", "31days"], 2),
         (&["reserve", "--any", "0", "--for", "vm1"], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--size", "64"], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--wait", "soon"], 2),
         (&["reserve", "--any", "1", "--all", "--for", "vm1"], 2),
         (&["reserve", "egm4", "--for", "vm1", "--no-occupancy"], 2),
         (&["release", "--for", "vm1"], 2),
@@ -199,6 +203,101 @@ fn held_and_unknown_regions_are_refused() {
     let output = run(unknown.path(), &reserve);
     assert!(stderr(&output).contains("the holder of egm5 is unknown (use --force"), "{output:?}");
     assert!(run(unknown.path(), &[&reserve[..], &["--force"]].concat()).status.success());
+}
+
+/// Regions that are named must meet the requirements as well.
+#[test]
+fn unsuitable_regions_are_refused_with_the_reason() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let path = root.join("sys/devices/virtual/egm/egm4/egm_size");
+    fs::write(path, "0x200000000\n").unwrap();
+    for (args, reason) in [
+        (
+            &["egm4", "--size", "8Gi", "--gpus", "2"][..],
+            "egm4 has 1 known GPU, but --gpus requires 2",
+        ),
+        (
+            &["egm5", "egm4", "--size", "9GiB"],
+            "egm4: size is 8 GiB (8589934592 bytes), but --size requires 9 GiB (9663676416 bytes)",
+        ),
+        (&["--gpu", "0009:01:00.0", "--size", "9G"], "egm4: size is 8 GiB"),
+        (&["--all", "--size", "9G", "--wait", "1h"], "egm4: size is 8 GiB"),
+        (&["--any", "4", "--size", "9G", "--wait", "1h"], "egm4: size is 8 GiB"),
+        (&["--any", "5", "--wait", "1h"], "requested 5 regions, but 4 of 4 are available"),
+    ] {
+        let output = run(root, &[&["reserve", "--for", "vm1"], args].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(reason), "{args:?}: {output:?}");
+        assert!(all(&owners(root), "free", None), "{args:?}");
+    }
+    let suitable = ["reserve", "--for", "vm1", "egm4", "--size", "8Gi", "--gpus", "1"];
+    assert!(run(root, &suitable).status.success());
+}
+
+#[test]
+fn too_few_regions_are_explained_one_by_one() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    fs::create_dir_all(root.join("run/libvirt/qemu")).unwrap();
+    let status = "<domstatus state='running' pid='1'><domain><name>on</name><devices><memory model='egm'><source><path>/dev/egm6</path>\
+         </source><target><size unit='GiB'>1</size></target></memory></devices></domain></domstatus>";
+    fs::write(root.join("run/libvirt/qemu/on.xml"), status).unwrap();
+    assert!(run(root, &["reserve", "egm4", "--for", "vm1"]).status.success());
+    assert!(run(root, &["reserve", "egm5", "--for", "vm2"]).status.success());
+    let output = run(root, &["reserve", "--any", "2", "--for", "vm2"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = stderr(&output);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    for (line, expected) in lines.iter().zip([
+        "requested 2 regions, but 1 of 4 is available",
+        "egm4 is reserved for vm1 until 2",
+        "egm5 is already in use by or reserved for vm2",
+        "egm6 is in use by on",
+    ]) {
+        assert!(line.starts_with(&format!("egm-probe: {expected}")), "{said}");
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+#[test]
+fn waiting_ends_with_the_regions_the_time_or_a_signal() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    assert!(run(root, &["reserve", "--all", "--for", "vm1"]).status.success());
+    for wanted in [&["egm5"][..], &["--any", "2"]] {
+        let reserve = [&["reserve", "--for", "vm2"], wanted].concat();
+        // Without the regions, it waits.
+        let started = Instant::now();
+        let output = run(root, &[&reserve[..], &["--wait", "1200ms"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(started.elapsed() >= Duration::from_millis(1200), "{wanted:?}");
+        assert!(stderr(&output).contains("egm5 is reserved for vm1 until 2"), "{output:?}");
+
+        for end in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            let waiting = [&reserve[..], &["--wait", "1h"]].concat();
+            let child = command(root, &waiting).stderr(Stdio::piped()).spawn().unwrap();
+            thread::sleep(Duration::from_millis(300));
+            signal(&child, end);
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(128 + end as i32), "{output:?}");
+            assert!(all(&owners(root), "reserved", Some("vm1")), "{:?}", owners(root));
+        }
+        let waiting = [&reserve[..], &["--wait", "1h"]].concat();
+        let mut waiting = command(root, &waiting).stdout(Stdio::piped()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(300));
+        assert!(waiting.try_wait().unwrap().is_none(), "it does not wait");
+        assert!(run(root, &["release", "egm4", "egm5", "--for", "vm1"]).status.success());
+        let output = waiting.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("vm2(reserved)"), "{output:?}");
+        assert!(run(root, &["release", "--all", "--for", "vm2"]).status.success());
+        assert!(run(root, &["reserve", "--all", "--for", "vm1"]).status.success());
+    }
 }
 
 /// Concurrent processes reserve all regions, and many of them are killed: there are never two
