@@ -30,7 +30,9 @@ pub(crate) enum DirectoryProblem {
         shown(root)
     )]
     LeadsOut { path: PathBuf, target: PathBuf, root: PathBuf },
-    #[error("{}: locked by another process (try again; `lslocks` lists it)", shown(path))]
+    #[error("{}: not a regular file (remove it)", shown(path))]
+    NoFile { path: PathBuf },
+    #[error("{}: locked by another process (try again; `fuser` lists it)", shown(path))]
     Busy { path: PathBuf },
 }
 
@@ -132,9 +134,13 @@ impl OwnDirectory {
     /// directory can lock it.
     pub(crate) fn lock_by(&self, name: &str, wait: Duration) -> Result<Locked, DirectoryProblem> {
         let path = self.path.join(name);
+        // Opening a FIFO would block, and opening a device may have side effects.
+        if fs::symlink_metadata(&path).is_ok_and(|lock| !lock.is_file()) {
+            return Err(DirectoryProblem::NoFile { path });
+        }
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(OFlag::O_NOFOLLOW.bits());
+        options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
         let lock = options.open(&path);
         let lock = lock.map_err(|cause| DirectoryProblem::io(&path, cause))?;
         self.lock_with(lock, &path, wait)
@@ -152,7 +158,7 @@ impl OwnDirectory {
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() >= wait => {
-                    return Err(DirectoryProblem::Busy { path: self.path.clone() });
+                    return Err(DirectoryProblem::Busy { path: path.to_owned() });
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => sleep(Duration::from_millis(2)),
                 Err(error) => return Err(failed(error.into())),
@@ -163,7 +169,7 @@ impl OwnDirectory {
             (now.dev(), now.ino()) == (held.dev(), held.ino())
         };
         if !is_same(fs::metadata(path).map_err(failed)?, lock.metadata().map_err(failed)?) {
-            return Err(DirectoryProblem::Busy { path: self.path.clone() });
+            return Err(DirectoryProblem::Busy { path: path.to_owned() });
         }
         let handle = File::open(&self.path).map_err(failed)?;
         // Leftovers that cannot be listed or removed do no harm: they are never read.
@@ -245,7 +251,7 @@ mod tests {
         let started = Instant::now();
         let problem = directory.lock(wait).err().unwrap();
         assert!(started.elapsed() >= wait, "{:?}", started.elapsed());
-        assert!(problem.to_string().contains("locked by another process (try again"), "{problem}");
+        assert!(problem.to_string().contains("locked by another process"), "{problem}");
         drop(locked);
         assert!(directory.lock(wait).is_ok());
     }

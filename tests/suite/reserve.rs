@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
@@ -298,6 +299,41 @@ fn waiting_ends_with_the_regions_the_time_or_a_signal() {
         assert!(run(root, &["release", "--all", "--for", "vm2"]).status.success());
         assert!(run(root, &["reserve", "--all", "--for", "vm1"]).status.success());
     }
+}
+
+/// None of them is opened: a FIFO would block, and a device may have side effects.
+#[test]
+fn only_regular_files_are_locked_and_read() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let directory = root.join("run/egm-probe");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["lock", "leases.json"] {
+        let path = directory.join(name);
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        for (args, code) in [
+            (&["reserve", "egm4"][..], if name == "lock" { 4 } else { 1 }),
+            (&["reserve", "--any", "1", "--wait", "1h"], if name == "lock" { 4 } else { 1 }),
+            (&["release", "--all"], 4),
+        ] {
+            let mut limited = Command::new("timeout");
+            limited.args(["20", PROGRAM, "--sysroot"]).arg(root).args(args).args(["--for", "vm1"]);
+            let output = limited.output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{name}: {args:?}: {output:?}");
+            let problem = format!("{name}: not a regular file");
+            assert!(stderr(&output).contains(&problem), "{args:?}: {output:?}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
+    // Another process holds the lock.
+    fs::write(directory.join("lock"), "").unwrap();
+    let lock = fs::File::open(directory.join("lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+    let output = run(root, &["reserve", "egm4", "--for", "vm1", "--wait", "1s"]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(stderr(&output).contains("lock: locked by another process"), "{output:?}");
+    drop(lock);
+    assert!(run(root, &["reserve", "egm4", "--for", "vm1"]).status.success());
 }
 
 /// Concurrent processes reserve all regions, and many of them are killed: there are never two
