@@ -212,7 +212,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l any -d '
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'Require at least G GPUs per region' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l size -d 'Require at least this size per region' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l for -d 'Name of the virtual machine' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'Time until the reservation expires, such as 90s or 1h [default: 10m]' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l ttl -d 'Time until the reservation expires, such as 90s or 1h [default: 10m; with COMMAND, never]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l wait -d 'Wait until the regions are available, at most this long, such as 90s or 10m' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::claims::keeper::Keeper;
 use crate::claims::leases::{self, Lease, SIZE_LIMIT};
 use crate::claims::{LEASES, LeaseClaim};
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory};
@@ -37,7 +38,7 @@ const SAVED: &str = ".broken";
 pub(crate) enum LeaseObjection {
     #[error("{region} is in use by {}", excerpts(holders))]
     InUse { region: RegionName, holders: Vec<String> },
-    #[error("{region} is reserved for {} until {}", excerpt(&lease.domain, SHOWN), lease.expires)]
+    #[error("{region} is reserved for {}", lease.describe())]
     Taken { region: RegionName, lease: LeaseClaim },
     #[error("{region} is already in use by or reserved for {}", excerpt(owner, SHOWN))]
     Own { region: RegionName, owner: String },
@@ -127,18 +128,28 @@ impl<'a> LeaseStore<'a> {
 
 impl LockedStore<'_> {
     /// Adds a lease of all of these regions or, if it cannot be written, of none. Leases of the same
-    /// name on them are replaced.
+    /// name on them are replaced, except those that end with a process.
     /// With `force` an unreadable file is replaced, and the warning says under which name it is saved.
     pub(crate) fn take(self, new: Lease, force: bool) -> Result<Option<Warning>, DirectoryProblem> {
         let (mut leases, saved) = match leases::read(self.root, Moment::now()) {
             Err(_) if force => (Vec::new(), Some(self.save_broken()?)),
             leases => (leases.map_err(|problem| self.failed(io::Error::other(problem)))?, None),
         };
-        let is_replaced = |old: &Lease| old.domain == new.domain;
+        let is_replaced = |old: &Lease| {
+            old.domain == new.domain && old.process.is_none() && new.process.is_none()
+        };
         remove(&mut leases, is_replaced, |region| new.regions.contains(region));
         leases.push(new);
         self.write(leases)?;
         Ok(saved)
+    }
+
+    /// Removes the lease of a process.
+    pub(crate) fn give_back(self, process: &Keeper) -> Result<(), DirectoryProblem> {
+        let leases = leases::read(self.root, Moment::now());
+        let mut leases = leases.map_err(|problem| self.failed(io::Error::other(problem)))?;
+        leases.retain(|lease| lease.process.as_ref() != Some(process));
+        self.write(leases)
     }
 
     /// Releases the regions that are reserved for a name, or those of them that are wanted, and

@@ -11,8 +11,9 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use super::keeper::Keeper;
 use crate::sysroot::{Sysroot, describe, unless_gone};
-use crate::values::text::is_plain;
+use crate::values::text::{SHOWN, excerpt, is_plain};
 use crate::values::{Moment, RegionName};
 
 /// The file of all leases, below the root.
@@ -42,6 +43,9 @@ pub(crate) struct Lease {
     #[serde(rename = "for", deserialize_with = "name")]
     pub(crate) domain: String,
     pub(crate) expires: Moment,
+    /// The process without which it is void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) process: Option<Keeper>,
     /// Keys of later versions, preserved when the file is rewritten.
     #[serde(flatten)]
     pub(crate) more: Map<String, Value>,
@@ -55,17 +59,28 @@ pub struct LeaseClaim {
     pub domain: String,
     /// When the lease ends.
     pub expires: Moment,
+    /// The process with which it ends, if any.
+    pub pid: Option<u32>,
 }
 
 impl LeaseClaim {
     /// A region reserved for a virtual machine until `expires`.
     #[must_use]
     pub fn new(domain: impl Into<String>, expires: Moment) -> Self {
-        Self { domain: domain.into(), expires }
+        Self { domain: domain.into(), expires, pid: None }
+    }
+
+    /// `vm1 until 2026-11-23T14:30:00Z` or `vm1 while process 4242 runs`
+    pub(crate) fn describe(&self) -> String {
+        let domain = excerpt(&self.domain, SHOWN);
+        match self.pid {
+            Some(pid) => format!("{domain} while process {pid} runs"),
+            None => format!("{domain} until {}", self.expires),
+        }
     }
 }
 
-/// The leases that have not expired, or the problem with the file.
+/// The leases that have not ended, or the problem with the file.
 pub(crate) fn read(root: &Sysroot, now: Moment) -> Result<Vec<Lease>, String> {
     let bytes = match unless_gone(|| root.read(LEASES, SIZE_LIMIT)) {
         Ok(bytes) => bytes,
@@ -74,8 +89,28 @@ pub(crate) fn read(root: &Sysroot, now: Moment) -> Result<Vec<Lease>, String> {
         Err(error) => return Err(describe(&error.cause)),
     };
     let mut leases = parse(&bytes)?;
-    leases.retain(|lease| lease.expires > now);
+    // A capture has only the leases that were not void.
+    let is_void = |lease: &Lease| root.recorded().is_none() && lease.is_void();
+    leases.retain(|lease| lease.expires > now && !is_void(lease));
     Ok(leases)
+}
+
+impl Lease {
+    /// Whether its process is gone.
+    fn is_void(&self) -> bool {
+        self.process.as_ref().is_some_and(Keeper::is_gone)
+    }
+}
+
+/// The text of the file without void leases: those cannot be recognised later.
+pub(crate) fn without_void(bytes: &[u8]) -> Vec<u8> {
+    let Ok(mut leases) = parse(bytes) else { return bytes.to_owned() };
+    let count = leases.len();
+    leases.retain(|lease| !lease.is_void());
+    if leases.len() == count {
+        return bytes.to_owned();
+    }
+    write(leases).unwrap_or_default()
 }
 
 /// All leases in the text of the file.
@@ -86,7 +121,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Lease>, String> {
 }
 
 /// The text of the file.
-#[cfg(feature = "cli")]
 pub(crate) fn write(leases: Vec<Lease>) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(&Document { schema: SCHEMA.into(), leases })?;
     bytes.push(b'\n');
@@ -109,7 +143,7 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, write};
+    use super::{Keeper, parse, without_void, write};
     use crate::values::Moment;
 
     #[test]
@@ -133,6 +167,18 @@ mod tests {
             format!("{good}\n").as_bytes(),
             "unknown keys are preserved"
         );
+        let kept = r#"{"regions":["egm4"],"for":"vm1","expires":"9999-12-31T23:59:59Z","process":{"pid":7,"start":9,"context":"another boot"}}"#;
+        let kept = format!(r#"{{"schema":"egm-probe.leases/1","leases":[{kept}]}}"#);
+        assert_eq!(write(parse(kept.as_bytes()).unwrap()).unwrap(), format!("{kept}\n").as_bytes());
+        assert_eq!(without_void(kept.as_bytes()), kept.as_bytes(), "it may still run");
+        assert!(parse(kept.replace("\"start\":9,", "").as_bytes()).is_err());
+        // A process with the ID of this one that has exited.
+        let mut gone = serde_json::to_value(Keeper::this_process().unwrap()).unwrap();
+        gone["start"] = 1.into();
+        let process = r#"{"pid":7,"start":9,"context":"another boot"}"#;
+        let void = without_void(kept.replace(process, &gone.to_string()).as_bytes());
+        assert_eq!(void, b"{\"schema\":\"egm-probe.leases/1\",\"leases\":[]}\n");
+        assert_eq!(without_void(b"damaged"), b"damaged");
         for (from, to, problem) in [
             ("leases/1", "leases/2", "schema `egm-probe.leases/2`, expected egm-probe.leases/1"),
             ("egm10", "banana", "`banana`: invalid region name"),

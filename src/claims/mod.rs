@@ -5,6 +5,7 @@ mod claim;
 mod definitions;
 mod evidence;
 pub(crate) mod holders;
+pub(crate) mod keeper;
 pub(crate) mod leases;
 mod maps;
 mod open_files;
@@ -15,6 +16,7 @@ mod sharing;
 mod targets;
 pub(crate) mod unseen;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -207,16 +209,23 @@ impl Claims {
     }
 
     fn read_leases(&mut self, root: &Sysroot, regions: &[Region], now: Moment) {
-        let leases = leases::read(root, now).unwrap_or_else(|problem| {
+        let mut leases = leases::read(root, now).unwrap_or_else(|problem| {
             let warning = Warning::LeasesUnread { path: LEASES.into(), problem };
             self.warnings.push(warning.clone());
             self.leases_unread = Some(warning);
             Vec::new()
         });
-        for Lease { regions: leased, domain, expires, .. } in leases {
+        // Of several leases for the same name, the one that lasts longest counts.
+        leases.sort_by_key(|lease| Reverse(lease.expires));
+        for Lease { regions: leased, domain, expires, process, .. } in leases {
+            let pid = process.map(|process| process.pid);
             for region in regions.iter().filter(|region| leased.contains(&region.name)) {
-                let claim = LeaseClaim { domain: domain.clone(), expires };
-                self.add(&region.name, Claim::Lease(claim));
+                let is_same =
+                    |claim: &Claim| matches!(claim, Claim::Lease(other) if other.domain == domain);
+                if !self.of(&region.name).iter().any(is_same) {
+                    let claim = LeaseClaim { domain: domain.clone(), expires, pid };
+                    self.add(&region.name, Claim::Lease(claim));
+                }
             }
         }
     }

@@ -115,18 +115,31 @@ pub(super) enum Rest {
 
 /// The remaining part of a process. All users can read this, unlike the mappings.
 pub(super) fn rest(root: &Sysroot, pid: u32) -> Rest {
-    let Some(stat) = read(root, pid, "stat") else { return Rest::Whole };
+    stat(root, pid).map_or(Rest::Whole, |stat| stat.rest)
+}
+
+/// The parts of `/proc/PID/stat` that are used.
+pub(super) struct Stat {
+    pub(super) rest: Rest,
+    /// When the process started, in clock ticks since the host was booted; together with the ID, it
+    /// identifies a process.
+    pub(super) start: Option<u64>,
+}
+
+pub(super) fn stat(root: &Sysroot, pid: u32) -> Option<Stat> {
+    let stat = read(root, pid, "stat")?;
     // The preceding name may contain any character (proc_pid_stat(5)).
-    let Some((_, fields)) = stat.rsplit_once(')') else { return Rest::Whole };
+    let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<_> = fields.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
     let is_kernels = number(6).is_some_and(|flags| flags & KERNEL_THREAD != 0);
-    match fields.first() {
+    let rest = match fields.first() {
         Some(&"Z") if number(17).is_some_and(|threads| threads > 1) => Rest::Threads,
         Some(&("Z" | "X" | "x")) => Rest::Nothing,
         _ if is_kernels => Rest::Nothing,
         _ => Rest::Whole,
-    }
+    };
+    Some(Stat { rest, start: number(19) })
 }
 
 /// Whether an open file is only a path (`O_PATH`), which opens no device.

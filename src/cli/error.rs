@@ -1,5 +1,6 @@
 //! Errors that end a command.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -61,6 +62,8 @@ pub(super) enum Error {
     Directory(#[from] DirectoryProblem),
     #[error("{}", few_lines(.0))]
     NotReserved(Vec<LeaseObjection>),
+    #[error("{}: {}", excerpt(&command.to_string_lossy(), SHOWN), describe(cause))]
+    NotExecuted { command: OsString, cause: io::Error },
     #[error("{0}")]
     NotEnough(String),
     #[error(
@@ -104,6 +107,10 @@ impl Error {
                 })
                 .max_by_key(|exit| exit.code())
                 .unwrap_or(Exit::No),
+            Self::NotExecuted { cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
+                Exit::NoCommand
+            }
+            Self::NotExecuted { .. } => Exit::NotExecuted,
             // Something could not be read or written.
             _ => Exit::Failed,
         }

@@ -56,6 +56,10 @@ pub enum Exit {
     /// Ended by this signal before the requested state was reached: 128 and its number, as shells
     /// have it.
     Signal(u8),
+    /// A command exists but cannot be executed: 126, as env(1) has it.
+    NotExecuted,
+    /// A command does not exist: 127.
+    NoCommand,
 }
 
 impl Exit {
@@ -69,6 +73,8 @@ impl Exit {
             Self::NoEgm => 3,
             Self::Failed => 4,
             Self::Signal(number) => number.saturating_add(128),
+            Self::NotExecuted => 126,
+            Self::NoCommand => 127,
         }
     }
 }

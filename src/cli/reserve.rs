@@ -1,7 +1,11 @@
 //! `egm-probe reserve` and `egm-probe release`
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process;
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
@@ -10,6 +14,7 @@ use super::args::{Global, parse_gpu, parse_region, parse_time};
 use super::error::Error;
 use super::signals::EndSignals;
 use super::{Exit, Session};
+use crate::claims::keeper::Keeper;
 use crate::claims::leases::{Lease, is_name};
 use crate::files::locked_directory::DirectoryProblem;
 use crate::host::{Host, Needs, NotFound};
@@ -23,7 +28,7 @@ use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Bytes, Moment, PciAddress, RegionName, parse_option};
 use crate::warning::Warning;
 
-/// Time until a reservation expires.
+/// Time until a reservation without a command expires.
 const TTL: Duration = Duration::from_secs(600);
 
 /// How often to try again with `--wait`, and how long to wait for the lock then.
@@ -61,7 +66,7 @@ pub(super) struct ReserveArgs {
     /// Name of the virtual machine
     #[arg(long = "for", value_name = "NAME")]
     owner: String,
-    /// Time until the reservation expires, such as 90s or 1h [default: 10m]
+    /// Time until the reservation expires, such as 90s or 1h [default: 10m; with COMMAND, never]
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     ttl: Option<Duration>,
     /// Wait until the regions are available, at most this long, such as 90s or 10m
@@ -73,6 +78,9 @@ pub(super) struct ReserveArgs {
     /// Print the regions as JSON (egm-probe.list/1)
     #[arg(short = 'J', long)]
     json: bool,
+    /// Execute this command, and keep the regions reserved until it exits
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "json")]
+    command: Vec<OsString>,
 }
 
 impl ReserveArgs {
@@ -105,14 +113,16 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
         return Err(NotFound::no_egm(&host, "").into());
     }
     store.create()?;
+    let command = args.command.split_first();
+    let process = command.map(|_| this_process()).transpose()?;
     let (regions, replaced) = match args.wait {
-        None => take(args, &root, &store, PATIENCE)?,
+        None => take(args, &root, &store, process.as_ref(), PATIENCE)?,
         Some(limit) => {
             let signals = EndSignals::block()?;
             let started = Instant::now();
             loop {
                 let attempt = Instant::now();
-                let error = match take(args, &root, &store, INTERVAL) {
+                let error = match take(args, &root, &store, process.as_ref(), INTERVAL) {
                     Ok(taken) => break taken,
                     Err(error) => error,
                 };
@@ -127,6 +137,18 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
             }
         }
     };
+    if let (Some((program, arguments)), Some(process)) = (command, process) {
+        if let Some(warning) = replaced {
+            session.warn(warning);
+        }
+        // In place of this program, so that the process that keeps the lease is the command's own:
+        // neither can outlive the other, signals reach it (std unblocks them), and its exit status
+        // is ours.
+        let cause = process::Command::new(program).args(arguments).exec();
+        // If this fails, the lease is void as soon as this process exits.
+        let _ = store.lock(PATIENCE).and_then(|locked| locked.give_back(&process));
+        return Err(Error::NotExecuted { command: program.clone(), cause });
+    }
     let mut report = Report::read(&root, Needs::all());
     report.claims.warnings.extend(replaced);
     report.host.regions.retain(|region| regions.contains(&region.name));
@@ -147,6 +169,7 @@ fn take(
     args: &ReserveArgs,
     root: &Sysroot,
     store: &LeaseStore<'_>,
+    process: Option<&Keeper>,
     patience: Duration,
 ) -> Result<(BTreeSet<RegionName>, Option<Warning>), Error> {
     let locked = store.lock(patience)?;
@@ -169,9 +192,13 @@ fn take(
     if !objections.is_empty() {
         return Err(Error::NotReserved(objections));
     }
-    let expires = Moment::now().after(args.ttl.unwrap_or(TTL));
+    let expires = match (args.ttl, process) {
+        (None, Some(_)) => Moment::LAST,
+        (ttl, _) => Moment::now().after(ttl.unwrap_or(TTL)),
+    };
     let domain = args.owner.clone();
-    let lease = Lease { regions: regions.clone(), domain, expires, more: serde_json::Map::new() };
+    let (process, more) = (process.cloned(), serde_json::Map::new());
+    let lease = Lease { regions: regions.clone(), domain, expires, process, more };
     Ok((regions, locked.take(lease, args.force)?))
 }
 
@@ -182,6 +209,14 @@ fn may_pass(error: &Error) -> bool {
         Error::Directory(problem) => matches!(problem, DirectoryProblem::Busy { .. }),
         _ => false,
     }
+}
+
+/// This process, as the one that keeps a lease.
+fn this_process() -> Result<Keeper, Error> {
+    Keeper::this_process().ok_or_else(|| {
+        let problem = "cannot keep regions for a command".into();
+        Error::Doing { problem, cause: io::Error::other("/proc does not show this process") }
+    })
 }
 
 pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<Exit, Error> {

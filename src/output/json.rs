@@ -265,6 +265,7 @@ enum ClaimEntry<'a> {
     Lease {
         domain: &'a str,
         expires: Moment,
+        pid: Option<u32>,
     },
 }
 
@@ -293,8 +294,8 @@ impl<'a> ClaimEntry<'a> {
             Claim::Libvirt(LibvirtClaim { domain, is_running, size, file }) => {
                 Self::Libvirt { domain, running: *is_running, held: *size, file: Text(file) }
             }
-            Claim::Lease(LeaseClaim { domain, expires }) => {
-                Self::Lease { domain, expires: *expires }
+            Claim::Lease(LeaseClaim { domain, expires, pid }) => {
+                Self::Lease { domain, expires: *expires, pid: *pid }
             }
         }
     }

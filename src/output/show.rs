@@ -10,7 +10,7 @@ use crate::host::{
 };
 use crate::report::{Capacity, Report, Row};
 use crate::values::text::{plural, printable, shown};
-use crate::values::{Bytes, NodeId, PciAddress, RegionName};
+use crate::values::{Bytes, Moment, NodeId, PciAddress, RegionName};
 
 /// The regions and GPUs to show: each once, regions in natural order, GPUs by address.
 #[derive(Debug, Default)]
@@ -153,9 +153,15 @@ fn write_claim(out: &mut dyn Write, claim: &Claim) -> io::Result<()> {
             field(out, "  size", &or_dash(*size))?;
             field(out, "  file", &shown(file))
         }
-        Claim::Lease(LeaseClaim { domain, expires }) => {
+        Claim::Lease(LeaseClaim { domain, expires, pid }) => {
             field(out, "reserved for", &printable(domain))?;
-            field(out, "  until", &expires.to_string())
+            if let Some(pid) = pid {
+                field(out, "  while", &format!("process {pid} runs"))?;
+            }
+            if pid.is_none() || *expires < Moment::LAST {
+                field(out, "  until", &expires.to_string())?;
+            }
+            Ok(())
         }
     }
 }

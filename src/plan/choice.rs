@@ -197,8 +197,7 @@ fn judge_claims(
         }
     }
     for lease in availability.leases {
-        let (owner, until) = (lease.domain.clone(), lease.expires);
-        objections.push(Objection::Reserved { region: name(), owner, until });
+        objections.push(Objection::Reserved { region: name(), lease: lease.clone() });
     }
     if !availability.defined.is_empty() {
         let domains = labels(availability.defined);

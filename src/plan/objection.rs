@@ -1,9 +1,10 @@
 //! Objections to a plan, with reasons and remedies.
 
 use super::MachineObjection;
+use crate::claims::LeaseClaim;
 use crate::host::{Driver, NotFound};
 use crate::values::text::{SHOWN, excerpt, excerpts, plural, printable};
-use crate::values::{Bytes, Moment, PciAddress, RegionName};
+use crate::values::{Bytes, PciAddress, RegionName};
 use crate::warning::Warning;
 
 /// An objection to a plan, or a warning about it.
@@ -227,14 +228,12 @@ pub enum Objection {
         holders: Vec<String>,
     },
     /// The region is reserved for another virtual machine.
-    #[error("{region} is reserved for {} until {until}", excerpt(owner, SHOWN))]
+    #[error("{region} is reserved for {}", lease.describe())]
     Reserved {
         /// The region.
         region: RegionName,
-        /// The virtual machine that it is reserved for.
-        owner: String,
-        /// The time when the reservation expires.
-        until: Moment,
+        /// The reservation.
+        lease: LeaseClaim,
     },
     /// The request selects nothing, and no region is reserved for its virtual machine.
     #[error(

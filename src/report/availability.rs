@@ -17,7 +17,7 @@ pub struct Availability<'a> {
     pub holders: Vec<&'a Claim>,
     /// The definitions of other virtual machines that are off.
     pub defined: Vec<&'a Claim>,
-    /// The leases of others: at most one, unless the file was edited.
+    /// The leases of others: for at most one name, unless the file was edited.
     pub leases: Vec<&'a LeaseClaim>,
     /// The claims of the virtual machine itself.
     pub own: Vec<&'a Claim>,

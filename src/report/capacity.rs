@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn lease() -> Claim {
-        Claim::Lease(LeaseClaim { domain: "vm".into(), expires: Moment(1) })
+        Claim::Lease(LeaseClaim::new("vm", Moment(1)))
     }
 
     #[test]

@@ -11,6 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Moment(pub u64);
 
 impl Moment {
+    /// The last second of the year 9999, the latest that can be displayed: a lease until then does
+    /// not expire.
+    pub(crate) const LAST: Self = Self(253_402_300_799);
+
     /// The current time; 0 if the clock is before 1970.
     #[must_use]
     pub fn now() -> Self {
@@ -30,9 +34,7 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// The last second of the year 9999, the latest in this format.
-        const LAST: u64 = 253_402_300_799;
-        let time = UNIX_EPOCH + Duration::from_secs(self.0.min(LAST));
+        let time = UNIX_EPOCH + Duration::from_secs(self.0.min(Self::LAST.0));
         humantime::format_rfc3339_seconds(time).fmt(f)
     }
 }

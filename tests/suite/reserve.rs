@@ -1,10 +1,11 @@
 //! Leases: several regions are reserved together or not at all, regardless of other processes and
 //! of when the program is killed.
 
-use crate::live::{can_strace, extract};
+use crate::live::{can, can_strace, extract};
 use crate::support::stderr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,6 +168,7 @@ fn invalid_arguments_and_directories_are_refused() {
         (&["reserve", "--any", "0", "--for", "vm1"], 2),
         (&["reserve", "egm4", "--for", "vm1", "--size", "64"], 2),
         (&["reserve", "egm4", "--for", "vm1", "--wait", "soon"], 2),
+        (&["reserve", "egm4", "--for", "vm1", "--json", "--", "true"], 2),
         (&["reserve", "--any", "1", "--all", "--for", "vm1"], 2),
         (&["reserve", "egm4", "--for", "vm1", "--no-occupancy"], 2),
         (&["release", "--for", "vm1"], 2),
@@ -261,6 +263,22 @@ fn too_few_regions_are_explained_one_by_one() {
     }
 }
 
+/// Starts a command, and waits until all regions have this state and owner.
+fn start(root: &Path, args: &[&str], state: &str, owner: Option<&str>) -> Child {
+    let mut child = command(root, args);
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(root, state, owner);
+    child
+}
+
+fn wait_for(root: &Path, state: &str, owner: Option<&str>) {
+    let started = Instant::now();
+    while !all(&owners(root), state, owner) {
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", owners(root));
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
@@ -299,6 +317,123 @@ fn waiting_ends_with_the_regions_the_time_or_a_signal() {
         assert!(run(root, &["release", "--all", "--for", "vm2"]).status.success());
         assert!(run(root, &["reserve", "--all", "--for", "vm1"]).status.success());
     }
+}
+
+/// The lease belongs to the process of the command, whatever ends it.
+#[test]
+fn a_lease_lasts_as_long_as_its_command() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let reserve = ["reserve", "--all", "--for", "vm1", "--", "sleep", "100"];
+    for end in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGINT, Signal::SIGHUP] {
+        let child = start(root, &reserve, "reserved", Some("vm1"));
+        let refused = run(root, &["reserve", "egm4", "--for", "vm2"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let reason = format!("egm4 is reserved for vm1 while process {} runs", child.id());
+        assert!(stderr(&refused).contains(&reason), "{refused:?}");
+        let list = run(root, &["list", "--json"]);
+        let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+        assert_eq!(list["regions"][0]["claims"][0]["pid"], child.id());
+        signal(&child, end);
+        // Not waited for: a zombie has no lease.
+        wait_for(root, "free", None);
+        assert!(run(root, &["reserve", "egm4", "--for", "vm2"]).status.success());
+        assert_eq!(leased(root), ["egm4"], "void leases are removed by the next change");
+        assert!(run(root, &["release", "egm4", "--for", "vm2"]).status.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(end as i32), "{output:?}");
+    }
+}
+
+#[test]
+fn a_command_has_its_own_output_signals_and_exit_status() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let with = |command: &[&str]| {
+        run(root, &[&["reserve", "--any", "1", "--for", "vm1", "--"], command].concat())
+    };
+    let output = with(&["sh", "-c", "echo out; exit 7"]);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(7), &b"out\n"[..]));
+    for (program, code, problem) in [
+        ("no-such-program-anywhere", 127, "No such file or directory"),
+        ("/etc/passwd", 126, "Permission denied"),
+    ] {
+        let output = with(&[program, "--for"]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(stderr(&output).contains(&format!("{program}: {problem}")), "{output:?}");
+        assert!(leased(root).is_empty(), "{program}");
+    }
+    // Blocked signals would not reach it, and neither would ignored ones.
+    let wait = ["reserve", "--all", "--for", "vm1", "--wait", "1h", "--"];
+    let masks = ["sh", "-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status"];
+    let output = run(root, &[&wait[..], &masks].concat());
+    let own = Command::new("sh").args(&masks[1..]).output().unwrap();
+    assert_eq!(output.stdout, own.stdout);
+
+    // Its own reservations are independent of it, and commands of each other.
+    let nested = format!(
+        "{PROGRAM} --sysroot {0} reserve egm4 --for vm1 >&2 && {PROGRAM} --sysroot {0} stanza --for vm1",
+        root.display()
+    );
+    let output = run(root, &["reserve", "egm4", "egm5", "--for", "vm1", "--", "sh", "-c", &nested]);
+    let xml = String::from_utf8_lossy(&output.stdout);
+    assert!(xml.contains("/dev/egm4") && xml.contains("/dev/egm5"), "{output:?}");
+    let owner = |owners: Vec<(String, Option<String>)>, index: usize| owners[index].1.clone();
+    assert_eq!(owner(owners(root), 0), Some("vm1".into()));
+    assert_eq!(owner(owners(root), 1), None);
+    let all = ["reserve", "--all", "--for", "vm1", "--", "sleep", "100"];
+    let [mut first, mut second] = [(); 2].map(|()| start(root, &all, "reserved", Some("vm1")));
+    // Both are in the file.
+    let started = Instant::now();
+    let count = || fs::read_to_string(root.join(FILE)).unwrap().matches("\"process\"").count();
+    while count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(20));
+    }
+    for child in [&mut second, &mut first] {
+        assert!(self::all(&owners(root), "reserved", Some("vm1")));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(owner(owners(root), 3), None);
+}
+
+/// In another PID namespace, the process with the same ID is a different one.
+#[test]
+fn a_process_that_cannot_be_identified_keeps_its_lease() {
+    let host = extract("gh200-quad");
+    let root = host.path();
+    let reserve = ["reserve", "--all", "--for", "vm1", "--", "sleep", "100"];
+    let mut child = start(root, &reserve, "reserved", Some("vm1"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(all(&owners(root), "free", None));
+    let text = fs::read_to_string(root.join(FILE)).unwrap();
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    assert!(text.contains(own.to_str().unwrap()), "{text}");
+    fs::write(root.join(FILE), text.replace(own.to_str().unwrap(), "pid:[1]")).unwrap();
+    assert!(all(&owners(root), "reserved", Some("vm1")));
+    assert!(run(root, &["release", "--all", "--for", "vm1"]).status.success());
+    assert!(all(&owners(root), "free", None));
+
+    if !can("a PID namespace", &["unshare", "-pf", "--mount-proc", "true"]) {
+        return;
+    }
+    let mut inside = Command::new("unshare");
+    inside.args(["-pf", "--kill-child", "--mount-proc", PROGRAM, "--sysroot"]).arg(root);
+    let mut inside = inside.args(reserve).spawn().unwrap();
+    wait_for(root, "reserved", Some("vm1"));
+    assert_eq!(run(root, &["reserve", "egm4", "--for", "vm2"]).status.code(), Some(1));
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+    assert!(all(&owners(root), "reserved", Some("vm1")), "it cannot be known that it exited");
+
+    // With the /proc of another namespace, the process would be recorded as a different one.
+    let mut inside = Command::new("unshare");
+    let output = inside.args(["-pf", PROGRAM, "--sysroot"]).arg(root).args(reserve);
+    let output = output.output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(stderr(&output).contains("/proc does not show this process"), "{output:?}");
 }
 
 /// None of them is opened: a FIFO would block, and a device may have side effects.

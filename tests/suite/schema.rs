@@ -143,6 +143,7 @@ fn the_file_of_leases_conforms_to_its_schema() {
         (&["reserve", "egm5", "--for", "vm \"2\""], 2),
         (&["release", "egm4", "--for", "vm1"], 2),
         (&["release", "--all", "--for", "vm1"], 1),
+        (&["reserve", "egm6", "--for", "vm3", "--", "true"], 2),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
         let status = command.arg("--sysroot").arg(host.path()).args(args).output().unwrap().status;
@@ -158,6 +159,7 @@ fn the_file_of_leases_conforms_to_its_schema() {
         ("/leases/0/regions", json!(["banana"])),
         ("/leases/0/for", json!("")),
         ("/leases/0/expires", json!(1_795_953_600)),
+        ("/leases/1/process", json!({ "pid": 7 })),
     ] {
         let mut document = file();
         *document.pointer_mut(pointer).unwrap() = bad;

@@ -6,7 +6,7 @@ mod process;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::claims::LEASES;
+use crate::claims::{LEASES, leases};
 use crate::host::device_links::DATABASE;
 use crate::host::parse_meminfo;
 use crate::host::pci_names::{self, DeviceId};
@@ -28,7 +28,7 @@ pub(super) fn redact(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) ->
         return Some(process::redact(name, bytes));
     }
     if path.starts_with(LEASES) {
-        return Some(bytes.to_owned());
+        return Some(leases::without_void(bytes));
     }
     if path.starts_with(DATABASE) {
         return Some(lines(&text(), |line| line.starts_with("S:")));

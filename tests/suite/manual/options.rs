@@ -31,6 +31,7 @@ fn usages(command: &Command) -> String {
     let name = command.get_bin_name().unwrap();
     let arguments = usage.trim_start_matches("Usage: ").strip_prefix(name).unwrap();
     // clap puts brackets around arguments that only an exclusive option makes optional.
+    let (arguments, after) = arguments.split_at(arguments.find("[-- ").unwrap_or(arguments.len()));
     let is_needed = command.clone().try_get_matches_from([name]).is_err();
     let arguments = if is_needed {
         arguments.replace('[', "<").replace(']', ">")
@@ -38,7 +39,7 @@ fn usages(command: &Command) -> String {
         arguments.to_owned()
     };
     let arguments = arguments.replace("<OPTIONS>", "[OPTIONS]");
-    let mut usage = marked(arguments.trim());
+    let mut usage = marked(format!("{arguments}{after}").trim());
     for positional in command.get_positionals() {
         // clap omits the dots within a group of alternatives.
         let dots = values(positional).trim().to_owned();
