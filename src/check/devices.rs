@@ -140,15 +140,20 @@ fn check_access(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findin
     let cell = device.cell.as_ref().and_then(|cell| subject.cells.get(&cell.value?));
     let of_cell = || cell.and_then(|cell| cell.access.as_ref());
     let of_domain = || subject.domain.backing.access.as_ref();
-    let access = device.access.as_ref().or_else(of_cell).or_else(of_domain);
-    let (span, what) = match access {
-        Some(access) if access.text == "shared" => return,
-        Some(access) => (&access.span, format!("`{}`", access.shown())),
-        None => (&device.span, "`private` by default".into()),
+    let own = device.access.as_ref().map(|access| (access, "access"));
+    let access = own
+        .or_else(|| Some((of_cell()?, "memAccess")))
+        .or_else(|| Some((of_domain()?, "mode")))
+        .filter(|(access, _)| access.text != "shared");
+    let has_access = device.access.is_some() || of_cell().is_some() || of_domain().is_some();
+    let (span, what, name) = match access {
+        Some((access, name)) => (&access.span, format!("`{}`", access.shown()), name),
+        None if has_access => return,
+        None => (&device.span, "`private` by default".into(), "access"),
     };
     findings
         .add(ACCESS, span, format!("access is {what}, expected `shared`"))
-        .help("access='shared'");
+        .help(format!("{name}='shared'"));
 }
 
 fn check_driver(device: &EgmDevice, findings: &mut Findings) {

@@ -8,7 +8,7 @@ use super::rules::{
     BEYOND, DEFINED, DEVICE_NODE, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION,
     PARTIAL, PINNING, SUSPECTED, TRAY,
 };
-use super::{Findings, Subject};
+use super::{Finding, Findings, Subject};
 use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
 use crate::host::{Gpu, Region, is_passthrough};
 use crate::report::{Report, labels};
@@ -44,6 +44,7 @@ pub(super) fn check(
         let region = path.and_then(|path| Some((path, region_of(report, root, path, findings)?)));
         let Some((path, region)) = region else {
             all_known = false;
+            check_exists(subject, report, device, findings);
             continue;
         };
         let of_region = uses.entry(&region.name).or_insert_with(|| Use {
@@ -113,6 +114,40 @@ fn region_of<'a>(
     None
 }
 
+/// Checks that the host has the GPU of a device without a known region.
+fn check_exists(
+    subject: &Subject<'_>,
+    report: &Report,
+    device: &EgmDevice,
+    findings: &mut Findings,
+) {
+    let found = subject.hostdev(device).and_then(|hostdev| hostdev.address.as_ref());
+    let Some((found, address)) = found.and_then(|found| Some((found, found.value?))) else {
+        return;
+    };
+    if report.host.gpu(address).is_none() {
+        let gpus = report.host.regions.iter().flat_map(|region| &region.gpus);
+        let known = gpus.map(|gpu| gpu.address).collect();
+        no_gpu(found, address, &known, findings);
+    }
+}
+
+/// Reports a GPU that does not exist; returns the finding if no similar address is known.
+fn no_gpu<'a>(
+    found: &Value<PciAddress>,
+    address: PciAddress,
+    known: &BTreeSet<PciAddress>,
+    findings: &'a mut Findings,
+) -> Option<&'a mut Finding> {
+    let finding = findings.add(NO_GPU, &found.span, format!("this host has no GPU {address}"));
+    let meant: Vec<_> = address.nearest(known).into_iter().map(in_xml).collect();
+    if meant.is_empty() {
+        return Some(finding);
+    }
+    finding.help(format!("did you mean {}?", meant.join(" or ")));
+    None
+}
+
 /// The GPU of a device, if it is one of the region's.
 fn check_gpu(
     subject: &Subject<'_>,
@@ -130,13 +165,9 @@ fn check_gpu(
     }
     let Some((_, other)) = report.host.gpu(address) else {
         let known: BTreeSet<_> = region.gpus.iter().map(|gpu| gpu.address).collect();
-        let finding = findings.add(NO_GPU, &found.span, format!("this host has no GPU {address}"));
-        let meant: Vec<_> = address.nearest(&known).into_iter().map(in_xml).collect();
-        if meant.is_empty() {
+        if let Some(finding) = no_gpu(found, address, &known, findings) {
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             finding.help(format!("{} has {}", region.name, known.join(", ")));
-        } else {
-            finding.help(format!("did you mean {}?", meant.join(" or ")));
         }
         return None;
     };
