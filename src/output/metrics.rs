@@ -1,6 +1,7 @@
 //! A host's regions as metrics, in the text format of Prometheus
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Unknown values have no sample.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -14,6 +15,9 @@ use crate::values::{Bytes, NodeId};
 /// The parts of a host that the metrics need, for [`Report::read`].
 pub const NEEDS: Needs =
     Needs::OTHER_GPUS.union(Needs::GPU_NAMES).union(Needs::CLAIMS).union(Needs::DEVICE_NODE);
+
+/// The number of domains for each region: each is a time series of its own.
+const DOMAINS: usize = 8;
 
 /// Writes all metrics of a host, which must have been read with [`NEEDS`].
 ///
@@ -39,6 +43,14 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     sample(out, "egm_scan_complete", &[], u64::from(complete));
     head(out, "egm_scan_warnings", "Number of warnings for the host as a whole.");
     sample(out, "egm_scan_warnings", &[], count(report.warnings().count()));
+}
+
+fn domain(claim: &Claim) -> Option<&str> {
+    match claim {
+        Claim::Process(process) => process.domain.as_deref(),
+        Claim::Libvirt(definition) => Some(&definition.domain),
+        Claim::Lease(_) => None,
+    }
 }
 
 fn add_sizes(out: &mut String, rows: &[Row<'_>]) {
@@ -67,6 +79,15 @@ fn add_states(out: &mut String, rows: &[Row<'_>]) {
         let holders = row.claims.iter().filter(|claim| claim.is_held()).count();
         (row.capacity.state != State::Unknown).then(|| count(holders))
     });
+    let name = "egm_region_holder_info";
+    head(out, name, "Virtual machines that hold the region, at most eight of them.");
+    for row in rows {
+        let domains = row.claims.iter().filter(|claim| claim.is_held());
+        let domains: BTreeSet<&str> = domains.filter_map(domain).collect();
+        for domain in domains.into_iter().take(DOMAINS) {
+            sample(out, name, &[("region", row.region.name.as_str()), ("domain", domain)], 1);
+        }
+    }
     let name = "egm_region_lease_expires_timestamp_seconds";
     head(out, name, "Time when the reservation of the region expires.");
     for row in rows {
