@@ -30,7 +30,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{ColorChoice, CommandFactory, Parser};
+use clap::{ColorChoice, CommandFactory, Parser, ValueEnum};
 
 use crate::claims::unseen::Recorded;
 use crate::files::user_file;
@@ -95,6 +95,16 @@ pub struct Terminal {
 }
 
 impl Terminal {
+    /// The same with the colours of `--color`.
+    fn with(self, choice: ColorChoice) -> Self {
+        let color = match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Auto => self.color,
+            ColorChoice::Never => false,
+        };
+        Self { color, ..self }
+    }
+
     /// Looks at standard output and at `NO_COLOR`.
     #[must_use]
     pub fn detect() -> Self {
@@ -116,16 +126,12 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Exit {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, terminal, out, err),
+        Err(error) => return usage(&error, terminal.with(color_of(&args)), out, err),
     };
-    let color = match cli.global.color {
-        ColorChoice::Always => true,
-        ColorChoice::Auto => terminal.color,
-        ColorChoice::Never => false,
-    };
-    let terminal = Terminal { color, ..terminal };
+    let terminal = terminal.with(cli.global.color);
     let mut session = Session { global: &cli.global, terminal, out, err };
     let result = session.execute(&cli.command);
     let if_closed = match result {
@@ -153,6 +159,17 @@ fn finish(result: Result<Exit, Error>, if_closed: Exit, err: &mut dyn Write) -> 
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// The value of `--color` of a command line that only asks for help, or is invalid.
+fn color_of(args: &[OsString]) -> ColorChoice {
+    let mut args = args.iter().filter_map(|arg| arg.to_str());
+    let mut choice = None;
+    while let Some(arg) = args.next() {
+        let value = if arg == "--color" { args.next() } else { arg.strip_prefix("--color=") };
+        choice = value.and_then(|value| ColorChoice::from_str(value, false).ok()).or(choice);
+    }
+    choice.unwrap_or_default()
 }
 
 /// Help and version go to standard output; anything else that clap reports is a usage error.

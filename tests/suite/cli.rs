@@ -93,6 +93,8 @@ fn colours_are_used_only_on_terminals_that_support_them() {
     let plain = |shown: String| !shown.contains('\x1b');
     assert!(plain(terminal(120, "list", &[("NO_COLOR", "1")]).unwrap()));
     assert!(plain(terminal(120, "list --color never", &[]).unwrap()));
+    assert!(plain(terminal(120, "list --color never --help", &[]).unwrap()));
+    assert!(!plain(terminal(120, "--color=always list -h", &[("NO_COLOR", "1")]).unwrap()));
     assert!(!plain(terminal(120, "list --color=always", &[("NO_COLOR", "1")]).unwrap()));
     assert!(!plain(terminal(120, "list", &[("NO_COLOR", "")]).unwrap()));
     let piped = gb200(&["list"]).output().unwrap();
