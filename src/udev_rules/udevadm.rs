@@ -16,9 +16,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The reason why udev cannot be controlled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UdevProblem {
-    #[error("udevadm: missing in PATH")]
+    #[error("udevadm: missing in PATH; --no-reload only writes the file")]
     NoProgram,
-    #[error("udevd: not running ({CONTROL} is missing)")]
+    #[error("udevd: not running ({CONTROL} is missing); --no-reload only writes the file")]
     NoDaemon,
     #[error(transparent)]
     Failed(#[from] ProgramError),
