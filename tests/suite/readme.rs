@@ -142,6 +142,7 @@ fn commands_are_valid() {
     for line in lines {
         let line = line.trim().strip_prefix("sudo ").unwrap_or(line.trim());
         let (line, _) = line.split_once(" #").unwrap_or((line, ""));
+        let (line, _) = line.split_once(" >").unwrap_or((line, ""));
         let Some(args) = line.strip_prefix("egm-probe ") else { continue };
         let args = args.split_whitespace().map(|word| word.trim_matches('"'));
         let args = std::iter::once("egm-probe").chain(args);
