@@ -106,17 +106,30 @@ row "egm-probe list, compared to fuser DEVICE" "$ours" "$fuser" 0.45
 row "egm-probe list, compared to lsof DEVICE" "$ours" "$lsof" 0.2
 row "egm-probe list, compared to grep -l over maps" "$ours" "$grep" 1
 
-# CPU time of all threads of `watch`, in percent of a core.
+# CPU time of all threads of `watch`, in percent of a core. On an idle machine it includes the time to wake a
+# processor, which differs by machine and is 0.3 % for a loop that only waits 200 ms; so it is limited while the
+# processors are awake.
 watch() { # NAME LIMIT
+    cpu_time "$1" "" idle
+    local busy=() cpu
+    for ((cpu = $(nproc); cpu > 0; cpu--)); do
+        nice -n 19 sh -c 'while :; do :; done' &
+        busy+=($!)
+    done
+    pids+=("${busy[@]}")
+    cpu_time "$1" "$2" awake
+    kill "${busy[@]}"
+}
+cpu_time() { # NAME LIMIT MACHINE
     local before after
     # The first field is the time in nanoseconds.
     before=$(cat "/proc/$watch"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum }')
     sleep 20
     after=$(cat "/proc/$watch"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum }')
-    awk -v name="$1" -v nanoseconds=$((after - before)) -v limit="$2" 'BEGIN {
+    awk -v name="$1, processors $3" -v nanoseconds=$((after - before)) -v limit="$2" 'BEGIN {
         percent = 100 * nanoseconds / 1e9 / 20
-        printf "  %-44s %8.2f %%  (at most %s)\n", name, percent, limit
-        exit percent > limit
+        printf "  %-44s %8.2f %%%s\n", name, percent, limit == "" ? "" : "  (at most " limit ")"
+        exit limit != "" && percent > limit
     }' || missed=1
 }
 
@@ -125,7 +138,7 @@ echo "egm-probe watch, in 20 seconds:"
 watch=$!
 pids+=("$watch")
 sleep 2
-watch "CPU time while a region is held" 0.6
+watch "a region is held" 0.6
 # The same holder lets go and takes it again.
 changes=()
 for ((change = 0; change < 10; change++)); do
@@ -140,5 +153,5 @@ slowest=$(printf '%s\n' "${changes[@]}" | sort -n | tail -n 1)
 row "slowest of ${#changes[@]} changes of a holder" "$slowest" 300000 1
 files 0
 sleep 2
-watch "CPU time while nothing is open" 0.3
+watch "nothing is open" 0.3
 exit "$missed"
