@@ -1248,7 +1248,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__validate)
-            opts="-q -J -h -V --no-host --schema --no-schema --libvirt --allow --severity --strict --quiet --json --explain --sysroot --from --no-occupancy --color --help --version"
+            opts="-q -J -h -V --no-host --start --schema --no-schema --libvirt --allow --severity --strict --quiet --json --explain --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

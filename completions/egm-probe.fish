@@ -168,6 +168,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l color -
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-host -d 'Skip the rules about this host'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l start -d 'Check as if the domain were about to start: regions held by, or reserved for, another virtual machine, or with unknown holders, are errors'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l no-schema -d 'Skip libvirt\'s schema'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l strict -d 'Treat warnings as errors'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -s q -l quiet -d 'Print nothing; only set the exit status'

@@ -6,12 +6,13 @@ use std::path::Path;
 use super::policy::{in_xml, report_shifted};
 use super::rules::{
     BEYOND, DEFINED, DEVICE_NODE, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION,
-    PARTIAL, PINNING, SUSPECTED, TRAY,
+    PARTIAL, PINNING, RESERVED, SUSPECTED, TRAY, UNKNOWN,
 };
-use super::{Finding, Findings, Subject};
+use super::{Finding, Findings, Severity, Subject};
+use crate::claims::Sight;
 use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
-use crate::host::{Gpu, Region, is_passthrough};
-use crate::report::{Report, labels};
+use crate::host::{Gpu, Region, is_passthrough, no_egm};
+use crate::report::{Report, State, labels};
 use crate::sysroot::Sysroot;
 use crate::values::text::excerpts;
 use crate::values::{IdList, PciAddress, RegionName};
@@ -34,6 +35,7 @@ pub(super) fn check(
     subject: &Subject<'_>,
     report: &Report,
     root: Option<&Sysroot>,
+    is_starting: bool,
     findings: &mut Findings,
 ) {
     let mut uses: BTreeMap<&RegionName, Use<'_>> = BTreeMap::new();
@@ -72,7 +74,7 @@ pub(super) fn check(
         if all_known {
             check_peers(used, findings);
         }
-        check_claims(subject, report, used, findings);
+        check_claims(subject, report, used, is_starting, findings);
         check_pins(subject, report, used, findings);
     }
     if all_known {
@@ -106,7 +108,9 @@ fn region_of<'a>(
         &path.span,
         format!("{shown} is not an EGM region of this host"),
     );
-    if !regions.is_empty() {
+    if regions.is_empty() {
+        finding.help(no_egm(report.host.class));
+    } else {
         let known: Vec<_> =
             regions.iter().map(|region| region.device.path.to_string_lossy()).collect();
         finding.help(format!("this host has {}", known.join(", ")));
@@ -244,7 +248,14 @@ fn check_peers(used: &Use<'_>, findings: &mut Findings) {
     }
 }
 
-fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
+fn check_claims(
+    subject: &Subject<'_>,
+    report: &Report,
+    used: &Use<'_>,
+    is_starting: bool,
+    findings: &mut Findings,
+) {
+    let severity = if is_starting { Severity::Error } else { Severity::Warning };
     let availability = report.availability(used.region, Some(&subject.domain.name));
     if !availability.defined.is_empty() {
         let domains = excerpts(&labels(availability.defined));
@@ -256,8 +267,31 @@ fn check_claims(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings
     if !holders.is_empty() {
         let holders = excerpts(&labels(holders));
         let message = format!("{} is in use by {holders}", used.region.name);
-        findings.add(HELD, &used.path.span, message);
+        findings.add(HELD, &used.path.span, message).severity = severity;
+    } else if is_starting && availability.state == State::Unknown {
+        check_sight(report, used, findings);
     }
+    for lease in availability.leases {
+        let message = format!("{} is reserved for {}", used.region.name, lease.describe());
+        let finding = findings.add(RESERVED, &used.path.span, message);
+        finding.severity = severity;
+        finding.help("`egm-probe release` ends a reservation");
+    }
+}
+
+/// The reason why the state of a region is unknown.
+fn check_sight(report: &Report, used: &Use<'_>, findings: &mut Findings) {
+    let name = &used.region.name;
+    let (problem, help) = match &report.claims.leases_unread {
+        // It includes the remedy.
+        Some(problem) => (problem.to_string(), None),
+        None if report.claims.sight == Sight::Skipped => {
+            ("holders were not checked".into(), Some("check on the host, without --no-occupancy"))
+        }
+        None => ("not all potential holders are visible".into(), Some("run as root")),
+    };
+    let message = format!("cannot determine whether {name} is available: {problem}");
+    findings.add(UNKNOWN, &used.path.span, message).help = help.map(Into::into);
 }
 
 /// The virtual CPUs of a region's cells run on the CPUs of the region's node.

@@ -53,6 +53,8 @@ pub struct CheckOptions<'a> {
     pub report: Option<&'a Report>,
     /// The files of that host, to find a region by another name of its device.
     pub root: Option<&'a Sysroot>,
+    /// Whether the domain is about to start: each of its regions must be available to it.
+    pub is_starting: bool,
     /// libvirt's schema; `None` skips it.
     #[cfg(feature = "cli")]
     pub schema: Option<&'a Schema>,
@@ -260,7 +262,7 @@ pub fn validate(
 /// ```
 #[must_use]
 pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
-    let CheckOptions { dialect, report, root, .. } = *options;
+    let CheckOptions { dialect, report, root, is_starting, .. } = *options;
     let mut findings = Findings::default();
     policy::check_forms(domain, &mut findings);
     if !domain.egm.is_empty() {
@@ -279,7 +281,7 @@ pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
             findings.add(RELEASED, &device.span, message).help("only NVIDIA's libvirt does so far");
         }
         match report {
-            Some(report) => host::check(&subject, report, root, &mut findings),
+            Some(report) => host::check(&subject, report, root, is_starting, &mut findings),
             None => devices::check_shifted(&subject, &mut findings),
         }
     }

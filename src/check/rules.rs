@@ -27,7 +27,7 @@ pub(crate) const OF_GPU_CELLS: &[Rule] = &[GPU_CELLS, GPU_WITHOUT_CELLS, EIGHT_C
 impl Rule {
     /// Whether a plan reports the same, in more detail.
     pub(crate) fn is_of_plans(&self) -> bool {
-        [PARTIAL, HELD, DRIVER, SUSPECTED, DEFINED].contains(self)
+        [PARTIAL, HELD, DRIVER, SUSPECTED, DEFINED, RESERVED].contains(self)
     }
 }
 
@@ -273,7 +273,7 @@ rules! {
         "NVIDIA, platform policy";
     HELD = "EGM108" Warning
         "The region is not used by another VM"
-        "A region belongs to one virtual machine at a time. With older drivers two would share the same memory; with newer ones the second fails to start."
+        "A region belongs to one virtual machine at a time. With older drivers two would share the same memory; with newer ones the second fails to start. An error with --start."
         "this host's /proc and libvirt";
     DRIVER = "EGM109" Warning
         "The GPU is bound to a passthrough driver"
@@ -295,6 +295,14 @@ rules! {
         "No other domain is defined with the region"
         "A region belongs to one virtual machine at a time, so only one of the domains can run."
         "this host's /etc/libvirt/qemu";
+    RESERVED = "EGM114" Warning
+        "The region is not reserved for another VM"
+        "`egm-probe reserve` keeps a region for one virtual machine until the reservation is released or expires. An error with --start."
+        "this host's /run/egm-probe/leases.json";
+    UNKNOWN = "EGM115" Error
+        "With --start, the holders of the region are known"
+        "A region whose holders cannot all be determined may be in use. Checked only with --start."
+        "this host's /proc, libvirt and /run/egm-probe/leases.json";
     INCOMPLETE = "EGM201" Warning
         "A domain with EGM is a complete Grace guest"
         "CUDA in the guest also needs an expander bus with an SMMUv3 and a root port for each GPU, iommufd, a large PCI hole and eight empty cells per GPU. This domain has none of them. `egm-probe stanza --complete` writes them. If a domain has some of them, the other rules from EGM202 on apply."

@@ -14,7 +14,7 @@ use crate::check::{
     BadSchema, CheckOptions, Finding, NEEDS, RULES, Rule, SCHEMAS, Schema, Severity, validate,
 };
 use crate::domain::{Dialect, Document, SourceText};
-use crate::host::{Class, no_egm};
+use crate::host::{Class, NotFound, no_egm};
 use crate::output::findings::{self, Checked};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
@@ -35,6 +35,10 @@ pub(super) struct ValidateArgs {
     /// Skip the rules about this host
     #[arg(long)]
     no_host: bool,
+    /// Check as if the domain were about to start: regions held by, or reserved for, another virtual
+    /// machine, or with unknown holders, are errors
+    #[arg(long, conflicts_with = "no_host")]
+    start: bool,
     /// Use libvirt's schema in DIR [default: on the running host, /usr/share/libvirt/schemas]
     #[arg(long, value_name = "DIR", conflicts_with = "no_schema")]
     schema: Option<PathBuf>,
@@ -88,6 +92,7 @@ pub(super) fn run(args: &ValidateArgs, session: &mut Session<'_>) -> Result<Exit
         dialect: args.libvirt.or(of_schema).unwrap_or_default(),
         report,
         root: host.as_ref().map(|(root, _)| root),
+        is_starting: args.start,
         schema: schema.as_deref(),
         is_installed: args.schema.is_none(),
         allow: &args.allow,
@@ -160,7 +165,7 @@ fn skip_schema(
     Ok(())
 }
 
-/// The host, unless `--no-host` is given or it has no EGM.
+/// The host, unless `--no-host` is given or it has no EGM. A domain that starts must have its regions.
 fn host(
     args: &ValidateArgs,
     global: &Global,
@@ -171,9 +176,13 @@ fn host(
     }
     let root = global.root()?;
     let report = Report::read(&root, global.wanted(NEEDS));
-    if report.host.regions.is_empty() {
+    let is_unreadable = report.host.class == Class::Unreadable;
+    if args.start && is_unreadable {
+        return Err(NotFound::no_egm(&report.host, "").into());
+    }
+    if report.host.regions.is_empty() && !args.start {
         notes.push(format!("host rules not checked: {}", no_egm(report.host.class)));
-        if report.host.class == Class::Unreadable {
+        if is_unreadable {
             notes.extend(report.warnings().map(ToString::to_string));
         }
         return Ok(None);

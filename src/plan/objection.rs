@@ -333,6 +333,7 @@ impl Objection {
             Self::Driver { .. } => "EGM109",
             Self::SuspectedPeer { .. } => "EGM110",
             Self::Defined { .. } => "EGM113",
+            Self::Reserved { .. } => "EGM114",
             _ => return None,
         })
     }

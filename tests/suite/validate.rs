@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// For each rule a good domain that comes close to breaking it.
-const NEAR_MISSES: [(&str, &str); 83] = [
+const NEAR_MISSES: [(&str, &str); 85] = [
     ("EGM001", "comments-and-namespaces-everywhere"),
     ("EGM002", "children-in-any-order"),
     ("EGM003", "double-quotes-and-entities"),
@@ -82,6 +82,8 @@ const NEAR_MISSES: [(&str, &str); 83] = [
     ("EGM111", "pinned-to-the-right-socket"),
     ("EGM112", "tray"),
     ("EGM113", "defined-by-itself"),
+    ("EGM114", "reserved-for-itself"),
+    ("EGM115", "tray"),
     ("EGM201", "without-iommufd"),
     ("EGM202", "shared-smmus"),
     ("EGM203", "shared-smmus"),
@@ -496,6 +498,76 @@ fn skipped_checks_are_reported() {
     let empty = tempfile::tempdir().unwrap();
     fs::write(empty.path().join("domain.rng"), "<grammar/>").unwrap();
     assert_eq!(run(&["--schema", empty.path().to_str().unwrap()]).status.code(), Some(4));
+}
+
+/// The regions of a domain must be available to it when it starts.
+#[test]
+fn a_domain_that_starts_needs_its_regions() {
+    let good = support::fixtures().join("domains/good/claims-vm/region-of-its-own.xml");
+    let vm1 = fs::read_to_string(good).unwrap();
+    let vm2 = vm1.replace("<name>vm1<", "<name>vm2<");
+    let run = |machine: &str, args: &[&str], domain: &str| {
+        let machine = support::machine(machine);
+        let from = ["--from", machine.to_str().unwrap(), "--json", "--allow", "EGM201"];
+        let output = fed(&[&from, args, &["-"]].concat(), domain.as_bytes());
+        let Ok(json) = serde_json::from_slice::<Value>(&output.stdout) else {
+            return (text(&output.stderr), output.status.code());
+        };
+        let findings = json["files"][0]["findings"].as_array().unwrap().iter();
+        let shown = |finding: &Value| {
+            let [severity, code, message] =
+                ["severity", "code", "message"].map(|key| finding[key].as_str().unwrap());
+            format!("{severity} {code}: {message}\n")
+        };
+        let shown = findings.filter(|it| it["code"] != "EGM201").map(shown);
+        (shown.collect(), output.status.code())
+    };
+    let reserved = "error EGM114: egm4 is reserved for vm1 until 9999-12-31T23:59:59Z\n\
+         error EGM114: egm5 is reserved for vm1 until 9999-12-31T23:59:59Z\n";
+    // A status file of its own says that it holds egm4.
+    let unseen =
+        "error EGM115: cannot determine whether egm5 is available: holders were not checked\n";
+    let missing = "error EGM101: /dev/egm4 is not an EGM region of this host\n";
+    for (machine, domain, before, starting) in [
+        ("gb200-full-gpu-list", &vm1, "", ""),
+        // Its own process, status file or reservation is not in its way.
+        ("claims-vm", &vm1, "", ""),
+        ("claims-running-seen", &vm1, "", ""),
+        ("claims-running-unseen", &vm1, "", ""),
+        ("leases", &vm1, "", ""),
+        ("claims-vm", &vm2, "warning", "error EGM108: egm4 is in use by vm1[4242]\n"),
+        ("claims-running-seen", &vm2, "warning", "error EGM108: egm4 is in use by vm1[4242]\n"),
+        ("claims-running-unseen", &vm2, "warning", "error EGM108: egm4 is in use by vm1\n"),
+        ("leases", &vm2, "warning", reserved),
+        ("claims-no-proc", &vm1, "none", unseen),
+        ("leases-broken", &vm1, "none", "error EGM115: cannot determine whether egm4 is available"),
+        ("node-missing", &vm1, "error", "error EGM112: /dev/egm5: device node missing"),
+        ("node-swapped", &vm1, "error", "error EGM112: /dev/egm4: "),
+        ("no-egm", &vm1, "none", missing),
+    ] {
+        let (found, code) = run(machine, &["--start"], domain);
+        assert!(found.starts_with(starting), "{machine}: {found}");
+        assert_eq!(code, Some(i32::from(!starting.is_empty())), "{machine}: {found}");
+        let (without, _) = run(machine, &[], domain);
+        let expected = match before {
+            "none" => String::new(),
+            before => found.replace("error", before),
+        };
+        assert_eq!(without, expected, "{machine} without --start");
+    }
+    // Two domains that are off may alternate.
+    let (found, code) = run("claims-defined", &["--start"], &vm1);
+    assert!(found.starts_with("warning EGM113: egm4 ") && code == Some(0), "{found}");
+    let (found, code) = run("claims-vm", &["--start", "--allow", "EGM108"], &vm2);
+    assert!(found.starts_with("note EGM108: ") && code == Some(0), "{found}");
+    let (_, code) = run("gb200-full-gpu-list", &["--start", "--no-occupancy"], &vm1);
+    assert_eq!(code, Some(1));
+    let (found, code) = run("no-sys", &["--start"], &vm1);
+    assert!(
+        found.contains("cannot determine whether this host has EGM") && code == Some(4),
+        "{found}"
+    );
+    assert_eq!(run("no-egm", &["--start", "--no-host"], &vm1).1, Some(2));
 }
 
 #[test]
