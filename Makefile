@@ -152,7 +152,7 @@ endif
 	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/ansible $(DESTDIR)$(DOCDIR)/examples/systemd
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 docs/topology.png $(DESTDIR)$(DOCDIR)/docs
-	install -m 0755 examples/*.sh $(DESTDIR)$(DOCDIR)/examples
+	install -m 0755 examples/*.sh examples/libvirt-hook $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/*.rs examples/*.xml $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/ansible/* $(DESTDIR)$(DOCDIR)/examples/ansible
 	install -m 0644 examples/systemd/* $(DESTDIR)$(DOCDIR)/examples/systemd

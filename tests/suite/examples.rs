@@ -10,7 +10,7 @@ use crate::libvirt::{minimal, validates};
 use crate::support::xmllint::can_run;
 use crate::support::{self, stderr};
 
-fn examples() -> PathBuf {
+pub(crate) fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
@@ -19,8 +19,16 @@ fn examples() -> PathBuf {
 pub(crate) struct Bin(tempfile::TempDir);
 
 impl Bin {
+    pub(crate) fn empty() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     pub(crate) fn of(machine: &str) -> Self {
-        let bin = Self(tempfile::tempdir().unwrap());
+        let bin = Self::empty();
         bin.script(
             "egm-probe",
             &format!(
@@ -33,7 +41,7 @@ impl Bin {
         bin
     }
 
-    fn script(&self, name: &str, body: &str) {
+    pub(crate) fn script(&self, name: &str, body: &str) {
         let path = self.0.path().join(name);
         fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -44,14 +52,18 @@ impl Bin {
     }
 
     pub(crate) fn run(&self, program: impl Into<OsString>, args: &[&str]) -> Output {
+        self.command(program, args).output().unwrap()
+    }
+
+    pub(crate) fn command(&self, program: impl Into<OsString>, args: &[&str]) -> Command {
         let path = std::env::var("PATH").unwrap();
-        Command::new(program.into())
+        let mut command = Command::new(program.into());
+        command
             .args(args)
             .env("PATH", format!("{}:{path}", self.0.path().display()))
             .env("HOME", self.0.path())
-            .env("LC_ALL", "C.UTF-8")
-            .output()
-            .unwrap()
+            .env("LC_ALL", "C.UTF-8");
+        command
     }
 }
 

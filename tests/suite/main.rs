@@ -11,6 +11,7 @@ mod fuzzed;
 mod gpu_facts;
 mod guest_plan;
 mod holders;
+mod hook;
 mod hostile;
 mod in_place;
 mod inputs;

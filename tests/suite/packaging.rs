@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -114,6 +115,8 @@ fn everything_is_installed() {
     ] {
         has(path.to_owned());
     }
+    let hook = folder.path().join("usr/share/doc/egm-probe/examples/libvirt-hook");
+    assert_eq!(fs::metadata(hook).unwrap().permissions().mode() & 0o777, 0o755);
     let link = fs::read_link(folder.path().join("usr/lib/udev/egm-probe")).unwrap();
     assert_eq!(link, Path::new("/usr/bin/egm-probe"));
     let service = "usr/share/doc/egm-probe/examples/systemd/egm-probe-metrics.service";
