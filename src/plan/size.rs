@@ -72,6 +72,7 @@ pub(super) fn share_out(
                 each,
                 gpus: count(new.len()),
                 kept: Bytes(kept),
+                has_nameless: rest.of_path(path).any(|rest| rest.device.pci_dev.is_none()),
                 most: alignment.below(Bytes(left)),
             });
         }

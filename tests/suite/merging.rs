@@ -211,6 +211,11 @@ fn existing_memory_of_a_region_counts() {
     assert!(most.contains("<size unit='KiB'>460324864</size>"), "{most}");
     let error = put_into(&text, &[&gpu[..], &["449538MiB"]].concat()).unwrap_err();
     assert!(error.contains("use --size 449536MiB or less"), "{error}");
+    let device = text.find("<pciDev>").unwrap()..text.find("</pciDev>").unwrap() + 9;
+    let nameless = format!("{}{}", &text[..device.start], &text[device.end..]);
+    let args = ["--gpu", "0008:01:00.0,0009:01:00.0", "--with", "numa", "--size", "228864MiB"];
+    let refusal = put_into(&nameless, &args).unwrap_err();
+    assert!(refusal.contains("one of its EGM devices has no <pciDev>"), "{refusal}");
     assert!(
         error.contains("are requested, including 8589934592 bytes that the domain already has"),
         "{error}"
