@@ -1,7 +1,7 @@
 //! The command line: commands, global options, and value parsers shared by several commands. The doc
 //! comments of arguments are the help texts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -19,6 +19,11 @@ use super::topology::TopologyArgs;
 use super::udev::UdevCommand;
 use super::validate::ValidateArgs;
 use super::watch::WatchArgs;
+use crate::host::{NotFound, Region};
+use crate::report::Report;
+use crate::sysroot::Sysroot;
+use crate::values::shell::quote;
+use crate::values::text::printable;
 use crate::values::{BadAddress, BadRegionName, PciAddress, RegionName};
 
 /// Find the EGM memory regions of NVIDIA Grace hosts
@@ -86,9 +91,75 @@ pub(super) enum Command {
     Completions(CompletionsArgs),
 }
 
-pub(super) fn parse_region(text: &str) -> Result<RegionName, BadRegionName> {
+/// The ways to name a region on the command line.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Region(RegionName),
+    /// A GPU of the region.
+    Gpu(PciAddress),
+    /// Another path of its device node, such as a link made by udev.
+    Path(PathBuf),
+}
+
+impl Target {
+    /// The region, which may be gone. Needs [`Needs::GPUS`] and [`Needs::DEVICE_LINKS`].
+    ///
+    /// [`Needs::GPUS`]: crate::host::Needs::GPUS
+    /// [`Needs::DEVICE_LINKS`]: crate::host::Needs::DEVICE_LINKS
+    pub(super) fn region<'a>(
+        &self,
+        report: &'a Report,
+        root: &Sysroot,
+    ) -> Result<&'a Region, NotFound> {
+        let host = &report.host;
+        match self {
+            Self::Region(name) => {
+                let gone = report.gone.iter().find(|gone| gone.name == *name);
+                gone.map_or_else(|| host.find_region(name), Ok)
+            }
+            Self::Gpu(address) => {
+                let found = host.gpu(*address).and_then(|(_, region)| region);
+                found.ok_or_else(|| NotFound::gpu_of_region(host, *address))
+            }
+            Self::Path(path) => {
+                let found = report.region_by_other_name(root, path);
+                found.ok_or_else(|| NotFound::path(host, path))
+            }
+        }
+    }
+}
+
+pub(super) fn parse_target(text: &str) -> Result<Target, BadRegionName> {
     let text = text.trim();
-    text.strip_prefix("/dev/").unwrap_or(text).parse()
+    let name: Result<RegionName, _> = text.strip_prefix("/dev/").unwrap_or(text).parse();
+    match (name, parse_gpu(text)) {
+        (Ok(name), _) => Ok(Target::Region(name)),
+        (_, Ok(address)) => Ok(Target::Gpu(address)),
+        _ if Path::new(text).is_absolute() => Ok(Target::Path(text.into())),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// A region's name, where a region may not exist or is not looked up.
+pub(super) fn parse_region(text: &str) -> Result<RegionName, String> {
+    match parse_target(text).map_err(|error| error.to_string())? {
+        Target::Region(name) => Ok(name),
+        Target::Gpu(_) | Target::Path(_) => Err(format!(
+            "expected the name of a region, such as egm4 (`egm-probe list {}` prints it)",
+            printable(&quote(text.trim()))
+        )),
+    }
+}
+
+/// Whether a text names this code, such as `EGM011`: in upper or lower case, with or without leading
+/// zeros and the prefix.
+pub(super) fn names_code(text: &str, code: &str) -> bool {
+    let split =
+        |text: &str| text.find(|letter: char| letter.is_ascii_digit()).unwrap_or(text.len());
+    let (given, number) = text.split_at(split(text));
+    let (prefix, expected) = code.split_at(split(code));
+    (given.is_empty() || given.eq_ignore_ascii_case(prefix))
+        && number.trim_start_matches('0') == expected.trim_start_matches('0')
 }
 
 /// Accepts surrounding spaces, which copying an address often leaves.

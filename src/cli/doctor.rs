@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::args::names_code;
 use super::error::Error;
 use super::{Exit, Session};
 use crate::check::{RULES, SCHEMAS};
@@ -73,7 +74,7 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     if code.eq_ignore_ascii_case("all") {
         output::write_checks(out, CHECKS)?;
     } else {
-        let check = CHECKS.iter().find(|check| check.code.eq_ignore_ascii_case(code));
+        let check = CHECKS.iter().find(|check| names_code(code, check.code));
         let (kind, command, code) = ("check", "doctor", code.to_owned());
         let check = check.ok_or(Error::Unlisted { kind, command, code })?;
         output::write_explanation(out, check)?;
@@ -81,10 +82,11 @@ fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// The code of a check or a rule.
+/// The code of a check or a rule, with its prefix.
 fn parse_code(code: &str) -> Result<&'static str, &'static str> {
     let mut codes = CHECKS.iter().map(|it| it.code).chain(RULES.iter().map(|it| it.code));
-    let found = codes.find(|it| it.eq_ignore_ascii_case(code));
+    let has_prefix = code.starts_with(|letter: char| letter.is_ascii_alphabetic());
+    let found = codes.find(|it| has_prefix && names_code(code, it));
     found.ok_or("unknown check or rule; --explain all lists the checks, that of validate the rules")
 }
 

@@ -1,17 +1,24 @@
 //! `egm-probe list`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
+use super::args::{Target, parse_target};
 use super::error::Error;
 use super::{Exit, Session};
-use crate::host::{Needs, no_egm};
+use crate::host::{Needs, NotFound, no_egm};
 use crate::output::columns::{COLUMNS, Column, EVERYTHING, choose, defaults};
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
+use crate::report::Report;
 
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct ListArgs {
+    /// List only these regions, such as egm4 or /dev/egm4, or the regions of these GPUs
+    #[arg(value_name = "REGION", value_parser = parse_target)]
+    targets: Vec<Target>,
     /// Show these columns; +LIST adds them to the default ones
     #[arg(short, long, value_name = "LIST")]
     output: Option<String>,
@@ -44,13 +51,12 @@ pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Er
         return Ok(Exit::Done);
     }
     let columns = columns(args)?;
+    let of_columns = || columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
+    let report = read(args, if args.json { EVERYTHING } else { of_columns() }, session)?;
     if args.json {
-        let report = session.global.report(EVERYTHING)?;
         json::write_list(session.out, &report)?;
         return Ok(Exit::Done);
     }
-    let needs = columns.iter().fold(Needs::empty(), |needs, column| needs | column.needs);
-    let report = session.global.report(needs)?;
     let rows: Vec<_> = report.rows().collect();
     let style = Style {
         format: match (args.raw, args.pairs) {
@@ -71,6 +77,22 @@ pub(super) fn run(args: &ListArgs, session: &mut Session<'_>) -> Result<Exit, Er
         let _ = writeln!(session.err, "egm-probe: {}", no_egm(report.host.class));
     }
     Ok(Exit::Done)
+}
+
+/// The host with the requested regions only.
+fn read(args: &ListArgs, needs: Needs, session: &mut Session<'_>) -> Result<Report, Error> {
+    if args.targets.is_empty() {
+        return session.global.report(needs);
+    }
+    let root = session.global.root()?;
+    let needs = session.global.wanted(needs | Needs::GPUS | Needs::DEVICE_LINKS);
+    let mut report = Report::read(&root, needs);
+    let found = args.targets.iter().map(|target| Ok(target.region(&report, &root)?.name.clone()));
+    let found: Result<BTreeSet<_>, NotFound> = found.collect();
+    let found = found.inspect_err(|_| session.warn_of(&report, []))?;
+    report.host.regions.retain(|region| found.contains(&region.name));
+    report.gone.retain(|region| found.contains(&region.name));
+    Ok(report)
 }
 
 fn columns(args: &ListArgs) -> Result<Vec<&'static Column>, Error> {

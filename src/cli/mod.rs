@@ -30,6 +30,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory, Parser, ValueEnum};
 
 use crate::claims::unseen::Recorded;
@@ -37,7 +38,7 @@ use crate::files::user_file;
 use crate::host::{Needs, Region};
 use crate::report::Report;
 use crate::sysroot::{OpenError, Sysroot};
-use args::{Cli, Command, Global};
+use args::{Cli, Command, Global, Target, parse_target};
 use error::Error;
 
 /// The exit status of a run.
@@ -129,7 +130,10 @@ pub fn run(
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, terminal.with(color_of(&args)), out, err),
+        Err(mut error) => {
+            suggest_option(&mut error);
+            return usage(&error, terminal.with(color_of(&args)), out, err);
+        }
     };
     let terminal = terminal.with(cli.global.color);
     let mut session = Session { global: &cli.global, terminal, out, err };
@@ -170,6 +174,21 @@ fn color_of(args: &[OsString]) -> ColorChoice {
         choice = value.and_then(|value| ColorChoice::from_str(value, false).ok()).or(choice);
     }
     choice.unwrap_or_default()
+}
+
+/// Names the option for a region or GPU that `stanza` was given without one.
+fn suggest_option(error: &mut clap::Error) {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return };
+    let option = match parse_target(argument) {
+        Ok(Target::Region(_)) => "--region",
+        Ok(Target::Gpu(_)) => "--gpu",
+        Ok(Target::Path(_)) | Err(_) => return,
+    };
+    if error.kind() == ErrorKind::UnknownArgument && usage.contains("egm-probe stanza") {
+        let tip = format!("use `egm-probe stanza {option} {}`", argument.trim()).into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
 }
 
 /// Help and version go to standard output; anything else that clap reports is a usage error.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::args::{Global, parse_gpu, parse_region, parse_time};
+use super::args::{Global, Target, parse_gpu, parse_region, parse_target, parse_time};
 use super::error::Error;
 use super::signals::EndSignals;
 use super::{Exit, Session};
@@ -44,9 +44,9 @@ const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("wanted").required(true).multiple(true).args(["regions", "gpus", "all", "any"]))]
 pub(super) struct ReserveArgs {
-    /// Regions, such as egm4 or /dev/egm4
-    #[arg(value_name = "REGION", value_parser = parse_region)]
-    regions: Vec<RegionName>,
+    /// Regions, such as egm4 or /dev/egm4, or GPUs of regions
+    #[arg(value_name = "REGION", value_parser = parse_target)]
+    regions: Vec<Target>,
     /// Reserve the regions of these GPUs
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
     gpus: Vec<PciAddress>,
@@ -186,7 +186,7 @@ fn take(
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             choose(&report, count, &args.requirements()).map_err(Error::NotReserved)?
         }
-        None => wanted(args, &report)?,
+        None => wanted(args, &report, root)?,
     };
     let objections = objections(&report, &regions, &args.requirements());
     if !objections.is_empty() {
@@ -263,19 +263,18 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 /// The regions selected by name or by GPU.
-fn wanted(args: &ReserveArgs, report: &Report) -> Result<BTreeSet<RegionName>, Error> {
+fn wanted(
+    args: &ReserveArgs,
+    report: &Report,
+    root: &Sysroot,
+) -> Result<BTreeSet<RegionName>, Error> {
     let host = &report.host;
     let mut wanted = BTreeSet::new();
-    for name in &args.regions {
+    let gpus = args.gpus.iter().copied().map(Target::Gpu);
+    for target in args.regions.iter().cloned().chain(gpus) {
+        let name = &target.region(report, root)?.name;
+        // A region that is gone cannot be reserved.
         wanted.insert(host.find_region(name)?.name.clone());
-    }
-    for address in &args.gpus {
-        let named = host.gpu(*address).and_then(|(_, region)| region);
-        let of_regions = || host.regions.iter().flat_map(|region| &region.gpus);
-        let region = named.ok_or_else(|| {
-            NotFound::gpu(host, *address, of_regions().map(|gpu| gpu.address).collect())
-        })?;
-        wanted.insert(region.name.clone());
     }
     if args.all {
         wanted.extend(host.regions.iter().map(|region| region.name.clone()));

@@ -2,20 +2,21 @@
 
 use clap::Args;
 
-use super::args::{parse_gpu, parse_region};
+use super::args::{Target, parse_gpu, parse_target};
 use super::error::Error;
 use super::{Exit, Session};
 use crate::host::{Host, Needs, NotFound};
 use crate::output::json;
 use crate::output::show::{self, Selection};
 use crate::report::Report;
-use crate::values::{PciAddress, RegionName};
+use crate::sysroot::Sysroot;
+use crate::values::PciAddress;
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
-    /// Show these regions, such as egm4 or /dev/egm4 [default: all, unless GPUs are given]
-    #[arg(value_name = "REGION", value_parser = parse_region)]
-    regions: Vec<RegionName>,
+    /// Show these regions, such as egm4 or /dev/egm4, or GPUs [default: all regions]
+    #[arg(value_name = "REGION", value_parser = parse_target)]
+    targets: Vec<Target>,
     /// Show these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu)]
     gpus: Vec<PciAddress>,
@@ -25,8 +26,9 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    let report = session.global.report(Needs::all())?;
-    let selection = select(args, &report).inspect_err(|_| session.warn_of(&report, []))?;
+    let root = session.global.root()?;
+    let report = Report::read(&root, session.global.wanted(Needs::all()));
+    let selection = select(args, &report, &root).inspect_err(|_| session.warn_of(&report, []))?;
     if args.json {
         json::write_show(session.out, &report, &selection)?;
         return Ok(Exit::Done);
@@ -41,10 +43,14 @@ pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Er
 }
 
 /// The requested regions and GPUs.
-fn select<'a>(args: &ShowArgs, report: &'a Report) -> Result<Selection<'a>, NotFound> {
+fn select<'a>(
+    args: &ShowArgs,
+    report: &'a Report,
+    root: &Sysroot,
+) -> Result<Selection<'a>, NotFound> {
     let host = &report.host;
     let mut selection = Selection::default();
-    if args.regions.is_empty() && args.gpus.is_empty() {
+    if args.targets.is_empty() && args.gpus.is_empty() {
         let regions = report.regions();
         if regions.is_empty() {
             return Err(NotFound::no_egm(host, ""));
@@ -53,11 +59,14 @@ fn select<'a>(args: &ShowArgs, report: &'a Report) -> Result<Selection<'a>, NotF
             selection.add_region(region);
         }
     }
-    for name in &args.regions {
-        let gone = report.gone.iter().find(|gone| gone.name == *name);
-        selection.add_region(gone.map_or_else(|| host.find_region(name), Ok)?);
+    let mut gpus = args.gpus.clone();
+    for target in &args.targets {
+        match target {
+            Target::Gpu(address) => gpus.push(*address),
+            target => selection.add_region(target.region(report, root)?),
+        }
     }
-    for address in &args.gpus {
+    for address in &gpus {
         let (gpu, region) = host.gpu(*address).ok_or_else(|| no_gpu(*address, host))?;
         selection.add_gpu(gpu, region);
     }

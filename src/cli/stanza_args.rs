@@ -336,9 +336,7 @@ fn parse_size(text: &str) -> Result<Size, String> {
 
 fn parse_guest_node(text: &str) -> Result<GuestNode, String> {
     let (region, cell) = match text.split_once('=') {
-        Some((region, cell)) => {
-            (Some(parse_region(region).map_err(|error| error.to_string())?), cell)
-        }
+        Some((region, cell)) => (Some(parse_region(region)?), cell),
         None => (None, text),
     };
     let cell =

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{Global, one_of};
+use super::args::{Global, names_code, one_of};
 use super::domain_file::{DomainFile, name_of};
 use super::error::Error;
 use super::{Exit, Session, is_dash};
@@ -318,7 +318,7 @@ fn exit(files: &[Checked], strict: bool) -> Exit {
 }
 
 fn rule(code: &str) -> Option<Rule> {
-    RULES.iter().find(|rule| rule.code.eq_ignore_ascii_case(code)).copied()
+    RULES.iter().find(|rule| names_code(code, rule.code)).copied()
 }
 
 pub(super) fn parse_rule(code: &str) -> Result<Rule, &'static str> {

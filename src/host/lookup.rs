@@ -1,9 +1,11 @@
 //! Looks up regions and GPUs, and suggests alternatives.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::region::Region;
 use super::scan::{Class, Host};
+use crate::values::text::shown;
 use crate::values::{PciAddress, RegionName};
 
 /// The reason why a region or GPU was not found.
@@ -19,13 +21,18 @@ pub enum NotFound {
         class: Class,
     },
     /// The host has other regions.
-    #[error(
-        "no region {name}; this host has {}",
-        known.iter().map(RegionName::as_str).collect::<Vec<_>>().join(", ")
-    )]
+    #[error("no region {name}; this host has {}", list(known))]
     Region {
         /// The requested region.
         name: RegionName,
+        /// The regions of the host.
+        known: Vec<RegionName>,
+    },
+    /// The path does not lead to the device of a region.
+    #[error("{}: not the device of a region; this host has {}", shown(path), list(known))]
+    Path {
+        /// The requested path.
+        path: PathBuf,
         /// The regions of the host.
         known: Vec<RegionName>,
     },
@@ -55,6 +62,22 @@ impl NotFound {
             Self::Gpu { address, known }
         }
     }
+
+    /// The error for a GPU of no region, with a suggestion from those of all regions.
+    #[cfg(feature = "cli")]
+    pub(crate) fn gpu_of_region(host: &Host, address: PciAddress) -> Self {
+        let gpus = host.regions.iter().flat_map(|region| &region.gpus);
+        Self::gpu(host, address, gpus.map(|gpu| gpu.address).collect())
+    }
+
+    /// The error for a path that does not lead to a region.
+    #[cfg(feature = "cli")]
+    pub(crate) fn path(host: &Host, path: &Path) -> Self {
+        if host.regions.is_empty() {
+            return Self::no_egm(host, format!("{}: ", shown(path)));
+        }
+        Self::Path { path: path.to_owned(), known: known(host) }
+    }
 }
 
 impl Host {
@@ -67,10 +90,17 @@ impl Host {
             if self.regions.is_empty() {
                 return NotFound::no_egm(self, format!("{name}: "));
             }
-            let known = self.regions.iter().map(|region| region.name.clone()).collect();
-            NotFound::Region { name: name.clone(), known }
+            NotFound::Region { name: name.clone(), known: known(self) }
         })
     }
+}
+
+fn known(host: &Host) -> Vec<RegionName> {
+    host.regions.iter().map(|region| region.name.clone()).collect()
+}
+
+fn list(names: &[RegionName]) -> String {
+    names.iter().map(RegionName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A suggestion for an address that does not exist: `; did you mean ..?`.

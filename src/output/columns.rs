@@ -174,7 +174,11 @@ pub struct NoSuchColumn {
     name: String,
 }
 
-/// The columns selected by `-o`: `LIST`, or `+LIST` in addition to the default ones. Case is ignored.
+/// Other names of the column DEVICE.
+const ALIASES: [&str; 2] = ["NAME", "REGION"];
+
+/// The columns selected by `-o`: `LIST`, or `+LIST` in addition to the default ones. Case is ignored;
+/// NAME and REGION are DEVICE.
 ///
 /// # Errors
 /// A column is unknown.
@@ -184,6 +188,7 @@ pub struct NoSuchColumn {
 ///
 /// let names = |list| choose(list).map(|columns| columns.iter().map(|c| c.name).collect());
 /// assert_eq!(names("size,DEVICE"), Ok(vec!["SIZE", "DEVICE"]));
+/// assert_eq!(names("NAME"), Ok(vec!["DEVICE"]));
 /// assert_eq!(names("+MODE").unwrap().last(), Some(&"MODE"));
 /// assert!(names("SIZES").unwrap_err().to_string().contains("did you mean SIZE?"));
 /// ```
@@ -193,6 +198,8 @@ pub fn choose(list: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
         None => (Vec::new(), list),
     };
     for name in list.split(',').map(str::trim) {
+        let is_alias = ALIASES.iter().any(|alias| alias.eq_ignore_ascii_case(name));
+        let name = if is_alias { "DEVICE" } else { name };
         let column = COLUMNS.iter().find(|column| column.name.eq_ignore_ascii_case(name));
         chosen.push(column.ok_or_else(|| NoSuchColumn { name: printable(name) })?);
     }

@@ -66,6 +66,11 @@ fn all(owners: &[(String, Option<String>)], state: &str, owner: Option<&str>) ->
 fn regions_are_reserved_for_one_name_and_released_by_it() {
     let host = extract("gh200-quad");
     let root = host.path();
+    // Known to udev only: an extracted archive has no device nodes.
+    let number = fs::read_to_string(root.join("sys/class/egm/egm4/dev")).unwrap();
+    let database = root.join("run/udev/data");
+    fs::create_dir_all(&database).unwrap();
+    fs::write(database.join(format!("c{}", number.trim())), "S:grace-egm/by-node/0\n").unwrap();
     let taken = run(root, &["reserve", "egm4", "egm5", "--for", "vm1"]);
     assert!(taken.status.success(), "{taken:?}");
     assert!(String::from_utf8_lossy(&taken.stdout).contains("vm1(reserved)"));
@@ -83,6 +88,10 @@ fn regions_are_reserved_for_one_name_and_released_by_it() {
         (&["reserve", "--any", "1", "--gpus", "2", "--for", "vm2"], "0 of 4 are available"),
         (&["reserve", "--any", "1", "--size", "1TiB", "--for", "vm2"], "0 of 4 are available"),
         (&["reserve", "egm9", "--for", "vm2"], "no region egm9"),
+        (&["reserve", "0009:01:00.0", "--for", "vm2"], "egm4 is reserved for vm1"),
+        (&["reserve", "0009:01:00.1", "--for", "vm2"], "did you mean 0009:01:00.0?"),
+        (&["reserve", "/dev/grace-egm/by-node/0", "--for", "vm2"], "egm4 is reserved for vm1"),
+        (&["reserve", "/dev/grace-egm/by-node/9", "--for", "vm2"], "not the device of a region"),
     ] {
         let output = run(root, args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
