@@ -1334,8 +1334,56 @@ _egm__probe() {
     esac
 }
 
+_egm_probe_values() {
+    local line="${COMP_LINE:0:COMP_POINT}" word words command kind="" lead
+    word="${line##*[[:space:]]}"
+    read -ra words <<<"${line%"$word"}"
+    if [[ $word == --*=* ]]; then
+        words+=("${word%%=*}")
+        word="${word#*=}"
+    fi
+    for command in "${words[@]}"; do
+        case "$command" in
+            list|ls|show|stanza|validate|watch|reserve|release|doctor) break ;;
+        esac
+    done
+    case "$command ${words[*]: -2}" in
+        "list "*" --output"|"ls "*" --output"|"list "*" -o"|"ls "*" -o") kind=columns ;;
+        "list "*" --sysroot"|"ls "*" --sysroot"|"list "*" --from"|"ls "*" --from"|"list "*" --color"|"ls "*" --color") kind= ;;
+        "list "*|"ls "*) kind=regions ;;
+        "show "*" --gpu") kind=gpus ;;
+        "show "*" --sysroot"|"show "*" --from"|"show "*" --color") kind= ;;
+        "show "*) kind=regions ;;
+        "stanza "*" --gpu") kind=gpus ;;
+        "stanza "*" --region") kind=regions ;;
+        "stanza "*" --move-to") kind=regions ;;
+        "stanza "*" --allow") kind=rules ;;
+        "validate "*" --allow") kind=rules ;;
+        "validate "*" --explain") kind=rules ;;
+        "watch "*" --until") kind=states ;;
+        "watch ""--until "*) kind=regions ;;
+        "reserve "*" --gpu") kind=gpus ;;
+        "reserve "*" --any"|"reserve "*" --gpus"|"reserve "*" --size"|"reserve "*" --for"|"reserve "*" --ttl"|"reserve "*" --wait"|"reserve "*" --sysroot"|"reserve "*" --from"|"reserve "*" --color") kind= ;;
+        "reserve "*) kind=regions ;;
+        "release "*" --for"|"release "*" --sysroot"|"release "*" --from"|"release "*" --color") kind= ;;
+        "release "*) kind=regions ;;
+        "doctor "*" --allow") kind=checks ;;
+        "doctor "*" --explain") kind=checks ;;
+    esac
+    if [[ -n $kind && $word != -* && " ${words[*]} " != *" -- "* ]]; then
+        # In a list, the last value.
+        lead="${word%"${word##*[,+]}"}"
+        COMPREPLY=($(compgen -P "$lead" -W "$(egm-probe complete-values "$kind" 2>/dev/null)" -- "${word#"$lead"}"))
+        # Readline replaces only the part after the last colon.
+        lead="${word%"$2"}"
+        COMPREPLY=("${COMPREPLY[@]#"$lead"}")
+        [[ -z ${COMPREPLY[*]} ]] || return 0
+    fi
+    _egm__probe "$@"
+}
+
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _egm__probe -o nosort -o bashdefault -o default egm-probe
+    complete -F _egm_probe_values -o nosort -o bashdefault -o default egm-probe
 else
-    complete -F _egm__probe -o bashdefault -o default egm-probe
+    complete -F _egm_probe_values -o bashdefault -o default egm-probe
 fi

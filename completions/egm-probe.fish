@@ -30,7 +30,7 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -l color -d 'When to u
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -l no-occupancy -d 'Do not look for holders of the regions'
-complete -c egm-probe -n "__fish_egm_probe_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -s V -l version -d 'Print version'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "list" -d 'List the EGM regions, one per line'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "ls" -d 'List the EGM regions, one per line'
@@ -367,3 +367,20 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule covers'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list ls" -l output -s o -x -a "(__fish_complete_list , 'egm-probe complete-values columns 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list ls; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -x -a "(__fish_complete_list , 'egm-probe complete-values gpus 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -x -a "(__fish_complete_list , 'egm-probe complete-values gpus 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -x -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l move-to -x -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l allow -x -a "(__fish_complete_list , 'egm-probe complete-values rules 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -x -a "(__fish_complete_list , 'egm-probe complete-values rules 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -x -a "(__fish_complete_list , 'egm-probe complete-values rules 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -x -a "(__fish_complete_list , 'egm-probe complete-values states 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch; and contains -- (commandline -opc)[-2] --until" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -x -a "(__fish_complete_list , 'egm-probe complete-values gpus 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l allow -x -a "(__fish_complete_list , 'egm-probe complete-values checks 2>/dev/null')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -x -a "(__fish_complete_list , 'egm-probe complete-values checks 2>/dev/null')"

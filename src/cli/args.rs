@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use super::capture::CaptureArgs;
-use super::completions::CompletionsArgs;
+use super::completions::{CompletionsArgs, ValuesArgs};
 use super::doctor::DoctorArgs;
 use super::list::{ListArgs, columns_help};
 use super::metrics::MetricsArgs;
@@ -89,6 +89,9 @@ pub(super) enum Command {
     Udev(UdevCommand),
     /// Print shell completions
     Completions(CompletionsArgs),
+    /// Print values for shell completions
+    #[command(hide = true)]
+    CompleteValues(ValuesArgs),
 }
 
 /// The ways to name a region on the command line.

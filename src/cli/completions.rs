@@ -1,10 +1,18 @@
-//! `egm-probe completions`
+//! `egm-probe completions`, and the hidden `egm-probe complete-values` that they call.
 
-use clap::Args;
+use std::fmt::Write as _;
+use std::mem;
+
+use clap::{Arg, Args, Command, ValueEnum};
 use clap_complete::Shell;
 
 use super::error::Error;
+use super::watch::Until;
 use super::{Exit, Session, command};
+use crate::check::RULES;
+use crate::doctor::CHECKS;
+use crate::host::{Host, Needs};
+use crate::output::columns::COLUMNS;
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
@@ -12,16 +20,250 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct ValuesArgs {
+    /// Kind of the values
+    #[arg(value_enum)]
+    kind: Kind,
+}
+
+/// A kind of values that clap's completions do not know.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Regions,
+    Gpus,
+    Columns,
+    States,
+    Rules,
+    Checks,
+}
+
+/// Prints the values of a kind, one per line; none if the host cannot be read, because a shell shows
+/// errors in the middle of the command line. Does not search for holders, which takes longest.
+pub(super) fn values(args: &ValuesArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
+    let host = |needs| {
+        session.global.root().map_or_else(|_| Host::default(), |root| Host::read(&root, needs))
+    };
+    let values: Vec<String> = match args.kind {
+        Kind::Regions => {
+            let regions = host(Needs::empty()).regions;
+            regions.iter().map(|region| region.name.to_string()).collect()
+        }
+        Kind::Gpus => host(Needs::GPUS).gpus().map(|(gpu, _)| gpu.address.to_string()).collect(),
+        Kind::Columns => COLUMNS.iter().map(|column| column.name.to_owned()).collect(),
+        Kind::States => names(Until::value_variants()),
+        Kind::Rules => RULES.iter().map(|rule| rule.code.to_owned()).collect(),
+        Kind::Checks => CHECKS.iter().map(|check| check.code.to_owned()).collect(),
+    };
+    for value in values {
+        writeln!(session.out, "{value}")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn names(values: &[impl ValueEnum]) -> Vec<String> {
+    let values = values.iter().filter_map(ValueEnum::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect()
+}
+
 pub(super) fn run(args: &CompletionsArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     // The generator panics if it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "egm-probe", &mut script);
-    if args.shell == Shell::Bash {
-        // For a program with a hyphen in its name, clap_complete 4.6 defines other command names than
-        // it looks up.
-        let text = String::from_utf8_lossy(&script);
-        script = text.replace("egm__subcmd__probe__", "egm__probe__").into_bytes();
-    }
-    session.out.write_all(&script)?;
+    let script = String::from_utf8_lossy(&script);
+    let script = match args.shell {
+        Shell::Bash => bash(&script),
+        Shell::Fish => script.into_owned() + &fish(),
+        Shell::Zsh => zsh(&script),
+        _ => script.into_owned(),
+    };
+    session.out.write_all(script.as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// The kind of an argument's values, by the name that its help gives to them.
+fn kind(arg: &Arg) -> Option<&'static str> {
+    if !arg.get_action().takes_values() || !arg.get_possible_values().is_empty() {
+        return None;
+    }
+    Some(match arg.get_value_names()?.first()?.as_str() {
+        "REGION" => "regions",
+        "ADDRESS" => "gpus",
+        "LIST" => "columns",
+        "STATE" => "states",
+        "CODE" => "rules",
+        "CHECK" => "checks",
+        _ => return None,
+    })
+}
+
+/// Whether a second value follows, which is a region.
+fn has_region(arg: &Arg) -> bool {
+    arg.get_value_names().is_some_and(|names| names.len() > 1)
+}
+
+/// The commands with such arguments, each with its names.
+fn commands() -> Vec<(Vec<String>, Command)> {
+    let mut root = command();
+    // Adds the global options to each command.
+    root.build();
+    let all = root.get_subcommands().filter(|it| it.get_arguments().any(|arg| kind(arg).is_some()));
+    let names = |it: &Command| {
+        let aliases = it.get_visible_aliases().map(str::to_owned);
+        std::iter::once(it.get_name().to_owned()).chain(aliases).collect()
+    };
+    all.map(|it| (names(it), it.clone())).collect()
+}
+
+/// The options with an argument, each with its spellings.
+fn options(command: &Command) -> impl Iterator<Item = (Vec<String>, &Arg)> {
+    let options = command.get_opts().filter(|option| option.get_action().takes_values());
+    options.map(|option| {
+        let long = option.get_long().map(|long| format!("--{long}"));
+        let short = option.get_short().map(|short| format!("-{short}"));
+        (long.into_iter().chain(short).collect(), option)
+    })
+}
+
+/// Bash splits addresses at their colons, so the words come from the line. `@COMMANDS@` and `@KINDS@`
+/// are patterns.
+const BASH: &str = r#"
+_egm_probe_values() {
+    local line="${COMP_LINE:0:COMP_POINT}" word words command kind="" lead
+    word="${line##*[[:space:]]}"
+    read -ra words <<<"${line%"$word"}"
+    if [[ $word == --*=* ]]; then
+        words+=("${word%%=*}")
+        word="${word#*=}"
+    fi
+    for command in "${words[@]}"; do
+        case "$command" in
+            @COMMANDS@) break ;;
+        esac
+    done
+    case "$command ${words[*]: -2}" in
+@KINDS@    esac
+    if [[ -n $kind && $word != -* && " ${words[*]} " != *" -- "* ]]; then
+        # In a list, the last value.
+        lead="${word%"${word##*[,+]}"}"
+        COMPREPLY=($(compgen -P "$lead" -W "$(egm-probe complete-values "$kind" 2>/dev/null)" -- "${word#"$lead"}"))
+        # Readline replaces only the part after the last colon.
+        lead="${word%"$2"}"
+        COMPREPLY=("${COMPREPLY[@]#"$lead"}")
+        [[ -z ${COMPREPLY[*]} ]] || return 0
+    fi
+    _egm__probe "$@"
+}
+
+"#;
+
+fn bash(script: &str) -> String {
+    let (mut every, mut kinds) = (Vec::new(), String::new());
+    let mut case = |patterns: Vec<String>, kind: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(kinds, "        {}) kind={kind} ;;", patterns.join("|"));
+    };
+    for (names, command) in commands() {
+        let patterns = |end: &str| -> Vec<_> {
+            names.iter().map(|name| format!("\"{name} \"{end}")).collect()
+        };
+        // An option with other values comes before the positional ones.
+        let mut others = Vec::new();
+        for (words, option) in options(&command) {
+            let after: Vec<_> =
+                words.iter().flat_map(|word| patterns(&format!("*\" {word}\""))).collect();
+            match kind(option) {
+                Some(kind) => case(after, kind),
+                None => others.extend(after),
+            }
+            if has_region(option) {
+                case(
+                    words.iter().flat_map(|word| patterns(&format!("\"{word} \"*"))).collect(),
+                    "regions",
+                );
+            }
+        }
+        for positional in command.get_positionals().filter_map(kind) {
+            case(mem::take(&mut others), "");
+            case(patterns("*"), positional);
+        }
+        every.extend(names);
+    }
+    let function = BASH.replace("@COMMANDS@", &every.join("|")).replace("@KINDS@", &kinds);
+    // For a program with a hyphen in its name, clap_complete 4.6 defines other command names than it
+    // looks up.
+    let script = script.replace("egm__subcmd__probe__", "egm__probe__");
+    let script = script.replace("complete -F _egm__probe ", "complete -F _egm_probe_values ");
+    script.replacen(
+        "\nif [[ \"${BASH_VERSINFO[0]}\" -eq 4",
+        &format!("{function}if [[ \"${{BASH_VERSINFO[0]}}\" -eq 4"),
+        1,
+    )
+}
+
+/// Additional lines, which fish merges with those of the same option.
+fn fish() -> String {
+    let mut lines = String::new();
+    let mut line = |condition: &str, what: &str, kind: &str| {
+        let values = format!("egm-probe complete-values {kind} 2>/dev/null");
+        let _ = writeln!(
+            lines,
+            "complete -c egm-probe -n \"__fish_egm_probe_using_subcommand {condition}\" {what} -a \"(__fish_complete_list , '{values}')\""
+        );
+    };
+    for (names, command) in commands() {
+        let names = names.join(" ");
+        for (words, option) in options(&command) {
+            let Some(kind) = kind(option) else { continue };
+            let spellings = words.iter().map(|word| match word.strip_prefix("--") {
+                Some(long) => format!("-l {long} "),
+                None => format!("-s {} ", word.trim_start_matches('-')),
+            });
+            line(&names, &(spellings.collect::<String>() + "-x"), kind);
+            if has_region(option) {
+                let second =
+                    format!("{names}; and contains -- (commandline -opc)[-2] {}", words.join(" "));
+                line(&second, "-f", "regions");
+            }
+        }
+        for kind in command.get_positionals().filter_map(kind) {
+            line(&format!("{names}; and not contains -- -- (commandline -opc)"), "-f", kind);
+        }
+    }
+    lines
+}
+
+const ZSH: &str = r#"
+_egm-probe-values() {
+    local -a values=(${(f)"$(egm-probe complete-values ${@[-1]} 2>/dev/null)"})
+    compset -P '*[,+]'
+    compadd "${@[1,-2]}" -a values
+}
+"#;
+
+fn zsh(script: &str) -> String {
+    let mut script = script.to_owned();
+    for (_, command) in commands() {
+        for arg in command.get_arguments() {
+            let Some(kind) = kind(arg) else { continue };
+            let action = format!("_egm-probe-values {kind}'");
+            if arg.is_positional() {
+                let start = format!("'*::{} -- ", arg.get_id());
+                let replace = |line: &str| match line.strip_suffix("_default' \\") {
+                    Some(line) if line.starts_with(&start) => format!("{line}{action} \\\n"),
+                    _ => format!("{line}\n"),
+                };
+                script = script.lines().map(replace).collect();
+            }
+            let names = arg.get_value_names().unwrap_or_default();
+            let Some(name) = names.first() else { continue };
+            if has_region(arg) {
+                let two =
+                    format!(":{name}:_egm-probe-values {kind}:REGION:_egm-probe-values regions'");
+                script = script.replace(&format!(":{name}:_default:{name}:_default'"), &two);
+            }
+            script = script.replace(&format!(":{name}:_default'"), &format!(":{name}:{action}"));
+        }
+    }
+    script.replacen("\nif [ \"$funcstack", &format!("{ZSH}\nif [ \"$funcstack"), 1)
 }

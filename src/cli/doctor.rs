@@ -46,10 +46,10 @@ pub(super) struct DoctorArgs {
     #[arg(long, value_name = "DIR")]
     schema: Option<PathBuf>,
     /// Downgrade this check, such as D20, or violations of this rule, such as EGM215, to notes
-    #[arg(long, value_name = "CODE", value_parser = parse_code)]
+    #[arg(long, value_name = "CHECK", value_parser = parse_code)]
     allow: Vec<&'static str>,
     /// Explain a check, such as D11, and exit; "all" lists them
-    #[arg(long, value_name = "CODE", exclusive = true)]
+    #[arg(long, value_name = "CHECK", exclusive = true)]
     explain: Option<String>,
 }
 

@@ -159,10 +159,13 @@ fn finish(result: Result<Exit, Error>, if_closed: Exit, err: &mut dyn Write) -> 
     }
 }
 
-/// The definition of the command line, for completions and manual pages.
+/// The definition of the command line without hidden commands, for completions and manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    let whole = Cli::command();
+    let commands = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let shown = clap::Command::new("egm-probe").version(env!("CARGO_PKG_VERSION"));
+    shown.propagate_version(true).args(whole.get_arguments()).subcommands(commands)
 }
 
 /// The value of `--color` of a command line that only asks for help, or is invalid.
@@ -233,6 +236,7 @@ impl Session<'_> {
             Command::Udev(command) => udev::run(command, self),
             Command::Stanza(args) => stanza::run(args, self),
             Command::Completions(args) => completions::run(args, self),
+            Command::CompleteValues(args) => completions::values(args, self),
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) struct WatchArgs {
 
 /// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Until {
+pub(super) enum Until {
     Free,
     InUse,
     Gone,

@@ -1,5 +1,7 @@
 //! The completions in their shells.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -9,14 +11,46 @@ fn completions(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("completions").join(file)
 }
 
+/// Command lines with a value of a GB200, each with what all completions begin with.
+const VALUES: [(&str, &str); 14] = [
+    ("egm-probe list e", "list egm"),
+    ("egm-probe show --json e", "show --json egm"),
+    ("egm-probe reserve --for vm1 e", "reserve --for vm1 egm"),
+    ("egm-probe release egm4 e", "release egm4 egm"),
+    ("egm-probe stanza --region e", "stanza --region egm"),
+    ("egm-probe show --gpu 0018", "show --gpu 0018:01:00.0"),
+    ("egm-probe stanza --gpu 0018:01:0", "stanza --gpu 0018:01:00.0"),
+    ("egm-probe stanza --gpu 0008:01:00.0,0009:", "stanza --gpu 0008:01:00.0,0009:01:00.0"),
+    ("egm-probe ls -o MAJ", "ls -o MAJMIN"),
+    ("egm-probe list --output +MAJMIN,QU", "list --output +MAJMIN,QUANTITY"),
+    ("egm-probe watch --until in", "watch --until in-use"),
+    ("egm-probe watch --until free e", "watch --until free egm"),
+    ("egm-probe validate --explain E", "validate --explain EGM"),
+    ("egm-probe doctor --explain D0", "doctor --explain D0"),
+];
+
+/// A program that runs `egm-probe` for a recorded GB200, in place of this host.
+const STUB: &str = concat!(
+    "#!/bin/sh\nexec ",
+    env!("CARGO_BIN_EXE_egm-probe"),
+    " --from ",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/gb200-full-gpu-list \"$@\"\n"
+);
+
 /// The output of a shell script; `$1` is a file of completions, followed by the other arguments.
 fn printed(shell: &str, options: &[&str], script: &str, args: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
+    let stub = home.path().join("egm-probe");
+    fs::write(&stub, STUB).unwrap();
+    fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
     let output = Command::new(shell)
         .args(options)
         .args(["-c", script])
         .args((shell != "fish").then_some(shell))
         .args(args)
+        .env("PATH", path)
         .env("HOME", home.path())
         .env("XDG_CONFIG_HOME", home.path())
         .env("XDG_DATA_HOME", home.path())
@@ -44,6 +78,16 @@ fn check(shell: &str, offers: impl Fn(&str) -> Vec<String>) {
     for command in commands() {
         assert!(offered.contains(&command), "{shell} does not offer {command}: {offered:?}");
     }
+    assert!(!offered.contains(&"complete-values".to_owned()), "{shell} offers a hidden command");
+    for (line, completed) in VALUES {
+        let last = |line: &str| line.rsplit(' ').next().unwrap().to_owned();
+        let (offers, start) = (offers(line), last(completed));
+        assert!(!offers.is_empty(), "{shell}: {line}");
+        assert!(offers.iter().all(|it| it.starts_with(&start)), "{shell}: {line}: {offers:?}");
+    }
+    let rules = offers("egm-probe validate --allow EGM01");
+    assert!(rules.contains(&"EGM011".to_owned()) && !rules.contains(&"EGM021".to_owned()));
+    assert_eq!(offers("egm-probe reserve --for eg"), [""; 0], "{shell}");
     for (line, expected) in [
         ("egm-probe li", &["list"][..]),
         ("egm-probe stanza --gu", &["--guest-node"]),
@@ -59,15 +103,18 @@ fn check(shell: &str, offers: impl Fn(&str) -> Vec<String>) {
 fn bash_completes() {
     const SCRIPT: &str = "source \"$1\" && shift
         how=$(complete -p egm-probe) && how=${how#*-F } && how=${how%% *} || exit 1
-        COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))
-        $how egm-probe \"${@: -1}\" \"${@: -2:1}\"
-        ((${#COMPREPLY[@]} == 0)) || printf '%s\\n' \"${COMPREPLY[@]}\"";
+        COMP_LINE=$1 COMP_POINT=${#1} split=${1//:/ : }
+        read -ra COMP_WORDS <<<\"$split\"
+        [[ $split != *' ' ]] || COMP_WORDS+=('')
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) word=${1##* } current=${COMP_WORDS[-1]}
+        $how egm-probe \"$current\" \"${COMP_WORDS[-2]}\"
+        ((${#COMPREPLY[@]} == 0)) || printf \"${word%\"$current\"}%s\\n\" \"${COMPREPLY[@]}\"";
     if !support::has(&["bash"]) {
         return;
     }
     let file = completions("egm-probe.bash");
     check("bash", |line| {
-        let args: Vec<_> = std::iter::once(file.to_str().unwrap()).chain(line.split(' ')).collect();
+        let args = [file.to_str().unwrap(), line];
         let text = printed("bash", &["--norc", "--noprofile"], SCRIPT, &args);
         text.lines().map(str::to_owned).collect()
     });
@@ -96,7 +143,7 @@ fn zsh_completes() {
         zpty -w shell "unsetopt zle_bracketed_paste prompt_cr prompt_sp; unset zle_bracketed_paste"
         zpty -w shell "PS1= PS2= RPS1=; fpath=(${(q)1:h} \$fpath)"
         zpty -w shell "autoload -Uz compinit; compinit -u -D; stty -echo"
-        zpty -w shell "egm-probe() { print -r - \"got<\$*>\"; exit }"
+        zpty -w shell "egm-probe() { [[ \$1 != complete-values ]] || { command egm-probe \$*; return }; print -r - \"got<\$*>\"; exit }"
         zpty -w -n shell "$2"$'\t\n'
         while zpty -r shell line; do
             text+=$line
@@ -114,7 +161,10 @@ fn zsh_completes() {
         ("egm-probe udev un", "udev uninstall"),
         ("egm-probe list --color al", "list --color always"),
         ("egm-probe nothing-of-ours --gu", "nothing-of-ours --gu"),
-    ] {
+    ]
+    .into_iter()
+    .chain(VALUES)
+    {
         let text = printed("zsh", &["-f"], SCRIPT, &[file, line]);
         let got = text.rsplit_once("got<").and_then(|(_, got)| got.split_once('>'));
         assert_eq!(got.map(|(got, _)| got), Some(expected), "{line}: {text}");
