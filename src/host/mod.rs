@@ -31,7 +31,6 @@ pub use device_node::{Device, Permissions};
 pub(crate) use gpu::is_passthrough;
 pub use gpu::{Driver, Gpu, GpuNode};
 pub use lookup::NotFound;
-#[cfg(feature = "cli")]
 pub(crate) use lookup::no_egm;
 pub use needs::Needs;
 pub use numa::{NodeKind, NumaNode, NumaTopology};
