@@ -14,7 +14,7 @@ const SHOWN: usize = 300;
 /// Writes the origin of a capture, then its contents by path.
 ///
 /// # Errors
-/// Those of the writer.
+/// The writer fails.
 pub fn write(out: &mut dyn Write, root: &Sysroot) -> io::Result<()> {
     // A directory that is not empty is visible by its contents.
     let is_shown = |(path, item): &(PathBuf, Item<'_>)| {

@@ -278,7 +278,7 @@ impl Plan {
         let rest = Rest::of(domain, &named);
         let kept = size::kept(request, domain, &named);
         choice::judge(report, request, domain, &rest, &choices, &kept, &mut objections);
-        // Those of regions with objections are missing.
+        // Regions with objections have no sizes.
         let sizes = size::share_out(request, &rest, &named, kept, &mut objections);
         let nodes = cells::assign(request, domain, &rest, &named, &mut objections);
         let mut gpu_cells =

@@ -148,7 +148,7 @@ fn a_domain_that_stops_gives_its_reservation_back() {
         assert!(leases().contains("egm4"), "{name}");
         assert_eq!(answer(&release(name)), (String::new(), 0), "{name}");
         assert!(!leases().contains("egm4") && leases().contains("egm5"), "{name}: {}", leases());
-        // Without a reservation, too.
+        // Nothing is reserved any more.
         assert_eq!(answer(&release(name)), (String::new(), 0), "{name}");
     }
     fs::write(host.path().join("run/egm-probe/leases.json"), "damaged").unwrap();
