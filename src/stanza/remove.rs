@@ -12,7 +12,7 @@ use crate::domain::{
 };
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
-/// What to take out of a domain.
+/// A selection of devices to take out of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)]
 #[non_exhaustive]
@@ -82,7 +82,9 @@ pub(super) fn remove(
         return Err(Unremovable::CommandLine);
     }
     work.cells(&cells, &controllers);
-    work.memory(&cells);
+    if !work.taken.devices.is_empty() {
+        work.memory(&cells);
+    }
     for node in work.taken.nodes() {
         work.remove(node);
     }
@@ -470,7 +472,7 @@ impl<'a, 'input> Work<'a, 'input> {
         let others = self.domain.other_memory.iter().map(|device| device.counts().0);
         let total = Bytes(others.fold(total, u64::saturating_add));
         self.sizes(total);
-        if self.taken.kept.is_empty() && !self.taken.devices.is_empty() {
+        if self.taken.kept.is_empty() {
             self.backing();
         }
     }

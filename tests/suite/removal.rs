@@ -180,6 +180,13 @@ fn other_devices_keep_their_buses() {
     let rest = run("gb200-two-nics", &args, &whole).unwrap();
     check_clean("gb200-two-nics", &rest);
     assert_eq!(rest, complete("gb200-two-nics", &["--all"]));
+    // The memory of a domain without EGM is its own.
+    let device = "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \
+        <address domain='0x0010' bus='0x01' slot='0x00' function='0x0'/>\n      </source>\n    \
+        </hostdev>\n";
+    let plain = PLAIN.replace("  <memory", "  <maxMemory unit='GiB'>9</maxMemory>\n  <memory");
+    let with_nic = plain.replace("  </devices>", &format!("{device}  </devices>"));
+    assert_eq!(run("gb200-two-nics", &args, &with_nic).unwrap(), plain);
 }
 
 #[test]
