@@ -129,7 +129,8 @@ fn check_exists(
     let Some((found, address)) = found.and_then(|found| Some((found, found.value?))) else {
         return;
     };
-    if report.host.gpu(address).is_none() {
+    // Without regions, their absence is the problem.
+    if report.host.gpu(address).is_none() && !report.host.regions.is_empty() {
         let gpus = report.host.regions.iter().flat_map(|region| &region.gpus);
         let known = gpus.map(|gpu| gpu.address).collect();
         no_gpu(found, address, &known, findings);
