@@ -45,6 +45,36 @@ fn output_that_cannot_be_written_is_an_error() {
     }
 }
 
+#[test]
+fn output_to_a_closed_or_read_only_descriptor_is_an_error() {
+    let run = |redirection: &str, args: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$@\" {redirection}"), "sh", PROGRAM]);
+        command.arg("--from").arg(support::machine("gb200-full-gpu-list")).args(args);
+        let output = command.output().unwrap();
+        (text(&output.stderr), output.status.code())
+    };
+    let error = "egm-probe: cannot write the output: Bad file descriptor\n";
+    for args in [
+        &["list"][..],
+        &["list", "--json"],
+        &["stanza", "--region", "egm4"],
+        &["--version"],
+        &["--help"],
+    ] {
+        for redirection in [">&-", ">&- <&-", "1</dev/null"] {
+            assert_eq!(run(redirection, args), (error.into(), Some(4)), "{args:?} {redirection}");
+        }
+    }
+    for args in [&["list"][..], &["stanza", "--region", "egm4"], &["--version"], &["--help"]] {
+        for redirection in [">/dev/null", "1<>/dev/null", ">>/dev/null"] {
+            assert_eq!(run(redirection, args), (String::new(), Some(0)), "{args:?} {redirection}");
+        }
+    }
+    // Nothing is written.
+    assert_eq!(run(">&-", &["watch", "--until", "free", "egm4"]), (String::new(), Some(0)));
+}
+
 /// Runs the program on a terminal of so many columns; `None` if there is no terminal to be had.
 fn on_terminal(columns: u16, args: &str, environment: &[(&str, &str)]) -> Option<String> {
     if !support::has(&["script", "stty"]) {
