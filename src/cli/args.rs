@@ -105,6 +105,15 @@ pub(super) enum Target {
 }
 
 impl Target {
+    /// The name of the region, which need not exist if it is given by its name. Needs the same as
+    /// [`region`](Self::region).
+    pub(super) fn name(&self, report: &Report, root: &Sysroot) -> Result<RegionName, NotFound> {
+        match self {
+            Self::Region(name) => Ok(name.clone()),
+            other => Ok(other.region(report, root)?.name.clone()),
+        }
+    }
+
     /// The region, which may be gone. Needs [`Needs::GPUS`] and [`Needs::DEVICE_LINKS`].
     ///
     /// [`Needs::GPUS`]: crate::host::Needs::GPUS
@@ -140,6 +149,17 @@ pub(super) fn parse_target(text: &str) -> Result<Target, BadRegionName> {
         (_, Ok(address)) => Ok(Target::Gpu(address)),
         _ if Path::new(text).is_absolute() => Ok(Target::Path(text.into())),
         (Err(error), _) => Err(error),
+    }
+}
+
+/// A region by its name or path, for commands with another option for GPUs.
+pub(super) fn parse_no_gpu(text: &str) -> Result<Target, String> {
+    match parse_target(text).map_err(|error| error.to_string())? {
+        Target::Gpu(address) => Err(format!(
+            "expected a region, such as egm4 (--gpu selects GPUs; `egm-probe list {address}` prints \
+             the region)"
+        )),
+        target => Ok(target),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::args::{Global, Target, parse_gpu, parse_region, parse_target, parse_time};
+use super::args::{Global, Target, parse_gpu, parse_target, parse_time};
 use super::error::Error;
 use super::signals::EndSignals;
 use super::{Exit, Session};
@@ -93,9 +93,9 @@ impl ReserveArgs {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("given_up").required(true).multiple(true).args(["regions", "all"]))]
 pub(super) struct ReleaseArgs {
-    /// Regions, such as egm4 or /dev/egm4
-    #[arg(value_name = "REGION", value_parser = parse_region)]
-    regions: Vec<RegionName>,
+    /// Regions, such as egm4 or /dev/egm4, or GPUs of regions
+    #[arg(value_name = "REGION", value_parser = parse_target)]
+    regions: Vec<Target>,
     /// Release all regions reserved for NAME
     #[arg(long, conflicts_with = "regions")]
     all: bool,
@@ -223,7 +223,9 @@ pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<E
     check_name(&args.owner)?;
     let (directory, root) = place(session.global)?;
     let store = LeaseStore::below(directory, &root)?;
-    let regions: BTreeSet<_> = args.regions.iter().cloned().collect();
+    let report = Report::read(&root, Needs::GPUS | Needs::DEVICE_LINKS);
+    let regions = args.regions.iter().map(|target| target.name(&report, &root));
+    let regions = regions.collect::<Result<BTreeSet<_>, _>>()?;
     let wanted = (!args.all).then_some(&regions);
     let given_up = if store.exists() {
         store.lock(PATIENCE)?.give_up(wanted, &args.owner)?

@@ -12,9 +12,10 @@ use crate::check::{Finding, SCHEMAS};
 use crate::domain::Document;
 use crate::host::{Gpu, Region};
 use crate::output::stanza as output;
-use crate::plan::{Objection, Plan};
+use crate::plan::{Objection, Plan, Request};
 use crate::report::Report;
 use crate::stanza::{Moved, Options, Parts, Removal, Rest, Stanza, Unmovable, Unwritable};
+use crate::values::RegionName;
 use crate::values::shell::quote;
 use crate::values::text::printable;
 
@@ -30,7 +31,9 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         (None, None) => None,
     };
     let moved;
-    let mut request = request(args, |address| Gpu::function(&root, address));
+    let regions = args.regions.iter().map(|target| target.name(&report, &root));
+    let regions = regions.collect::<Result<_, _>>()?;
+    let mut request = request(args, regions, |address| Gpu::function(&root, address));
     let mut document = base.as_ref().map(DomainFile::document).transpose()?;
     let domain = document.as_ref().map(Document::domain);
     if let Some((owner, domain)) = args.owner.as_ref().zip(domain)
@@ -42,10 +45,10 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         return Err(Error::OtherDomain { owner, domain });
     }
     if let (true, Some(base), Some(document)) = (args.remove, &base, &document) {
-        return remove(args, session, &report, base, document);
+        return remove(args, session, &report, request.regions, base, document);
     }
     if let (Some(to), Some(base), Some(whole)) = (&args.move_to, &base, &document) {
-        let result = Moved::to(&report, whole, args.regions.first(), to);
+        let result = Moved::to(&report, whole, request.regions.first(), &to.name(&report, &root)?);
         moved = result.map_err(|problem| match problem {
             Unmovable::NotFound(error) => Error::NotFound(error),
             problem => Error::Unwritable { name: Some(base.name.clone()), problem: problem.into() },
@@ -61,14 +64,14 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     let plan = match Plan::new(&report, &request, domain) {
         Ok(plan) => plan,
         Err(refused) => {
-            warn(session, &report, asked_for(args, &report), &refused.warnings);
+            warn(session, &report, asked_for(&request, &report), &refused.warnings);
             return Err(Error::Refused(refused.refusals));
         }
     };
     let warnings = plan.warnings.clone();
     let named = base.as_ref().map(|base| base.name.as_str()).zip(document.as_ref());
     let stanza = write_down(args, global, &report, plan, named)
-        .inspect_err(|_| warn(session, &report, asked_for(args, &report), &warnings))?;
+        .inspect_err(|_| warn(session, &report, asked_for(&request, &report), &warnings))?;
     let base = base.as_ref();
     if let Some(base) = base.filter(|_| args.dry_run) {
         difference::write(session.out, &base.name, base.source.text(), &stanza.xml)?;
@@ -108,12 +111,13 @@ fn remove(
     args: &StanzaArgs,
     session: &mut Session<'_>,
     report: &Report,
+    regions: Vec<RegionName>,
     base: &DomainFile,
     document: &Document<'_>,
 ) -> Result<Exit, Error> {
     let mut removal = Removal::default();
     (removal.all, removal.memory) = (args.all, args.memory);
-    (removal.gpus, removal.regions) = (args.gpus.clone(), args.regions.clone());
+    (removal.gpus, removal.regions) = (args.gpus.clone(), regions);
     removal.devices = args.devices.iter().map(|device| device.address).collect();
     removal.hostdev = args.has(Part::Hostdev);
     removal.pci = args.has(Part::Pci);
@@ -166,12 +170,12 @@ fn warn<'a>(
 }
 
 /// The requested regions, whose warnings may explain a refusal.
-fn asked_for<'a>(args: &StanzaArgs, report: &'a Report) -> Vec<&'a Region> {
+fn asked_for<'a>(request: &Request, report: &'a Report) -> Vec<&'a Region> {
     let is_named = |region: &&Region| {
         let mut gpus = region.gpus.iter();
-        args.all
-            || args.regions.contains(&region.name)
-            || gpus.any(|gpu| args.gpus.contains(&gpu.address))
+        request.all
+            || request.regions.contains(&region.name)
+            || gpus.any(|gpu| request.gpus.contains(&gpu.address))
     };
     report.host.regions.iter().filter(is_named).collect()
 }

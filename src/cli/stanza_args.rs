@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::args::{Global, one_of, parse_gpu, parse_region};
+use super::args::{Global, Target, one_of, parse_gpu, parse_no_gpu, parse_region};
 use super::error::Error;
 use super::is_dash;
 use super::validate::parse_rule;
@@ -29,9 +29,9 @@ pub(super) struct StanzaArgs {
     #[arg(num_args = 1..)]
     pub(super) gpus: Vec<PciAddress>,
     /// Use all GPUs of these regions, such as egm4 or /dev/egm4
-    #[arg(long = "region", value_name = "REGION", value_parser = parse_region)]
+    #[arg(long = "region", value_name = "REGION", value_parser = parse_no_gpu)]
     #[arg(value_delimiter = ',', num_args = 1..)]
-    pub(super) regions: Vec<RegionName>,
+    pub(super) regions: Vec<Target>,
     /// Use all GPUs of all regions
     #[arg(long)]
     pub(super) all: bool,
@@ -96,9 +96,9 @@ pub(super) struct StanzaArgs {
     pub(super) memory: Option<Bytes>,
     /// Move the domain's EGM memory and GPUs to this region, from the one given with --region
     /// [default: the domain's only one]
-    #[arg(long, value_name = "REGION", value_parser = parse_region, requires = "domain")]
+    #[arg(long, value_name = "REGION", value_parser = parse_no_gpu, requires = "domain")]
     #[arg(conflicts_with_all = ["remove", "gpus", "all", "peers", "guest_nodes", "alias", "alias_prefix"])]
-    pub(super) move_to: Option<RegionName>,
+    pub(super) move_to: Option<Target>,
     /// Target libvirt [default: the installed one if it supports EGM, else nvidia-12.4]
     #[arg(long, value_name = "DIALECT", value_parser = one_of(Dialect::ALL, Dialect::name))]
     pub(super) libvirt: Option<Dialect>,
@@ -275,10 +275,14 @@ pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Erro
     Err(Error::Usage(problem))
 }
 
-pub(super) fn request(args: &StanzaArgs, function: impl Fn(PciAddress) -> Option<Gpu>) -> Request {
+pub(super) fn request(
+    args: &StanzaArgs,
+    regions: Vec<RegionName>,
+    function: impl Fn(PciAddress) -> Option<Gpu>,
+) -> Request {
     Request {
         gpus: args.gpus.clone(),
-        regions: args.regions.clone(),
+        regions,
         all: args.all,
         peers: args.peers,
         size: args.size.unwrap_or_default(),
@@ -324,7 +328,10 @@ fn machine(args: &StanzaArgs, function: impl Fn(PciAddress) -> Option<Gpu>) -> M
 pub(super) fn needs(args: &StanzaArgs) -> Needs {
     let parts = [Part::Pci, Part::Distances, Part::Pinning];
     let has_machine = parts.into_iter().any(|part| args.has(part)) || args.move_to.is_some();
-    if has_machine { Plan::MACHINE_NEEDS } else { Plan::NEEDS }
+    let needs = if has_machine { Plan::MACHINE_NEEDS } else { Plan::NEEDS };
+    let mut targets = args.regions.iter().chain(&args.move_to);
+    let has_path = targets.any(|target| matches!(target, Target::Path(_)));
+    if has_path { needs | Needs::DEVICE_LINKS } else { needs }
 }
 
 fn parse_size(text: &str) -> Result<Size, String> {

@@ -238,3 +238,30 @@ fn a_region_that_does_not_do_is_refused() {
     let moved = run("gh200-quad", &["--move-to", "egm6", "--region", "egm5"], &quad).unwrap();
     check_clean("gh200-quad", &moved);
 }
+
+#[test]
+fn a_region_may_be_named_by_a_link_of_udev() {
+    const HOST: &str = "gb200-links";
+    let (egm4, egm5) = ("/dev/grace-egm/by-node/0", "/dev/grace-egm/by-node/1");
+    let domain = complete(HOST, &["--region", "egm4"]);
+    assert_eq!(complete(HOST, &["--region", egm4]), domain);
+    assert_eq!(complete(HOST, &["--region", &format!("{egm4},egm5")]), complete(HOST, &["--all"]));
+    for [link, name] in [
+        [&["--move-to", egm5][..], &["--move-to", "egm5"]],
+        [&["--move-to", egm5, "--region", egm4], &["--move-to", "egm5", "--region", "egm4"]],
+        [
+            &["--remove", "--region", egm4, "--memory", "16GiB"],
+            &["--remove", "--region", "egm4", "--memory", "16GiB"],
+        ],
+    ] {
+        assert_eq!(
+            run(HOST, link, &domain).unwrap(),
+            run(HOST, name, &domain).unwrap(),
+            "{link:?}"
+        );
+    }
+    for option in ["--region", "--move-to"] {
+        let problem = run(HOST, &[option, "/dev/grace-egm/by-node/2"], &domain).unwrap_err();
+        assert!(problem.contains("by-node/2: not the device of a region; this host"), "{problem}");
+    }
+}

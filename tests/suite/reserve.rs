@@ -83,6 +83,10 @@ fn regions_are_reserved_for_one_name_and_released_by_it() {
         (&["stanza", "--region", "egm4"][..], "egm4 is reserved for vm1"),
         (&["stanza", "--for", "vm2"], "no region is reserved for vm2"),
         (&["release", "egm4", "--for", "vm2"], "egm4: not reserved for vm2"),
+        (&["release", "/dev/grace-egm/by-node/0", "--for", "vm2"], "egm4: not reserved for vm2"),
+        (&["release", "/dev/grace-egm/by-node/9", "--for", "vm1"], "not the device of a region"),
+        (&["release", "0009:01:00.1", "--for", "vm1"], "did you mean 0009:01:00.0?"),
+        (&["release", "egm9", "--for", "vm1"], "egm9: not reserved for vm1"),
         (&["reserve", "--gpu", "0009:01:00.0", "--for", "vm2"], "egm4 is reserved for vm1"),
         (&["reserve", "--any", "3", "--for", "vm2"], "2 of 4 are available"),
         (&["reserve", "--any", "1", "--gpus", "2", "--for", "vm2"], "0 of 4 are available"),
@@ -112,6 +116,12 @@ fn regions_are_reserved_for_one_name_and_released_by_it() {
     assert_eq!(released.stdout, b"egm6\negm7\n");
     assert!(run(root, &["release", "--all", "--for", "vm2"]).stdout.is_empty());
     assert_eq!(leased(root), ["egm5"]);
+    for region in ["/dev/grace-egm/by-node/0", "/dev/egm4", "0009:01:00.0"] {
+        assert!(run(root, &["reserve", region, "--for", "vm1"]).status.success());
+        let released = run(root, &["release", region, "--for", "vm1"]);
+        assert_eq!(released.stdout, b"egm4\n", "{region}: {released:?}");
+        assert_eq!(leased(root), ["egm5"], "{region}");
+    }
 }
 
 /// When each lease ends, by the first of its regions.
