@@ -1337,7 +1337,8 @@ _egm__probe() {
 _egm_probe_values() {
     local line="${COMP_LINE:0:COMP_POINT}" word words command kind="" lead
     word="${line##*[[:space:]]}"
-    read -ra words <<<"${line%"$word"}"
+    # Without -r, since a backslash may escape a space.
+    read -a words <<<"${line%"$word"}"
     if [[ $word == --*=* ]]; then
         words+=("${word%%=*}")
         word="${word#*=}"
@@ -1373,7 +1374,7 @@ _egm_probe_values() {
     if [[ -n $kind && $word != -* && " ${words[*]} " != *" -- "* ]]; then
         # In a list, the last value.
         lead="${word%"${word##*[,+]}"}"
-        COMPREPLY=($(compgen -P "$lead" -W "$(egm-probe complete-values "$kind" 2>/dev/null)" -- "${word#"$lead"}"))
+        COMPREPLY=($(compgen -P "$lead" -W "$(egm-probe complete-values "$kind" -- "${words[@]}" 2>/dev/null)" -- "${word#"$lead"}"))
         # Readline replaces only the part after the last colon.
         lead="${word%"$2"}"
         COMPREPLY=("${COMPREPLY[@]#"$lead"}")

@@ -367,20 +367,25 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_see
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "uninstall" -d 'Remove the installed rules, and reset devices that no other rule covers'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "links" -d 'Print the links of a region\'s device (called by the rules)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "refresh" -d 'Make udev process all regions again (called by the rules when a GPU is added or removed)'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list ls" -l output -s o -x -a "(__fish_complete_list , 'egm-probe complete-values columns 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand list ls; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -x -a "(__fish_complete_list , 'egm-probe complete-values gpus 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand show; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -x -a "(__fish_complete_list , 'egm-probe complete-values gpus 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -x -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l move-to -x -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l allow -x -a "(__fish_complete_list , 'egm-probe complete-values rules 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -x -a "(__fish_complete_list , 'egm-probe complete-values rules 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -x -a "(__fish_complete_list , 'egm-probe complete-values rules 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -x -a "(__fish_complete_list , 'egm-probe complete-values states 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch; and contains -- (commandline -opc)[-2] --until" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -x -a "(__fish_complete_list , 'egm-probe complete-values gpus 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand release; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , 'egm-probe complete-values regions 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l allow -x -a "(__fish_complete_list , 'egm-probe complete-values checks 2>/dev/null')"
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -x -a "(__fish_complete_list , 'egm-probe complete-values checks 2>/dev/null')"
+
+function __fish_egm_probe_values
+    egm-probe complete-values $argv[1] -- (commandline -opc) 2>/dev/null
+end
+
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list ls" -l output -s o -x -a "(__fish_complete_list , '__fish_egm_probe_values columns')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand list ls; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show" -l gpu -x -a "(__fish_complete_list , '__fish_egm_probe_values gpus')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand show; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l gpu -x -a "(__fish_complete_list , '__fish_egm_probe_values gpus')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l region -x -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l move-to -x -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l allow -x -a "(__fish_complete_list , '__fish_egm_probe_values rules')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l allow -x -a "(__fish_complete_list , '__fish_egm_probe_values rules')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand validate" -l explain -x -a "(__fish_complete_list , '__fish_egm_probe_values rules')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch" -l until -x -a "(__fish_complete_list , '__fish_egm_probe_values states')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand watch; and contains -- (commandline -opc)[-2] --until" -f -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -x -a "(__fish_complete_list , '__fish_egm_probe_values gpus')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand release; and not contains -- -- (commandline -opc)" -f -a "(__fish_complete_list , '__fish_egm_probe_values regions')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l allow -x -a "(__fish_complete_list , '__fish_egm_probe_values checks')"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -x -a "(__fish_complete_list , '__fish_egm_probe_values checks')"

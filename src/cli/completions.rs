@@ -2,17 +2,20 @@
 
 use std::fmt::Write as _;
 use std::mem;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, Args, Command, ValueEnum};
 use clap_complete::Shell;
 
+use super::args::Global;
 use super::error::Error;
 use super::watch::Until;
-use super::{Exit, Session, command};
+use super::{Exit, Session, command, host_below, is_dash, open_capture};
 use crate::check::RULES;
 use crate::doctor::CHECKS;
 use crate::host::{Host, Needs};
 use crate::output::columns::COLUMNS;
+use crate::sysroot::Sysroot;
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
@@ -25,6 +28,9 @@ pub(super) struct ValuesArgs {
     /// Kind of the values
     #[arg(value_enum)]
     kind: Kind,
+    /// The command line, which may name another host
+    #[arg(last = true)]
+    line: Vec<String>,
 }
 
 /// A kind of values that clap's completions do not know.
@@ -41,9 +47,8 @@ enum Kind {
 /// Prints the values of a kind, one per line; none if the host cannot be read, because a shell shows
 /// errors in the middle of the command line. Does not search for holders, which takes longest.
 pub(super) fn values(args: &ValuesArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    let host = |needs| {
-        session.global.root().map_or_else(|_| Host::default(), |root| Host::read(&root, needs))
-    };
+    let root = host_of(&args.line, session.global);
+    let host = |needs| root.as_ref().map_or_else(Host::default, |root| Host::read(root, needs));
     let values: Vec<String> = match args.kind {
         Kind::Regions => {
             let regions = host(Needs::empty()).regions;
@@ -59,6 +64,29 @@ pub(super) fn values(args: &ValuesArgs, session: &mut Session<'_>) -> Result<Exi
         writeln!(session.out, "{value}")?;
     }
     Ok(Exit::Done)
+}
+
+/// The host that a command line names with `--from` or `--sysroot`, or else that of this run.
+fn host_of(line: &[String], global: &Global) -> Option<Sysroot> {
+    let mut words = line.iter().map(String::as_str).take_while(|word| *word != "--");
+    let mut named = None;
+    while let Some(word) = words.next() {
+        let (option, value) = word.split_once('=').unzip();
+        let open: fn(&Path) -> _ = match option.unwrap_or(word) {
+            "--sysroot" => host_below,
+            "--from" => open_capture,
+            _ => continue,
+        };
+        named = value.or_else(|| words.next()).map(|path| (open, path));
+    }
+    let Some((open, path)) = named else { return global.root().ok() };
+    // Shells pass the words as they are typed.
+    let path = match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    };
+    // Standard input is the terminal.
+    if is_dash(&path) { None } else { open(&path).ok() }
 }
 
 fn names(values: &[impl ValueEnum]) -> Vec<String> {
@@ -131,7 +159,8 @@ const BASH: &str = r#"
 _egm_probe_values() {
     local line="${COMP_LINE:0:COMP_POINT}" word words command kind="" lead
     word="${line##*[[:space:]]}"
-    read -ra words <<<"${line%"$word"}"
+    # Without -r, since a backslash may escape a space.
+    read -a words <<<"${line%"$word"}"
     if [[ $word == --*=* ]]; then
         words+=("${word%%=*}")
         word="${word#*=}"
@@ -146,7 +175,7 @@ _egm_probe_values() {
     if [[ -n $kind && $word != -* && " ${words[*]} " != *" -- "* ]]; then
         # In a list, the last value.
         lead="${word%"${word##*[,+]}"}"
-        COMPREPLY=($(compgen -P "$lead" -W "$(egm-probe complete-values "$kind" 2>/dev/null)" -- "${word#"$lead"}"))
+        COMPREPLY=($(compgen -P "$lead" -W "$(egm-probe complete-values "$kind" -- "${words[@]}" 2>/dev/null)" -- "${word#"$lead"}"))
         # Readline replaces only the part after the last colon.
         lead="${word%"$2"}"
         COMPREPLY=("${COMPREPLY[@]#"$lead"}")
@@ -201,14 +230,21 @@ fn bash(script: &str) -> String {
     )
 }
 
+const FISH: &str = "
+function __fish_egm_probe_values
+    egm-probe complete-values $argv[1] -- (commandline -opc) 2>/dev/null
+end
+
+";
+
 /// Additional lines, which fish merges with those of the same option.
 fn fish() -> String {
-    let mut lines = String::new();
+    let mut lines = String::from(FISH);
     let mut line = |condition: &str, what: &str, kind: &str| {
-        let values = format!("egm-probe complete-values {kind} 2>/dev/null");
+        let values = format!("(__fish_complete_list , '__fish_egm_probe_values {kind}')");
         let _ = writeln!(
             lines,
-            "complete -c egm-probe -n \"__fish_egm_probe_using_subcommand {condition}\" {what} -a \"(__fish_complete_list , '{values}')\""
+            "complete -c egm-probe -n \"__fish_egm_probe_using_subcommand {condition}\" {what} -a \"{values}\""
         );
     };
     for (names, command) in commands() {
@@ -235,7 +271,7 @@ fn fish() -> String {
 
 const ZSH: &str = r#"
 _egm-probe-values() {
-    local -a values=(${(f)"$(egm-probe complete-values ${@[-1]} 2>/dev/null)"})
+    local -a values=(${(f)"$(egm-probe complete-values ${@[-1]} -- ${(Q)all_words} 2>/dev/null)"})
     compset -P '*[,+]'
     compadd "${@[1,-2]}" -a values
 }
@@ -265,5 +301,8 @@ fn zsh(script: &str) -> String {
             script = script.replace(&format!(":{name}:_default'"), &format!(":{name}:{action}"));
         }
     }
+    // The script removes the words before a command from those that it completes.
+    let start = "\n_egm-probe() {\n";
+    let script = script.replacen(start, &format!("{start}    local -a all_words=($words)\n"), 1);
     script.replacen("\nif [ \"$funcstack", &format!("{ZSH}\nif [ \"$funcstack"), 1)
 }

@@ -1,7 +1,7 @@
 //! The completions in their shells.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn completions(file: &str) -> PathBuf {
 }
 
 /// Command lines with a value of a GB200, each with what all completions begin with.
-const VALUES: [(&str, &str); 14] = [
+const VALUES: [(&str, &str); 18] = [
     ("egm-probe list e", "list egm"),
     ("egm-probe show --json e", "show --json egm"),
     ("egm-probe reserve --for vm1 e", "reserve --for vm1 egm"),
@@ -27,7 +27,27 @@ const VALUES: [(&str, &str); 14] = [
     ("egm-probe watch --until free e", "watch --until free egm"),
     ("egm-probe validate --explain E", "validate --explain EGM"),
     ("egm-probe doctor --explain D0", "doctor --explain D0"),
+    // Of another host.
+    (
+        "egm-probe --from tests/fixtures/gh200-full list e",
+        "--from tests/fixtures/gh200-full list egm4",
+    ),
+    (
+        "egm-probe list --sysroot=tests/fixtures/gh200-full e",
+        "list --sysroot=tests/fixtures/gh200-full egm4",
+    ),
+    (
+        "egm-probe --sysroot tests/fixtures/gh200-full stanza --from tests/fixtures/gh200-quad --gpu 0039",
+        "--sysroot tests/fixtures/gh200-full stanza --from tests/fixtures/gh200-quad --gpu 0039:01:00.0",
+    ),
+    (
+        "egm-probe --from tests/fixtures/gh200-full list -o MAJ",
+        "--from tests/fixtures/gh200-full list -o MAJMIN",
+    ),
 ];
+
+/// A host with only one region, whose path has to be expanded.
+const OTHER_HOST: &str = "egm-probe --from ~/a\\ host list e";
 
 /// A program that runs `egm-probe` for a recorded GB200, in place of this host.
 const STUB: &str = concat!(
@@ -44,6 +64,8 @@ fn printed(shell: &str, options: &[&str], script: &str, args: &[&str]) -> String
     let stub = home.path().join("egm-probe");
     fs::write(&stub, STUB).unwrap();
     fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
+    let other = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gh200-full");
+    symlink(other, home.path().join("a host")).unwrap();
     let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
     let output = Command::new(shell)
         .args(options)
@@ -88,6 +110,9 @@ fn check(shell: &str, offers: impl Fn(&str) -> Vec<String>) {
     let rules = offers("egm-probe validate --allow EGM01");
     assert!(rules.contains(&"EGM011".to_owned()) && !rules.contains(&"EGM021".to_owned()));
     assert_eq!(offers("egm-probe reserve --for eg"), [""; 0], "{shell}");
+    assert_eq!(offers("egm-probe list --from - eg"), [""; 0], "{shell}");
+    assert_eq!(offers("egm-probe list --from no-file eg"), [""; 0], "{shell}");
+    assert_eq!(offers(OTHER_HOST), ["egm4"], "{shell}");
     for (line, expected) in [
         ("egm-probe li", &["list"][..]),
         ("egm-probe stanza --gu", &["--guest-node"]),
@@ -155,6 +180,13 @@ fn zsh_completes() {
     }
     let file = completions("_egm-probe");
     let file = file.to_str().unwrap();
+    let got = |line: &str| {
+        let text = printed("zsh", &["-f"], SCRIPT, &[file, line]);
+        let got = text.rsplit_once("got<").and_then(|(_, got)| got.split_once('>'));
+        got.map(|(got, _)| got.to_owned()).ok_or(text)
+    };
+    let other = got(OTHER_HOST).unwrap();
+    assert!(other.ends_with("/a host list egm4"), "{other}");
     for (line, expected) in [
         ("egm-probe li", "list"),
         ("egm-probe stanza --gu", "stanza --guest-node"),
@@ -165,8 +197,6 @@ fn zsh_completes() {
     .into_iter()
     .chain(VALUES)
     {
-        let text = printed("zsh", &["-f"], SCRIPT, &[file, line]);
-        let got = text.rsplit_once("got<").and_then(|(_, got)| got.split_once('>'));
-        assert_eq!(got.map(|(got, _)| got), Some(expected), "{line}: {text}");
+        assert_eq!(got(line).as_deref(), Ok(expected), "{line}");
     }
 }
