@@ -42,6 +42,9 @@ pub struct Gpu {
     /// The name of its IOMMU in sysfs, on Grace the SMMU: `smmu3.0x0000000011000000`. GPUs with the
     /// same name share one. `None` if it has none.
     pub smmu: Option<String>,
+    /// The name of its device of VFIO for iommufd, `vfio0`; `None` if it has none, or is not bound to
+    /// a driver for passthrough.
+    pub vfio_device: Option<String>,
     /// Its memory BARs, by number. Those that only its driver for passthrough makes are not
     /// included.
     pub bars: Option<Vec<Bar>>,
@@ -143,6 +146,7 @@ impl Gpu {
             driver: Driver::Unknown,
             iommu_group: None,
             smmu: None,
+            vfio_device: None,
             bars: None,
             link: PcieLink::default(),
             own_nodes: None,
@@ -198,6 +202,21 @@ impl Gpu {
         self.link = PcieLink::read(&dir, warnings);
     }
 
+    /// Reads the name of the VFIO device (`vfio-dev/vfio0` in sysfs, since Linux 6.5).
+    pub(super) fn read_vfio(&mut self, root: &Sysroot) {
+        let directory = self.path.join("vfio-dev");
+        let entries = match root.entries(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.is_absent() => return,
+            Err(error) => return unreadable(&error, &mut self.warnings),
+        };
+        let is_device =
+            |name: &&String| name.strip_prefix("vfio").and_then(decimal::<u32>).is_some();
+        // Without a number it has no device node: the kernel was built without VFIO_DEVICE_CDEV.
+        let has_node = |name: &&String| root.stat(directory.join(name).join("dev")).is_ok();
+        self.vfio_device = entries.iter().filter(is_device).find(has_node).cloned();
+    }
+
     /// Reads the NUMA node, and the local CPUs if `ask_cpus` returns true for that node.
     pub(super) fn read_node(&mut self, root: &Sysroot, ask_cpus: impl Fn(GpuNode) -> bool) {
         let dir = DeviceDir::new(root, &self.path);
@@ -217,7 +236,7 @@ impl Gpu {
     }
 
     /// Whether it is a GPU with EGM, by its IDs; `None` if they are unknown.
-    pub(super) fn is_grace(&self) -> Option<bool> {
+    pub(crate) fn is_grace(&self) -> Option<bool> {
         Some(is_grace((self.vendor_id?, self.device_id?)))
     }
 

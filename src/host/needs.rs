@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const OWN_NODES = 1 << 10 | Self::GPU_DETAILS.bits();
         /// Whether the host has `/dev/iommu`.
         const IOMMUFD = 1 << 11;
+        /// The GPUs' VFIO devices.
+        const VFIO = 1 << 12 | Self::GPU_DETAILS.bits();
         /// The GPUs that no region lists, and which of them may belong to a region.
         const OTHER_GPUS = 1 << 7 | Self::GPU_DETAILS.bits() | Self::NUMA.bits();
     }

@@ -274,6 +274,9 @@ impl Host {
                     if needs.contains(Needs::GPU_PCI) {
                         gpu.read_pci(root);
                     }
+                    if needs.contains(Needs::VFIO) {
+                        gpu.read_vfio(root);
+                    }
                     if needs.contains(Needs::NUMA) || needs.contains(Needs::GPU_DETAILS) {
                         read_and_place(gpu, root, needs, numa);
                     }

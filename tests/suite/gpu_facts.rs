@@ -218,3 +218,36 @@ fn older_captures_do_not_say_whether_iommufd_exists() {
         assert_eq!(Host::read(&again, Needs::all()).iommufd, None, "{name}");
     }
 }
+
+/// A GPU with the VFIO device `vfio7`.
+fn with_vfio_device() -> Tree {
+    let mut tree = gb200();
+    tree.file(&format!("{FUNCTION}/vfio-dev/vfio7/dev"), "511:7\n");
+    tree
+}
+
+#[test]
+fn a_vfio_device_is_one_with_a_number() {
+    let device = |tree: &Tree| gpu(&read(tree, Needs::VFIO)).vfio_device;
+    assert_eq!(device(&with_vfio_device()).as_deref(), Some("vfio7"));
+    assert_eq!(gpu(&read(&with_vfio_device(), Needs::GPU_DETAILS)).vfio_device, None);
+    assert_eq!(device(&gb200()), None);
+    for name in ["vfio", "vfio-7", "vfio7x", "vfio07\u{202e}", "null"] {
+        let mut tree = gb200();
+        tree.file(&format!("{FUNCTION}/vfio-dev/{name}/dev"), "511:7\n");
+        assert_eq!(device(&tree), None, "{name}");
+    }
+    // The kernel was built without device nodes for them.
+    let mut tree = gb200();
+    tree.directory(&format!("{FUNCTION}/vfio-dev/vfio7"));
+    assert_eq!(device(&tree), None);
+}
+
+#[test]
+fn a_capture_has_the_vfio_devices() {
+    let root = Sysroot::from_tar(&with_vfio_device().tar()[..]).unwrap();
+    let capture = Capture::take(&root, false).unwrap();
+    assert_eq!(capture.difference, None);
+    let replayed = Host::read(&Sysroot::from_tar(&capture.bytes[..]).unwrap(), Needs::all());
+    assert_eq!(gpu(&replayed).vfio_device.as_deref(), Some("vfio7"));
+}
