@@ -14,6 +14,7 @@
 //! * [`plan`]: which GPUs of a virtual machine get which memory;
 //! * [`stanza`]: that plan as libvirt's XML and as QEMU's arguments;
 //! * [`domain`] and [`check`]: the XML of a virtual machine, and the rules it must follow;
+//! * [`export`]: the inventory for other systems;
 //! * [`output`]: text for people and scripts.
 //!
 //! [`capture`] records a host into a file that replays it, and [`doctor`] checks everything from
@@ -139,6 +140,7 @@ pub mod check;
 pub mod claims;
 pub mod doctor;
 pub mod domain;
+pub mod export;
 pub mod host;
 pub mod output;
 pub mod plan;

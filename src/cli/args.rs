@@ -10,6 +10,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use super::capture::CaptureArgs;
 use super::completions::{CompletionsArgs, ValuesArgs};
 use super::doctor::DoctorArgs;
+use super::export::ExportCommand;
 use super::list::{ListArgs, columns_help};
 use super::metrics::MetricsArgs;
 use super::reserve::{ReleaseArgs, ReserveArgs};
@@ -78,6 +79,9 @@ pub(super) enum Command {
     Watch(WatchArgs),
     /// Print metrics for Prometheus
     Metrics(MetricsArgs),
+    /// Write the regions and GPUs for container runtimes and Kubernetes
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Reserve regions for a virtual machine for a limited time
     Reserve(ReserveArgs),
     /// Release reserved regions

@@ -11,6 +11,7 @@ mod difference;
 mod doctor;
 mod domain_file;
 mod error;
+mod export;
 mod list;
 mod metrics;
 mod reserve;
@@ -229,6 +230,7 @@ impl Session<'_> {
             Command::Topology(args) => topology::run(args, self),
             Command::Watch(args) => watch::run(args, self),
             Command::Capture(args) => capture::run(args, self),
+            Command::Export(command) => export::run(command, self),
             Command::Metrics(args) => metrics::run(args, self),
             Command::Reserve(args) => reserve::reserve(args, self),
             Command::Release(args) => reserve::release(args, self),
