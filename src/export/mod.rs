@@ -132,7 +132,9 @@ impl<'a> Inventory<'a> {
             }
         }
         let has_others = host.other_gpus.iter().any(|gpu| gpu.is_grace() != Some(false));
-        let is_whole = !units.is_empty() && left_out.is_empty() && !has_others;
+        // An unreadable list of PCI functions may hide GPUs.
+        let is_read = !host.warnings.iter().any(Warning::is_unreadable);
+        let is_whole = !units.is_empty() && left_out.is_empty() && !has_others && is_read;
         Self { units, left_out, is_whole, iommufd: host.iommufd }
     }
 }

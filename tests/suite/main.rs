@@ -5,6 +5,7 @@ mod cli;
 mod docs;
 mod doctor;
 mod examples;
+mod export;
 mod extremes;
 mod faults;
 mod fuzzed;

@@ -90,6 +90,22 @@ pub(super) const CASES: &[Case] = &[
             })
         })
     },
+    Case {
+        files: &[("out", OLD)],
+        ..case(&["export", "cdi", "--output", "out"], |stage, run| {
+            written(stage, run, "out", |text| {
+                serde_json::from_str::<Value>(text).is_ok_and(|it| it["devices"][0].is_object())
+            })
+        })
+    },
+    Case {
+        files: &[("out", OLD)],
+        ..case(&["export", "nfd", "--output", "out"], |stage, run| {
+            written(stage, run, "out", |text| {
+                text.starts_with("# Written") && text.ends_with('\n') && text.contains("/present=")
+            })
+        })
+    },
     case(&["capture", "--with-claims", "out"], captured),
     case(&["capture", "out"], captured),
     case(&["reserve", "egm5", "--for", "vm1"], |stage, run| {
