@@ -154,7 +154,8 @@ endif
 	install -m 0644 docs/topology.png $(DESTDIR)$(DOCDIR)/docs
 	install -m 0755 examples/*.sh examples/libvirt-hook $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/*.rs examples/*.xml $(DESTDIR)$(DOCDIR)/examples
-	install -m 0644 examples/ansible/* $(DESTDIR)$(DOCDIR)/examples/ansible
+	install -m 0644 examples/ansible/*.yml $(DESTDIR)$(DOCDIR)/examples/ansible
+	install -m 0755 examples/ansible/egm.fact $(DESTDIR)$(DOCDIR)/examples/ansible
 	install -m 0644 examples/systemd/* $(DESTDIR)$(DOCDIR)/examples/systemd
 	sed -i 's|/usr/local/bin/|$(BINDIR)/|' $(DESTDIR)$(DOCDIR)/examples/systemd/*.service
 	install -d $(DESTDIR)$(LICENSEDIR)

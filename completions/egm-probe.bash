@@ -25,6 +25,9 @@ _egm__probe() {
             egm__probe,doctor)
                 cmd="egm__probe__subcmd__doctor"
                 ;;
+            egm__probe,export)
+                cmd="egm__probe__subcmd__export"
+                ;;
             egm__probe,help)
                 cmd="egm__probe__subcmd__help"
                 ;;
@@ -61,6 +64,30 @@ _egm__probe() {
             egm__probe,watch)
                 cmd="egm__probe__subcmd__watch"
                 ;;
+            egm__probe__subcmd__export,cdi)
+                cmd="egm__probe__subcmd__export__subcmd__cdi"
+                ;;
+            egm__probe__subcmd__export,help)
+                cmd="egm__probe__subcmd__export__subcmd__help"
+                ;;
+            egm__probe__subcmd__export,nfd)
+                cmd="egm__probe__subcmd__export__subcmd__nfd"
+                ;;
+            egm__probe__subcmd__export,node-feature)
+                cmd="egm__probe__subcmd__export__subcmd__node__subcmd__feature"
+                ;;
+            egm__probe__subcmd__export__subcmd__help,cdi)
+                cmd="egm__probe__subcmd__export__subcmd__help__subcmd__cdi"
+                ;;
+            egm__probe__subcmd__export__subcmd__help,help)
+                cmd="egm__probe__subcmd__export__subcmd__help__subcmd__help"
+                ;;
+            egm__probe__subcmd__export__subcmd__help,nfd)
+                cmd="egm__probe__subcmd__export__subcmd__help__subcmd__nfd"
+                ;;
+            egm__probe__subcmd__export__subcmd__help,node-feature)
+                cmd="egm__probe__subcmd__export__subcmd__help__subcmd__node__subcmd__feature"
+                ;;
             egm__probe__subcmd__help,capture)
                 cmd="egm__probe__subcmd__help__subcmd__capture"
                 ;;
@@ -69,6 +96,9 @@ _egm__probe() {
                 ;;
             egm__probe__subcmd__help,doctor)
                 cmd="egm__probe__subcmd__help__subcmd__doctor"
+                ;;
+            egm__probe__subcmd__help,export)
+                cmd="egm__probe__subcmd__help__subcmd__export"
                 ;;
             egm__probe__subcmd__help,help)
                 cmd="egm__probe__subcmd__help__subcmd__help"
@@ -102,6 +132,15 @@ _egm__probe() {
                 ;;
             egm__probe__subcmd__help,watch)
                 cmd="egm__probe__subcmd__help__subcmd__watch"
+                ;;
+            egm__probe__subcmd__help__subcmd__export,cdi)
+                cmd="egm__probe__subcmd__help__subcmd__export__subcmd__cdi"
+                ;;
+            egm__probe__subcmd__help__subcmd__export,nfd)
+                cmd="egm__probe__subcmd__help__subcmd__export__subcmd__nfd"
+                ;;
+            egm__probe__subcmd__help__subcmd__export,node-feature)
+                cmd="egm__probe__subcmd__help__subcmd__export__subcmd__node__subcmd__feature"
                 ;;
             egm__probe__subcmd__help__subcmd__udev,install)
                 cmd="egm__probe__subcmd__help__subcmd__udev__subcmd__install"
@@ -170,7 +209,7 @@ _egm__probe() {
 
     case "${cmd}" in
         egm__probe)
-            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate capture watch metrics reserve release doctor udev completions help"
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version list ls show topology stanza validate capture watch metrics export reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -289,8 +328,218 @@ _egm__probe() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        egm__probe__subcmd__export)
+            opts="-h -V --sysroot --from --no-occupancy --color --help --version cdi nfd node-feature help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__cdi)
+            opts="-o -h -V --output --kind --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kind)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__help)
+            opts="cdi nfd node-feature help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__help__subcmd__cdi)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__help__subcmd__nfd)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__help__subcmd__node__subcmd__feature)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__nfd)
+            opts="-o -h -V --output --expiry --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expiry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__export__subcmd__node__subcmd__feature)
+            opts="-o -h -V --output --node --sysroot --from --no-occupancy --color --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sysroot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         egm__probe__subcmd__help)
-            opts="list show topology stanza validate capture watch metrics reserve release doctor udev completions help"
+            opts="list show topology stanza validate capture watch metrics export reserve release doctor udev completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -334,6 +583,62 @@ _egm__probe() {
         egm__probe__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__help__subcmd__export)
+            opts="cdi nfd node-feature"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__help__subcmd__export__subcmd__cdi)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__help__subcmd__export__subcmd__nfd)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        egm__probe__subcmd__help__subcmd__export__subcmd__node__subcmd__feature)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

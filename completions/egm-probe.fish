@@ -41,6 +41,7 @@ complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "validate" -d 'C
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "capture" -d 'Record this host in a file, for --from and for bug reports'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "watch" -d 'Print changes of the regions as they happen'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "metrics" -d 'Print metrics for Prometheus'
+complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "export" -d 'Write the regions and GPUs for container runtimes and Kubernetes'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "reserve" -d 'Reserve regions for a virtual machine for a limited time'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "release" -d 'Release reserved regions'
 complete -c egm-probe -n "__fish_egm_probe_needs_command" -f -a "doctor" -d 'Check this host for EGM, from the firmware to QEMU'
@@ -208,6 +209,52 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand metrics" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -l no-occupancy -d 'Do not look for holders of the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -f -a "cdi" -d 'Write a CDI specification, for container runtimes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -f -a "nfd" -d 'Write labels for Node Feature Discovery, as a file of its features.d'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -f -a "node-feature" -d 'Write a NodeFeature object, for kubectl'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and not __fish_seen_subcommand_from cdi nfd node-feature help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -s o -l output -d 'Write to FILE atomically, and only if it changes; - is standard output' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -l kind -d 'Kind of the devices: a vendor and a class' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -l no-occupancy -d 'Do not look for holders of the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from cdi" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -s o -l output -d 'Write to FILE atomically, and only if it changes; - is standard output' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -l expiry -d 'Let the labels expire after TIME, such as 1h, unless they are written again' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -l no-occupancy -d 'Do not look for holders of the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from nfd" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -s o -l output -d 'Write to FILE atomically, and only if it changes; - is standard output' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -l node -d 'Name of this host in Kubernetes' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -l no-occupancy -d 'Do not look for holders of the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -s h -l help -d 'Print help'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from node-feature" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from help" -f -a "cdi" -d 'Write a CDI specification, for container runtimes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from help" -f -a "nfd" -d 'Write labels for Node Feature Discovery, as a file of its features.d'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from help" -f -a "node-feature" -d 'Write a NodeFeature object, for kubectl'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand export; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpu -d 'Reserve the regions of these GPUs' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l any -d 'Reserve any N free regions, the smallest suitable ones first' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand reserve" -l gpus -d 'Require at least G GPUs per region' -r
@@ -347,20 +394,24 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "list" -d 'List the EGM regions, one per line'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or picture'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "stanza" -d 'Generate XML that gives EGM memory to a virtual machine'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "capture" -d 'Record this host in a file, for --from and for bug reports'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "watch" -d 'Print changes of the regions as they happen'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "metrics" -d 'Print metrics for Prometheus'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "reserve" -d 'Reserve regions for a virtual machine for a limited time'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "release" -d 'Release reserved regions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "doctor" -d 'Check this host for EGM, from the firmware to QEMU'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "udev" -d 'Manage the udev rules that let QEMU open the regions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "completions" -d 'Print shell completions'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "list" -d 'List the EGM regions, one per line'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "show" -d 'Show everything known about regions or GPUs'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "topology" -d 'Show sockets, regions and GPUs as a tree or picture'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "stanza" -d 'Generate XML that gives EGM memory to a virtual machine'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "validate" -d 'Check the XML of virtual machines that have EGM memory'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "capture" -d 'Record this host in a file, for --from and for bug reports'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "watch" -d 'Print changes of the regions as they happen'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "metrics" -d 'Print metrics for Prometheus'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "export" -d 'Write the regions and GPUs for container runtimes and Kubernetes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "reserve" -d 'Reserve regions for a virtual machine for a limited time'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "release" -d 'Release reserved regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "doctor" -d 'Check this host for EGM, from the firmware to QEMU'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "udev" -d 'Manage the udev rules that let QEMU open the regions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "completions" -d 'Print shell completions'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and not __fish_seen_subcommand_from list show topology stanza validate capture watch metrics export reserve release doctor udev completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from export" -f -a "cdi" -d 'Write a CDI specification, for container runtimes'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from export" -f -a "nfd" -d 'Write labels for Node Feature Discovery, as a file of its features.d'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from export" -f -a "node-feature" -d 'Write a NodeFeature object, for kubectl'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "print" -d 'Print the rules'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "install" -d 'Install the rules, apply them, and verify the result'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand help; and __fish_seen_subcommand_from udev" -f -a "status" -d 'Show whether the devices match the rules'

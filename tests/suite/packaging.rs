@@ -119,9 +119,17 @@ fn everything_is_installed() {
     assert_eq!(fs::metadata(hook).unwrap().permissions().mode() & 0o777, 0o755);
     let link = fs::read_link(folder.path().join("usr/lib/udev/egm-probe")).unwrap();
     assert_eq!(link, Path::new("/usr/bin/egm-probe"));
-    let service = "usr/share/doc/egm-probe/examples/systemd/egm-probe-metrics.service";
-    let service = fs::read_to_string(folder.path().join(service)).unwrap();
-    assert!(service.contains("\nExecStart=/usr/bin/egm-probe metrics"), "{service}");
+    let fact = folder.path().join("usr/share/doc/egm-probe/examples/ansible/egm.fact");
+    assert_eq!(fs::metadata(fact).unwrap().permissions().mode() & 0o777, 0o755);
+    for (service, command) in [("metrics", "metrics"), ("cdi", "export cdi"), ("nfd", "export nfd")]
+    {
+        let path = format!("usr/share/doc/egm-probe/examples/systemd/egm-probe-{service}.service");
+        let service = fs::read_to_string(folder.path().join(path)).unwrap();
+        assert!(
+            service.contains(&format!("\nExecStart=/usr/bin/egm-probe {command}")),
+            "{service}"
+        );
+    }
 }
 
 #[test]
