@@ -3,6 +3,22 @@
 //! A virtual machine takes a region with all its GPUs, so this is the unit. Only what the hardware
 //! and its drivers make is exported: no holders, no reservations, no name of the host. Hosts with the
 //! same regions, sizes and GPUs have the same inventory.
+//!
+//! ```
+//! use egm_probe::export::{self, Cdi, Inventory};
+//! use egm_probe::host::Host;
+//! use egm_probe::sysroot::Sysroot;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let root = Sysroot::capture("tests/fixtures/gb200-full-gpu-list".as_ref())?;
+//! let host = Host::read(&root, export::NEEDS);
+//! let inventory = Inventory::of(&host);
+//! assert_eq!(export::labels(&inventory)["egm.nvidia.com/regions"], "2");
+//! let (cdi, left_out) = Cdi::new(&inventory, &"nvidia.com/egm".parse()?);
+//! assert!(!cdi.is_empty() && left_out.is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 mod cdi;
 mod kubernetes;

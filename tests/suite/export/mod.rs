@@ -289,12 +289,13 @@ fn podman_gives_the_devices_to_a_container() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("egm.json");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/export/podman.sh");
-    let devices = |tree: &Tree, device: &str| {
+    let devices = |tree: &Tree, devices: &[&str]| {
         fs::write(&file, of_tree(tree, &["cdi"]).stdout).unwrap();
         let output = Command::new("timeout")
             .args(["60", "sh"])
             .arg(&script)
-            .args([file.to_str().unwrap(), device])
+            .arg(&file)
+            .args(devices)
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -302,10 +303,10 @@ fn podman_gives_the_devices_to_a_container() {
         paths.sort();
         (output, paths)
     };
-    let (output, inside) = devices(&gb200(), "nvidia.com/egm=egm4");
+    let (output, inside) = devices(&gb200(), &["nvidia.com/egm=egm4"]);
     let expected = ["/dev/egm4", "/dev/iommu", "/dev/vfio/79", "/dev/vfio/80", "/dev/vfio/vfio"];
     assert_eq!(inside, expected, "{}", stderr(&output));
-    let (output, inside) = devices(&with_vfio_devices(), "nvidia.com/egm=egm5");
+    let (output, inside) = devices(&with_vfio_devices(), &["nvidia.com/egm=egm5"]);
     let expected = [
         "/dev/egm5",
         "/dev/iommu",
@@ -314,7 +315,11 @@ fn podman_gives_the_devices_to_a_container() {
         "/dev/vfio/devices/vfio3",
     ];
     assert_eq!(inside, expected, "{}", stderr(&output));
-    let (output, _) = devices(&gb200(), "nvidia.com/egm=egm6");
+    // A whole tray, with nodes that both regions have.
+    let tray = ["nvidia.com/egm=egm4", "nvidia.com/egm=egm5"];
+    let (output, inside) = devices(&gb200(), &tray);
+    assert_eq!(inside.len(), 8, "{inside:?} {}", stderr(&output));
+    let (output, _) = devices(&gb200(), &["nvidia.com/egm=egm6"]);
     assert!(stderr(&output).contains("unresolvable CDI devices"), "{output:?}");
 }
 

@@ -1,9 +1,14 @@
 # Starts a container with the CDI device that egm-probe wrote, in a mount namespace, and prints its devices.
-# usage: podman.sh SPECIFICATION DEVICE; stdin is ignored. Nodes with the numbers of /dev/zero take the place of the devices.
+# usage: podman.sh SPECIFICATION DEVICE..; nodes with the numbers of /dev/zero take the place of the devices.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export work specification="$1" device="$2"
+export work specification="$1"
+shift
+for device; do
+    set -- "$@" --device "$device"
+    shift
+done
 unshare -m -C sh -eu -c '
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$work"
@@ -28,5 +33,5 @@ export HOME="$work/home" XDG_RUNTIME_DIR="$work/run"
 podman --root "$work/home/storage" --runroot "$work/run/storage" --tmpdir "$work/run/tmp" --storage-driver=vfs \
     --cgroup-manager=cgroupfs --events-backend=none run --rm --cgroups=disabled --network=none \
     --security-opt seccomp=unconfined --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 \
-    --device "$device" --rootfs "$work/root" /bin/busybox find /dev -name "egm*" -o -name iommu -o -path "/dev/vfio/*"
-'
+    "$@" --rootfs "$work/root" /bin/busybox find /dev -name "egm*" -o -name iommu -o -path "/dev/vfio/*"
+' sh "$@"
