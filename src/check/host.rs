@@ -186,9 +186,8 @@ fn check_gpu(
 }
 
 fn check_driver(gpu: &Gpu, found: &Value<PciAddress>, findings: &mut Findings) {
-    if !is_passthrough(gpu) {
-        let driver = gpu.driver.in_words();
-        let message = format!("GPU {} is not bound for passthrough ({driver})", gpu.address);
+    if !is_passthrough(gpu) || gpu.lacks_memory_access() {
+        let message = format!("GPU {} {}", gpu.address, gpu.driver.unfit());
         findings.add(DRIVER, &found.span, message).help("bind it to nvgrace_gpu_vfio_pci");
     }
 }

@@ -276,8 +276,8 @@ rules! {
         "A region belongs to one virtual machine at a time. With older drivers two would share the same memory; with newer ones the second fails to start. An error with --start."
         "this host's /proc and libvirt";
     DRIVER = "EGM109" Warning
-        "The GPU is bound to a passthrough driver"
-        "libvirt binds it when the guest starts, unless the host still uses it."
+        "The GPU is bound to a driver for passthrough of Grace GPUs"
+        "libvirt binds it when the guest starts, unless the host still uses it. With vfio-pci, the guest sees a GPU without coherent memory."
         "this host's /sys/bus/pci/devices";
     SUSPECTED = "EGM110" Warning
         "The region lists all of its GPUs"

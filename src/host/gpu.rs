@@ -77,6 +77,27 @@ pub(crate) fn is_passthrough(gpu: &Gpu) -> bool {
     gpu.driver.name().is_some_and(|name| PASSTHROUGH.contains(&name))
 }
 
+/// The driver for passthrough of any PCI function: with it, the guest has no access to the memory of
+/// a Grace GPU.
+const PLAIN: &str = "vfio-pci";
+
+impl Gpu {
+    /// Whether it is a Grace GPU bound to the general driver for passthrough.
+    pub(crate) fn lacks_memory_access(&self) -> bool {
+        self.driver.name() == Some(PLAIN) && self.is_grace() == Some(true)
+    }
+}
+
+impl Driver {
+    /// The reason why a GPU with this driver is not fit for a guest with EGM.
+    pub(crate) fn unfit(&self) -> String {
+        if self.name() == Some(PLAIN) {
+            return "is bound to vfio-pci, so the guest has no access to its memory".into();
+        }
+        format!("is not bound for passthrough ({})", self.in_words())
+    }
+}
+
 /// The NUMA node of a function according to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuNode {

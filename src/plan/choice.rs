@@ -165,7 +165,7 @@ pub(super) fn judge(
         if !gpu.is_there {
             let region = region.name.clone();
             objections.push(Objection::Gone { address: gpu.address, region });
-        } else if !is_passthrough(gpu) {
+        } else if !is_passthrough(gpu) || gpu.lacks_memory_access() {
             let driver = gpu.driver.clone();
             objections.push(Objection::Driver { address: gpu.address, driver });
         }

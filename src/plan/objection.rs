@@ -306,8 +306,8 @@ pub enum Objection {
     },
     /// A GPU that is not bound for passthrough.
     #[error(
-        "GPU {address} is not bound for passthrough ({}); bind it to nvgrace_gpu_vfio_pci",
-        driver.in_words()
+        "GPU {address} {}; bind it to nvgrace_gpu_vfio_pci",
+        driver.unfit()
     )]
     Driver {
         /// The GPU.
