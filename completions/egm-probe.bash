@@ -287,12 +287,16 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__doctor)
-            opts="-J -q -h -V --json --quiet --fix-plan --qemu --schema --allow --explain --sysroot --from --no-occupancy --color --help --version"
+            opts="-J -q -h -V --json --quiet --fix-plan --consumer --qemu --schema --allow --explain --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --consumer)
+                    COMPREPLY=($(compgen -W "libvirt kubernetes kata qemu" -- "${cur}"))
+                    return 0
+                    ;;
                 --qemu)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -283,6 +283,10 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l all -d '
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand release" -s V -l version -d 'Print version'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l consumer -d 'Make the checks for virtual machines that this software starts [default: detected]' -r -f -a "libvirt\t''
+kubernetes\t''
+kata\t''
+qemu\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Examine this QEMU [default: on the running host, the installed one]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: on the running host, /usr/share/libvirt/schemas]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l allow -d 'Downgrade this check, such as D20, or violations of this rule, such as EGM215, to notes' -r

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::names_code;
+use super::args::{names_code, one_of};
 use super::error::Error;
 use super::{Exit, Session};
 use crate::check::{RULES, SCHEMAS};
-use crate::doctor::{CHECKS, Installed, LibvirtSchema, Qemu, examine, is_healthy};
+use crate::doctor::{CHECKS, Consumer, Examine, Installed, LibvirtSchema, Qemu, examine};
 use crate::domain::xml;
 use crate::files::program;
 use crate::output::doctor as output;
@@ -39,6 +39,9 @@ pub(super) struct DoctorArgs {
     /// Print the suggested fixes as a shell script to review; nothing is run
     #[arg(long, conflicts_with = "json")]
     fix_plan: bool,
+    /// Make the checks for virtual machines that this software starts [default: detected]
+    #[arg(long, value_name = "CONSUMER", value_parser = one_of(Consumer::ALL, Consumer::name))]
+    consumer: Option<Consumer>,
     /// Examine this QEMU [default: on the running host, the installed one]
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
@@ -58,16 +61,21 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit, 
         return explain(code, session.out);
     }
     let root = session.global.root()?;
-    let installed = installed(args, &root);
-    let examined = examine(&root, installed, !session.global.no_occupancy, &args.allow);
+    let what = Examine {
+        consumer: args.consumer,
+        installed: installed(args, &root),
+        no_occupancy: session.global.no_occupancy,
+        allow: &args.allow,
+    };
+    let examination = examine(&root, what);
     if args.json {
-        output::write_json(session.out, &examined)?;
+        output::write_json(session.out, &examination)?;
     } else if args.fix_plan {
-        output::write_plan(session.out, &examined)?;
+        output::write_plan(session.out, &examination.examined)?;
     } else if !args.quiet {
-        output::write(session.out, &examined, session.terminal.color)?;
+        output::write(session.out, &examination, session.terminal.color)?;
     }
-    Ok(if is_healthy(&examined) { Exit::Done } else { Exit::No })
+    Ok(if examination.is_healthy() { Exit::Done } else { Exit::No })
 }
 
 fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
@@ -112,10 +120,20 @@ fn ask(program: &Path, limit: Duration) -> Qemu {
     match program::run(program, &["-object", "help"], limit) {
         Ok(printed) => {
             let knows_egm = printed.stdout.lines().any(|line| line.trim() == "acpi-egm-memory");
-            Qemu::Answered { program: program.to_owned(), knows_egm }
+            Qemu::Answered {
+                program: program.to_owned(),
+                knows_egm,
+                version: version(program, limit),
+            }
         }
         Err(error) => Qemu::Silent(error.to_string()),
     }
+}
+
+/// `QEMU emulator version 10.1.0 (Debian 1:10.1.0+nvidia5-1)`
+fn version(program: &Path, limit: Duration) -> Option<String> {
+    let printed = program::run(program, &["--version"], limit).ok()?.stdout;
+    Some(printed.lines().next()?.strip_prefix("QEMU emulator version ")?.to_owned())
 }
 
 /// Whether libvirt's schema has the memory model `egm`.

@@ -1,11 +1,17 @@
 //! Checks of QEMU's user and its access to the devices.
 
-use super::Outcome;
 use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
+use super::{Consumer, Outcome, kubernetes};
+use crate::host::Region;
 use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace};
+use crate::values::numbers::decimal;
 use crate::values::shell::quote;
 use crate::values::text::{SHOWN, excerpt, shown};
+use crate::warning::Warning;
+
+/// The group of the rules that `udev install` writes.
+pub(super) const KVM: &str = "kvm";
 
 const STATUS: &str = "egm-probe udev status";
 const TRIGGER: &str = "udevadm trigger --action=change --subsystem-match=egm";
@@ -28,7 +34,13 @@ pub(super) fn user(facts: &Facts<'_>) -> Outcome {
 }
 
 pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
-    let Ok(user) = User::find(facts) else { return Outcome::skip("D10 failed") };
+    if let Some(outcome) = kubernetes::owned_by_pods(facts) {
+        return outcome;
+    }
+    let user = match User::find(facts) {
+        Ok(user) => user,
+        Err(NoUser::Unknown(problem) | NoUser::None(problem)) => return Outcome::skip(problem),
+    };
     let mut shut = Vec::new();
     let mut missing = Vec::new();
     for region in &facts.report.host.regions {
@@ -38,8 +50,10 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
             continue;
         };
         let has = |shift: u32| owner.mode >> shift & 0o6 == 0o6;
-        let is_owner = facts.accounts.uid(&owner.user) == Some(user.uid);
-        let group = facts.accounts.gid(&owner.group);
+        // A user without a name is shown by number.
+        let uid = facts.accounts.uid(&owner.user).or_else(|| decimal(&owner.user));
+        let is_owner = uid == Some(user.uid);
+        let group = facts.accounts.gid(&owner.group).or_else(|| decimal(&owner.group));
         let is_member = group.is_some_and(|group| user.groups.contains(&group));
         // Only the first class that applies counts, even if it allows less (path_resolution(7)).
         let may = if is_owner {
@@ -56,13 +70,22 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
     }
     let name = excerpt(&user.name, SHOWN);
     if !shut.is_empty() {
-        let outcome = Outcome::fail(format!("{name} has no access to {}", shut.join(", ")));
+        let mut outcome = Outcome::fail(format!("{name} has no access to {}", shut.join(", ")));
+        if facts.consumer == Consumer::Kubernetes {
+            outcome = outcome.by_hand::<&str>(kubernetes::OWNERSHIP, []);
+        }
         if let Some(place) = in_the_way(facts) {
             let text = format!("fix {place} first; it overrides what udev install writes");
             return outcome.by_hand(text, [STATUS]);
         }
         let text = "give QEMU's group access with a udev rule";
         return outcome.fix(text, [install_command(facts)]);
+    }
+    if !missing.is_empty() && is_in_container(facts) {
+        let message = format!("{}: not available in this container", missing.join(", "));
+        let text = "a container gets a region only with all of its GPUs: check its request, and run \
+                    doctor on the host";
+        return Outcome::warn(message).hint(text);
     }
     if !missing.is_empty() {
         let message = format!("{}: device node missing or wrong", missing.join(", "));
@@ -71,14 +94,20 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
     Outcome::pass()
 }
 
+fn is_in_container(facts: &Facts<'_>) -> bool {
+    let mut warnings = facts.report.host.regions.iter().filter_map(Region::node_problem);
+    warnings.any(|it| matches!(it, Warning::DeviceNodeMissing { in_container: true, .. }))
+}
+
 /// A rule or file that would override the installed rules.
 fn in_the_way(facts: &Facts<'_>) -> Option<String> {
-    if let Some(masked) = facts.rules.shadowed.iter().find(|shadowed| shadowed.masked) {
+    let rules = facts.rules.as_ref().ok()?;
+    if let Some(masked) = rules.shadowed.iter().find(|shadowed| shadowed.masked) {
         return Some(excerpt(&masked.by.to_string_lossy(), 200));
     }
     let is_later = |place: &RulePlace| place.path.file_name().is_some_and(|name| name > FILE_NAME);
     facts.report.host.regions.iter().find_map(|region| {
-        let effective = facts.rules.for_region(&region.name);
+        let effective = rules.for_region(&region.name);
         let mut given = effective.given().filter(|(name, _)| *name != "label");
         let place = given.find(|(_, given)| given.is_final || is_later(&given.place));
         place.map(|(_, given)| given.place.to_string())
@@ -98,7 +127,13 @@ fn make_nodes(facts: &Facts<'_>) -> Vec<String> {
 }
 
 pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
-    let rules = &facts.rules;
+    if let Some(outcome) = kubernetes::owned_by_pods(facts) {
+        return outcome;
+    }
+    let rules = match &facts.rules {
+        Ok(rules) => rules,
+        Err(problem) => return Outcome::skip(problem.clone()),
+    };
     if let Some(shadowed) = rules.shadowed.iter().find(|shadowed| shadowed.masked) {
         let message = format!("{} disables {}", shown(&shadowed.by), shown(&shadowed.path));
         return Outcome::warn(message)
@@ -129,7 +164,7 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
             );
             return Outcome::warn(message).fix("install the rules", [install_command(facts)]);
         }
-        let node = RegionNode::of(region, Asked::of_rules(&effective), &facts.accounts);
+        let node = RegionNode::of(region, Asked::of_rules(&effective), facts.accounts);
         if node.right == Some(false) {
             let message = format!("{}: permissions do not match the rules", region.name);
             return Outcome::warn(message)

@@ -178,7 +178,7 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
 fn unlabelled(facts: &Facts<'_>) -> Vec<String> {
     let regions = facts.report.host.regions.iter();
     let wrong = regions.filter_map(|region| {
-        let label = facts.rules.for_region(&region.name).label;
+        let label = facts.rules.as_ref().ok()?.for_region(&region.name).label;
         let kind = label.as_ref().and_then(|given| given.value.split(':').nth(2));
         match (kind, label.as_ref()) {
             (Some(TYPE), _) => None,

@@ -1,13 +1,19 @@
 //! Checks of the driver, its regions and their GPUs.
 
+use std::collections::BTreeSet;
+
 use super::facts::Facts;
-use super::{Outcome, first_of};
+use super::{Consumer, Outcome, first_of, platform};
+use crate::domain::Hostdev;
 use crate::host::{Class, Driver, Gpu, Region, Shape, is_passthrough};
 use crate::values::PciAddress;
 use crate::values::text::{SHOWN, excerpt, plural};
 use crate::warning::Warning;
 
 pub(super) fn driver(facts: &Facts<'_>) -> Outcome {
+    if let Some(reason) = platform::without_egm(facts) {
+        return Outcome::fail(reason);
+    }
     match facts.report.host.class {
         Class::Listed => Outcome::pass(),
         Class::Unreadable => {
@@ -139,21 +145,91 @@ pub(super) fn binding(facts: &Facts<'_>) -> Outcome {
     });
     let of_regions = host.regions.iter().flat_map(|region| &region.gpus);
     // Missing GPUs are reported by another check.
-    let gpus = of_regions.filter(|gpu| gpu.is_there).chain(peers);
-    let not_ready: Vec<&Gpu> = gpus.filter(|gpu| !is_passthrough(gpu)).collect();
+    let all: Vec<&Gpu> = of_regions.filter(|gpu| gpu.is_there).chain(peers).collect();
+    let not_ready: Vec<&Gpu> = all.iter().copied().filter(|gpu| !is_passthrough(gpu)).collect();
     let shown = |gpus: &[&Gpu]| {
         let shown = gpus.iter().map(|gpu| format!("{}: {}", gpu.address, gpu.driver.in_words()));
         shown.collect::<Vec<_>>().join("; ")
     };
-    let (unknown, wrong): (Vec<&Gpu>, Vec<&Gpu>) =
+    let (unknown, not_ready): (Vec<&Gpu>, Vec<&Gpu>) =
         not_ready.into_iter().partition(|gpu| gpu.driver == Driver::Unknown);
+    let (bound_at_start, wrong): (Vec<&Gpu>, Vec<&Gpu>) =
+        not_ready.into_iter().partition(|gpu| is_bound_at_start(facts, gpu));
     if !wrong.is_empty() {
-        return Outcome::fail(shown(&wrong)).by_hand(
-            "bind them to the passthrough driver while they are not in use",
-            bind(&wrong),
+        return unbound(&wrong, &shown(&wrong));
+    }
+    let plain: Vec<&Gpu> = all.into_iter().filter(|gpu| gpu.lacks_memory_access()).collect();
+    if !plain.is_empty() {
+        let message = format!(
+            "{}; without nvgrace_gpu_vfio_pci the guest has no access to the GPU's memory",
+            shown(&plain)
+        );
+        return Outcome::warn(message).by_hand(
+            "bind them to the driver for Grace GPUs while no virtual machine uses them",
+            bind(&plain),
         );
     }
-    if unknown.is_empty() { Outcome::pass() } else { Outcome::skip(shown(&unknown)) }
+    if !unknown.is_empty() {
+        return Outcome::skip(shown(&unknown));
+    }
+    if bound_at_start.is_empty() {
+        return Outcome::pass();
+    }
+    Outcome::note(format!("{}; libvirt binds it when its domain starts", shown(&bound_at_start)))
+}
+
+/// Whether an unbound GPU is bound by libvirt when a domain starts, and its region is there without
+/// that.
+fn is_bound_at_start(facts: &Facts<'_>, gpu: &Gpu) -> bool {
+    let is_managed = |hostdev: &Hostdev| {
+        hostdev.pci() == Some(gpu.address)
+            && hostdev.managed.as_ref().is_some_and(|it| it.value == Some(true))
+    };
+    let mut domains = facts.report.claims.definitions.iter();
+    facts.consumer == Consumer::Libvirt
+        && gpu.driver == Driver::Unbound
+        && facts
+            .report
+            .host
+            .regions
+            .iter()
+            .any(|region| region.shape == Some(Shape::Standalone) && has(region, gpu.address))
+        && domains.any(|it| it.domain.hostdevs.iter().any(is_managed))
+}
+
+/// GPUs without a driver for passthrough.
+fn unbound(gpus: &[&Gpu], shown: &str) -> Outcome {
+    let is_used = |gpu: &&Gpu| gpu.driver.name() == Some("nvidia");
+    let mut outcome = Outcome::fail(shown.to_owned());
+    if gpus.iter().any(is_used) {
+        outcome = outcome.by_hand(
+            "stop what uses the GPUs: unbinding hangs while a process has /dev/nvidia* open",
+            ["systemctl stop nvidia-persistenced", "fuser -v /dev/nvidia*"],
+        );
+    }
+    outcome
+        .by_hand("bind them to the driver for Grace GPUs while they are not in use", bind(gpus))
+        .by_hand(
+            "do the same at every boot: driver_override does not outlast a reboot",
+            lasting(gpus),
+        )
+}
+
+/// Commands that bind all GPUs of these kinds at boot.
+fn lasting(gpus: &[&Gpu]) -> Vec<String> {
+    let ids: BTreeSet<_> = gpus.iter().filter_map(|gpu| gpu.device_id).collect();
+    let rule = |id: &u16| {
+        format!(
+            "echo 'ACTION==\"add\", SUBSYSTEM==\"pci\", ATTR{{vendor}}==\"0x10de\", \
+             ATTR{{device}}==\"0x{id:04x}\", ATTR{{driver_override}}=\"nvgrace_gpu_vfio_pci\"' \
+             >> /etc/udev/rules.d/59-egm-gpus.rules"
+        )
+    };
+    let fixed = [
+        "echo nvgrace_gpu_vfio_pci > /etc/modules-load.d/egm.conf",
+        "echo 'softdep nvidia pre: nvgrace_gpu_vfio_pci' > /etc/modprobe.d/egm.conf",
+    ];
+    fixed.map(String::from).into_iter().chain(ids.iter().map(rule)).collect()
 }
 
 /// Contains only addresses: the name of a driver must not get into a command.

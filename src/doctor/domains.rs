@@ -63,7 +63,7 @@ fn look(facts: &Facts<'_>, none: &str, rules: &[Rule]) -> Outcome {
             None => Outcome::passed(format!("no domain uses EGM; {none}")),
         };
     }
-    let options = CheckOptions { report: Some(&facts.report), ..CheckOptions::default() };
+    let options = CheckOptions { report: Some(facts.report), ..CheckOptions::default() };
     let is_allowed = |found: &Finding| facts.allow.contains(&found.rule.code);
     // Allowed ones only if there are no others.
     let first = |domain: &Domain| {

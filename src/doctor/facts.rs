@@ -5,11 +5,14 @@ use std::path::Path;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::Installed;
 use super::config::apparmor::Apparmor;
+use super::config::kubelet::Kubelet;
 use super::config::qemu_conf::QemuConf;
+use super::config::runtime;
+use super::recording::ARCH;
+use super::{Consumer, Installed, kata};
 use crate::claims::{Claim, holders};
-use crate::host::{Accounts, Needs};
+use crate::host::Accounts;
 use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::udev_rules::HostRules;
@@ -17,20 +20,29 @@ use crate::values::numbers::{decimal, number};
 use crate::values::{Bytes, PciAddress};
 use crate::warning::Warning;
 
+/// The directory of the kernel's settings.
+pub(super) const KERNEL: &str = "/proc/sys/kernel";
+
 /// All facts about a host.
 pub(super) struct Facts<'a> {
-    pub(super) report: Report,
-    pub(super) rules: HostRules,
+    pub(super) report: &'a Report,
+    pub(super) rules: Result<HostRules, String>,
     pub(super) conf: QemuConf,
-    pub(super) accounts: Accounts<'a>,
+    pub(super) accounts: &'a Accounts<'a>,
+    pub(super) consumer: Consumer,
     pub(super) kernel: Kernel,
     pub(super) iommu: Iommu,
     pub(super) apparmor: Apparmor,
     /// Whether `SELinux` is enforcing.
     pub(super) selinux: Result<bool, String>,
-    pub(super) processes: Vec<Process>,
-    pub(super) huge_pages: Vec<HugePages>,
+    pub(super) processes: Result<Vec<Process>, &'static str>,
+    pub(super) huge_pages: Result<Vec<HugePages>, String>,
     pub(super) installed: Installed,
+    pub(super) kubelet: Result<Kubelet, String>,
+    /// Whether the container runtime gives devices to the user of their pod.
+    pub(super) runtime_owns_devices: Result<bool, String>,
+    /// For each region, whether Kata Containers finds it.
+    pub(super) kata: Vec<bool>,
     /// The reason why the defined domains are unknown.
     pub(super) domains_unread: Option<String>,
     /// The codes whose findings are notes.
@@ -44,6 +56,8 @@ pub(super) struct Kernel {
     pub(super) arch: Option<String>,
     /// `6.14.0-1007-nvidia-64k`
     pub(super) release: Option<String>,
+    /// Year and month in which it was built.
+    pub(super) built: Option<(u32, u32)>,
     /// In bytes.
     pub(super) page_size: Option<u64>,
     /// Whether the driver's module is loaded.
@@ -90,42 +104,60 @@ pub(super) struct HugePages {
     pub(super) free: Option<u64>,
 }
 
+/// The reason for facts that a capture lacks.
+const NOT_RECORDED: &str = "not in the capture";
+
 /// The libvirt daemons that start QEMU.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
 impl<'a> Facts<'a> {
     pub(super) fn read(
         root: &'a Sysroot,
-        needs: Needs,
+        report: &'a Report,
+        accounts: &'a Accounts<'a>,
+        consumer: Consumer,
         installed: Installed,
+        occupancy: bool,
         allow: &'a [&'a str],
     ) -> Self {
-        let accounts = Accounts::of(root);
-        let report = Report::read_with(root, needs, &accounts);
         let sizes = root.entries(HUGE_PAGES).unwrap_or_default();
-        let domains_unread = domains_unread(&report, needs);
-        let processes = read_processes(root, &report);
-        let iommu = Iommu::read(root, &report);
+        let recorded = root.recorded();
+        let is_lacking = recorded.is_some_and(|recorded| !recorded.has_configuration);
         Self {
-            rules: HostRules::read(root),
-            conf: QemuConf::read(root),
+            rules: unless(is_lacking, || Ok(HostRules::read(root))),
+            conf: unless(is_lacking, || Ok(QemuConf::read(root)))
+                .unwrap_or_else(QemuConf::Unreadable),
             kernel: Kernel::read(root, &sizes),
-            apparmor: Apparmor::read(root),
-            selinux: read_selinux(root),
-            huge_pages: read_huge_pages(root, sizes),
+            apparmor: unless(is_lacking, || Ok(Apparmor::read(root)))
+                .unwrap_or_else(Apparmor::Unknown),
+            selinux: unless(is_lacking, || read_selinux(root)),
+            huge_pages: unless(is_lacking, || Ok(read_huge_pages(root, sizes))),
+            iommu: Iommu::read(root, report),
+            processes: match (recorded, occupancy) {
+                (Some(_), _) => Err(NOT_RECORDED),
+                (None, true) => Ok(read_processes(root, report)),
+                (None, false) => Err("processes were not checked"),
+            },
+            kubelet: unless(is_lacking, || Kubelet::read(root)),
+            runtime_owns_devices: unless(is_lacking, || runtime::owns_devices(root)),
+            kata: report.host.regions.iter().map(|region| kata::finds(root, region)).collect(),
+            domains_unread: domains_unread(report, occupancy),
             accounts,
-            iommu,
-            processes,
+            consumer,
             installed,
-            domains_unread,
             allow,
             report,
         }
     }
 }
 
-fn domains_unread(report: &Report, needs: Needs) -> Option<String> {
-    if !needs.contains(Needs::CLAIMS) {
+/// A fact that older captures lack.
+fn unless<T>(is_lacking: bool, read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    if is_lacking { Err(NOT_RECORDED.to_owned()) } else { read() }
+}
+
+fn domains_unread(report: &Report, occupancy: bool) -> Option<String> {
+    if !occupancy {
         return Some("domains were not checked (--no-occupancy)".into());
     }
     let is_libvirts = |warning: &&Warning| match warning {
@@ -143,14 +175,14 @@ fn line(root: &Sysroot, path: &str) -> Option<String> {
 
 impl Kernel {
     fn read(root: &Sysroot, huge_pages: &[String]) -> Self {
-        let setting =
-            |name: &str| decimal::<u64>(&line(root, &format!("/proc/sys/kernel/{name}"))?);
+        let setting = |name: &str| decimal::<u64>(&line(root, &format!("{KERNEL}/{name}"))?);
         let is_off = |name: &str| setting(name) == Some(0);
         let own_arch = || root.may_ask_system().then(|| std::env::consts::ARCH.to_owned());
         Self {
             // Since Linux 6.1. With older kernels, the program's own architecture is used.
-            arch: line(root, "/proc/sys/kernel/arch").or_else(own_arch),
-            release: line(root, "/proc/sys/kernel/osrelease"),
+            arch: line(root, ARCH).or_else(own_arch),
+            release: line(root, &format!("{KERNEL}/osrelease")),
+            built: line(root, &format!("{KERNEL}/version")).and_then(|text| built(&text)),
             page_size: page_size(root, huge_pages),
             has_module: root.stat("/sys/module/nvgrace_egm").is_ok(),
             lockup: setting("watchdog_thresh")
@@ -159,6 +191,39 @@ impl Kernel {
             panics: setting("softlockup_panic").is_some_and(|panics| panics != 0),
         }
     }
+}
+
+/// When NVIDIA's kernels began to clear regions in pieces of 1 GiB, and not to oops.
+const MENDED: (u32, u32) = (2026, 2);
+
+impl Kernel {
+    /// Version and patch level of NVIDIA's kernels.
+    fn nvidia(&self) -> Option<(u32, u32)> {
+        let release = self.release.as_deref().filter(|release| release.contains("nvidia"))?;
+        let mut numbers = release.split(['.', '-']);
+        Some((decimal(numbers.next()?)?, decimal(numbers.next()?)?))
+    }
+
+    /// Whether the driver clears a region in pieces, between which other tasks run.
+    pub(super) fn clears_in_pieces(&self) -> bool {
+        let built = self.built.is_some_and(|built| built >= MENDED);
+        self.nvidia().is_some_and(|version| version > (6, 17) || version == (6, 17) && built)
+    }
+
+    /// Whether it is known to oops when a guest with EGM ends.
+    pub(super) fn may_oops(&self) -> bool {
+        let is_old = self.built.is_some_and(|built| built < MENDED);
+        is_old && matches!(self.nvidia(), Some((6, 14 | 17)))
+    }
+}
+
+/// The date in the kernel's version, `#8-Ubuntu SMP PREEMPT_DYNAMIC Fri Feb 20 21:11:13 UTC 2026`.
+fn built(version: &str) -> Option<(u32, u32)> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = |word: &str| MONTHS.iter().position(|month| *month == word);
+    let month = u32::try_from(version.split_whitespace().find_map(month)?).ok()?;
+    Some((decimal(version.split_whitespace().next_back()?)?, month + 1))
 }
 
 /// On the running host, from the C library; elsewhere, derived from the kernel's huge page sizes:

@@ -18,6 +18,10 @@ pub(super) fn kernel(facts: &Facts<'_>) -> Outcome {
     let release = release.unwrap_or_else(|| "-".into());
     match facts.kernel.arch.as_deref() {
         None => Outcome::skip("unknown architecture"),
+        Some("aarch64") if facts.kernel.may_oops() => {
+            let message = format!("{release}: may oops when a guest with EGM ends");
+            Outcome::warn(message).hint("install NVIDIA's kernel of February 2026 or later")
+        }
         Some("aarch64") => Outcome::passed(release),
         Some(other) => {
             let other = excerpt(other, SHOWN);
@@ -39,16 +43,18 @@ pub(super) fn page_size(facts: &Facts<'_>) -> Outcome {
 }
 
 pub(super) fn locked_memory(facts: &Facts<'_>) -> Outcome {
-    if facts.processes.is_empty() {
-        return Outcome::skip(match facts.report.claims.sight {
-            Sight::Skipped => "processes were not checked",
-            _ => "no running libvirt daemon or virtual machine found",
-        });
-    }
+    let processes = match &facts.processes {
+        Ok(processes) if !processes.is_empty() => processes,
+        Ok(_) if facts.report.claims.sight == Sight::Skipped => {
+            return Outcome::skip("processes were not checked");
+        }
+        Ok(_) => return Outcome::skip("no running libvirt daemon or virtual machine found"),
+        Err(problem) => return Outcome::skip(*problem),
+    };
     // One virtual machine may use all regions.
     let sizes = facts.report.host.regions.iter().filter_map(|region| region.size);
     let all = Bytes(sizes.map(|size| size.0).fold(0, u64::saturating_add));
-    let mut short = facts.processes.iter().filter_map(|process| {
+    let mut short = processes.iter().filter_map(|process| {
         let limit = process.locked_limit?;
         let needs = process.held.unwrap_or(all);
         (limit < needs && process.may_raise != Some(true)).then_some((process, limit, needs))
@@ -70,19 +76,23 @@ pub(super) fn locked_memory(facts: &Facts<'_>) -> Outcome {
 }
 
 pub(super) fn huge_pages(facts: &Facts<'_>) -> Outcome {
-    if facts.huge_pages.is_empty() {
+    let huge_pages = match &facts.huge_pages {
+        Ok(huge_pages) => huge_pages,
+        Err(problem) => return Outcome::skip(problem.clone()),
+    };
+    if huge_pages.is_empty() {
         return Outcome::pass();
     }
-    if facts.huge_pages.iter().all(|pages| pages.free == Some(0)) {
+    if huge_pages.iter().all(|pages| pages.free == Some(0)) {
         return Outcome::passed("all reserved huge pages are in use");
     }
     let sum = |count: fn(&HugePages) -> Option<u64>| {
-        let sizes = facts.huge_pages.iter().map(|it| Some(it.size.0.saturating_mul(count(it)?)));
+        let sizes = huge_pages.iter().map(|it| Some(it.size.0.saturating_mul(count(it)?)));
         let sum = sizes.into_iter().try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)));
         sum.map_or("-".to_owned(), |sum| Bytes(sum).to_string())
     };
     let (total, free) = (sum(|pages| Some(pages.count)), sum(|pages| pages.free));
-    let commands = facts.huge_pages.iter().filter_map(|pages| {
+    let commands = huge_pages.iter().filter_map(|pages| {
         let used = pages.count.saturating_sub(pages.free.filter(|free| *free > 0)?);
         Some(format!("echo {used} > /sys/kernel/mm/hugepages/{}/nr_hugepages", pages.directory))
     });
@@ -142,6 +152,9 @@ pub(super) fn scrub(facts: &Facts<'_>) -> Outcome {
     let Some(size) = largest else { return Outcome::skip("region sizes are unknown") };
     let seconds = size.0.div_ceil(CLEARED);
     let delay = format!("about {seconds} s for {size}, estimated at 16 GiB/s");
+    if facts.kernel.clears_in_pieces() {
+        return Outcome::passed(format!("{delay}, in pieces: no soft lockup"));
+    }
     match facts.kernel.lockup {
         Some(limit) if facts.kernel.panics && limit > 0 && limit < seconds => {
             let message = format!("{delay}; the kernel panics after a soft lockup of {limit} s");

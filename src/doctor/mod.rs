@@ -7,10 +7,15 @@ mod access;
 mod checks;
 mod config;
 mod confinement;
+mod consumer;
 mod devices;
 mod domains;
 mod facts;
+mod kata;
+mod kubernetes;
 mod load;
+mod platform;
+pub(crate) mod recording;
 mod software;
 mod user;
 
@@ -18,10 +23,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::host::Needs;
+use crate::host::{Accounts, Needs};
+use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::values::named;
 pub use checks::CHECKS;
+pub use consumer::Consumer;
 use facts::Facts;
 
 named! {
@@ -34,7 +41,7 @@ named! {
         Warn = "warn",
         /// A virtual machine with EGM will not start, or not get its memory.
         Fail = "fail",
-        /// It would be [`Verdict::Warn`] or [`Verdict::Fail`], but was allowed.
+        /// Worth knowing, but no problem; or a problem that was allowed.
         Note = "note",
         /// Not checked: a check that it depends on failed, or the result cannot be known here.
         Skip = "skip",
@@ -51,6 +58,8 @@ pub struct Check {
     pub title: &'static str,
     /// The check that it depends on.
     pub parent: Option<&'static str>,
+    /// The consumers that it concerns.
+    pub consumers: &'static [Consumer],
     /// The reason why it matters.
     pub explanation: &'static str,
     run: fn(&Facts<'_>) -> Outcome,
@@ -93,6 +102,35 @@ pub struct Examined {
     pub check: &'static Check,
     /// Its findings.
     pub outcome: Outcome,
+    /// The failed check that it depends on, which is the reason why it was skipped.
+    pub blocked_by: Option<&'static str>,
+}
+
+/// The findings of all checks for one consumer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Examination {
+    /// The consumer.
+    pub consumer: Consumer,
+    /// Whether it was detected instead of being given.
+    pub is_detected: bool,
+    /// Its checks, in order of execution: a check follows the one it depends on.
+    pub examined: Vec<Examined>,
+}
+
+/// What to examine.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Examine<'a> {
+    /// The consumer; it is detected if `None`.
+    pub consumer: Option<Consumer>,
+    /// The installed software.
+    pub installed: Installed,
+    /// Whether to leave out the holders of the regions and the defined domains.
+    pub no_occupancy: bool,
+    /// Codes of checks and rules whose findings are notes; the checks that depend on them are made
+    /// as before.
+    pub allow: &'a [&'a str],
 }
 
 /// Software installed on this machine. It is unknown for another host: libvirt and QEMU are not run
@@ -120,6 +158,8 @@ pub enum Qemu {
         program: PathBuf,
         /// Whether `acpi-egm-memory` is supported.
         knows_egm: bool,
+        /// The version that it prints, `10.1.0 (Debian 1:10.1.0+nvidia5-1)`; `None` if unknown.
+        version: Option<String>,
     },
 }
 
@@ -147,56 +187,66 @@ const NEEDS: Needs = Needs::OTHER_GPUS
     .union(Needs::IOMMUFD)
     .union(Needs::GPU_DETAILS);
 
-/// Runs all checks in order: a check follows the one it depends on. Without `occupancy`, the
-/// holders of the regions and the defined domains are not read. Checks and rules whose codes are in
-/// `allow` are notes; the checks that depend on them are made as before.
+/// Runs the checks of a consumer in order.
 ///
 /// ```
-/// use egm_probe::doctor::{Installed, Verdict, examine};
+/// use egm_probe::doctor::{Examine, Verdict, examine};
 /// use egm_probe::sysroot::Sysroot;
 ///
 /// let root = Sysroot::capture("tests/fixtures/no-egm".as_ref())?;
-/// let examined = examine(&root, Installed::default(), true, &[]);
+/// let examined = examine(&root, Examine::default()).examined;
 /// assert_eq!(examined[0].outcome.verdict, Verdict::Fail);
 /// assert!(examined[1..].iter().all(|it| it.outcome.verdict == Verdict::Skip));
 /// # Ok::<(), egm_probe::sysroot::OpenError>(())
 /// ```
 #[must_use]
-pub fn examine(
-    root: &Sysroot,
-    installed: Installed,
-    occupancy: bool,
-    allow: &[&str],
-) -> Vec<Examined> {
+pub fn examine(root: &Sysroot, what: Examine<'_>) -> Examination {
+    let Examine { consumer: given, installed, no_occupancy, allow } = what;
     let mut needs = NEEDS;
-    needs.set(Needs::CLAIMS, occupancy);
-    let facts = Facts::read(root, needs, installed, allow);
+    needs.set(Needs::CLAIMS, !no_occupancy);
+    let accounts = Accounts::of(root);
+    let report = Report::read_with(root, needs, &accounts);
+    let consumer = given.unwrap_or_else(|| Consumer::detect(root, &accounts, &installed));
+    let facts = Facts::read(root, &report, &accounts, consumer, installed, !no_occupancy, allow);
     let mut examined: Vec<Examined> = Vec::with_capacity(CHECKS.len());
-    for check in CHECKS {
-        let before = check
-            .parent
-            .and_then(|parent| examined.iter().find(|before| before.check.code == parent));
-        let outcome = match before.map(|before| (before.check.code, &before.outcome)) {
-            Some((code, Outcome { verdict: Verdict::Fail, .. })) => {
-                Outcome::skip(format!("{code} failed"))
-            }
+    for check in CHECKS.iter().filter(|check| check.consumers.contains(&consumer)) {
+        let before = check.listed_parent(&examined);
+        let blocked_by = match before.map(|before| (before, before.outcome.verdict)) {
+            Some((before, Verdict::Fail)) => Some(before.check.code),
+            Some((before, _)) => before.blocked_by,
+            None => None,
+        };
+        let outcome = match (blocked_by, before.map(|before| &before.outcome)) {
+            (Some(code), _) => Outcome::skip(format!("{code} failed")),
             // The reason is the same as for that check.
-            Some((_, Outcome { verdict: Verdict::Skip, message, .. })) => {
+            (None, Some(Outcome { verdict: Verdict::Skip, message, .. })) => {
                 Outcome::skip(message.clone().unwrap_or_default())
             }
             _ => check.make(&facts),
         };
-        examined.push(Examined { check, outcome });
+        examined.push(Examined { check, outcome, blocked_by });
     }
-    for Examined { check, outcome } in &mut examined {
+    for Examined { check, outcome, .. } in &mut examined {
         if allow.contains(&check.code) {
             outcome.allow();
         }
     }
-    examined
+    Examination { consumer, is_detected: given.is_none(), examined }
 }
 
 impl Check {
+    /// The nearest check that it depends on which concerns the same consumer.
+    fn listed_parent<'a>(&self, examined: &'a [Examined]) -> Option<&'a Examined> {
+        let mut parent = self.parent;
+        while let Some(code) = parent {
+            if let Some(found) = examined.iter().find(|it| it.check.code == code) {
+                return Some(found);
+            }
+            parent = CHECKS.iter().find(|check| check.code == code)?.parent;
+        }
+        None
+    }
+
     fn make(&self, facts: &Facts<'_>) -> Outcome {
         let outcome = (self.run)(facts);
         let is_wrong = matches!(outcome.verdict, Verdict::Warn | Verdict::Fail);
@@ -210,10 +260,12 @@ impl Check {
     }
 }
 
-/// Whether no check failed.
-#[must_use]
-pub fn is_healthy(examined: &[Examined]) -> bool {
-    examined.iter().all(|it| it.outcome.verdict != Verdict::Fail)
+impl Examination {
+    /// Whether no check failed.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.examined.iter().all(|it| it.outcome.verdict != Verdict::Fail)
+    }
 }
 
 /// The first problem, and the number of further ones.
@@ -245,6 +297,10 @@ impl Outcome {
 
     fn skip(message: impl Into<String>) -> Self {
         Self { verdict: Verdict::Skip, ..Self::passed(message) }
+    }
+
+    fn note(message: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Note, ..Self::passed(message) }
     }
 
     /// Makes a problem a note.

@@ -1,8 +1,9 @@
 //! Determines the user that QEMU runs as, and the command that gives it access to the devices.
 
+use super::access::KVM;
 use super::config::qemu_conf::{self, ConfValues, QemuConf};
-use super::confinement;
 use super::facts::Facts;
+use super::{Consumer, confinement, kubernetes};
 use crate::udev_rules::AccountName;
 use crate::values::numbers::decimal;
 use crate::values::text::{SHOWN, excerpt};
@@ -31,8 +32,27 @@ pub(super) enum NoUser {
 }
 
 impl User {
-    /// The user in libvirt's configuration, otherwise the distribution's default.
+    /// That of libvirt's configuration, otherwise the distribution's default; for `KubeVirt`, that of
+    /// its pods; for QEMU alone, any member of the group kvm.
     pub(super) fn find(facts: &Facts<'_>) -> Result<Self, NoUser> {
+        match facts.consumer {
+            Consumer::Kubernetes => Ok(Self::of_group("uid 107 (virt-launcher)", kubernetes::QEMU)),
+            Consumer::Qemu => match facts.accounts.gid(KVM) {
+                Some(group) => {
+                    Ok(Self { uid: u32::MAX, ..Self::of_group("a member of kvm", group) })
+                }
+                None => Err(NoUser::Unknown("the host has no group kvm".into())),
+            },
+            Consumer::Libvirt | Consumer::Kata => Self::of_libvirt(facts),
+        }
+    }
+
+    /// A user whose number and only group are the same.
+    fn of_group(name: &str, id: u32) -> Self {
+        Self { name: name.into(), uid: id, group: Some(id), groups: vec![id] }
+    }
+
+    fn of_libvirt(facts: &Facts<'_>) -> Result<Self, NoUser> {
         let accounts = &facts.accounts;
         let conf = match &facts.conf {
             QemuConf::Read(settings) => settings,
@@ -96,7 +116,7 @@ fn configured(
 pub(super) fn install_command(facts: &Facts<'_>) -> String {
     let mut command = "egm-probe udev install".to_owned();
     if let Ok(user) = User::find(facts) {
-        let in_default = facts.accounts.gid("kvm").is_some_and(|it| user.groups.contains(&it));
+        let in_default = facts.accounts.gid(KVM).is_some_and(|it| user.groups.contains(&it));
         // If a name cannot be used in a rule, its number can.
         let plain = |name: String, id: u32| {
             name.parse::<AccountName>().map_or(id.to_string(), |name| name.to_string())

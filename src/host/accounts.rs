@@ -1,7 +1,7 @@
 //! Names of users and groups.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -17,14 +17,16 @@ pub(crate) struct Accounts<'a> {
     root: &'a Sysroot,
     users: RefCell<BTreeMap<u32, String>>,
     groups: RefCell<BTreeMap<u32, String>>,
+    primary: RefCell<BTreeMap<u32, u32>>,
+    members: RefCell<BTreeMap<u32, BTreeSet<String>>>,
     passwd: OnceCell<Option<Table>>,
     group: OnceCell<Option<Table>>,
 }
 
 impl<'a> Accounts<'a> {
     pub(crate) fn of(root: &'a Sysroot) -> Self {
-        let (users, groups, passwd, group) = Default::default();
-        Self { root, users, groups, passwd, group }
+        let (users, groups, primary, members, passwd, group) = Default::default();
+        Self { root, users, groups, primary, members, passwd, group }
     }
 
     /// The user's name, or the number if it has none.
@@ -43,6 +45,9 @@ impl<'a> Accounts<'a> {
     pub(crate) fn uid(&self, name: &str) -> Option<u32> {
         let ask = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
         let found = self.passwd().and_then(|table| table.id(name)).or_else(|| self.if_host(ask));
+        if let Some(uid) = found {
+            self.users.borrow_mut().entry(uid).or_insert_with(|| name.to_owned());
+        }
         found.or_else(|| decimal(name).filter(|uid| *uid == 0 || self.user(*uid) != *name))
     }
 
@@ -50,9 +55,11 @@ impl<'a> Accounts<'a> {
     pub(crate) fn gid(&self, name: &str) -> Option<u32> {
         let ask = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
         let found = self.groups_file().and_then(|table| table.id(name));
-        found
-            .or_else(|| self.if_host(ask))
-            .or_else(|| decimal(name).filter(|gid| *gid == 0 || self.group(*gid) != *name))
+        let found = found.or_else(|| self.if_host(ask));
+        if let Some(gid) = found {
+            self.groups.borrow_mut().entry(gid).or_insert_with(|| name.to_owned());
+        }
+        found.or_else(|| decimal(name).filter(|gid| *gid == 0 || self.group(*gid) != *name))
     }
 
     /// Whether users are known, and whether groups are known.
@@ -69,6 +76,9 @@ impl<'a> Accounts<'a> {
         };
         let listed = || self.groups_file().map(|table| table.with_member(user));
         let mut groups = self.if_host(ask).or_else(listed).unwrap_or_default();
+        for gid in &groups {
+            self.members.borrow_mut().entry(*gid).or_default().insert(user.to_owned());
+        }
         groups.extend(own);
         groups
     }
@@ -76,7 +86,12 @@ impl<'a> Accounts<'a> {
     /// The user's primary group.
     pub(crate) fn primary_group(&self, uid: u32) -> Option<u32> {
         let ask = || Some(User::from_uid(Uid::from_raw(uid)).ok().flatten()?.gid.as_raw());
-        self.passwd().and_then(|table| decimal(table.field(uid, 3)?)).or_else(|| self.if_host(ask))
+        let found = self.passwd().and_then(|table| decimal(table.field(uid, 3)?));
+        let found = found.or_else(|| self.if_host(ask));
+        if let Some(gid) = found {
+            self.primary.borrow_mut().insert(uid, gid);
+        }
+        found
     }
 
     /// The user's home directory according to the root's `etc/passwd`.
@@ -91,6 +106,11 @@ impl<'a> Accounts<'a> {
             names.retain(|id, name| *name != id.to_string());
             names
         })
+    }
+
+    /// The primary groups and the members of groups that were looked up.
+    pub(crate) fn memberships(&self) -> (BTreeMap<u32, u32>, BTreeMap<u32, BTreeSet<String>>) {
+        (self.primary.borrow().clone(), self.members.borrow().clone())
     }
 
     fn passwd(&self) -> Option<&Table> {

@@ -1,18 +1,35 @@
 //! The results of the checks of a host: as text like that of virt-host-validate, as JSON, and as a
 //! plan of fixes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::{GREEN, RED, YELLOW, json, painted};
-use crate::doctor::{Check, Examined, Hint, Verdict, is_healthy};
+use crate::doctor::{Check, Consumer, Examination, Examined, Hint, Verdict};
 use crate::values::text::printable;
 
-/// Writes a line for each check, followed by its suggested fixes.
-pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> io::Result<()> {
-    for Examined { check, outcome } in examined {
+/// Writes a line for each check, followed by its suggested fixes. Checks that were skipped because
+/// another one failed share a line.
+pub(crate) fn write(out: &mut dyn Write, examination: &Examination, color: bool) -> io::Result<()> {
+    let Examination { consumer, is_detected, examined, .. } = examination;
+    let is_over = |it: &Examined| it.check.parent.is_none() && it.outcome.verdict == Verdict::Fail;
+    // If the host has no EGM, nothing else is of interest.
+    let is_over = examined.first().is_some_and(is_over);
+    if !is_over {
+        let detected = if *is_detected { " (detected)" } else { "" };
+        writeln!(
+            out,
+            "{:>6}: Virtual machines started by {}{detected}",
+            "EGM",
+            in_words(*consumer)
+        )?;
+    }
+    for Examined { check, outcome, blocked_by, .. } in examined {
+        if blocked_by.is_some() {
+            continue;
+        }
         let verdict = painted(&in_capitals(outcome.verdict), color_of(outcome.verdict), color);
         write!(out, "{:>6}: Checking {:<60}: {verdict}", "EGM", check.title)?;
         match (&outcome.message, outcome.verdict) {
@@ -27,7 +44,25 @@ pub(crate) fn write(out: &mut dyn Write, examined: &[Examined], color: bool) -> 
             }
         }
     }
+    let mut blocked: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for Examined { check, blocked_by, .. } in examined.iter().filter(|_| !is_over) {
+        if let Some(by) = blocked_by {
+            blocked.entry(by).or_default().push(check.code);
+        }
+    }
+    for (by, codes) in blocked {
+        writeln!(out, "{:>6}: Not checked, because {by} failed: {}", "EGM", codes.join(", "))?;
+    }
     Ok(())
+}
+
+fn in_words(consumer: Consumer) -> &'static str {
+    match consumer {
+        Consumer::Libvirt => "libvirt",
+        Consumer::Kubernetes => "KubeVirt",
+        Consumer::Kata => "Kata Containers",
+        Consumer::Qemu => "QEMU without libvirt",
+    }
 }
 
 const BLUE: u8 = 34;
@@ -57,7 +92,7 @@ pub(crate) fn write_plan(out: &mut dyn Write, examined: &[Examined]) -> io::Resu
          # commented out."
     )?;
     let mut written = BTreeSet::new();
-    for Examined { check, outcome } in examined {
+    for Examined { check, outcome, .. } in examined {
         let is_wrong = matches!(outcome.verdict, Verdict::Warn | Verdict::Fail);
         let Some(message) = outcome.message.as_ref().filter(|_| is_wrong) else { continue };
         writeln!(out, "\n# {} {}: {}", check.code, check.title, in_capitals(outcome.verdict))?;
@@ -100,6 +135,7 @@ pub(crate) fn write_checks(out: &mut dyn Write, checks: &[Check]) -> io::Result<
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
+    consumer: Consumer,
     /// Nothing failed.
     healthy: bool,
     checks: Vec<Entry<'a>>,
@@ -118,8 +154,8 @@ struct Entry<'a> {
 }
 
 /// Writes `egm-probe.doctor/1`.
-pub(crate) fn write_json<'a>(out: &mut dyn Write, examined: &'a [Examined]) -> io::Result<()> {
-    let entry = |Examined { check, outcome }: &'a Examined| Entry {
+pub(crate) fn write_json<'a>(out: &mut dyn Write, examination: &'a Examination) -> io::Result<()> {
+    let entry = |Examined { check, outcome, .. }: &'a Examined| Entry {
         code: check.code,
         title: check.title,
         parent: check.parent,
@@ -128,7 +164,8 @@ pub(crate) fn write_json<'a>(out: &mut dyn Write, examined: &'a [Examined]) -> i
         allowed: outcome.allowed,
         hints: &outcome.hints,
     };
-    let checks = examined.iter().map(entry).collect();
-    let healthy = is_healthy(examined);
-    json::write(out, &Document { schema: "egm-probe.doctor/1", healthy, checks, warnings: [] })
+    let checks = examination.examined.iter().map(entry).collect();
+    let (consumer, healthy) = (examination.consumer, examination.is_healthy());
+    let schema = "egm-probe.doctor/1";
+    json::write(out, &Document { schema, consumer, healthy, checks, warnings: [] })
 }

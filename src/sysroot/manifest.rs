@@ -33,6 +33,9 @@ pub(crate) struct Manifest {
     pub(crate) program: String,
     /// Whether the host was running, as opposed to being read from another capture.
     pub(crate) live: bool,
+    /// Whether the configuration that `doctor` examines was recorded; older versions did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_configuration: bool,
     /// The names in directories that were not read completely.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) names: BTreeMap<String, BTreeSet<String>>,

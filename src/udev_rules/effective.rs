@@ -279,6 +279,38 @@ impl File {
     }
 }
 
+/// The rules of a file that names EGM devices or changes their permissions, at their places and
+/// without the values that do not matter; `None` for another file.
+pub(crate) fn redact<'a>(
+    path: &Path,
+    text: &str,
+    regions: impl Iterator<Item = &'a RegionName>,
+) -> Option<String> {
+    if !DIRECTORIES.iter().any(|directory| path.parent() == Some(Path::new(directory))) {
+        return None;
+    }
+    let file = File::new(path.to_owned(), parse(text));
+    let changes = |name: &RegionName| {
+        let mut effective = Effective::default();
+        file.apply(name, &mut effective, &mut BTreeSet::new());
+        effective != Effective::default()
+    };
+    let mut regions = regions;
+    // One without rules disables others.
+    if !file.names_egm && !path.ends_with(FILE_NAME) && !regions.any(changes) {
+        return None;
+    }
+    let mut kept = String::new();
+    let mut number = 1;
+    for line in &file.lines {
+        kept.extend(std::iter::repeat_n('\n', line.number.saturating_sub(number)));
+        number = line.number;
+        kept.push_str(&line.redacted());
+    }
+    kept.push('\n');
+    Some(kept)
+}
+
 impl Effective {
     fn slot(&mut self, key: &str) -> Option<&mut Option<Given>> {
         match key {

@@ -13,6 +13,7 @@ mod settings;
 #[cfg(feature = "cli")]
 pub(crate) mod udevadm;
 
+pub(crate) use effective::redact;
 pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, RulePlace, Shadowed};
 pub(crate) use links::links;
 #[cfg(feature = "cli")]

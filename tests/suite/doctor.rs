@@ -50,7 +50,9 @@ fn lines_are_like_those_of_virt_host_validate() {
     let output = doctor("healthy").output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let columns = |line: &str| (line.find("Checking"), line.rfind(": "));
-    for line in printed.lines() {
+    let mut lines = printed.lines();
+    assert_eq!(lines.next(), Some("   EGM: Virtual machines started by libvirt (detected)"));
+    for line in lines {
         assert!(line.starts_with("   EGM: Checking "), "{line}");
         assert_eq!(line.chars().nth(77), Some(':'), "{line}");
     }
@@ -61,11 +63,11 @@ fn lines_are_like_those_of_virt_host_validate() {
     let theirs = String::from_utf8(validate.stdout).unwrap();
     let first = theirs.lines().next().unwrap_or_else(|| panic!("{:?}", validate.stderr));
     assert_eq!(first.chars().nth(77), Some(':'), "{first}");
-    assert_eq!(columns(first).0, columns(printed.lines().next().unwrap()).0, "{first}");
+    assert_eq!(columns(first).0, columns(printed.lines().nth(1).unwrap()).0, "{first}");
 }
 
 #[test]
-fn a_host_without_egm_is_reported_first_and_skips_all_else() {
+fn a_host_without_egm_is_reported_in_one_line() {
     if Path::new("/sys/class/egm").exists() {
         support::skip("this host has EGM");
         return;
@@ -73,18 +75,12 @@ fn a_host_without_egm_is_reported_first_and_skips_all_else() {
     let output = Command::new(PROGRAM).arg("doctor").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let printed = String::from_utf8(output.stdout).unwrap();
-    let mut lines = printed.lines();
-    let first = lines.next().unwrap();
-    assert!(
-        first.contains(": FAIL (D01: no EGM on this host: /sys/class/egm does not exist"),
-        "{first}"
-    );
-    let rest: Vec<_> = lines.filter(|line| line.starts_with("   EGM: ")).collect();
-    assert_eq!(rest.len(), CHECKS.len() - 1);
-    for (line, check) in rest.iter().zip(&CHECKS[1..]) {
-        let end = format!(": SKIP ({}: D01 failed)", check.code);
-        assert!(line.ends_with(&end), "{line}");
+    assert!(printed.contains(": FAIL (D01: no EGM on this "), "{printed}");
+    if std::env::consts::ARCH != "aarch64" {
+        let is_platform = printed.contains("no EGM on this platform (");
+        assert!(is_platform && printed.lines().count() == 1, "{printed}");
     }
+    assert!(!printed.contains("SKIP"), "{printed}");
     let quiet = Command::new(PROGRAM).args(["doctor", "-q"]).output().unwrap();
     assert_eq!((quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()), (Some(1), 0, 0));
 }
@@ -134,7 +130,7 @@ fn installed_software_is_examined_on_the_running_host() {
     };
     let log = work.path().join("log");
     let traced = run(&format!(
-        "exec strace -f -qq -e trace=open,openat,openat2 -o {} {PROGRAM} doctor --json",
+        "exec strace -f -qq -e trace=open,openat,openat2 -o {} {PROGRAM} doctor --json --consumer libvirt",
         log.display()
     ));
     let document = json(&traced);

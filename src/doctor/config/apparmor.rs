@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::sysroot::{FileKind, Sysroot};
 use crate::values::glob::path_glob;
 
-const DIRECTORY: &str = "/etc/apparmor.d";
+pub(in crate::doctor) const DIRECTORY: &str = "/etc/apparmor.d";
 
 /// Start of libvirt's profile for QEMU: the template of the domains' profiles, and the file it
 /// includes.
@@ -126,6 +126,28 @@ impl Profile {
             Err(error) => self.unread = Some(error.to_string()),
         }
     }
+}
+
+/// The lines of a file that include others or concern one of these devices, and those that begin and
+/// end a profile; `None` if there are none.
+pub(in crate::doctor) fn redact(file: &str, text: &str, devices: &[&str]) -> Option<String> {
+    let concerns = |rule: ProfileRule| {
+        rule.path.is_none_or(|pattern| devices.iter().any(|device| matches(&pattern, device)))
+    };
+    let kept = |line: &str| {
+        let line = line.trim_end();
+        if line.ends_with('{') {
+            // Names of profiles do not matter, but only the main one is not indented.
+            let is_inner = line.starts_with([' ', '\t']) || file != BEGIN[0];
+            return if is_inner { "  x {\n".into() } else { "x {\n".into() };
+        }
+        let is_kept =
+            line.trim() == "}" || included(line).is_some() || parse(line).is_some_and(concerns);
+        let text = if is_kept { line.split(" #").next().unwrap_or_default() } else { "" };
+        format!("{text}\n")
+    };
+    let matters = |line: &str| included(line).is_some() || parse(line).is_some_and(concerns);
+    text.lines().any(matters).then(|| text.lines().map(kept).collect())
 }
 
 /// Whether a file in an included directory is read (`is_blacklisted`, apparmor

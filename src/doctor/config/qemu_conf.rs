@@ -94,6 +94,45 @@ fn parse(text: &str) -> Result<ConfValues, Problem> {
     }
 }
 
+/// All settings that concern EGM.
+const KEYS: [&str; 7] = [
+    "user",
+    "group",
+    "security_driver",
+    "security_default_confined",
+    "cgroup_controllers",
+    "cgroup_device_acl",
+    "namespaces",
+];
+
+/// The lines of these settings, at their places, up to the first error.
+pub(in crate::doctor) fn redact(text: &str) -> String {
+    let last = parse(text).err().map(|(line, ..)| line);
+    let mut is_kept = false;
+    let mut in_list = false;
+    let mut kept = String::new();
+    for (index, line) in text.lines().enumerate() {
+        if !in_list {
+            let key = line.split('=').next().unwrap_or_default().trim();
+            is_kept = KEYS.contains(&key);
+            in_list = line.contains('[');
+        }
+        in_list &= !line.contains(']');
+        let is_last = last == Some(index + 1);
+        if is_kept {
+            kept.push_str(line);
+        } else if is_last {
+            // Neither libvirt nor this program accepts it.
+            kept.push_str("x = x");
+        }
+        kept.push('\n');
+        if is_last {
+            break;
+        }
+    }
+    kept
+}
+
 impl ConfValues {
     /// A string.
     pub(in crate::doctor) fn text(&self, key: &str) -> Option<&str> {

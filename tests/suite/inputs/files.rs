@@ -1,6 +1,6 @@
 //! Files of a host that is valid otherwise.
 
-use egm_probe::doctor::{Installed, examine};
+use egm_probe::doctor::{Examine, examine};
 use egm_probe::report::{Report, State};
 use egm_probe::sysroot::Sysroot;
 
@@ -104,7 +104,7 @@ pub fn setup(data: &[u8]) {
         "etc/group",
     ];
     let root = with(&parts(data, &FILES));
-    for examined in examine(&root, Installed::default(), true, &[]) {
+    for examined in examine(&root, Examine::default()).examined {
         let outcome = &examined.outcome;
         let texts = outcome.message.iter().chain(outcome.hints.iter().map(|hint| &hint.text));
         for text in texts {

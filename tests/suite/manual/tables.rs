@@ -4,7 +4,7 @@ use std::process;
 
 use clap::Command;
 use egm_probe::check::{RULES, Severity};
-use egm_probe::doctor::CHECKS;
+use egm_probe::doctor::{CHECKS, Consumer};
 use egm_probe::output::columns::COLUMNS;
 use serde_json::Value;
 
@@ -64,18 +64,30 @@ pub(super) fn checks() -> Vec<Entry> {
         let font = if font == 'B' { ".B" } else { ".BR" };
         Entry {
             head: format!("{font} {}{after}", check.code),
-            text: prose(&format!("Checking {}.", check.title), &[]) + ".br\n" + &example(check),
+            text: prose(&format!("Checking {}.{}", check.title, consumers(check)), &[])
+                + ".br\n"
+                + &example(check),
         }
     };
     CHECKS.iter().map(of).collect()
+}
+
+/// The consumers of a check, unless it concerns all.
+fn consumers(check: &egm_probe::doctor::Check) -> String {
+    let names: Vec<_> = check.consumers.iter().map(|consumer| consumer.name()).collect();
+    if check.consumers == Consumer::ALL {
+        return String::new();
+    }
+    format!(" For {}.", names.join(", "))
 }
 
 /// The message and the first hint of a check, on the host that fails it.
 fn example(check: &egm_probe::doctor::Check) -> String {
     let host = support::machine(&format!("doctor/{}", check.code));
     let program = env!("CARGO_BIN_EXE_egm-probe");
-    let output =
-        process::Command::new(program).arg("--from").arg(host).args(["doctor", "--json"]).output();
+    let consumer = check.consumers[0].name();
+    let args = ["doctor", "--json", "--consumer", consumer];
+    let output = process::Command::new(program).arg("--from").arg(host).args(args).output();
     let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let mut found = document["checks"].as_array().unwrap().iter();
     let found = found.find(|found| found["code"] == check.code).unwrap();

@@ -1,0 +1,69 @@
+//! The setting of container runtimes that gives devices to the user of a pod.
+
+use crate::sysroot::Sysroot;
+
+/// The setting, which containerd and CRI-O have with the same name.
+pub(in crate::doctor) const KEY: &str = "device_ownership_from_security_context";
+
+/// Files of containerd and CRI-O, and directories of further ones; later ones count.
+const FILES: [&str; 3] = [
+    "/etc/containerd/config.toml",
+    "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+    "/etc/crio/crio.conf",
+];
+const DIRECTORIES: [&str; 2] = ["/etc/containerd/conf.d", "/etc/crio/crio.conf.d"];
+
+/// Maximum size of a file.
+const LIMIT: usize = 1 << 20;
+
+/// Whether the runtime gives devices to the user of their pod; the reason if that is unknown. It does
+/// not by default.
+pub(in crate::doctor) fn owns_devices(root: &Sysroot) -> Result<bool, String> {
+    let mut files: Vec<String> = FILES.map(String::from).into();
+    for directory in DIRECTORIES {
+        let names = root.entries(directory).unwrap_or_default();
+        files.extend(names.iter().map(|name| format!("{directory}/{name}")));
+    }
+    let mut owns = Ok(false);
+    for file in files {
+        match root.read(&file, LIMIT) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                owns = text.lines().filter_map(setting).next_back().map_or(owns, Ok);
+            }
+            Err(error) if error.is_absent() => {}
+            Err(error) => owns = Err(error.to_string()),
+        }
+    }
+    owns
+}
+
+fn setting(line: &str) -> Option<bool> {
+    let (key, value) = line.split('#').next()?.split_once('=')?;
+    (key.trim() == KEY).then(|| value.trim() == "true")
+}
+
+/// The lines with the setting; `None` if there are none, or for a file of others.
+pub(in crate::doctor) fn redact(path: &str, text: &str) -> Option<String> {
+    let is_its = FILES.contains(&path) || DIRECTORIES.iter().any(|it| path.starts_with(it));
+    let kept = text.lines().filter(|line| is_its && setting(line).is_some());
+    let kept: String = kept.flat_map(|line| [line.trim(), "\n"]).collect();
+    Some(kept).filter(|kept| !kept.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::setting;
+
+    #[test]
+    fn the_setting_is_found() {
+        for (line, expected) in [
+            ("    device_ownership_from_security_context = true # for VMs", Some(true)),
+            ("device_ownership_from_security_context=false", Some(false)),
+            ("# device_ownership_from_security_context = true", None),
+            ("x_device_ownership_from_security_context = true", None),
+        ] {
+            assert_eq!(setting(line), expected, "{line}");
+        }
+    }
+}
