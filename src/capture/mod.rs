@@ -19,6 +19,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::claims::unseen::Recorded;
+use crate::doctor;
 use crate::host::{Accounts, Gpu, Needs, iommufd};
 use crate::output::{json, topology};
 use crate::report::Report;
@@ -89,11 +90,13 @@ impl Capture {
         let accounts = Accounts::of(&recording);
         let report = Report::read_with(&recording, needs, &accounts);
         Gpu::record_network_controllers(&recording);
+        let arch = doctor::recording::read(&recording, &report, &accounts);
         let log = recording.log().map(|log| log.clone()).unwrap_or_default();
         let left_out = left_out(&report, &log);
         let tree = Tree::default();
         let mut recording = Recording { root, report: &report, log, left_out, tree };
         recording.put_files(&accounts);
+        recording.put_arch(arch);
         recording.put_processes();
         let has_claims = with_claims && Recorded::of(root).claims.is_some();
         let claims = Recorded {
@@ -105,6 +108,7 @@ impl Capture {
             schema: SCHEMA.to_owned(),
             program: concat!("egm-probe ", env!("CARGO_PKG_VERSION")).to_owned(),
             live: root.may_change() || root.recorded().is_some_and(|recorded| recorded.live),
+            has_configuration: root.recorded().is_none_or(|recorded| recorded.has_configuration),
             inodes: recording.inodes(),
             errors: recording.put_links(),
             names: BTreeMap::new(),

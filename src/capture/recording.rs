@@ -11,12 +11,14 @@ use super::tree::{Content, Tree};
 use crate::claims::leases;
 use crate::claims::unseen::{Flaw, Recorded};
 use crate::claims::{EvidenceKind, LEASES, Sight, USERS, parse_definition};
+use crate::doctor::recording;
 use crate::domain::Domain;
 use crate::host::device_links::DATABASE;
 use crate::host::{Accounts, MARKS, Region, iommufd};
 use crate::report::Report;
 use crate::sysroot::manifest::{FileNumbers, Op, Problem};
 use crate::sysroot::{FileKind, Log, Stat, Sysroot};
+use crate::udev_rules::FILE_NAME;
 use crate::values::numbers::decimal;
 use crate::warning::Warning;
 
@@ -70,8 +72,9 @@ pub(super) struct Recording<'a> {
 
 impl Recording<'_> {
     pub(super) fn put_files(&mut self, accounts: &Accounts<'_>) {
-        // The kernel's links; other links only if they lead to an included file.
-        for (link, target) in self.log.links.iter().filter(|(link, _)| link.starts_with("/sys")) {
+        // The kernel's links, and those that disable udev rules; other links only if they lead to an included file.
+        let is_kept = |link: &Path| link.starts_with("/sys") || link.ends_with(FILE_NAME);
+        for (link, target) in self.log.links.iter().filter(|(link, _)| is_kept(link)) {
             self.tree.put(link, Content::Link(target.clone()));
         }
         let mut ways = Vec::new();
@@ -95,7 +98,7 @@ impl Recording<'_> {
             if self.left_out.contains(path) {
                 continue;
             }
-            if let Some(bytes) = redact::redact(path, bytes, &devices) {
+            if let Some(bytes) = redact::redact(path, bytes, &devices, self.report) {
                 self.tree.put(place, Content::File(bytes));
                 ways.push(path.clone());
             }
@@ -114,17 +117,30 @@ impl Recording<'_> {
         }
         let [named_users, groups] = accounts.named();
         users.extend(named_users.keys());
+        let (primary, members) = accounts.memberships();
         let line = |uid| {
             let home = accounts.home(uid).unwrap_or_default();
-            format!("{}:x:{uid}:::{}:\n", accounts.user(uid), home.display())
+            let group = primary.get(&uid).map(u32::to_string).unwrap_or_default();
+            format!("{}:x:{uid}:{group}::{}:\n", accounts.user(uid), home.display())
         };
         let is_known = |uid: &u32| named_users.contains_key(uid) || accounts.home(*uid).is_some();
         self.put_list("/etc/passwd", users.into_iter().filter(is_known).map(line).collect());
-        let line = |(gid, name)| format!("{name}:x:{gid}:\n");
+        let line = |(gid, name)| {
+            let members: Vec<_> = members.get(&gid).into_iter().flatten().cloned().collect();
+            format!("{name}:x:{gid}:{}\n", members.join(","))
+        };
         self.put_list("/etc/group", groups.into_iter().map(line).collect());
         ways.extend(["/etc/passwd", "/etc/group"].map(PathBuf::from));
         for path in ways {
             self.put_way(&path);
+        }
+    }
+
+    /// Adds the architecture if the kernel of the running host does not show it.
+    pub(super) fn put_arch(&mut self, arch: Option<String>) {
+        let path = Path::new(recording::ARCH);
+        if let Some(arch) = arch.filter(|_| !self.log.files.contains_key(path)) {
+            self.tree.put(path, Content::File(arch.into_bytes()));
         }
     }
 
@@ -133,6 +149,7 @@ impl Recording<'_> {
         ["/sys", DATABASE].iter().any(|known| path.starts_with(known))
             || ["/dev", iommufd::NODE].iter().any(|known| path == Path::new(known))
             || is_path(self.report, path)
+            || recording::is_mark(path)
     }
 
     /// Adds the links on a path, and the directories that it leaves again if nothing else is in
@@ -169,7 +186,9 @@ impl Recording<'_> {
 
     /// Paths that exist but could not be read.
     fn failed(&self) -> impl Iterator<Item = &Path> {
-        let failed = self.log.errors.iter().filter(|(_, problem)| !problem.is_absence());
+        // That a file is no link is no failure.
+        let failed = self.log.errors.iter();
+        let failed = failed.filter(|((_, op), problem)| *op != Op::Link && !problem.is_absence());
         let failed = failed.map(|((path, _), _)| path);
         failed.filter(|path| !self.left_out.contains(*path)).map(PathBuf::as_path)
     }
@@ -222,7 +241,10 @@ impl Recording<'_> {
             self.tree.put(&proc.join(pid.to_string()).join("maps"), Content::File(text));
         }
         // Without a list of files, a process would count as one that could not be examined.
-        for process in self.tree.below(proc) {
+        let is_process = |path: &PathBuf| {
+            path.file_name().and_then(OsStr::to_str).and_then(decimal::<u32>).is_some()
+        };
+        for process in self.tree.below(proc).into_iter().filter(is_process) {
             self.tree.put(&process.join("fd"), Content::Directory);
         }
     }
@@ -271,6 +293,7 @@ impl Recording<'_> {
                 directory.starts_with("/sys")
                     || children.contains(*name)
                     || failed.contains(OsStr::new(name.as_str()))
+                    || *name == FILE_NAME
             };
             let names: BTreeSet<_> = names.iter().filter(is_listed).cloned().collect();
             if names != *children {
@@ -312,9 +335,13 @@ impl Recording<'_> {
         bad.map(|(path, flaw)| (path.to_string_lossy().into_owned(), flaw)).collect()
     }
 
-    /// Whether to record the error for a path. Errors for files that are not regions are private.
+    /// Whether to record the error for a path. Types of files that are not
+    /// regions are private, and so are the names of files that are no links.
     pub(super) fn is_reported(&self, path: &Path, op: Op) -> bool {
-        !self.left_out.contains(path) && (op != Op::Stat || self.is_known(path))
+        let is_kernels = path.starts_with("/sys");
+        !self.left_out.contains(path)
+            && (op != Op::Stat || self.is_known(path))
+            && (op != Op::Link || is_kernels)
     }
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Log {
 /// recorded; the evidence found in them is kept by the module that examines them.
 const OF_PROCESSES: [&str; 4] = ["cgroup", "cmdline", "comm", "status"];
 
-/// Whether to record a result. Below `/proc` only [`OF_PROCESSES`] are recorded, and that it cannot
-/// be listed; elsewhere everything.
+/// Whether to record a result. Below `/proc` only [`OF_PROCESSES`] and the kernel's settings are
+/// recorded, and that it cannot be listed; elsewhere everything.
 fn is_wanted(path: &Path, op: Op, is_error: bool) -> bool {
     let Ok(below) = path.strip_prefix("/proc") else { return true };
     let mut names = below.components().filter_map(|component| match component {
@@ -48,6 +48,7 @@ fn is_wanted(path: &Path, op: Op, is_error: bool) -> bool {
     });
     match (names.next(), names.next(), names.next()) {
         (None, ..) => op == Op::List && is_error,
+        (Some("sys"), Some("kernel"), Some(_)) => true,
         (Some(process), Some(file), None) => {
             decimal::<u32>(process).is_some() && OF_PROCESSES.contains(&file)
         }

@@ -7,13 +7,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::claims::{LEASES, leases};
+use crate::doctor::recording;
 use crate::host::device_links::DATABASE;
 use crate::host::parse_meminfo;
 use crate::host::pci_names::{self, DeviceId};
+use crate::report::Report;
 
 /// The contents to include of a file that was read; `None` if they are assembled elsewhere, or if
 /// the file is unknown here.
-pub(super) fn redact(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) -> Option<Vec<u8>> {
+pub(super) fn redact(
+    path: &Path,
+    bytes: &[u8],
+    devices: &BTreeSet<DeviceId>,
+    report: &Report,
+) -> Option<Vec<u8>> {
     let name = path.file_name()?.to_str()?;
     let text = || String::from_utf8_lossy(bytes);
     if path.starts_with("/sys") {
@@ -23,6 +30,9 @@ pub(super) fn redact(path: &Path, bytes: &[u8], devices: &BTreeSet<DeviceId>) ->
             Some(text) if name == "meminfo" => lines(text, |line| line.contains("MemTotal:")),
             _ => bytes.to_owned(),
         });
+    }
+    if let Some(kept) = recording::redact(path, &text(), report) {
+        return Some(kept.into_bytes());
     }
     if path.starts_with("/proc") {
         return Some(process::redact(name, bytes));
