@@ -290,7 +290,7 @@ qemu\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l qemu -d 'Examine this QEMU [default: on the running host, the installed one]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l schema -d 'Read libvirt\'s schema in DIR [default: on the running host, /usr/share/libvirt/schemas]' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l allow -d 'Downgrade this check, such as D20, or violations of this rule, such as EGM215, to notes' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, and exit; "all" lists them' -r
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l explain -d 'Explain a check, such as D11, or an error message, such as "Bad address", and exit; "all" lists the checks' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l sysroot -d 'Read a host from its root directory DIR (with sys, proc, ..)' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l from -d 'Read a host from the capture FILE (tar or tar.gz); - is standard input' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand doctor" -l color -d 'When to use colours; auto means on a terminal, unless NO_COLOR is set' -r -f -a "auto\t''

@@ -120,7 +120,7 @@ fn kind(arg: &Arg) -> Option<&'static str> {
         "LIST" => "columns",
         "STATE" => "states",
         "CODE" => "rules",
-        "CHECK" => "checks",
+        "CHECK" | "CHECK|TEXT" => "checks",
         _ => return None,
     })
 }

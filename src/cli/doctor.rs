@@ -10,10 +10,10 @@ use super::args::{names_code, one_of};
 use super::error::Error;
 use super::{Exit, Session};
 use crate::check::{RULES, SCHEMAS};
-use crate::doctor::{CHECKS, Consumer, Examine, Installed, LibvirtSchema, Qemu, examine};
+use crate::doctor::{CHECKS, Consumer, Examine, Installed, LibvirtSchema, Qemu, errors, examine};
 use crate::domain::xml;
 use crate::files::program;
-use crate::output::doctor as output;
+use crate::output::{doctor as output, errors as messages};
 use crate::sysroot::Sysroot;
 use crate::values::text::{excerpt, shown};
 
@@ -51,14 +51,15 @@ pub(super) struct DoctorArgs {
     /// Downgrade this check, such as D20, or violations of this rule, such as EGM215, to notes
     #[arg(long, value_name = "CHECK", value_parser = parse_code)]
     allow: Vec<&'static str>,
-    /// Explain a check, such as D11, and exit; "all" lists them
-    #[arg(long, value_name = "CHECK", exclusive = true)]
+    /// Explain a check, such as D11, or an error message, such as "Bad address", and exit; "all"
+    /// lists the checks
+    #[arg(long, value_name = "CHECK|TEXT", exclusive = true, allow_hyphen_values = true)]
     explain: Option<String>,
 }
 
 pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    if let Some(code) = &args.explain {
-        return explain(code, session.out);
+    if let Some(text) = &args.explain {
+        return explain(text.trim(), session.out);
     }
     let root = session.global.root()?;
     let what = Examine {
@@ -78,16 +79,38 @@ pub(super) fn run(args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit, 
     Ok(if examination.is_healthy() { Exit::Done } else { Exit::No })
 }
 
-fn explain(code: &str, out: &mut dyn Write) -> Result<Exit, Error> {
-    if code.eq_ignore_ascii_case("all") {
+/// Explains a check or an error message. For a rule, names the command that explains it.
+fn explain(text: &str, out: &mut dyn Write) -> Result<Exit, Error> {
+    if text.eq_ignore_ascii_case("all") {
         output::write_checks(out, CHECKS)?;
-    } else {
-        let check = CHECKS.iter().find(|check| names_code(code, check.code));
-        let (kind, command, code) = ("check", "doctor", code.to_owned());
-        let check = check.ok_or(Error::Unlisted { kind, command, code })?;
+    } else if let Some(check) = CHECKS.iter().find(|check| names_code(text, check.code)) {
         output::write_explanation(out, check)?;
+    } else if let Ok(rule) = parse_code(text) {
+        writeln!(out, "{rule}: see `egm-probe validate --explain {rule}`")?;
+    } else if is_code(text) {
+        let (kind, command, code) = ("check", "doctor", text.to_owned());
+        return Err(Error::Unlisted { kind, command, code });
+    } else {
+        let found = errors::find(text);
+        if found.is_empty() {
+            let is_short = errors::is_too_short(text);
+            return Err(Error::NoMessage { text: text.to_owned(), is_short });
+        }
+        for (index, error) in found.into_iter().enumerate() {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            messages::write(out, error)?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Whether a text has the form of a code: up to three letters, and a number.
+fn is_code(text: &str) -> bool {
+    let number = text.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+    let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    is_number && text.len() - number.len() <= 3
 }
 
 /// The code of a check or a rule, with its prefix.

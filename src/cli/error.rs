@@ -71,6 +71,17 @@ pub(super) enum Error {
         excerpt(code, SHOWN)
     )]
     Unlisted { kind: &'static str, command: &'static str, code: String },
+    #[error(
+        "`{}`: {}",
+        excerpt(text, SHOWN),
+        if *is_short {
+            "too short; give at least four letters of an error message, or the code of a check"
+        } else {
+            "unknown error message; try its part without names and numbers (`man \
+             egm-probe-doctor` lists the known ones)"
+        }
+    )]
+    NoMessage { text: String, is_short: bool },
     #[error("{0}; cannot restore the previous rules: {1}")]
     NotUndone(Box<UdevProblem>, Box<FileProblem>),
     #[error("{0} (--force overrides this)")]
@@ -98,7 +109,8 @@ impl Error {
             | Self::Unwise(_)
             | Self::NotReserved(_)
             | Self::NotEnough(_)
-            | Self::Unlisted { .. } => Exit::No,
+            | Self::Unlisted { .. }
+            | Self::NoMessage { .. } => Exit::No,
             Self::Refused(objections) => objections
                 .iter()
                 .map(|objection| match objection {

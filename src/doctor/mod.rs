@@ -10,6 +10,7 @@ mod confinement;
 mod consumer;
 mod devices;
 mod domains;
+pub mod errors;
 mod facts;
 mod kata;
 mod kubernetes;

@@ -6,6 +6,8 @@ pub mod columns;
 #[cfg(feature = "cli")]
 pub(crate) mod doctor;
 #[cfg(feature = "cli")]
+pub(crate) mod errors;
+#[cfg(feature = "cli")]
 pub(crate) mod findings;
 pub mod json;
 pub mod metrics;

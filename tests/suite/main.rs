@@ -4,6 +4,7 @@ mod capture;
 mod cli;
 mod docs;
 mod doctor;
+mod error_messages;
 mod examples;
 mod export;
 mod extremes;

@@ -43,6 +43,7 @@ fn made(page: &Page, what: &str, now: &str) -> String {
         ("columns", Some(_)) => list(tables::columns()),
         ("rules", Some(_)) => list(tables::rules()),
         ("checks", Some(_)) => list(tables::checks()),
+        ("error messages", Some(_)) => tables::errors(),
         ("metrics", Some(_)) => list(tables::metrics()),
         (keys, None) if keys.starts_with("keys of ") => {
             let keys = keys::keys(&keys["keys of ".len()..]);
@@ -82,7 +83,7 @@ fn every_command_has_a_page() {
         let blocks: &[&str] = match name {
             "list" => &["columns"],
             "validate" => &["rules"],
-            "doctor" => &["checks"],
+            "doctor" => &["checks", "error messages"],
             "metrics" => &["metrics"],
             _ => &[],
         };

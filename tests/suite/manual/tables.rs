@@ -4,6 +4,7 @@ use std::process;
 
 use clap::Command;
 use egm_probe::check::{RULES, Severity};
+use egm_probe::doctor::errors::ERRORS;
 use egm_probe::doctor::{CHECKS, Consumer};
 use egm_probe::output::columns::COLUMNS;
 use serde_json::Value;
@@ -113,6 +114,32 @@ fn example(check: &egm_probe::doctor::Check) -> String {
     let text = prose(&format!("Fix: {text}"), &[]);
     let fix = wrap(&format!("{}{command}", text.trim_end().replace('\n', " ")));
     format!("{message}.br\n{fix}")
+}
+
+/// The error messages, in a section for each program that prints them.
+pub(super) fn errors() -> String {
+    let mut text = String::new();
+    let mut printer = "";
+    for error in ERRORS {
+        if error.printer == printer {
+            text.push_str(".PP\n");
+        } else {
+            printer = error.printer;
+            let title = if printer == "kernel" { "Kernel" } else { printer };
+            text.extend([".SS ", title, "\n"]);
+        }
+        // No hyphenation, and no end of a sentence, so that the message can be searched for.
+        let form = |form: &&str| literal(form).replace(". ", ".\\& ").replace(' ', " \\%");
+        let forms = error.texts.iter().map(|it| wrap(&format!("\\fB{}\\fP", form(it))));
+        let mut parts =
+            vec![prose(error.cause, &[]), prose(&format!("Fix: {}.", error.remedy), &[])];
+        if !error.codes.is_empty() {
+            parts.push(prose(&format!("See {}.", error.codes.join(", ")), &[]));
+        }
+        let forms: Vec<_> = forms.collect();
+        text.extend([&forms.join(".br\n"), ".RS\n", &parts.join(".br\n"), ".RE\n"]);
+    }
+    text
 }
 
 /// The metrics that a host has, by what the program says of each.
