@@ -7,6 +7,7 @@
 #                  give domains to a real libvirt and QEMU, and compare what they make of them; as root
 #   make guest-test
 #                  start guests with a real QEMU, and compare what their kernels see with the plan
+#   make cdi-test  read the CDI specifications with the crate that container tools use
 #   make bench     compare its speed with other tools
 #   make fuzz      run every fuzz target for ten minutes; needs a C++ compiler
 #   make faults    make every system call fail in turn; takes half an hour or more, as root
@@ -35,7 +36,7 @@ VM      := $(or $(CARGO_TARGET_DIR),target)/vm1.xml
 # Architecture of packages: amd64 or arm64; if empty, this machine's.
 ARCH    ?=
 
-.PHONY: all build demo check vm-test vm-test-arm64 libvirt-test guest-test cross-aarch64 check-aarch64 bench fuzz faults golden \
+.PHONY: all build demo check vm-test vm-test-arm64 libvirt-test guest-test cdi-test cross-aarch64 check-aarch64 bench fuzz faults golden \
 	install uninstall deb rpm clean
 
 all: build
@@ -84,6 +85,12 @@ vm-test-arm64:
 	$(RUN) build --release --locked
 	./tools/cargo-aarch64 build --release --locked
 	./tests/vm/run arm64
+
+# Builds the crate that container tools use, which has too many dependencies for the other tests.
+cdi-test:
+	./tools/install-deps build
+	$(RUN) build --release --locked
+	./tests/cdi/run $(PROGRAM)
 
 # With libvirt and QEMU of Debian unstable, which are downloaded once.
 libvirt-test guest-test:
