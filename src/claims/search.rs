@@ -85,6 +85,7 @@ impl Search {
     }
 
     /// Whether the driver counts its open files.
+    #[cfg(feature = "cli")]
     pub(crate) fn has_count(&self) -> bool {
         self.count != OpenCount::Absent
     }

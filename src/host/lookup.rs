@@ -1,7 +1,7 @@
 //! Looks up regions and GPUs, and suggests alternatives.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::region::Region;
 use super::scan::{Class, Host};
@@ -72,7 +72,7 @@ impl NotFound {
 
     /// The error for a path that does not lead to a region.
     #[cfg(feature = "cli")]
-    pub(crate) fn path(host: &Host, path: &Path) -> Self {
+    pub(crate) fn path(host: &Host, path: &std::path::Path) -> Self {
         if host.regions.is_empty() {
             return Self::no_egm(host, format!("{}: ", shown(path)));
         }

@@ -395,12 +395,14 @@ impl Host {
     }
 
     /// Whether everything was read, and nothing of it will change without an event.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_whole(&self) -> bool {
         let mut regions = self.regions.iter().flat_map(Region::all_warnings);
         self.warnings.is_empty() && regions.next().is_none() && !self.is_changing
     }
 
     /// Reads mode and owner of the device nodes again.
+    #[cfg(feature = "cli")]
     pub(crate) fn read_permissions(&mut self, root: &Sysroot, accounts: &Accounts<'_>) {
         let Some(nodes) = Nodes::of(root, accounts) else { return };
         for region in &mut self.regions {

@@ -396,7 +396,10 @@ fn target(options: &Options, text: &str) -> Dialect {
         schema.dialect()
     };
     #[cfg(not(feature = "cli"))]
-    let of_schema = || None;
+    let of_schema = || {
+        _ = text;
+        None
+    };
     options
         .dialect
         .or_else(of_schema)
