@@ -256,23 +256,30 @@ fn status(root: &Sysroot, json: bool, session: &mut Session<'_>) -> Result<Exit,
         Asked::of_rules(&rules.for_region(&region.name))
     });
     for region in &host.regions {
-        report.add_rules(&rules.for_region(&region.name));
         report.warnings.extend(region.warnings.iter().map(ToString::to_string));
     }
-    if host.regions.is_empty() {
+    let mut names: Vec<RegionName> = host.regions.iter().map(|it| it.name.clone()).collect();
+    if names.is_empty() {
         // Show the effect of the rules on any region.
-        if let Ok(any) = "egm4".parse() {
-            report.add_rules(&rules.for_region(&any));
-        }
+        names.extend("egm4".parse());
         report.warnings.push(no_egm(host.class).to_owned());
     }
+    for name in &names {
+        let effective = rules.for_region(name);
+        report.add_rules(&effective);
+        if effective.given().next().is_some() && !effective.gives_access() {
+            report.warnings.push(format!("{name}: no udev rule gives QEMU access"));
+        }
+    }
+    report.warnings.extend(rules.problems(&names).iter().map(ToString::to_string));
     report.shadowed.clone_from(&rules.shadowed);
     report.warnings.extend(rules.warnings.iter().map(ToString::to_string));
     let masked = rules.shadowed.iter().any(|shadowed| shadowed.masked);
     if report.rules.is_empty() && !masked {
-        report.warnings.push(
-            "udev rules for EGM devices: missing (`egm-probe udev install` writes one)".into(),
-        );
+        let missing = if rules.is_empty() { "missing" } else { "none sets permissions" };
+        report.warnings.push(format!(
+            "udev rules for EGM devices: {missing} (`egm-probe udev install` writes one)"
+        ));
     }
     let has_rules = report.rules.iter().any(|rule| rule.counts == Some(true));
     let exit = finish(json, &report, session)?;

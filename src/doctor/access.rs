@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
-use super::{Consumer, Outcome, kubernetes};
+use super::{Consumer, Outcome, first_of, kubernetes};
 use crate::host::Region;
 use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace};
 use crate::values::numbers::decimal;
@@ -139,12 +139,23 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
         return Outcome::warn(message)
             .by_hand("remove it", [format!("rm {}", quote(&shadowed.by.to_string_lossy()))]);
     }
-    if rules.is_empty() {
+    let regions = || facts.report.host.regions.iter().map(|region| &region.name);
+    let effective = |name| rules.for_region(name);
+    if rules.is_empty() && regions().all(|name| effective(name).given().next().is_none()) {
         let message = "no udev rule for EGM devices; current permissions are not persistent";
         return Outcome::warn(message).fix("install the rules", [install_command(facts)]);
     }
+    let problems: Vec<_> = rules.problems(regions()).iter().map(ToString::to_string).collect();
+    if !problems.is_empty() {
+        let outcome =
+            Outcome::warn(first_of(&problems)).by_hand("correct or remove the line", [STATUS]);
+        if regions().all(|name| effective(name).gives_access()) {
+            return outcome;
+        }
+        return outcome.fix("install the rules", [install_command(facts)]);
+    }
     for region in &facts.report.host.regions {
-        let effective = rules.for_region(&region.name);
+        let effective = effective(&region.name);
         if let Some(problem) = undone(&effective) {
             return Outcome::warn(problem)
                 .by_hand("list the rules, and remove the overriding one", [STATUS]);
@@ -154,7 +165,7 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
             let message = format!("{place}: conditionally sets other permissions for {name}");
             return Outcome::warn(message).by_hand("show its effect", [STATUS]);
         }
-        if effective.mode.is_none() || (effective.group.is_none() && effective.user.is_none()) {
+        if !effective.gives_access() {
             let hidden = rules.shadowed.first().map_or(String::new(), |shadowed| {
                 format!(" ({} hides {})", shown(&shadowed.by), shown(&shadowed.path))
             });

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::line::{Line, Operator, Token, parse};
+use super::line::{Ignored, Line, Operator, Parsed, Token, parse};
 use crate::sysroot::{ReadError, Sysroot, join_link};
 use crate::values::RegionName;
-use crate::values::text::shown;
+use crate::values::text::{SHOWN, excerpt, shown};
 use crate::warning::Warning;
 
 /// Directories of udev rules. If several contain a file of the same name, the first one counts; the
@@ -32,6 +32,8 @@ const FILE_LIMIT: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRules {
     files: Vec<File>,
+    /// Invalid lines that mention EGM.
+    ignored: Vec<LineProblem>,
     /// Rules files with the program's file name that are hidden by another.
     pub(crate) shadowed: Vec<Shadowed>,
     /// Files that could not be read.
@@ -107,6 +109,46 @@ pub(crate) struct Effective {
     pub(crate) label: Option<Given>,
     /// Rules that change one of these under conditions that are not evaluated here.
     pub(crate) conditional: Vec<RulePlace>,
+    /// Rules that do not give QEMU access, but look as if they did.
+    problems: Vec<LineProblem>,
+}
+
+/// A line that does not do what its author probably wanted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LineProblem {
+    place: RulePlace,
+    kind: ProblemKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ProblemKind {
+    /// A condition written as an assignment.
+    Assignment(String),
+    /// Invalid for another reason.
+    Invalid,
+    /// For the user at the seat (systemd `73-seat-late.rules`).
+    Seat,
+    /// A program, which may change permissions.
+    Program,
+}
+
+impl fmt::Display for LineProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        match &self.kind {
+            ProblemKind::Assignment(text) => {
+                let text = excerpt(text, SHOWN);
+                write!(f, "{text} is not a match (expected ==); udev ignores the whole line")
+            }
+            ProblemKind::Invalid => f.write_str("invalid rule; udev ignores the whole line"),
+            ProblemKind::Seat => {
+                f.write_str("uaccess gives the device to the user at the seat, not to QEMU")
+            }
+            ProblemKind::Program => {
+                f.write_str("RUN calls a program; permissions that it changes are not evaluated")
+            }
+        }
+    }
 }
 
 impl HostRules {
@@ -141,11 +183,13 @@ impl HostRules {
         }
         let mut empty = Vec::new();
         for path in by_name.into_values() {
-            match rules.file(root, &path) {
-                Some(lines) if lines.is_empty() => empty.push(path),
-                Some(lines) => rules.files.push(File::new(path, lines)),
-                None => {}
+            let Some(Parsed { lines, ignored }) = rules.file(root, &path) else { continue };
+            if lines.is_empty() && ignored.is_empty() {
+                empty.push(path);
+                continue;
             }
+            rules.ignored.extend(ignored.into_iter().map(|line| LineProblem::of(&path, line)));
+            rules.files.push(File::new(path, lines));
         }
         let shadowed = hidden.into_iter().map(|(path, by)| {
             let masked = empty.contains(&by);
@@ -156,11 +200,11 @@ impl HostRules {
     }
 
     /// The lines of a file; `None` if they are unknown.
-    fn file(&mut self, root: &Sysroot, path: &Path) -> Option<Vec<Line>> {
+    fn file(&mut self, root: &Sysroot, path: &Path) -> Option<Parsed> {
         // udev treats a link to /dev/null as an empty file; it cannot be read here.
         let target = root.read_link(path).map(|target| join_link(path, &target));
         if target.is_ok_and(|target| target == Path::new("/dev/null")) {
-            return Some(Vec::new());
+            return Some(Parsed::default());
         }
         match root.read(path, FILE_LIMIT) {
             Ok(bytes) => Some(parse(&String::from_utf8_lossy(&bytes))),
@@ -177,10 +221,22 @@ impl HostRules {
         }
     }
 
-    /// Whether no rule mentions EGM devices.
+    /// Whether no line mentions EGM devices.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        !self.files.iter().any(|file| file.names_egm)
+        self.ignored.is_empty() && !self.files.iter().any(|file| file.names_egm)
+    }
+
+    /// Lines about these regions' devices that do not give QEMU access, but look as if they did.
+    pub(crate) fn problems<'a>(
+        &self,
+        regions: impl IntoIterator<Item = &'a RegionName>,
+    ) -> Vec<LineProblem> {
+        let mut problems = self.ignored.clone();
+        problems.extend(regions.into_iter().flat_map(|name| self.for_region(name).problems));
+        problems.sort();
+        problems.dedup();
+        problems
     }
 
     /// The effect on one region's device.
@@ -195,15 +251,29 @@ impl HostRules {
     }
 }
 
+impl LineProblem {
+    fn of(path: &Path, line: Ignored) -> Self {
+        let place = RulePlace { path: path.to_owned(), line: line.number };
+        let kind = line.assignment.map_or(ProblemKind::Invalid, ProblemKind::Assignment);
+        Self { place, kind }
+    }
+}
+
+/// Whether an assignment looks as if it gave QEMU access, or may do it in a way not evaluated here.
+fn misleading(token: &Token) -> Option<ProblemKind> {
+    if token.is_match() || token.operator == Operator::Remove {
+        return None;
+    }
+    match token.key.as_str() {
+        "TAG" if token.value == "uaccess" => Some(ProblemKind::Seat),
+        "RUN" | "RUN{program}" => Some(ProblemKind::Program),
+        _ => None,
+    }
+}
+
 impl File {
     fn new(path: PathBuf, lines: Vec<Line>) -> Self {
-        let names_egm = lines.iter().flat_map(|line| &line.tokens).any(|token| {
-            let is_name = matches!(
-                token.key.as_str(),
-                "SUBSYSTEM" | "SUBSYSTEMS" | "KERNEL" | "KERNELS" | "DEVPATH" | "ENV{DEVNAME}"
-            );
-            is_name && token.is_match() && token.value.contains("egm")
-        });
+        let names_egm = lines.iter().flat_map(|line| &line.tokens).any(Token::names_egm);
         Self { path, lines, names_egm }
     }
 
@@ -237,8 +307,10 @@ impl File {
             let target = line.value("GOTO");
             let target =
                 target.filter(|it| later.iter().any(|line| line.value("LABEL") == Some(it)));
+            // A jump for "change" alone leaves the effect of "add".
+            let target = target.filter(|_| line.applies_to("add"));
             match (target, held) {
-                (Some(target), Holds::Yes) => jump = Some(target),
+                (Some(target), Holds::Yes) if line.applies_to("change") => jump = Some(target),
                 (Some(target), _) => perhaps.push(target),
                 (None, _) => {}
             }
@@ -254,6 +326,12 @@ impl File {
         is_final: &mut BTreeSet<&'a str>,
     ) {
         let place = || RulePlace { path: self.path.clone(), line: line.number };
+        let is_for_egm = held == Holds::Yes || line.tokens.iter().any(Token::names_egm);
+        if self.names_egm && is_for_egm {
+            let kinds = line.tokens.iter().filter_map(misleading);
+            let problem = |kind| LineProblem { place: place(), kind };
+            effective.problems.extend(kinds.map(problem));
+        }
         for token in line.tokens.iter().filter(|token| !token.is_match()) {
             let Some(slot) = effective.slot(&token.key) else { continue };
             if held == Holds::Maybe {
@@ -322,6 +400,19 @@ impl Effective {
         }
     }
 
+    /// Whether QEMU may get access: all users do, or a user or group does.
+    pub(crate) fn gives_access(&self) -> bool {
+        let is_open = |given: &Given| {
+            u32::from_str_radix(&given.value, 8).is_ok_and(|mode| mode & 0o006 == 0o006)
+        };
+        match &self.mode {
+            Some(mode) => is_open(mode) || self.group.is_some() || self.user.is_some(),
+            // udev sets 0660 with a group and no mode (`update_devnode`, systemd
+            // `src/udev/udev-event.c`).
+            None => self.group.as_ref().is_some_and(|it| !["root", "0"].contains(&&*it.value)),
+        }
+    }
+
     /// The assigned values with their names: user, group, mode, label.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
         let Self { user, group, mode, label, .. } = self;
@@ -365,12 +456,9 @@ fn holds(token: &Token, name: &RegionName) -> Holds {
         "DRIVER" => certain(token.passes("")),
         "SUBSYSTEMS" => of_any(token.passes("egm")),
         "KERNELS" => of_any(token.passes(name.as_str())),
-        // A rule for one of the two events takes effect until the other event.
-        "ACTION" => match (token.passes("add"), token.passes("change")) {
-            (true, true) => Holds::Yes,
-            (false, false) => Holds::No,
-            _ => Holds::Maybe,
-        },
+        // Without a rule for "change", udev keeps the permissions of "add".
+        "ACTION" if token.passes("add") => Holds::Yes,
+        "ACTION" if !token.passes("change") => Holds::No,
         _ => Holds::Maybe,
     }
 }
@@ -384,7 +472,7 @@ mod tests {
     fn of(files: &[&str]) -> String {
         let mut effective = Effective::default();
         let parsed = files.iter().map(|text| parse(&text.replace("; ", "\n").replace('\'', "\"")));
-        let files: Vec<_> = parsed.map(|lines| File::new("x".into(), lines)).collect();
+        let files: Vec<_> = parsed.map(|file| File::new("x".into(), file.lines)).collect();
         let mut is_final = BTreeSet::new();
         for file in &files {
             file.apply(&"egm4".parse().unwrap(), &mut effective, &mut is_final);
@@ -395,6 +483,9 @@ mod tests {
             shown.extend(given.others.iter().map(|other| format!(" not {}", other.value)));
         }
         shown.extend(effective.conditional.iter().map(|place| format!(" if {}", place.line)));
+        shown.extend(
+            effective.problems.iter().map(|it| format!(" {:?}@{}", it.kind, it.place.line)),
+        );
         shown
     }
 
@@ -418,7 +509,18 @@ mod tests {
             (&["SUBSYSTEM='egm', MODE='1'"], "-"),
             (&["KERNEL=='egm4', ACTION=='add|change', MODE='1'"], "1@1"),
             (&["KERNEL=='egm4', ACTION!='remove', MODE='1'"], "1@1"),
-            (&["KERNEL=='egm4', ACTION=='add', MODE='1'"], "- if 1"),
+            (&["KERNEL=='egm4', ACTION=='add', MODE='1'"], "1@1"),
+            (&["KERNEL=='egm4', ACTION=='change', MODE='1'"], "- if 1"),
+            (&["KERNEL=='egm4', MODE='1'; KERNEL=='egm4', ACTION!='add', MODE='2'"], "1@1 if 2"),
+            (&["ACTION!='add', GOTO='end'; KERNEL=='egm4', MODE='1'; LABEL='end'"], "1@2"),
+            (&["ACTION!='change', GOTO='end'; KERNEL=='egm4', MODE='1'; LABEL='end'"], "- if 2"),
+            (&["KERNEL=='egm4', TAG+='uaccess'"], "- Seat@1"),
+            (&["KERNEL=='egm4', TAG-='uaccess', TAG+='systemd'"], "-"),
+            (&["KERNEL=='egm4', ATTR{x}=='1', RUN+='/bin/chmod'"], "- Program@1"),
+            (&["KERNEL=='egm4', RUN{builtin}+='kmod'"], "-"),
+            (&["KERNEL=='egm5', RUN+='x'; SUBSYSTEM=='pci', RUN+='x'; ENV{X}=='1', RUN+='x'"], "-"),
+            (&["RUN+='x'"], "-"),
+            (&["KERNEL=='egm4', ACTION=='remove', RUN+='x'"], "-"),
             (&["KERNEL=='egm4', ACTION=='remove', MODE='1'"], "-"),
             (&["SUBSYSTEMS=='egm', MODE='1'; KERNELS=='egm5', MODE='2'"], "1@1 if 2"),
         ] {

@@ -1,5 +1,7 @@
 //! Parses the lines of a udev rules file that concern permissions of a device (udev(7)).
 
+use std::fmt;
+
 use crate::values::glob::glob;
 
 /// A rule: one line, or several lines joined by backslashes.
@@ -9,6 +11,25 @@ pub(super) struct Line {
     pub(super) number: usize,
     /// Its matches and assignments.
     pub(super) tokens: Vec<Token>,
+}
+
+/// A line that udev ignores because it is invalid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ignored {
+    /// The number of its first line, from 1.
+    pub(super) number: usize,
+    /// The condition that is written with another operator than `==` or `!=`, such as
+    /// `SUBSYSTEM="egm"`.
+    pub(super) assignment: Option<String>,
+}
+
+/// The contents of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Parsed {
+    /// The rules.
+    pub(super) lines: Vec<Line>,
+    /// Invalid lines that mention EGM.
+    pub(super) ignored: Vec<Ignored>,
 }
 
 /// `ATTR{class}=="0x0302*"`
@@ -43,8 +64,8 @@ const OPERATORS: [(&str, Operator); 6] = [
 ];
 
 /// The rules of a file. Invalid lines are skipped, as in udev.
-pub(super) fn parse(text: &str) -> Vec<Line> {
-    let mut lines = Vec::new();
+pub(super) fn parse(text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
     let mut joined = String::new();
     let mut begins = 1;
     for (index, text) in text.lines().enumerate() {
@@ -62,11 +83,36 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
             continue;
         }
         joined.push_str(text);
-        lines.extend(tokens(&joined).map(|tokens| Line { number: begins, tokens }));
+        parsed.add(begins, &joined);
         joined.clear();
     }
-    lines.extend(tokens(&joined).map(|tokens| Line { number: begins, tokens }));
-    lines
+    parsed.add(begins, &joined);
+    parsed
+}
+
+impl Parsed {
+    fn add(&mut self, number: usize, text: &str) {
+        let tokens = tokens(text);
+        match &tokens {
+            Some(tokens) if tokens.is_empty() => {}
+            Some(found) if found.iter().all(is_known) => {
+                self.lines.extend(tokens.map(|tokens| Line { number, tokens }));
+            }
+            _ if !mentions_egm(text) => {}
+            _ => {
+                let mut tokens = tokens.iter().flatten();
+                let assigned = tokens.find(|token| token.names_device() && !token.is_match());
+                let assignment = assigned.map(ToString::to_string);
+                self.ignored.push(Ignored { number, assignment });
+            }
+        }
+    }
+}
+
+/// Whether a text contains `egm`, other than within a word such as `segment`.
+fn mentions_egm(text: &str) -> bool {
+    let mut found = text.match_indices("egm").filter_map(|(at, _)| text.get(..at));
+    found.any(|before| !before.ends_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 /// Whether udev accepts a token (udev(7)); it ignores the whole line otherwise.
@@ -107,7 +153,7 @@ fn is_known(token: &Token) -> bool {
         }
 }
 
-/// `None` for an empty line, and for one that udev ignores.
+/// The tokens of a line, which may be unknown; `None` for invalid syntax.
 fn tokens(line: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = line.trim();
@@ -129,7 +175,7 @@ fn tokens(line: &str) -> Option<Vec<Token>> {
         tokens.push(Token { key: key.trim().to_owned(), operator: *operator, value });
         rest = after.get(1..)?.trim_start_matches([' ', '\t', ',']);
     }
-    (!tokens.is_empty() && tokens.iter().all(is_known)).then_some(tokens)
+    Some(tokens)
 }
 
 /// The end of the string: the first quote without a backslash before it.
@@ -144,6 +190,11 @@ impl Line {
     pub(super) fn value(&self, key: &str) -> Option<&str> {
         let token = self.tokens.iter().find(|token| token.key == key)?;
         Some(token.value.as_str())
+    }
+
+    /// Whether it may apply to an event.
+    pub(super) fn applies_to(&self, action: &str) -> bool {
+        self.tokens.iter().filter(|token| token.key == "ACTION").all(|token| token.passes(action))
     }
 }
 
@@ -197,10 +248,30 @@ impl Token {
             || self.key.starts_with("IMPORT")
     }
 
+    /// Whether it is about the name of a device, which is not an assignment.
+    fn names_device(&self) -> bool {
+        ["SUBSYSTEM", "SUBSYSTEMS", "KERNEL", "KERNELS", "DEVPATH"].contains(&self.key.as_str())
+    }
+
+    /// Whether it is a condition that mentions EGM devices.
+    pub(super) fn names_egm(&self) -> bool {
+        let is_name = self.names_device() || self.key == "ENV{DEVNAME}";
+        is_name && self.is_match() && mentions_egm(&self.value)
+    }
+
     /// Whether a name matches it.
     pub(super) fn passes(&self, name: &str) -> bool {
         let any = self.value.split('|').any(|pattern| glob(pattern, name));
         any == (self.operator == Operator::Match)
+    }
+}
+
+/// As in a rules file.
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = OPERATORS.iter().find(|(_, operator)| *operator == self.operator);
+        let sign = sign.map_or("", |(sign, _)| sign);
+        write!(f, "{}{sign}\"{}\"", self.key, self.value)
     }
 }
 
@@ -216,7 +287,7 @@ mod tests {
              BOGUS=\"x\", MODE=\"3\"\nMODE=\"rw\"\nMODE-=\"0660\"\nSUBSYSTEM=\"egm\", MODE=\"4\"\n\
              SECLABEL=\"x\", MODE=\"5\"\nRUN{bogus}+=\"x\", MODE=\"6\"\nGROUP==\"kvm\", MODE=\"7\"\n",
         );
-        let shown = lines.iter().flat_map(|line| {
+        let shown = lines.lines.iter().flat_map(|line| {
             let tokens = line.tokens.iter();
             tokens.map(|t| (line.number, t.key.as_str(), t.operator, t.value.as_str()))
         });
@@ -232,5 +303,20 @@ mod tests {
                 (10, "MODE", Operator::Assign, "2"),
             ]
         );
+    }
+
+    #[test]
+    fn invalid_lines_that_mention_egm_are_kept() {
+        let parsed = parse(
+            "SUBSYSTEM=\"egm\", MODE=\"0660\"\nKERNEL:=\"egm*\", MODE=\"0660\"\nKERNEL=egm4\n\
+             KERNEL==\"egm4\", MODE=\"rw\"\nSUBSYSTEM=\"usb\"\nKERNEL==\"segment\", MODE=\"rw\"\n\
+             # KERNEL=\"egm4\"\nKERNEL==\"egm4\", MODE=\"0660\"\n",
+        );
+        let shown = parsed.ignored.iter().map(|it| (it.number, it.assignment.as_deref()));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [(1, Some("SUBSYSTEM=\"egm\"")), (2, Some("KERNEL:=\"egm*\"")), (3, None), (4, None),]
+        );
+        assert_eq!(parsed.lines.len(), 1);
     }
 }
