@@ -19,7 +19,7 @@ use crate::sysroot::Sysroot;
 use crate::udev_rules::file::{Change, RulesFile};
 use crate::udev_rules::udevadm::Udev;
 use crate::udev_rules::{
-    AccountName, Asked, Helper, HostRules, Label, Mode, Settings, links, nodes,
+    AccountName, Asked, Helper, HostRules, Label, Mode, Settings, links, nodes, open_to_all,
 };
 use crate::values::RegionName;
 
@@ -272,6 +272,11 @@ fn status(root: &Sysroot, json: bool, session: &mut Session<'_>) -> Result<Exit,
         }
     }
     report.warnings.extend(rules.problems(&names).iter().map(ToString::to_string));
+    report.warnings.extend(
+        open_to_all(&host.regions)
+            .into_iter()
+            .map(|node| format!("every user may open {node}, and opening it clears the region")),
+    );
     report.shadowed.clone_from(&rules.shadowed);
     report.warnings.extend(rules.warnings.iter().map(ToString::to_string));
     let masked = rules.shadowed.iter().any(|shadowed| shadowed.masked);

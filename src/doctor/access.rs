@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
 use super::{Consumer, Outcome, first_of, kubernetes};
 use crate::host::Region;
-use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace};
+use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace, open_to_all};
 use crate::values::numbers::decimal;
 use crate::values::shell::quote;
 use crate::values::text::{SHOWN, excerpt, shown};
@@ -64,8 +64,7 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
             has(0)
         };
         if !may {
-            let owner = format!("{:04o} {}:{}", owner.mode, owner.user, owner.group);
-            shut.push(format!("{path} ({})", excerpt(&owner, SHOWN)));
+            shut.push(format!("{path} ({})", excerpt(&owner.to_string(), SHOWN)));
         }
     }
     let name = excerpt(&user.name, SHOWN);
@@ -74,12 +73,7 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         if facts.consumer == Consumer::Kubernetes {
             outcome = outcome.by_hand::<&str>(kubernetes::OWNERSHIP, []);
         }
-        if let Some(place) = in_the_way(facts) {
-            let text = format!("fix {place} first; it overrides what udev install writes");
-            return outcome.by_hand(text, [STATUS]);
-        }
-        let text = "give QEMU's group access with a udev rule";
-        return outcome.fix(text, [install_command(facts)]);
+        return with_rule(facts, outcome);
     }
     if !missing.is_empty() && is_in_container(facts) {
         let message = format!("{}: not available in this container", missing.join(", "));
@@ -91,12 +85,28 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         let message = format!("{}: device node missing or wrong", missing.join(", "));
         return Outcome::fail(message).by_hand("create them as the driver does", make_nodes(facts));
     }
+    let open = open_to_all(&facts.report.host.regions);
+    if !open.is_empty() {
+        let open = open.join(", ");
+        let message = format!("every user may open {open}, and opening it clears the region");
+        return with_rule(facts, Outcome::warn(message));
+    }
     Outcome::pass()
 }
 
 fn is_in_container(facts: &Facts<'_>) -> bool {
     let mut warnings = facts.report.host.regions.iter().filter_map(Region::node_problem);
     warnings.any(|it| matches!(it, Warning::DeviceNodeMissing { in_container: true, .. }))
+}
+
+/// Adds the remedy for permissions that are wrong.
+fn with_rule(facts: &Facts<'_>, outcome: Outcome) -> Outcome {
+    if let Some(place) = in_the_way(facts) {
+        let text = format!("fix {place} first; it overrides what udev install writes");
+        return outcome.by_hand(text, [STATUS]);
+    }
+    let text = "give QEMU's group access with a udev rule";
+    outcome.fix(text, [install_command(facts)])
 }
 
 /// A rule or file that would override the installed rules.

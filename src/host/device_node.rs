@@ -1,5 +1,6 @@
 //! The device node of a region, which is never opened.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use super::accounts::Accounts;
@@ -32,6 +33,13 @@ pub struct Permissions {
     pub user: String,
     /// The group's name, or the number if it has none.
     pub group: String,
+}
+
+/// `0660 root:kvm`
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o} {}:{}", self.mode, self.user, self.group)
+    }
 }
 
 /// The path of the device node that devtmpfs creates for a `DEVNAME` in a uevent; `None` for a name

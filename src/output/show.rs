@@ -5,9 +5,7 @@ use std::io::{self, Write};
 
 use super::or_dash;
 use crate::claims::{Claim, LeaseClaim, LibvirtClaim, ProcessClaim, Range};
-use crate::host::{
-    Bar, Driver, Gpu, Host, NodeSource, NumaNode, PcieLink, Permissions, Region, Shape,
-};
+use crate::host::{Bar, Driver, Gpu, Host, NodeSource, NumaNode, PcieLink, Region, Shape};
 use crate::report::{Capacity, Report, Row};
 use crate::values::text::{plural, printable, shown};
 use crate::values::{Bytes, Moment, NodeId, PciAddress, RegionName};
@@ -170,9 +168,7 @@ fn device(region: &Region) -> String {
     let device = &region.device;
     let number = or_dash(device.number);
     let owner = device.owner.as_ref();
-    let owner = owner.map(|Permissions { mode, user, group }| {
-        format!("{mode:04o} {}:{}", printable(user), printable(group))
-    });
+    let owner = owner.map(|owner| printable(&owner.to_string()));
     format!("{} ({number}), {}", shown(&device.path), owner.as_deref().unwrap_or("owner unknown"))
 }
 

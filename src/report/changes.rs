@@ -129,7 +129,7 @@ impl Snapshot {
             let seen = Seen {
                 size: row.region.size,
                 gpus: row.region.gpus.iter().map(|gpu| gpu.address).collect(),
-                permission: owner.map(|it| format!("{:04o} {}:{}", it.mode, it.user, it.group)),
+                permission: owner.map(ToString::to_string),
                 state: row.capacity.state,
                 holders: row.claims.iter().map(Claim::label).collect(),
                 is_gone: row.is_gone,

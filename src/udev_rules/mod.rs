@@ -18,5 +18,5 @@ pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, RulePlace, Sh
 pub(crate) use links::links;
 #[cfg(feature = "cli")]
 pub(crate) use nodes::nodes;
-pub(crate) use nodes::{Asked, Got, RegionNode};
+pub(crate) use nodes::{Asked, Got, RegionNode, open_to_all};
 pub(crate) use settings::{AccountName, Helper, Label, Mode, Settings};

@@ -8,6 +8,7 @@ use super::effective::Effective;
 use super::settings::Settings;
 use crate::host::{Accounts, Permissions, Region};
 use crate::values::RegionName;
+use crate::values::text::{SHOWN, excerpt};
 
 /// Expected permissions of a region's device node; `None` if not specified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -116,6 +117,16 @@ impl RegionNode {
         let right = got.as_ref().and_then(|got| asked.is_met(got, accounts));
         Self { region: region.name.clone(), path: region.device.path.clone(), asked, got, right }
     }
+}
+
+/// Nodes that every user may open, with their permissions: `/dev/egm4 (0666 root:root)`.
+pub(crate) fn open_to_all<'a>(regions: impl IntoIterator<Item = &'a Region>) -> Vec<String> {
+    let open = regions.into_iter().filter_map(|region| {
+        let owner = region.device.owner.as_ref().filter(|owner| owner.mode & 0o006 != 0)?;
+        let path = excerpt(&region.device.path.to_string_lossy(), SHOWN);
+        Some(format!("{path} ({})", excerpt(&owner.to_string(), SHOWN)))
+    });
+    open.collect()
 }
 
 impl Got {
