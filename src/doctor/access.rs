@@ -3,9 +3,8 @@
 use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
 use super::{Consumer, Outcome, first_of, kubernetes};
-use crate::host::Region;
+use crate::host::{Access, Region};
 use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace, open_to_all};
-use crate::values::numbers::decimal;
 use crate::values::shell::quote;
 use crate::values::text::{SHOWN, excerpt, shown};
 use crate::warning::Warning;
@@ -42,6 +41,7 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         Err(NoUser::Unknown(problem) | NoUser::None(problem)) => return Outcome::skip(problem),
     };
     let mut shut = Vec::new();
+    let (mut by_acl, mut acls) = (Vec::new(), Vec::new());
     let mut missing = Vec::new();
     for region in &facts.report.host.regions {
         let path = excerpt(&region.device.path.to_string_lossy(), SHOWN);
@@ -49,22 +49,15 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
             missing.push(path);
             continue;
         };
-        let has = |shift: u32| owner.mode >> shift & 0o6 == 0o6;
-        // A user without a name is shown by number.
-        let uid = facts.accounts.uid(&owner.user).or_else(|| decimal(&owner.user));
-        let is_owner = uid == Some(user.uid);
-        let group = facts.accounts.gid(&owner.group).or_else(|| decimal(&owner.group));
-        let is_member = group.is_some_and(|group| user.groups.contains(&group));
-        // Only the first class that applies counts, even if it allows less (path_resolution(7)).
-        let may = if is_owner {
-            has(6)
-        } else if is_member {
-            has(3)
-        } else {
-            has(0)
-        };
-        if !may {
-            shut.push(format!("{path} ({})", excerpt(&owner.to_string(), SHOWN)));
+        let node = format!("{path} ({})", excerpt(&owner.to_string(), SHOWN));
+        match owner.access(user.uid, &user.groups, facts.accounts) {
+            None => {
+                // A udev rule does not remove the entries of an ACL.
+                acls.extend(owner.acl.as_ref().map(|_| format!("setfacl -b {}", quote(&path))));
+                shut.push(node);
+            }
+            Some(Access::Acl) => by_acl.push(node),
+            Some(Access::Mode) => {}
         }
     }
     let name = excerpt(&user.name, SHOWN);
@@ -73,7 +66,8 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         if facts.consumer == Consumer::Kubernetes {
             outcome = outcome.by_hand::<&str>(kubernetes::OWNERSHIP, []);
         }
-        return with_rule(facts, outcome);
+        let outcome = with_rule(facts, outcome);
+        return if acls.is_empty() { outcome } else { outcome.by_hand("remove the ACL", acls) };
     }
     if !missing.is_empty() && is_in_container(facts) {
         let message = format!("{}: not available in this container", missing.join(", "));
@@ -89,6 +83,14 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
     if !open.is_empty() {
         let open = open.join(", ");
         let message = format!("every user may open {open}, and opening it clears the region");
+        return with_rule(facts, Outcome::warn(message));
+    }
+    if !by_acl.is_empty() {
+        let message = format!(
+            "{name} may open {} by an ACL, which does not last: the next udev event sets the mode, and \
+             with it the ACL's mask",
+            by_acl.join(", ")
+        );
         return with_rule(facts, Outcome::warn(message));
     }
     Outcome::pass()

@@ -26,7 +26,7 @@ pub(crate) mod sysfs;
 pub(crate) use accounts::Accounts;
 pub use bars::Bar;
 pub(crate) use container::{MARKS, has_pid_namespace};
-pub(crate) use device_node::dev_path;
+pub(crate) use device_node::{Access, dev_path};
 pub use device_node::{Device, Permissions};
 pub(crate) use gpu::is_passthrough;
 pub use gpu::{Driver, Gpu, GpuNode};

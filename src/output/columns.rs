@@ -103,8 +103,11 @@ pub static COLUMNS: [Column; 26] = columns! {
             |row| text(row.capacity.state.name());
         "GPUS" List Needs::GPUS, "PCI addresses of its GPUs",
             |row| of_gpus(row.region, |gpu| Some(gpu.address));
-        "OWNER" Text Needs::DEVICE_NODE, "user and group of the device node",
-            |row| of_owner(row.region, |owner| format!("{}:{}", owner.user, owner.group));
+        "OWNER" Text Needs::DEVICE_NODE, "user and group of the device node, with + for an ACL",
+            |row| of_owner(row.region, |owner| {
+                let plus = if owner.acl.is_some() { "+" } else { "" };
+                format!("{}:{}{plus}", owner.user, owner.group)
+            });
     }
     default: false {
         "HOLDER" List Needs::CLAIMS, "its holders, reservations, and VMs defined with it",
@@ -119,8 +122,8 @@ pub static COLUMNS: [Column; 26] = columns! {
             |row| text(row.region.device.path.to_string_lossy());
         "MAJMIN" Text NOTHING, "major and minor device number",
             |row| optional(row.region.device.number);
-        "MODE" Text Needs::DEVICE_NODE, "mode of the device node",
-            |row| of_owner(row.region, |owner| format!("{:04o}", owner.mode));
+        "MODE" Text Needs::DEVICE_NODE, "mode of the device node, with + for an ACL",
+            |row| of_owner(row.region, Permissions::mode);
         "USER" Text Needs::DEVICE_NODE, "user of the device node",
             |row| of_owner(row.region, |owner| owner.user.clone());
         "GROUP" Text Needs::DEVICE_NODE, "group of the device node",

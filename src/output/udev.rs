@@ -166,7 +166,7 @@ fn describe(node: &RegionNode) -> String {
 }
 
 fn got(got: &Got) -> String {
-    printable(&format!("{} {}:{}", got.mode, got.user, got.group))
+    printable(&format!("{} {}:{}", got.shown_mode, got.user, got.group))
 }
 
 /// The expected values, with `-` for those that are not set.

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, major, minor};
-use rustix::fs::{AtFlags, CWD, Dir, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Dir, StatxFlags, lgetxattr, statx};
 use rustix::path::Arg;
 
 use crate::values::DeviceNumber;
 
+use super::acl::{self, Acl};
 use super::{DIRECTORY_LIMIT, FileId, FileKind, Stat, not_a_file, path::resolve, too_large};
 
 /// The real path of a host path below `base`. All links are followed within `base`.
@@ -51,6 +52,19 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
             inode: stat.st_ino,
         }),
     })
+}
+
+/// The access ACL, if the file system and the file have one.
+pub(super) fn acl(path: &Path) -> io::Result<Option<Acl>> {
+    let mut value = vec![0; acl::LIMIT];
+    // By name, so that a device is not opened.
+    let length = match lgetxattr(path, acl::ATTRIBUTE, value.as_mut_slice()) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let acl = Acl::of_bytes(value.get(..length).unwrap_or_default(), stat(path)?.mode);
+    acl.map_err(|problem| io::Error::other(format!("invalid ACL: {problem}")))
 }
 
 /// The names in a directory that are UTF-8, unsorted.

@@ -6,6 +6,7 @@
 //! Only regular files are ever opened for reading: opening `/dev/egm<N>` makes the driver clear the
 //! whole region, and opening a FIFO would block.
 
+mod acl;
 mod archive;
 mod directory;
 mod error;
@@ -25,6 +26,8 @@ use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
+pub use acl::Acl;
+pub(crate) use acl::Tag;
 use archive::Archive;
 pub(crate) use archive::Item;
 #[cfg(feature = "cli")]
@@ -261,6 +264,25 @@ impl Sysroot {
             Backend::Recorded(recorder) => return recorder.stat(path, recorder.host.stat(path)),
         };
         stat.map_err(|cause| ReadError::new(path, cause))
+    }
+
+    /// The access ACL of the file at a path, if it has more than the mode shows. Never opens it.
+    ///
+    /// # Errors
+    /// The ACL is invalid, or cannot be read.
+    pub fn acl(&self, path: impl AsRef<Path>) -> Result<Option<Acl>, ReadError> {
+        let path = path.as_ref();
+        let acl = match &self.0 {
+            Backend::Host(_) => {
+                directory::locate(Path::new("/"), path).and_then(|at| directory::acl(&at))
+            }
+            Backend::Directory(base) => {
+                directory::locate(base, path).and_then(|at| directory::acl(&at))
+            }
+            Backend::Archive(archive) => archive.acl(path),
+            Backend::Recorded(recorder) => return recorder.acl(path),
+        };
+        acl.map_err(|cause| ReadError::new(path, cause))
     }
 
     /// Like [`Sysroot::stat`], without querying a file server: the links of `/proc/<pid>/fd` may

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::manifest::{Op, Problem};
 use super::path::resolve;
-use super::{ReadError, Stat, Sysroot};
+use super::{Acl, ReadError, Stat, Sysroot};
 use crate::values::numbers::decimal;
 
 /// Reads a host and records the results.
@@ -28,6 +28,8 @@ pub(crate) struct Log {
     pub(crate) files: BTreeMap<PathBuf, (PathBuf, Vec<u8>)>,
     /// Type, mode and owner of files that were not read, likewise.
     pub(crate) stats: BTreeMap<PathBuf, (PathBuf, Stat)>,
+    /// ACLs of files, by their places.
+    pub(crate) acls: BTreeMap<PathBuf, Acl>,
     /// Errors.
     pub(crate) errors: BTreeMap<(PathBuf, Op), Problem>,
     /// Whether paths are links, and their targets.
@@ -86,6 +88,18 @@ impl Recorder {
         self.noted(path, Op::Stat, result, |log, place, stat| {
             log.stats.insert(path.to_owned(), (place, *stat));
         })
+    }
+
+    /// An error is not recorded: without an ACL, the file has its mode.
+    pub(super) fn acl(&self, path: &Path) -> Result<Option<Acl>, ReadError> {
+        let acl = self.host.acl(path)?;
+        let mut log = self.log();
+        if let Some(acl) = &acl
+            && let Ok(place) = self.place(&mut log, path, true)
+        {
+            log.acls.insert(place, acl.clone());
+        }
+        Ok(acl)
     }
 
     pub(super) fn read(

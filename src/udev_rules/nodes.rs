@@ -30,6 +30,9 @@ pub(crate) struct Got {
     pub(crate) group: String,
     /// The permission bits, `0660`.
     pub(crate) mode: String,
+    /// The same as shown to people: with a plus if there is an ACL.
+    #[serde(skip)]
+    pub(crate) shown_mode: String,
 }
 
 /// One region's device node.
@@ -131,8 +134,9 @@ pub(crate) fn open_to_all<'a>(regions: impl IntoIterator<Item = &'a Region>) -> 
 
 impl Got {
     fn of(owner: &Permissions) -> Self {
-        let Permissions { mode, user, group } = owner;
-        Self { user: user.clone(), group: group.clone(), mode: format!("{mode:04o}") }
+        let Permissions { mode, user, group, .. } = owner;
+        let (user, group) = (user.clone(), group.clone());
+        Self { user, group, mode: format!("{mode:04o}"), shown_mode: owner.mode() }
     }
 }
 

@@ -453,6 +453,79 @@ fn nodes_give_a_directory_what_version_control_drops() {
     assert_eq!(root.read_text("/sys/x").unwrap(), "x\n");
 }
 
+/// The binary form of [`ACL`]: the number 10 is that of a newline.
+fn acl_with_a_newline() -> Vec<u8> {
+    let entries =
+        [(1, 6, u32::MAX), (2, 6, 10), (4, 0, u32::MAX), (0x10, 6, u32::MAX), (0x20, 0, u32::MAX)];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, permission, id) in entries {
+        bytes.extend([tag, 0, permission, 0]);
+        bytes.extend(u32::to_le_bytes(id));
+    }
+    bytes
+}
+
+const ACL: &str = "user::rw-,user:10:rw-,group::---,mask::rw-,other::---";
+
+#[test]
+fn acls_are_read_from_archives() {
+    let lines = ACL.replace(',', "\n") + "\n";
+    let binary = acl_with_a_newline();
+    let mut tar = Builder::new(Vec::new());
+    let add = |tar: &mut Builder<Vec<u8>>, path: &str, records: &[(&str, &[u8])]| {
+        tar.append_pax_extensions(records.iter().copied()).unwrap();
+        let mut header = header(EntryType::Char);
+        header.set_mode(0o660);
+        header.set_device_major(510).unwrap();
+        header.set_device_minor(4).unwrap();
+        header.set_cksum();
+        tar.append_data(&mut header, path, &b""[..]).unwrap();
+    };
+    add(&mut tar, "dev/text", &[("SCHILY.acl.access", lines.as_bytes())]);
+    add(&mut tar, "dev/commas", &[("mtime", b"1.5"), ("SCHILY.acl.access", ACL.as_bytes())]);
+    add(
+        &mut tar,
+        &format!("dev/{}", "binary/".repeat(40)),
+        &[("SCHILY.xattr.system.posix_acl_access", &binary)],
+    );
+    add(&mut tar, "dev/none", &[("SCHILY.xattr.user.x", b"a\nb")]);
+    let root = Sysroot::from_tar(&tar.into_inner().unwrap()[..]).unwrap();
+    for path in ["text", "commas", &"binary/".repeat(40)] {
+        let acl = root.acl(format!("/dev/{path}")).unwrap().expect(path);
+        assert_eq!(acl.to_string(), ACL, "{path}");
+    }
+    assert_eq!(root.acl("/dev/none").unwrap(), None);
+    assert!(root.acl("/dev/missing").is_err());
+
+    let mut tar = Builder::new(Vec::new());
+    add(&mut tar, "dev/egm4", &[("SCHILY.acl.access", b"user:1:wr-")]);
+    let why = refusal(&tar.into_inner().unwrap());
+    assert!(why.contains("entry dev/egm4: invalid ACL: invalid entry user:1:wr-"), "{why}");
+}
+
+#[test]
+fn acls_are_read_from_files() {
+    let folder =
+        directory_with("/dev/egm4 char 510:4 0600 0 36 user:10:rw-,group::---,mask::rw-\n");
+    let root = Sysroot::capture(&folder.path().join("host")).unwrap();
+    assert_eq!(root.acl("/dev/egm4").unwrap().unwrap().to_string(), ACL);
+    assert_eq!(root.stat("/dev/egm4").unwrap().mode, 0o660, "the mode has the mask");
+
+    let (file, name) = (folder.path().join("host/sys/x"), "system.posix_acl_access");
+    let set =
+        rustix::fs::setxattr(&file, name, &acl_with_a_newline(), rustix::fs::XattrFlags::empty());
+    if set.is_err() {
+        support::skip("this file system has no ACLs");
+        return;
+    }
+    symlink("/sys/x", folder.path().join("host/sys/link")).unwrap();
+    let root = Sysroot::directory(&folder.path().join("host")).unwrap();
+    for path in ["/sys/x", "/sys/link"] {
+        assert_eq!(root.acl(path).unwrap().unwrap().to_string(), ACL);
+    }
+    assert_eq!(root.acl("/sys").unwrap(), None);
+}
+
 #[test]
 fn bad_nodes_are_refused_with_their_line() {
     for (nodes, why) in [
@@ -464,7 +537,8 @@ fn bad_nodes_are_refused_with_their_line() {
         ("/dev/egm4 char 510:4 0o660\n", "line 1: 0o660 is not an octal mode"),
         ("/dev/egm4 char 510:4 17777\n", "line 1: 17777 is not an octal mode"),
         ("/dev/egm4 char 510:4 0660 root\n", "line 1: root is not a numeric id"),
-        ("/dev/egm4 char 510:4 0660 0 0 u:x:r\n", "line 1: more than path, type, number,"),
+        ("/dev/egm4 char 510:4 0660 0 0 u:x:r\n", "line 1: invalid ACL: invalid entry u:x:r"),
+        ("/dev/egm4 char 510:4 0660 0 0 - x\n", "line 1: more than path, type, number,"),
         ("/../x dir\n", "line 1: entry /../x: path leads out of the archive"),
         ("/sys/x/y dir\n", "line 1: the parent is not a directory"),
         ("/sys/y absent\n", "line 1: sys/y is not in the directory, nor in its base"),

@@ -18,7 +18,7 @@ pub(super) use plain::is_capture;
 use super::error::os_error;
 use super::manifest::{Manifest, Op};
 use super::path::resolve;
-use super::{FileId, FileKind, Stat, not_a_file};
+use super::{Acl, FileId, FileKind, Stat, not_a_file};
 use crate::values::DeviceNumber;
 
 /// The tree of an archive. Nodes refer to each other by index, so that a deep tree is freed
@@ -39,6 +39,7 @@ struct Inode {
     mode: u32,
     uid: u32,
     gid: u32,
+    acl: Option<Acl>,
 }
 
 #[derive(Debug)]
@@ -142,6 +143,10 @@ impl Archive {
         }
     }
 
+    pub(super) fn acl(&self, path: &Path) -> io::Result<Option<Acl>> {
+        Ok(self.follow(path, true)?.1.acl.clone())
+    }
+
     pub(super) fn stat(&self, path: &Path) -> io::Result<Stat> {
         self.check(path, Op::Stat)?;
         let (place, node) = self.follow(path, true)?;
@@ -202,8 +207,25 @@ impl Archive {
 }
 
 impl Inode {
+    fn set_acl(&mut self, text: Option<&str>) -> Result<(), String> {
+        let acl = text.map(|text| Acl::of_text(text, self.mode)).transpose();
+        self.keep(acl.map(Option::flatten))
+    }
+
+    fn keep(&mut self, acl: Result<Option<Acl>, String>) -> Result<(), String> {
+        self.acl = acl.map_err(|problem| format!("invalid ACL: {problem}"))?;
+        self.mode = self.acl.as_ref().map_or(self.mode, |acl| acl.mode(self.mode));
+        Ok(())
+    }
+
     /// A directory without an entry of its own.
     fn directory() -> Self {
-        Self { content: Content::Directory(BTreeMap::new()), mode: 0o755, uid: 0, gid: 0 }
+        Self {
+            content: Content::Directory(BTreeMap::new()),
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            acl: None,
+        }
     }
 }

@@ -4,13 +4,14 @@
 //! directories. These are listed in the file `nodes` at the top of the directory:
 //!
 //! ```text
-//! # path      type   number  mode  uid  gid
+//! # path      type   number  mode  uid  gid  ACL
 //! /dev/egm4   char   510:4   0660  0    36
+//! /dev/egm5   char   510:5   0660  0    0    user:64055:rw-,mask::rw-
 //! /proc/7/fd  dir
 //! ```
 //!
 //! The types are `char`, `block`, `fifo`, `dir`, `file` (a plain file's mode and owner) and
-//! `absent`; fields at the end may be left out. White space in a path is written as in
+//! `absent`; an ACL lists the entries that the mode does not show. Fields at the end may be left out. White space in a path is written as in
 //! `/proc/mounts` (`\040`). A line `base PATH`, relative to the directory, names another such
 //! directory, or a capture file, that this one differs from: its files are read first, and those
 //! of this directory replace them.
@@ -47,6 +48,7 @@ struct Node {
     mode: Option<u32>,
     uid: u32,
     gid: u32,
+    acl: Option<String>,
 }
 
 enum Kind {
@@ -147,13 +149,13 @@ impl Archive {
                 FileKind::CharDevice(number) => Content::CharDevice(number),
                 _ => Content::Other,
             };
-            return Ok(Inode { content, mode, uid, gid });
+            return Ok(Inode { content, mode, uid, gid, acl: None });
         };
-        Ok(Inode { content, mode, uid: 0, gid: 0 })
+        Ok(Inode { content, mode, uid: 0, gid: 0, acl: None })
     }
 
     fn apply(&mut self, node: Node) -> Result<(), String> {
-        let Node { path, kind, mode, uid, gid } = node;
+        let Node { path, kind, mode, uid, gid, acl } = node;
         let names = names_within(&path)?;
         let (content, usual) = match kind {
             Kind::Absent => return self.remove(&names),
@@ -162,13 +164,15 @@ impl Archive {
                 let file = found.and_then(|found| self.nodes.get_mut(found));
                 let file = file.ok_or_else(|| not_there(&path))?;
                 (file.mode, file.uid, file.gid) = (mode.unwrap_or(file.mode), uid, gid);
-                return Ok(());
+                return file.set_acl(acl.as_deref());
             }
             Kind::Directory => (Content::Directory(BTreeMap::new()), 0o755),
             Kind::Char(number) => (Content::CharDevice(number), 0o600),
             Kind::Other => (Content::Other, 0o600),
         };
-        self.insert(&names, Inode { content, mode: mode.unwrap_or(usual), uid, gid })
+        let mut inode = Inode { content, mode: mode.unwrap_or(usual), uid, gid, acl: None };
+        inode.set_acl(acl.as_deref())?;
+        self.insert(&names, inode)
     }
 
     fn remove(&mut self, names: &[&OsStr]) -> Result<(), String> {
@@ -203,8 +207,9 @@ fn parse(line: &str) -> Result<Node, String> {
         Some(id) => id.parse().map_err(|_| format!("{} is not a numeric id", excerpt(id, 20))),
     };
     let (mode, uid, gid) = (mode.transpose()?, id()?, id()?);
+    let acl = fields.next().flatten().map(str::to_owned);
     if fields.next().is_some() {
-        return Err("more than path, type, number, mode, uid and gid".into());
+        return Err("more than path, type, number, mode, uid, gid and ACL".into());
     }
     let kind = match (kind, number) {
         ("char", Some(number)) => Kind::Char(
@@ -220,7 +225,7 @@ fn parse(line: &str) -> Result<Node, String> {
             return Err(format!("{kind} is not char, block, fifo, dir, file or absent"));
         }
     };
-    Ok(Node { path: unescape(path), kind, mode, uid, gid })
+    Ok(Node { path: unescape(path), kind, mode, uid, gid, acl })
 }
 
 /// The path with `\` and three octal digits as the byte that they stand for.

@@ -1,17 +1,19 @@
 //! Reads a tar stream into a tree of files.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
 use tar::{Entry, EntryType, Header};
 
 use super::{Archive, Content, Inode, ROOT};
-use crate::sysroot::describe;
 use crate::sysroot::manifest::{self, Manifest};
 use crate::sysroot::path::DEPTH_LIMIT;
+use crate::sysroot::{Acl, describe};
 use crate::values::DeviceNumber;
 use crate::values::text::{excerpt, shown};
 
@@ -57,9 +59,15 @@ impl Archive {
     }
 
     fn add_entries(&mut self, stream: impl Read) -> Result<(), String> {
-        let mut tar = tar::Archive::new(Bounded { stream, left: TOTAL_LIMIT, zeros: 0 });
+        let tap = Rc::new(RefCell::new(Tap::default()));
+        let bounded = Bounded { stream, left: TOTAL_LIMIT, zeros: 0, tap: Rc::clone(&tap) };
+        let mut tar = tar::Archive::new(bounded);
         for entry in tar.entries().map_err(|error| problem(&error))? {
-            self.add(entry.map_err(|error| problem(&error))?)?;
+            let entry = entry.map_err(|error| problem(&error))?;
+            let size = entry.size().checked_next_multiple_of(BLOCK as u64);
+            let next = size.and_then(|size| entry.raw_file_position().checked_add(size));
+            let header = tap.borrow_mut().before(entry.raw_header_position(), next);
+            self.add(entry, &extended(&header))?;
         }
         // Up to the end, which has the checksum of gzip and the end mark of tar.
         let mut stream = tar.into_inner();
@@ -97,7 +105,7 @@ impl Archive {
         }
     }
 
-    fn add(&mut self, mut entry: Entry<impl Read>) -> Result<(), String> {
+    fn add(&mut self, mut entry: Entry<impl Read>, extended: &Extended) -> Result<(), String> {
         let path = entry.path().map_err(|error| problem(&error))?.into_owned();
         let names = names_within(&path)?;
         let in_entry = |problem: String| format!("entry {}: {problem}", shown(&path));
@@ -132,7 +140,15 @@ impl Archive {
         // The mode has twelve bits, so the cast is lossless.
         #[allow(clippy::cast_possible_truncation)]
         let mode = (mode & 0o7777) as u32;
-        let node = Inode { mode, uid: id(uid)?, gid: id(gid)?, content };
+        let mut node = Inode { mode, uid: id(uid)?, gid: id(gid)?, content, acl: None };
+        // Only those of device nodes are evaluated.
+        if let (Some(acl), Content::CharDevice(_)) = (extended, &node.content) {
+            let acl = match acl {
+                AclRecord::Text(text) => Acl::of_text(&String::from_utf8_lossy(text), node.mode),
+                AclRecord::Binary(bytes) => Acl::of_bytes(bytes, node.mode),
+            };
+            node.keep(acl).map_err(in_entry)?;
+        }
         self.insert(&names, node).map_err(in_entry)
     }
 
@@ -166,7 +182,7 @@ impl Archive {
             && is_directory(&node)
         {
             // The directory's entry follows its files, which are kept.
-            (old.mode, old.uid, old.gid) = (node.mode, node.uid, node.gid);
+            (old.mode, old.uid, old.gid, old.acl) = (node.mode, node.uid, node.gid, node.acl);
             return Ok(());
         }
         // As in tar, the later entry wins.
@@ -263,11 +279,92 @@ fn problem(error: &io::Error) -> String {
     format!("cannot be read as an archive ({})", excerpt(describe(error).trim(), SHOWN))
 }
 
+/// The size of a block of a tar archive.
+const BLOCK: usize = 512;
+
+/// The ACL in an extended header (pax(1)).
+type Extended = Option<AclRecord>;
+
+enum AclRecord {
+    Text(Vec<u8>),
+    Binary(Vec<u8>),
+}
+
+/// The ACL in the extended headers among these blocks. The tar crate ends records at newlines, which
+/// both kinds of values may contain.
+fn extended(blocks: &[u8]) -> Extended {
+    let mut found = None;
+    let mut rest = blocks;
+    while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
+        let mut header = Header::new_old();
+        header.as_mut_bytes().copy_from_slice(block);
+        let size = header.entry_size().ok().and_then(|size| usize::try_from(size).ok())?;
+        let data = after.get(..size)?;
+        if header.entry_type() == EntryType::XHeader {
+            found = acl_of(data).or(found);
+        }
+        rest = after.get(size.checked_next_multiple_of(BLOCK)?..)?;
+    }
+    found
+}
+
+/// Records are `LENGTH KEY=VALUE\n`, where the length is that of the whole record.
+fn acl_of(mut records: &[u8]) -> Extended {
+    let mut found = None;
+    while !records.is_empty() {
+        let space = records.iter().position(|byte| *byte == b' ')?;
+        let length = std::str::from_utf8(records.get(..space)?).ok()?;
+        let (record, rest) = records.split_at_checked(length.parse().ok()?)?;
+        let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+        if let Some(text) = record.strip_prefix(b"SCHILY.acl.access=") {
+            found = Some(AclRecord::Text(text.to_vec()));
+        } else if let Some(bytes) = record.strip_prefix(b"SCHILY.xattr.system.posix_acl_access=") {
+            found = Some(AclRecord::Binary(bytes.to_vec()));
+        }
+        records = rest;
+    }
+    found
+}
+
+/// Keeps the bytes of the stream from a position on, for headers that the tar crate does not show.
+#[derive(Default)]
+struct Tap {
+    /// The position in the stream.
+    position: u64,
+    /// The position of the first byte that is kept; `None` for none.
+    from: u64,
+    bytes: Vec<u8>,
+}
+
+impl Tap {
+    /// Maximum number of bytes kept: a long path, and an ACL in both forms.
+    const LIMIT: usize = 512 * 1024;
+
+    fn add(&mut self, bytes: &[u8]) {
+        let skipped = self.from.saturating_sub(self.position);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let room = Self::LIMIT.saturating_sub(self.bytes.len());
+        let kept = bytes.get(skipped..).unwrap_or_default();
+        self.bytes.extend_from_slice(kept.get(..room).unwrap_or(kept));
+        self.position = self.position.saturating_add(bytes.len() as u64);
+    }
+
+    /// The kept bytes before a header; keeps those from `next` on afterwards.
+    fn before(&mut self, header: u64, next: Option<u64>) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let length = header.checked_sub(self.from).and_then(|it| usize::try_from(it).ok());
+        bytes.truncate(length.unwrap_or(0));
+        self.from = next.unwrap_or(u64::MAX);
+        bytes
+    }
+}
+
 /// A stream that fails after a number of bytes, and counts the zeros at its end.
 struct Bounded<R> {
     stream: R,
     left: u64,
     zeros: u64,
+    tap: Rc<RefCell<Tap>>,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -276,6 +373,7 @@ impl<R: Read> Read for Bounded<R> {
         self.left =
             self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other(too_large()))?;
         let read = buffer.get(..count).unwrap_or_default();
+        self.tap.borrow_mut().add(read);
         match read.iter().rev().position(|byte| *byte != 0) {
             Some(zeros) => self.zeros = zeros as u64,
             None => self.zeros += count as u64,
