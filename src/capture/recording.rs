@@ -91,6 +91,9 @@ impl Recording<'_> {
                 ways.push(path.clone());
             }
         }
+        for (place, acl) in &self.log.acls {
+            self.tree.set_acl(place, acl);
+        }
         let devices =
             self.report.host.gpus().filter_map(|(gpu, _)| gpu.vendor_id.zip(gpu.device_id));
         let devices: BTreeSet<_> = devices.collect();

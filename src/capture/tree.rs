@@ -9,8 +9,8 @@ use flate2::{Compression, GzBuilder};
 use serde::Serialize;
 use tar::{Builder, EntryType, Header};
 
-use crate::sysroot::Stat;
 use crate::sysroot::manifest::NAME;
+use crate::sysroot::{Acl, Stat};
 use crate::values::DeviceNumber;
 
 /// Files by their path from the root.
@@ -23,6 +23,8 @@ struct File {
     mode: u32,
     uid: u32,
     gid: u32,
+    /// The text form of an ACL.
+    acl: Option<String>,
 }
 
 #[derive(Debug)]
@@ -47,13 +49,20 @@ impl Tree {
             Content::Link(_) => 0o777,
             Content::File(_) | Content::CharDevice(_) | Content::Fifo => 0o444,
         };
-        self.0.insert(path.to_owned(), File { content, mode, uid: 0, gid: 0 });
+        self.0.insert(path.to_owned(), File { content, mode, uid: 0, gid: 0, acl: None });
     }
 
     /// Adds a file with its mode and owner.
     pub(super) fn put_as(&mut self, path: &Path, content: Content, stat: &Stat) {
         let Stat { mode, uid, gid, .. } = *stat;
-        self.0.insert(path.to_owned(), File { content, mode, uid, gid });
+        self.0.insert(path.to_owned(), File { content, mode, uid, gid, acl: None });
+    }
+
+    /// Adds the ACL of a file that is included.
+    pub(super) fn set_acl(&mut self, path: &Path, acl: &Acl) {
+        if let Some(file) = self.0.get_mut(path) {
+            file.acl = Some(acl.to_string());
+        }
     }
 
     /// The names in all directories, including those without an entry of their own.
@@ -88,7 +97,7 @@ impl Tree {
         // First, so that it is easy to find in the archive.
         let mut text = serde_json::to_vec_pretty(about)?;
         text.push(b'\n');
-        let about = File { content: Content::File(text), mode: 0o444, uid: 0, gid: 0 };
+        let about = File { content: Content::File(text), mode: 0o444, uid: 0, gid: 0, acl: None };
         append(&mut builder, Path::new(NAME), &about)?;
         for (path, file) in &self.0 {
             append(&mut builder, path.strip_prefix("/").unwrap_or(path), file)?;
@@ -100,6 +109,9 @@ impl Tree {
 fn append(builder: &mut Builder<Vec<u8>>, path: &Path, file: &File) -> io::Result<()> {
     if path.as_os_str().is_empty() {
         return Ok(());
+    }
+    if let Some(acl) = &file.acl {
+        builder.append_pax_extensions([("SCHILY.acl.access", acl.as_bytes())])?;
     }
     let mut header = Header::new_gnu();
     header.set_mode(file.mode);

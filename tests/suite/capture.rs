@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use egm_probe::sysroot::Sysroot;
 use flate2::read::GzDecoder;
 
 use crate::holders::holder_program;
@@ -518,6 +519,18 @@ fn leases(leases: &[(&str, &str)]) -> String {
     };
     let leases = leases.iter().map(lease).collect::<Vec<_>>().join(",");
     format!("{{\"schema\":\"egm-probe.leases/1\",\"leases\":[{leases}]}}\n")
+}
+
+#[test]
+fn acls_are_preserved_in_the_capture() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    let host = fixtures().join("doctor/D11-acl");
+    capture(&["--from", host.to_str().unwrap()], &file, &[]);
+    let root = Sysroot::capture(&file).unwrap();
+    let acl = root.acl("/dev/egm4").unwrap().unwrap().to_string();
+    assert_eq!(acl, "user::rw-,user:1000:rw-,group::rw-,mask::rw-,other::---");
+    assert_eq!(root.stat("/dev/egm4").unwrap().mode, 0o660);
 }
 
 #[test]
