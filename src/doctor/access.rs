@@ -1,5 +1,6 @@
 //! Checks of QEMU's user and its access to the devices.
 
+use super::config::qemu_conf::QemuConf;
 use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
 use super::{Consumer, Outcome, first_of, kubernetes};
@@ -24,6 +25,9 @@ pub(super) fn user(facts: &Facts<'_>) -> Outcome {
         }
         Err(NoUser::Unknown(problem)) => {
             Outcome::skip(problem).by_hand("run as root", ["sudo egm-probe doctor"])
+        }
+        Err(NoUser::None(problem)) if matches!(facts.conf, QemuConf::Malformed(_)) => {
+            Outcome::fail(problem).hint("correct this line of /etc/libvirt/qemu.conf")
         }
         Err(NoUser::None(problem)) => Outcome::fail(problem).hint(
             "install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-kvm) or correct \

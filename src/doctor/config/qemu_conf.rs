@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::sysroot::Sysroot;
-use crate::warning::Warning;
+use crate::values::text::{SHOWN, excerpt};
 
 /// Path of the file.
 pub(in crate::doctor) const PATH: &str = "/etc/libvirt/qemu.conf";
@@ -39,11 +39,7 @@ impl QemuConf {
         match root.read(PATH, LIMIT) {
             Ok(bytes) => match parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(settings) => Self::Read(settings),
-                Err((line, found, expected)) => {
-                    let found = format!("line {line}: {found}");
-                    let warning = Warning::Malformed { path: PATH.into(), found, expected };
-                    Self::Malformed(warning.to_string())
-                }
+                Err((line, problem)) => Self::Malformed(format!("{PATH}: line {line}: {problem}")),
             },
             Err(error) if error.is_absent() => Self::Read(ConfValues::default()),
             Err(error) => Self::Unreadable(error.to_string()),
@@ -56,8 +52,11 @@ const TEXTS: [&str; 2] = ["user", "group"];
 const NO_NUMBER: [&str; 1] = ["security_driver"];
 const LISTS: [&str; 3] = ["cgroup_controllers", "cgroup_device_acl", "namespaces"];
 
-/// An error: the line, the text found there, and the expected text.
-type Problem = (usize, String, &'static str);
+/// An error: the line at which libvirt stops, and a description.
+type Problem = (usize, String);
+
+/// An error within the parser: the text that is left, and a description.
+type Fault<'a> = (&'a str, String);
 
 fn parse(text: &str) -> Result<ConfValues, Problem> {
     let mut parser = Parser { rest: text };
@@ -68,12 +67,13 @@ fn parse(text: &str) -> Result<ConfValues, Problem> {
             return Ok(ConfValues(settings));
         }
         let at = parser.rest;
-        let problem = |expected| {
-            let before = text.get(..text.len() - at.len()).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            (line, at.lines().next().unwrap_or_default().to_owned(), expected)
+        let placed = |(rest, problem): Fault<'_>| {
+            let before = text.get(..text.len() - rest.len()).unwrap_or_default();
+            // At the end of the file, its last line.
+            let line = (before.matches('\n').count() + 1).min(text.lines().count());
+            (line, problem)
         };
-        let (key, value) = parser.setting().ok_or_else(|| problem("key = value"))?;
+        let (key, value) = parser.setting().map_err(placed)?;
         let is_right = match &value {
             ConfValue::Text(_) => !LISTS.contains(&key.as_str()),
             ConfValue::Number(_) => {
@@ -82,12 +82,12 @@ fn parse(text: &str) -> Result<ConfValues, Problem> {
             ConfValue::List(_) => !TEXTS.contains(&key.as_str()),
         };
         if !is_right {
-            let is_list = LISTS.contains(&key.as_str());
-            return Err(problem(if is_list {
-                "a list: key = [ \"value\" ]"
+            let expected = if LISTS.contains(&key.as_str()) {
+                "list: [ \"value\" ]"
             } else {
-                "a string: key = \"value\""
-            }));
+                "string: \"value\""
+            };
+            return Err(placed((at, format!("{key} must be a {expected}"))));
         }
         // The first of several settings counts.
         settings.entry(key).or_insert(value);
@@ -164,62 +164,106 @@ struct Parser<'a> {
 const SPACES: [char; 2] = [' ', '\t'];
 const ENDS: [char; 2] = ['\n', '\r'];
 
-impl Parser<'_> {
-    /// `key = value`, to the end of its line.
-    fn setting(&mut self) -> Option<(String, ConfValue)> {
-        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
-        let (key, rest) = self.rest.split_at_checked(end)?;
-        let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic());
-        let key = Some(key.to_owned()).filter(|_| is_key)?;
-        self.rest = rest.trim_start_matches(SPACES).strip_prefix('=')?;
+impl<'a> Parser<'a> {
+    fn fault(&self, problem: impl Into<String>) -> Fault<'a> {
+        (self.rest, problem.into())
+    }
+
+    /// The rest of the line.
+    fn found(&self) -> String {
+        let line = self.rest.split(ENDS).next().unwrap_or_default();
+        format!("`{}`", excerpt(line.trim_end(), SHOWN))
+    }
+
+    /// `key = value`, to the end of its line, or to a semicolon.
+    fn setting(&mut self) -> Result<(String, ConfValue), Fault<'a>> {
+        let is_in_key = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = self.rest.find(|c| !is_in_key(c)).unwrap_or(self.rest.len());
+        let (key, rest) = self.rest.split_at_checked(end).unwrap_or_default();
+        if !key.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            let found = self.found();
+            return Err(self.fault(format!("{found} does not begin with the name of a setting")));
+        }
+        self.rest = rest.trim_start_matches(SPACES);
+        let Some(rest) = self.rest.strip_prefix('=') else {
+            return Err(self.fault(format!("= is missing after {}", excerpt(key, SHOWN))));
+        };
+        self.rest = rest;
         self.skip_spaces();
         let value = if let Some(rest) = self.rest.strip_prefix('[') {
             self.rest = rest;
             ConfValue::List(self.list()?)
-        } else if let Some(text) = self.text() {
+        } else if let Some(text) = self.text()? {
             ConfValue::Text(text)
         } else {
-            ConfValue::Number(self.number()?)
+            ConfValue::Number(self.number().ok_or_else(|| self.no_value())?)
         };
         self.skip_spaces();
-        let is_end = self.rest.is_empty() || self.rest.starts_with(['\n', '\r', '#']);
-        is_end.then_some((key, value))
+        if let Some(rest) = self.rest.strip_prefix(';') {
+            self.rest = rest;
+        } else if !self.rest.is_empty() && !self.rest.starts_with(['\n', '\r', '#']) {
+            return Err(self.fault(format!("unexpected {} after the value", self.found())));
+        }
+        Ok((key.to_owned(), value))
+    }
+
+    fn no_value(&self) -> Fault<'a> {
+        if self.rest.is_empty() || self.rest.starts_with(['\n', '\r', '#', ',']) {
+            return self.fault("a value is missing");
+        }
+        self.fault(format!("{} is not a value (strings need quotes)", self.found()))
     }
 
     /// Parses the part of a list after the bracket, which has no comments.
-    fn list(&mut self) -> Option<Vec<String>> {
-        let skip = |parser: &mut Self| {
-            parser.rest = parser.rest.trim_start_matches([' ', '\t', '\n', '\r']);
-        };
+    fn list(&mut self) -> Result<Vec<String>, Fault<'a>> {
         let mut list = Vec::new();
         loop {
-            skip(self);
+            self.skip_in_list()?;
             if let Some(rest) = self.rest.strip_prefix(']') {
                 self.rest = rest;
-                return Some(list);
+                return Ok(list);
             }
-            list.push(self.text().or_else(|| self.number())?);
-            skip(self);
-            match self.rest.strip_prefix(',') {
-                Some(rest) => self.rest = rest,
-                None if self.rest.starts_with(']') => {}
-                None => return None,
+            let text = self.text()?.or_else(|| self.number());
+            list.push(text.ok_or_else(|| self.no_value())?);
+            self.skip_in_list()?;
+            if let Some(rest) = self.rest.strip_prefix(',') {
+                self.rest = rest;
+            } else if !self.rest.starts_with(']') {
+                let expected = format!("expected a comma or ], found {}", self.found());
+                let next = self.rest;
+                let is_string = matches!(self.text(), Ok(Some(_)));
+                let string = next.strip_suffix(self.rest).filter(|_| is_string);
+                let missing = |it| format!("a comma is missing before {}", excerpt(it, SHOWN));
+                return Err((next, string.map_or(expected, missing)));
             }
         }
     }
 
-    /// A quoted string: only triple quotes allow line breaks.
-    fn text(&mut self) -> Option<String> {
+    /// Skips spaces and line breaks; an error if the list cannot continue.
+    fn skip_in_list(&mut self) -> Result<(), Fault<'a>> {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        match self.rest.chars().next() {
+            None => Err(self.fault("the list is not closed with ]")),
+            Some('#') => Err(self.fault("# is not allowed in a list")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A quoted string: only triple quotes allow line breaks. `None` without a quote.
+    fn text(&mut self) -> Result<Option<String>, Fault<'a>> {
         for quote in ["\"\"\"", "\"", "'"] {
             let Some(rest) = self.rest.strip_prefix(quote) else { continue };
-            let (text, rest) = rest.split_once(quote)?;
-            if quote.len() == 1 && text.contains(ENDS) {
-                return None;
-            }
+            let closed = rest.split_once(quote);
+            let closed = closed.filter(|(text, _)| quote.len() > 1 || !text.contains(ENDS));
+            let Some((text, rest)) = closed else {
+                // libvirt reads to the end of the file with triple quotes.
+                let rest = if quote.len() > 1 { "" } else { self.rest };
+                return Err((rest, format!("the string is not closed with {quote}")));
+            };
             self.rest = rest;
-            return Some(text.to_owned());
+            return Ok(Some(text.to_owned()));
         }
-        None
+        Ok(None)
     }
 
     fn number(&mut self) -> Option<String> {
@@ -260,7 +304,7 @@ mod tests {
         let conf = parse(
             "# user = \"root\"\nuser = \"qemu\" # who\n\ngroup='kvm'\nmax_files = 32768\n\
              cgroup_device_acl = [\n  \"/dev/null\",\n  '/dev/full',\n]\nnamespaces = [ ]\n\
-             security_driver = \"none\"\r\nuser = \"second\"\ndynamic_ownership = 0\n# c\rlast = 1",
+             security_driver = \"none\"\r\nuser = \"second\"\ndynamic_ownership = 0; x = 1\n# c\rlast = 1",
         )
         .unwrap();
         assert_eq!(conf.text("user"), Some("qemu"), "the first one counts");
@@ -278,7 +322,11 @@ mod tests {
             ("user = \"a\"\ngroup", 2),
             ("user = \"a\ngroup = \"b\"", 1),
             ("\n\nx = [ \"a\" \"b\" ]", 3),
-            ("x = [\n \"a\",\n # \"b\",\n]", 1),
+            ("x = [\n \"a\",\n # \"b\",\n]", 3),
+            ("x = [\n \"a\"\n \"b\"\n]", 3),
+            ("x = [\n \"a\",\n \"b\n]", 3),
+            ("x = [\n \"a\",\n", 2),
+            ("x = \"\"\"a\nb\n", 2),
             ("x = y", 1),
             ("= 1", 1),
             ("_x = 1", 1),
@@ -291,6 +339,29 @@ mod tests {
         ] {
             let problem = parse(text).expect_err(text);
             assert_eq!(problem.0, line, "{text}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn errors_are_explained() {
+        for (text, expected) in [
+            ("x = [ \"a\" '/dev/egm4', 1 ]", "a comma is missing before '/dev/egm4'"),
+            ("x = [\n \"a\", # all\n]", "# is not allowed in a list"),
+            ("x = [ \"a\"\nuser = \"b\"", "expected a comma or ], found `user = \"b\"`"),
+            ("x = [ \"a\", , ]", "a value is missing"),
+            ("x = [ \"a\", b ]", "`b ]` is not a value (strings need quotes)"),
+            ("x = [ \"a\",\n", "the list is not closed with ]"),
+            ("x = [ \"a, ]", "the string is not closed with \""),
+            ("x = \"\"\"a\"", "the string is not closed with \"\"\""),
+            ("x =", "a value is missing"),
+            ("x = qemu # no", "`qemu # no` is not a value (strings need quotes)"),
+            ("user \"qemu\"", "= is missing after user"),
+            ("= 1", "`= 1` does not begin with the name of a setting"),
+            ("x = \"a\" ]", "unexpected `]` after the value"),
+            ("user = 64055", "user must be a string: \"value\""),
+            ("namespaces = 1", "namespaces must be a list: [ \"value\" ]"),
+        ] {
+            assert_eq!(parse(text).expect_err(text).1, expected, "{text}");
         }
     }
 }
