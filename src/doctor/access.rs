@@ -36,6 +36,15 @@ pub(super) fn user(facts: &Facts<'_>) -> Outcome {
     }
 }
 
+/// Whether QEMU's user owns the region's device at a path.
+pub(super) fn owns(facts: &Facts<'_>, path: &str) -> bool {
+    let mut regions = facts.report.host.regions.iter();
+    let region = regions.find(|region| region.device.path.to_string_lossy() == path);
+    let owner = region.and_then(|region| region.device.owner.as_ref());
+    let uid = owner.and_then(|owner| facts.accounts.uid(&owner.user));
+    uid.is_some() && uid == User::find(facts).ok().map(|user| user.uid)
+}
+
 pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
     if let Some(outcome) = kubernetes::owned_by_pods(facts) {
         return outcome;

@@ -143,12 +143,16 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
     if let Some(outcome) = unconfined(facts, "apparmor") {
         return outcome;
     }
-    let shut: Vec<_> = devices(facts).into_iter().filter(|it| !profile.allows(it)).collect();
+    let shut: Vec<_> = devices(facts)
+        .into_iter()
+        .filter(|it| !profile.allows(it, super::access::owns(facts, it)))
+        .collect();
     if shut.is_empty() {
         return Outcome::pass();
     }
     // Deny rules take precedence over rules that libvirt adds.
-    let denied: Vec<_> = shut.iter().filter(|it| profile.denies(it)).collect();
+    let denied: Vec<_> =
+        shut.iter().filter(|it| profile.denies(it, super::access::owns(facts, it))).collect();
     if let Some(path) = denied.first() {
         let message = format!("libvirt's profile denies {}", excerpt(path, SHOWN));
         let find = "grep -rn 'deny.*/dev' /etc/apparmor.d/abstractions /etc/apparmor.d/local";

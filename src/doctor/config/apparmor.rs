@@ -42,6 +42,8 @@ struct ProfileRule {
     read: bool,
     write: bool,
     deny: bool,
+    /// Whether it is only for the owner of the file.
+    owner: bool,
 }
 
 impl Apparmor {
@@ -66,24 +68,26 @@ impl Apparmor {
 }
 
 impl Profile {
-    /// Whether QEMU may read and write a file.
-    pub(in crate::doctor) fn allows(&self, path: &str) -> bool {
+    /// Whether QEMU, which may be the owner of a file, may read and write it.
+    pub(in crate::doctor) fn allows(&self, path: &str, is_owner: bool) -> bool {
         let (mut read, mut write) = (false, false);
-        for rule in &self.rules {
-            let is_its = |pattern: &String| matches(pattern, path);
-            if !rule.path.as_ref().is_none_or(is_its) {
-                continue;
-            }
-            read |= rule.read && !rule.deny;
-            write |= rule.write && !rule.deny;
+        for rule in self.rules_for(path, is_owner).filter(|rule| !rule.deny) {
+            read |= rule.read;
+            write |= rule.write;
         }
-        read && write && !self.denies(path)
+        read && write && !self.denies(path, is_owner)
     }
 
     /// Whether a rule denies QEMU reading or writing a file, regardless of other rules.
-    pub(in crate::doctor) fn denies(&self, path: &str) -> bool {
-        let is_its = |rule: &&ProfileRule| rule.path.as_ref().is_none_or(|it| matches(it, path));
-        self.rules.iter().filter(is_its).any(|rule| rule.deny && (rule.read || rule.write))
+    pub(in crate::doctor) fn denies(&self, path: &str, is_owner: bool) -> bool {
+        self.rules_for(path, is_owner).any(|rule| rule.deny && (rule.read || rule.write))
+    }
+
+    fn rules_for(&self, path: &str, is_owner: bool) -> impl Iterator<Item = &ProfileRule> {
+        let is_its = move |rule: &&ProfileRule| {
+            (is_owner || !rule.owner) && rule.path.as_ref().is_none_or(|it| matches(it, path))
+        };
+        self.rules.iter().filter(is_its)
     }
 
     /// Adds the rules of a file, or of all files in a directory, below `AppArmor`'s directory.
@@ -189,7 +193,8 @@ fn parse(line: &str) -> Option<ProfileRule> {
         return None;
     }
     let path = path.map(|path| path.trim_matches('"').to_owned());
-    Some(ProfileRule { path, read: access.contains('r'), write: access.contains('w'), deny })
+    let (read, write) = (access.contains('r'), access.contains('w'));
+    Some(ProfileRule { path, read, write, deny, owner: qualifiers.contains(&"owner") })
 }
 
 /// Whether a path matches a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`,
@@ -233,14 +238,29 @@ mod tests {
 
     fn allows(lines: &[&str], path: &str) -> bool {
         let rules = lines.iter().filter_map(|line| parse(line)).collect();
-        Profile { rules, unread: None }.allows(path)
+        Profile { rules, unread: None }.allows(path, false)
+    }
+
+    #[test]
+    fn rules_for_the_owner_are_for_it_alone() {
+        for (lines, expected) in [
+            (&["owner /dev/egm4 rw,"][..], [false, true]),
+            (&["owner file,", "/dev/egm4 r,"], [false, true]),
+            (&["/dev/egm4 rw,", "deny owner /dev/** w,"], [true, false]),
+            (&["/dev/egm4 rw,", "audit deny owner /dev/** w,"], [true, false]),
+        ] {
+            let rules = lines.iter().filter_map(|line| parse(line)).collect();
+            let profile = Profile { rules, unread: None };
+            let allows = [false, true].map(|is_owner| profile.allows("/dev/egm4", is_owner));
+            assert_eq!(allows, expected, "{lines:?}");
+        }
     }
 
     #[test]
     fn rules_are_evaluated_as_in_apparmor() {
         for line in [
             "/dev/egm* rw,",
-            "  owner /dev/egm4 rwk,",
+            "  /dev/egm4 rwk,",
             "\"/dev/egm*\" rw,",
             "/dev/** rw,",
             "/dev/egm[0-9]* wr,",
