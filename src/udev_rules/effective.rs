@@ -367,7 +367,8 @@ pub(crate) fn redact<'a>(
     if !DIRECTORIES.iter().any(|directory| path.parent() == Some(Path::new(directory))) {
         return None;
     }
-    let file = File::new(path.to_owned(), parse(text));
+    let Parsed { lines, ignored } = parse(text);
+    let file = File::new(path.to_owned(), lines);
     let changes = |name: &RegionName| {
         let mut effective = Effective::default();
         file.apply(name, &mut effective, &mut BTreeSet::new());
@@ -375,15 +376,19 @@ pub(crate) fn redact<'a>(
     };
     let mut regions = regions;
     // One without rules disables others.
-    if !file.names_egm && !path.ends_with(FILE_NAME) && !regions.any(changes) {
+    let is_its = file.names_egm || !ignored.is_empty() || path.ends_with(FILE_NAME);
+    if !is_its && !regions.any(changes) {
         return None;
     }
+    let lines = file.lines.iter().map(|line| (line.number, line.redacted()));
+    // Invalid in the same way.
+    let ignored = ignored.into_iter().map(|it| (it.number, it.assignment.unwrap_or("egm".into())));
     let mut kept = String::new();
     let mut number = 1;
-    for line in &file.lines {
-        kept.extend(std::iter::repeat_n('\n', line.number.saturating_sub(number)));
-        number = line.number;
-        kept.push_str(&line.redacted());
+    for (line, text) in lines.chain(ignored).collect::<BTreeMap<_, _>>() {
+        kept.extend(std::iter::repeat_n('\n', line.saturating_sub(number)));
+        number = line;
+        kept.push_str(&text);
     }
     kept.push('\n');
     Some(kept)

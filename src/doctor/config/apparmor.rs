@@ -39,8 +39,8 @@ pub(in crate::doctor) struct Profile {
 struct ProfileRule {
     /// `None` for every file.
     path: Option<String>,
-    read: bool,
-    write: bool,
+    /// Whether it is about reading, and about writing.
+    access: (bool, bool),
     deny: bool,
     /// Whether it is only for the owner of the file.
     owner: bool,
@@ -72,15 +72,15 @@ impl Profile {
     pub(in crate::doctor) fn allows(&self, path: &str, is_owner: bool) -> bool {
         let (mut read, mut write) = (false, false);
         for rule in self.rules_for(path, is_owner).filter(|rule| !rule.deny) {
-            read |= rule.read;
-            write |= rule.write;
+            read |= rule.access.0;
+            write |= rule.access.1;
         }
         read && write && !self.denies(path, is_owner)
     }
 
     /// Whether a rule denies QEMU reading or writing a file, regardless of other rules.
     pub(in crate::doctor) fn denies(&self, path: &str, is_owner: bool) -> bool {
-        self.rules_for(path, is_owner).any(|rule| rule.deny && (rule.read || rule.write))
+        self.rules_for(path, is_owner).any(|rule| rule.deny && rule.access != (false, false))
     }
 
     fn rules_for(&self, path: &str, is_owner: bool) -> impl Iterator<Item = &ProfileRule> {
@@ -193,8 +193,8 @@ fn parse(line: &str) -> Option<ProfileRule> {
         return None;
     }
     let path = path.map(|path| path.trim_matches('"').to_owned());
-    let (read, write) = (access.contains('r'), access.contains('w'));
-    Some(ProfileRule { path, read, write, deny, owner: qualifiers.contains(&"owner") })
+    let access = (access.contains('r'), access.contains('w'));
+    Some(ProfileRule { path, access, deny, owner: qualifiers.contains(&"owner") })
 }
 
 /// Whether a path matches a pattern: `*` within a directory, `**` across, `?`, `[a-z]`, `[^a]`,

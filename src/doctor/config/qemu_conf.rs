@@ -112,15 +112,20 @@ pub(in crate::doctor) fn redact(text: &str) -> String {
     let mut in_list = false;
     let mut kept = String::new();
     for (index, line) in text.lines().enumerate() {
-        if !in_list {
+        let is_comment = !in_list && line.trim_start().starts_with('#');
+        if !in_list && !is_comment {
             let key = line.split('=').next().unwrap_or_default().trim();
             is_kept = KEYS.contains(&key);
             in_list = line.contains('[');
         }
         in_list &= !line.contains(']');
         let is_last = last == Some(index + 1);
-        if is_kept {
-            kept.push_str(line);
+        if is_kept && !is_comment {
+            // A comment follows the value.
+            let value = line.rfind(['"', '\'', ']']).unwrap_or(0);
+            let comment = line.get(value..).and_then(|rest| rest.find('#'));
+            let comment = comment.filter(|_| !in_list && !is_last).map(|at| value + at);
+            kept.push_str(line.get(..comment.unwrap_or(line.len())).unwrap_or(line));
         } else if is_last {
             // Neither libvirt nor this program accepts it.
             kept.push_str("x = x");
