@@ -30,6 +30,12 @@ if [ "${HOLDERS_INSIDE:-}" != yes ]; then
     exit
 fi
 
+# Files that the caller's shell leaves open would be in every process.
+for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    ((fd <= 2 || fd == 255)) || eval "exec $fd>&-"
+done
+
 mount --make-rprivate /
 mount -t overlay o -o "lowerdir=$WORK/host/sys:/sys" /sys
 mount --bind "$WORK/module" /sys/module/nvgrace_egm
