@@ -41,7 +41,7 @@ pub(crate) struct HostRules {
 }
 
 #[derive(Clone, Debug)]
-struct File {
+pub(super) struct File {
     path: PathBuf,
     lines: Vec<Line>,
     /// Whether it mentions EGM devices; conditional rules are reported only then.
@@ -272,7 +272,17 @@ fn misleading(token: &Token) -> Option<ProblemKind> {
 }
 
 impl File {
-    fn new(path: PathBuf, lines: Vec<Line>) -> Self {
+    /// Whether it names EGM devices, or changes the permissions of one of these.
+    pub(super) fn concerns<'a>(&self, mut regions: impl Iterator<Item = &'a RegionName>) -> bool {
+        let changes = |name: &RegionName| {
+            let mut effective = Effective::default();
+            self.apply(name, &mut effective, &mut BTreeSet::new());
+            effective != Effective::default()
+        };
+        self.names_egm || regions.any(changes)
+    }
+
+    pub(super) fn new(path: PathBuf, lines: Vec<Line>) -> Self {
         let names_egm = lines.iter().flat_map(|line| &line.tokens).any(Token::names_egm);
         Self { path, lines, names_egm }
     }
@@ -355,43 +365,6 @@ impl File {
             give(slot, given, is_last);
         }
     }
-}
-
-/// The rules of a file that names EGM devices or changes their permissions, at their places and
-/// without the values that do not matter; `None` for another file.
-pub(crate) fn redact<'a>(
-    path: &Path,
-    text: &str,
-    regions: impl Iterator<Item = &'a RegionName>,
-) -> Option<String> {
-    if !DIRECTORIES.iter().any(|directory| path.parent() == Some(Path::new(directory))) {
-        return None;
-    }
-    let Parsed { lines, ignored } = parse(text);
-    let file = File::new(path.to_owned(), lines);
-    let changes = |name: &RegionName| {
-        let mut effective = Effective::default();
-        file.apply(name, &mut effective, &mut BTreeSet::new());
-        effective != Effective::default()
-    };
-    let mut regions = regions;
-    // One without rules disables others.
-    let is_its = file.names_egm || !ignored.is_empty() || path.ends_with(FILE_NAME);
-    if !is_its && !regions.any(changes) {
-        return None;
-    }
-    let lines = file.lines.iter().map(|line| (line.number, line.redacted()));
-    // Invalid in the same way.
-    let ignored = ignored.into_iter().map(|it| (it.number, it.assignment.unwrap_or("egm".into())));
-    let mut kept = String::new();
-    let mut number = 1;
-    for (line, text) in lines.chain(ignored).collect::<BTreeMap<_, _>>() {
-        kept.extend(std::iter::repeat_n('\n', line.saturating_sub(number)));
-        number = line;
-        kept.push_str(&text);
-    }
-    kept.push('\n');
-    Some(kept)
 }
 
 impl Effective {

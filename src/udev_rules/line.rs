@@ -198,47 +198,6 @@ impl Line {
     }
 }
 
-/// Keys whose values matter here.
-const SHOWN: [&str; 16] = [
-    "ACTION",
-    "SUBSYSTEM",
-    "SUBSYSTEMS",
-    "KERNEL",
-    "KERNELS",
-    "DEVPATH",
-    "ENV{DEVNAME}",
-    "DRIVER",
-    "DRIVERS",
-    "GOTO",
-    "LABEL",
-    "OWNER",
-    "GROUP",
-    "MODE",
-    "SECLABEL{selinux}",
-    "TAG",
-];
-
-impl Line {
-    /// The rule without the values that do not matter here.
-    pub(super) fn redacted(&self) -> String {
-        let token = |token: &Token| {
-            let is_operator = |(_, operator): &&(&str, Operator)| *operator == token.operator;
-            let sign = OPERATORS.iter().find(is_operator).map_or("=", |(sign, _)| sign);
-            let is_shown = SHOWN.contains(&token.key.as_str());
-            let value = if is_shown { token.value.replace('"', "\\\"") } else { "-".into() };
-            // Names of attributes and variables do not matter either.
-            let key = match token.key.split_once('{') {
-                Some((key @ ("ATTR" | "ATTRS" | "ENV" | "SYSCTL" | "TEST"), _)) if !is_shown => {
-                    format!("{key}{{-}}")
-                }
-                _ => token.key.clone(),
-            };
-            format!("{key}{sign}\"{value}\"")
-        };
-        self.tokens.iter().map(token).collect::<Vec<_>>().join(", ")
-    }
-}
-
 impl Token {
     /// Whether it is a condition.
     pub(super) fn is_match(&self) -> bool {

@@ -9,14 +9,15 @@ pub(crate) mod file;
 mod line;
 mod links;
 mod nodes;
+mod redact;
 mod settings;
 #[cfg(feature = "cli")]
 pub(crate) mod udevadm;
 
-pub(crate) use effective::redact;
 pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, RulePlace, Shadowed};
 pub(crate) use links::links;
 #[cfg(feature = "cli")]
 pub(crate) use nodes::nodes;
 pub(crate) use nodes::{Asked, Got, RegionNode, open_to_all};
+pub(crate) use redact::redact;
 pub(crate) use settings::{AccountName, Helper, Label, Mode, Settings};
