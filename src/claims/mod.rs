@@ -215,7 +215,7 @@ impl Claims {
             self.leases_unread = Some(warning);
             Vec::new()
         });
-        // Of several leases for the same name, the one that lasts longest counts.
+        // If several leases have the same name, the one that expires last is shown.
         leases.sort_by_key(|lease| Reverse(lease.expires));
         for Lease { regions: leased, domain, expires, process, .. } in leases {
             let pid = process.map(|process| process.pid);

@@ -83,10 +83,7 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         return if acls.is_empty() { outcome } else { outcome.by_hand("remove the ACL", acls) };
     }
     if !missing.is_empty() && is_in_container(facts) {
-        let message = format!("{}: not available in this container", missing.join(", "));
-        let text = "a container gets a region only with all of its GPUs: check its request, and run \
-                    doctor on the host";
-        return Outcome::warn(message).hint(text);
+        return in_container(facts, &missing);
     }
     if !missing.is_empty() {
         let message = format!("{}: device node missing or wrong", missing.join(", "));
@@ -107,6 +104,21 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
         return with_rule(facts, Outcome::warn(message));
     }
     Outcome::pass()
+}
+
+/// A container that was not given these regions.
+fn in_container(facts: &Facts<'_>, missing: &[String]) -> Outcome {
+    let given = facts.report.host.regions.iter().filter(|region| region.device.owner.is_some());
+    let given: Vec<_> = given.map(|region| region.name.as_str()).collect();
+    let missing = missing.join(", ");
+    let outcome = match given[..] {
+        [] => Outcome::fail(format!("this container has no region; it lacks {missing}")),
+        _ => Outcome::warn(format!("this container has {}; it lacks {missing}", given.join(", "))),
+    };
+    outcome.hint(
+        "a container gets a region only with all of its GPUs: check its request, and run doctor on \
+         the host",
+    )
 }
 
 fn is_in_container(facts: &Facts<'_>) -> bool {
