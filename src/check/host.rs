@@ -15,7 +15,7 @@ use crate::host::{Gpu, Region, is_passthrough, no_egm};
 use crate::report::{Report, State, labels};
 use crate::sysroot::Sysroot;
 use crate::values::text::excerpts;
-use crate::values::{IdList, PciAddress, RegionName};
+use crate::values::{IdList, PciAddress, RegionName, SIZE_STEP};
 use crate::warning::Warning;
 
 /// GB200, GB300 and its variant: trays whose GPUs belong together.
@@ -197,13 +197,14 @@ fn check_size(used: &mut Use<'_>, device: &EgmDevice, findings: &mut Findings) {
     let before = used.size;
     used.size = before.saturating_add(size.value.map_or(0, |size| size.0));
     if let Some(all) = used.region.size.filter(|all| used.size > all.0) {
-        let left = all.0.saturating_sub(before) >> 10;
+        let left = all.0.saturating_sub(before);
+        let left = (left - left % SIZE_STEP.0) >> 10;
         let name = &used.region.name;
         let sum = used.size >> 10;
         let message = format!("{name} has {} KiB, but its devices have {sum} KiB", all.0 >> 10);
-        let help = match left >> 10 {
+        let help = match left {
             0 => "reduce the size of each device".into(),
-            mib => format!("at most {} KiB", mib << 10),
+            left => format!("at most {left} KiB"),
         };
         findings.add(BEYOND, &size.span, message).help(help);
     }

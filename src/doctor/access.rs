@@ -69,7 +69,10 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
                 acls.extend(owner.acl.as_ref().map(|_| format!("setfacl -b {}", quote(&path))));
                 shut.push(node);
             }
-            Some(Access::Acl) => by_acl.push(node),
+            Some(Access::Acl) => {
+                acls.push(format!("setfacl -b {}", quote(&path)));
+                by_acl.push(node);
+            }
             Some(Access::Mode) => {}
         }
     }
@@ -101,7 +104,8 @@ pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
              with it the ACL's mask",
             by_acl.join(", ")
         );
-        return with_rule(facts, Outcome::warn(message));
+        let outcome = with_rule(facts, Outcome::warn(message));
+        return outcome.by_hand("then remove the ACL", acls);
     }
     Outcome::pass()
 }
@@ -132,7 +136,8 @@ fn with_rule(facts: &Facts<'_>, outcome: Outcome) -> Outcome {
         let text = format!("fix {place} first; it overrides what udev install writes");
         return outcome.by_hand(text, [STATUS]);
     }
-    let text = "give QEMU's group access with a udev rule";
+    let or = if outcome.hints.is_empty() { "" } else { "or " };
+    let text = format!("{or}give QEMU's group access with a udev rule");
     outcome.fix(text, [install_command(facts)])
 }
 

@@ -95,11 +95,11 @@ checks! {
         "A region belongs to one virtual machine at a time: if two domains are defined with it, only one of them can run."
         => "run only one of them at a time, or give them different regions" [];
     "D27" Some("D02"), KUBERNETES, kubernetes::numa_nodes, "how many NUMA nodes kubelet accepts"
-        "A Grace host has a NUMA node for each socket and eight for each GPU. kubelet's topology manager accepts 8 unless max-allowable-numa-nodes allows more.";
+        "A Grace host has a NUMA node for each socket and eight for each GPU. kubelet's topology manager accepts 8 unless max-allowable-numa-nodes allows more. Only /var/lib/kubelet/config.yaml is read: no options of the command line, and no further files.";
     "D28" Some("D02"), KUBERNETES, kubernetes::policies, "kubelet's CPU and topology managers"
         "KubeVirt gives virtual machines with EGM dedicated CPUs, which only the static CPU manager assigns; the topology manager places them on the socket of the GPUs.";
     "D29" Some("D02"), KUBERNETES, kubernetes::device_plugin, "that KubeVirt's device plugin offers the regions"
-        "kubevirt-gpu-device-plugin knows only the layout gpu-list, and adds a region only if all of its GPUs are requested together with one resource name. It reports nothing otherwise.";
+        "kubevirt-gpu-device-plugin knows only the layout gpu-list, and adds a region only if all of its GPUs are requested together with one resource name. It reports nothing otherwise. KubeVirt builds a Grace guest (GraceIOVirtualization) only for GPUs whose ids it knows.";
     "D30" Some("D02"), KATA, kata::regions, "that Kata Containers finds the regions"
         "Kata Containers looks for the sizes of regions in /sys/class/misc, and needs a NUMA node with CPUs for each GPU.";
 }

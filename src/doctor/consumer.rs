@@ -36,6 +36,11 @@ pub(super) fn marks() -> impl Iterator<Item = &'static str> {
 }
 
 impl Consumer {
+    /// Whether kubelet runs on the host as well, or there are signs of it.
+    pub(super) fn has_kubernetes(root: &Sysroot) -> bool {
+        KUBERNETES.iter().any(|path| root.stat(path).is_ok())
+    }
+
     /// The consumer found on a host: libvirt if its QEMU driver is installed or nothing else is.
     pub(super) fn detect(root: &Sysroot, accounts: &Accounts<'_>, installed: &Installed) -> Self {
         let has_any = |paths: &[&str]| paths.iter().any(|path| root.stat(path).is_ok());

@@ -11,6 +11,7 @@ use super::config::qemu_conf::QemuConf;
 use super::config::runtime;
 use super::recording::ARCH;
 use super::{Consumer, Installed, kata};
+use crate::claims::unseen::Recorded;
 use crate::claims::{Claim, holders};
 use crate::host::Accounts;
 use crate::report::Report;
@@ -141,7 +142,11 @@ impl<'a> Facts<'a> {
             kubelet: unless(is_lacking, || Kubelet::read(root)),
             runtime_owns_devices: unless(is_lacking, || runtime::owns_devices(root)),
             kata: report.host.regions.iter().map(|region| kata::finds(root, region)).collect(),
-            domains_unread: domains_unread(report, occupancy),
+            domains_unread: if Recorded::of(root).claims.is_none() && recorded.is_some() {
+                Some(NOT_RECORDED.into())
+            } else {
+                domains_unread(report, occupancy)
+            },
             accounts,
             consumer,
             installed,

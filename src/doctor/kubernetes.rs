@@ -60,12 +60,25 @@ pub(super) fn policies(facts: &Facts<'_>) -> Outcome {
         let message = "cpuManagerPolicy is not static: virtual machines get no dedicated CPUs, \
                        which KubeVirt requires for EGM";
         return Outcome::fail(message).by_hand(
-            format!("drain the node, and in {path}, set cpuManagerPolicy: static"),
+            format!(
+                "drain the node, and in {path}, set cpuManagerPolicy: static and reserve CPUs for \
+                 the host (reservedSystemCPUs), which that policy requires"
+            ),
             [RESTART],
         );
     }
     if kubelet.topology_policy() == "none" {
         let message = "topologyManagerPolicy is none: CPUs may be on another socket than the GPUs";
+        return Outcome::warn(message).by_hand(
+            format!("in {path}, set topologyManagerPolicy: restricted or best-effort"),
+            ["systemctl restart kubelet"],
+        );
+    }
+    let sockets: BTreeSet<_> =
+        facts.report.regions().iter().filter_map(|region| region.numa_node).collect();
+    if kubelet.topology_policy() == "single-numa-node" && sockets.len() > 1 {
+        let message = "topologyManagerPolicy is single-numa-node: a virtual machine with the GPUs of \
+                       several sockets is not admitted";
         return Outcome::warn(message).by_hand(
             format!("in {path}, set topologyManagerPolicy: restricted or best-effort"),
             ["systemctl restart kubelet"],
@@ -108,11 +121,16 @@ pub(super) fn device_plugin(facts: &Facts<'_>) -> Outcome {
         let known = |id: u16| KNOWN.contains(&id);
         for gpu in region.gpus.iter().filter(|gpu| gpu.device_id.is_some_and(|id| !known(id))) {
             let id = gpu.device_id.unwrap_or_default();
-            problems.push(format!("{}: KubeVirt does not know the id {id:04x}", gpu.address));
+            problems.push(format!(
+                "{}: KubeVirt 1.9 does not treat GPUs with the id {id:04x} as those of Grace",
+                gpu.address
+            ));
         }
     }
     if problems.is_empty() {
-        return Outcome::pass();
+        return Outcome::passed(
+            "QEMU and libvirt are in the image of virt-launcher, and must be NVIDIA's",
+        );
     }
     Outcome::warn(first_of(&problems))
         .hint("request all GPUs of a region as one resource, and check the pod for /dev/egm*")

@@ -115,6 +115,8 @@ pub struct Examination {
     pub consumer: Consumer,
     /// Whether it was detected instead of being given.
     pub is_detected: bool,
+    /// Whether the host is also a node of Kubernetes, which was not selected.
+    pub is_also_kubernetes: bool,
     /// Its checks, in order of execution: a check follows the one it depends on.
     pub examined: Vec<Examined>,
 }
@@ -232,7 +234,10 @@ pub fn examine(root: &Sysroot, what: Examine<'_>) -> Examination {
             outcome.allow();
         }
     }
-    Examination { consumer, is_detected: given.is_none(), examined }
+    // Kata Containers are a part of Kubernetes.
+    let is_also_kubernetes =
+        matches!(consumer, Consumer::Libvirt | Consumer::Qemu) && Consumer::has_kubernetes(root);
+    Examination { consumer, is_detected: given.is_none(), is_also_kubernetes, examined }
 }
 
 impl Check {

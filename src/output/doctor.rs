@@ -13,12 +13,16 @@ use crate::values::text::printable;
 /// Writes a line for each check, followed by its suggested fixes. Checks that were skipped because
 /// another one failed share a line.
 pub(crate) fn write(out: &mut dyn Write, examination: &Examination, color: bool) -> io::Result<()> {
-    let Examination { consumer, is_detected, examined, .. } = examination;
+    let Examination { consumer, is_detected, is_also_kubernetes, examined, .. } = examination;
     let is_over = |it: &Examined| it.check.parent.is_none() && it.outcome.verdict == Verdict::Fail;
     // If the host has no EGM, nothing else is of interest.
     let is_over = examined.first().is_some_and(is_over);
     if !is_over {
-        let detected = if *is_detected { " (detected)" } else { "" };
+        let detected = match (is_detected, is_also_kubernetes) {
+            (true, true) => " (detected; for KubeVirt, add --consumer kubernetes)",
+            (true, false) => " (detected)",
+            (false, _) => "",
+        };
         writeln!(
             out,
             "{:>6}: Virtual machines started by {}{detected}",

@@ -77,6 +77,19 @@ fn without_claims_nothing_is_said_of_holders() {
     }
 }
 
+/// Without claims, nothing is known of domains, which is not that there are none.
+#[test]
+fn without_claims_the_checks_of_domains_are_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    let host = fixtures().join("doctor/D24");
+    capture(&["--from", text(&host)], &file, &[]);
+    let shown = String::from_utf8(egm_probe(&["--from", text(&file), "doctor"]).stdout).unwrap();
+    for code in ["D23", "D24", "D25", "D26"] {
+        assert!(shown.contains(&format!("SKIP ({code}: not in the capture)")), "{code}: {shown}");
+    }
+}
+
 /// Whether a file is one of the kernel's settings, or a directory on the way to them.
 fn is_setting(name: &str) -> bool {
     name.starts_with("proc/sys/kernel/") || ["proc", "proc/sys", "proc/sys/kernel"].contains(&name)

@@ -51,7 +51,13 @@ fn lines_are_like_those_of_virt_host_validate() {
     let printed = String::from_utf8(output.stdout).unwrap();
     let columns = |line: &str| (line.find("Checking"), line.rfind(": "));
     let mut lines = printed.lines();
-    assert_eq!(lines.next(), Some("   EGM: Virtual machines started by libvirt (detected)"));
+    assert_eq!(
+        lines.next(),
+        Some(
+            "   EGM: Virtual machines started by libvirt (detected; for KubeVirt, add --consumer \
+             kubernetes)"
+        )
+    );
     for line in lines {
         assert!(line.starts_with("   EGM: Checking "), "{line}");
         assert_eq!(line.chars().nth(77), Some(':'), "{line}");

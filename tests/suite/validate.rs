@@ -591,3 +591,16 @@ fn every_rule_is_explained() {
         assert!(!rule.explanation.is_empty() && !rule.source.is_empty(), "{}", rule.code);
     }
 }
+
+/// The size that a message suggests is a multiple of 2 MiB, so that following it is no new error.
+#[test]
+fn a_suggested_size_is_possible() {
+    let good = "tests/fixtures/domains/good/gb200-full-gpu-list/shared-smmus.xml";
+    let text = fs::read_to_string(good).unwrap();
+    let size = "<size unit='KiB'>234356736</size>";
+    let domain = text.replacen(size, &size.replace("736", "737"), 1);
+    assert_ne!(domain, text);
+    let (found, ..) = codes(&domain, &["--no-schema"]);
+    let beyond = ("EGM104".to_owned(), "at most 234354688 KiB".to_owned());
+    assert!(found.contains(&beyond), "{found:?}");
+}

@@ -44,23 +44,26 @@ impl Kubelet {
 }
 
 fn parse(text: &str) -> Kubelet {
-    Kubelet(text.lines().filter_map(setting).collect())
+    Kubelet(text.lines().flat_map(settings).collect())
 }
 
-/// `cpuManagerPolicy: "static"`, also as a line of JSON.
-fn setting(line: &str) -> Option<(&'static str, String)> {
-    let line = line.split(" #").next().unwrap_or_default().trim();
-    let (key, value) = line.trim_end_matches(',').split_once(':')?;
-    let plain = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
-    let key = plain(key);
-    let key = KEYS.into_iter().find(|known| *known == key)?;
-    Some((key, plain(value)))
+/// `cpuManagerPolicy: "static"`, in YAML or JSON, also several within braces.
+fn settings(line: &str) -> impl Iterator<Item = (&'static str, String)> {
+    let line = if line.trim_start().starts_with('#') { "" } else { line };
+    let line = line.split(" #").next().unwrap_or_default();
+    line.split(['{', '}', ',']).filter_map(|part| {
+        let (key, value) = part.split_once(':')?;
+        let plain = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+        let key = plain(key);
+        let key = KEYS.into_iter().find(|known| *known == key)?;
+        Some((key, plain(value)))
+    })
 }
 
-/// The lines with these settings.
+/// These settings alone.
 pub(in crate::doctor) fn redact(text: &str) -> String {
-    let kept = text.lines().filter(|line| setting(line).is_some());
-    kept.flat_map(|line| [line, "\n"]).collect()
+    let found = text.lines().flat_map(settings);
+    found.flat_map(|(key, value)| [key.to_owned(), ": ".into(), value, "\n".into()]).collect()
 }
 
 #[cfg(test)]
@@ -82,5 +85,13 @@ mod tests {
         let json = parse("{\n  \"cpuManagerPolicy\": \"static\",\n}\n");
         let none = ("static", "none", 8);
         assert_eq!((json.cpu_policy(), json.topology_policy(), json.nodes_limit()), none);
+        for text in [
+            "cpuManagerPolicy: static\ntopologyManagerPolicyOptions: {max-allowable-numa-nodes: '36'}\n",
+            "{\"cpuManagerPolicy\":\"static\",\"x\":{\"max-allowable-numa-nodes\":\"36\"}}",
+        ] {
+            let found = parse(text);
+            assert_eq!((found.cpu_policy(), found.nodes_limit()), ("static", 36), "{text}");
+            assert_eq!(parse(&redact(text)), found, "{text}");
+        }
     }
 }
