@@ -110,10 +110,9 @@ pub enum Objection {
         if kept.0 == 0 { String::new() } else {
             format!(", including {} bytes that the domain already has", kept.0)
         },
-        if *has_nameless {
-            "; one of its EGM devices has no <pciDev>: add that, or remove the device".into()
-        } else {
-            most.map_or(String::new(), |most| format!("; use --size {} or less", in_mib(most)))
+        match stray {
+            Some(stray) => format!("; {stray}: correct or remove that device"),
+            None => most.map_or(String::new(), |most| format!("; use --size {} or less", in_mib(most))),
         }
     )]
     TooLarge {
@@ -129,8 +128,8 @@ pub enum Objection {
         gpus: u64,
         /// The part that the domain already has.
         kept: Bytes,
-        /// Whether the domain has an EGM device of the region that names no GPU.
-        has_nameless: bool,
+        /// An EGM device of the domain on the region that belongs to none of its GPUs, in words.
+        stray: Option<String>,
         /// The largest possible memory of each of the plan's GPUs.
         most: Option<Bytes>,
     },

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::naming::Named;
-use super::{Alignment, Objection, Request, Rest, Size};
+use super::{Alignment, Objection, Request, Rest, RestDevice, Size};
 use crate::domain::{Domain, Maybe};
 use crate::host::Region;
+use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Bytes, PciAddress};
 
 /// The sizes that GPUs keep: those that the domain has, unless others are requested.
@@ -72,13 +73,27 @@ pub(super) fn share_out(
                 each,
                 gpus: count(new.len()),
                 kept: Bytes(kept),
-                has_nameless: rest.of_path(path).any(|rest| rest.device.pci_dev.is_none()),
+                stray: rest.of_path(path).find_map(|rest| stray(rest, region)),
                 most: alignment.below(Bytes(left)),
             });
         }
         sizes.extend(new.into_iter().map(|gpu| (gpu, each)));
     }
     sizes
+}
+
+/// An EGM device that belongs to no GPU of its region, in words.
+fn stray(RestDevice { device, gpu }: &RestDevice<'_>, region: &Region) -> Option<String> {
+    let Some(alias) = &device.pci_dev else {
+        return Some("one of its EGM devices has no <pciDev>".into());
+    };
+    let alias = excerpt(&alias.text, SHOWN);
+    let is_its = |address: PciAddress| region.gpus.iter().any(|it| it.address == address);
+    match *gpu {
+        None => Some(format!("its EGM device with <pciDev>{alias}</pciDev> names no GPU")),
+        Some(gpu) if is_its(gpu) => None,
+        Some(gpu) => Some(format!("its EGM device {alias} is for {gpu}, which is not a GPU of it")),
+    }
 }
 
 fn sum(sizes: impl Iterator<Item = Bytes>) -> u64 {

@@ -216,6 +216,10 @@ fn existing_memory_of_a_region_counts() {
     let args = ["--gpu", "0008:01:00.0,0009:01:00.0", "--with", "numa", "--size", "228864MiB"];
     let refusal = put_into(&nameless, &args).unwrap_err();
     assert!(refusal.contains("one of its EGM devices has no <pciDev>"), "{refusal}");
+    let stray = format!("{}<pciDev>ua-x</pciDev>{}", &text[..device.start], &text[device.end..]);
+    let refusal = put_into(&stray, &args).unwrap_err();
+    assert!(refusal.contains("<pciDev>ua-x</pciDev> names no GPU: correct"), "{refusal}");
+    assert!(!refusal.contains("or less"), "{refusal}");
     assert!(
         error.contains("are requested, including 8589934592 bytes that the domain already has"),
         "{error}"
