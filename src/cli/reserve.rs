@@ -45,7 +45,7 @@ const COLUMNS: &str = "DEVICE,NODE,SIZE,STATE,GPUS,HOLDER";
 #[command(group = ArgGroup::new("wanted").required(true).multiple(true).args(["regions", "gpus", "all", "any"]))]
 pub(super) struct ReserveArgs {
     /// Regions, such as egm4 or /dev/egm4, or GPUs of regions
-    #[arg(value_name = "REGION", value_parser = parse_target)]
+    #[arg(value_name = "REGION", value_parser = parse_reserved)]
     regions: Vec<Target>,
     /// Reserve the regions of these GPUs
     #[arg(long = "gpu", value_name = "ADDRESS", value_parser = parse_gpu, value_delimiter = ',')]
@@ -285,6 +285,11 @@ fn wanted(
 }
 
 /// Parses a time of 1 second to 30 days.
+/// A region, or the first word of a command that lacks `--` before it.
+fn parse_reserved(text: &str) -> Result<Target, String> {
+    parse_target(text).map_err(|error| format!("{error}; `--` precedes a command"))
+}
+
 fn parse_ttl(text: &str) -> Result<Duration, String> {
     const MOST: Duration = Duration::from_secs(30 * 86_400);
     let time = parse_time(text)?;
