@@ -325,7 +325,7 @@ fn check_tray(report: &Report, uses: &BTreeMap<&RegionName, Use<'_>>, findings: 
         }
     }
     if !others.is_empty() && first.region.gpus.iter().any(is_blackwell) {
-        let message = format!("the GPUs of {} are not in this domain", others.join(", "));
+        let message = format!("this domain has no EGM memory of {}", others.join(", "));
         findings
             .add(TRAY, &first.path.span, message)
             .help("add all GPUs of the host, as `egm-probe stanza --all` does");
