@@ -189,7 +189,7 @@ impl Recording<'_> {
 
     /// Paths that exist but could not be read.
     fn failed(&self) -> impl Iterator<Item = &Path> {
-        // That a file is no link is no failure.
+        // A file that is not a link is not an error.
         let failed = self.log.errors.iter();
         let failed = failed.filter(|((_, op), problem)| *op != Op::Link && !problem.is_absence());
         let failed = failed.map(|((path, _), _)| path);

@@ -13,7 +13,7 @@ pub struct KnownError {
     pub cause: &'static str,
     /// The checks and the rules for domains that find the cause.
     pub codes: &'static [&'static str],
-    /// What to do about it.
+    /// The remedy.
     pub remedy: &'static str,
 }
 
@@ -277,7 +277,7 @@ pub fn find(text: &str) -> Vec<&'static KnownError> {
     found.into_iter().map(|(_, error)| error).collect()
 }
 
-/// What a text and a message have in common.
+/// The common part of a text and a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
     /// The message is in the text.

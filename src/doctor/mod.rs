@@ -121,7 +121,7 @@ pub struct Examination {
     pub examined: Vec<Examined>,
 }
 
-/// What to examine.
+/// Options of [`examine`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Examine<'a> {

@@ -1,4 +1,4 @@
-//! The files that the checks read, for captures: what is kept of them.
+//! Reads the files of the checks for a capture, and reduces them to the lines that concern EGM.
 
 use std::path::Path;
 
@@ -32,8 +32,8 @@ pub(crate) fn is_mark(path: &Path) -> bool {
     consumer::marks().any(|mark| path == Path::new(mark))
 }
 
-/// What is kept of a file: the lines that concern EGM, at their places. `None` if the file is not one
-/// of these, or nothing in it matters.
+/// The lines of a file that concern EGM, at their places; `None` for other files, and if there are
+/// none.
 pub(crate) fn redact(path: &Path, text: &str, report: &Report) -> Option<String> {
     let name = path.to_str()?;
     if path == Path::new(qemu_conf::PATH) {

@@ -32,8 +32,8 @@ pub(super) enum NoUser {
 }
 
 impl User {
-    /// That of libvirt's configuration, otherwise the distribution's default; for `KubeVirt`, that of
-    /// its pods; for QEMU alone, any member of the group kvm.
+    /// The user in libvirt's configuration, otherwise the distribution's default. `KubeVirt` has its
+    /// own; for QEMU alone, it is any member of the group kvm.
     pub(super) fn find(facts: &Facts<'_>) -> Result<Self, NoUser> {
         match facts.consumer {
             Consumer::Kubernetes => Ok(Self::of_group("uid 107 (virt-launcher)", kubernetes::QEMU)),

@@ -27,7 +27,7 @@ const VALUES: [(&str, &str); 18] = [
     ("egm-probe watch --until free e", "watch --until free egm"),
     ("egm-probe validate --explain E", "validate --explain EGM"),
     ("egm-probe doctor --explain D0", "doctor --explain D0"),
-    // Of another host.
+    // For another host.
     (
         "egm-probe --from tests/fixtures/gh200-full list e",
         "--from tests/fixtures/gh200-full list egm4",
