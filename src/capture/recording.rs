@@ -72,7 +72,8 @@ pub(super) struct Recording<'a> {
 
 impl Recording<'_> {
     pub(super) fn put_files(&mut self, accounts: &Accounts<'_>) {
-        // The kernel's links, and those that disable udev rules; other links only if they lead to an included file.
+        // The kernel's links, and those that disable udev rules; other links only if they lead to an
+        // included file.
         let is_kept = |link: &Path| link.starts_with("/sys") || link.ends_with(FILE_NAME);
         for (link, target) in self.log.links.iter().filter(|(link, _)| is_kept(link)) {
             self.tree.put(link, Content::Link(target.clone()));
@@ -338,8 +339,8 @@ impl Recording<'_> {
         bad.map(|(path, flaw)| (path.to_string_lossy().into_owned(), flaw)).collect()
     }
 
-    /// Whether to record the error for a path. Types of files that are not
-    /// regions are private, and so are the names of files that are no links.
+    /// Whether to record the error for a path. Types of files that are not regions are private, and
+    /// so are the names of files that are no links.
     pub(super) fn is_reported(&self, path: &Path, op: Op) -> bool {
         let is_kernels = path.starts_with("/sys");
         !self.left_out.contains(path)

@@ -121,11 +121,8 @@ pub(in crate::doctor) fn redact(text: &str) -> String {
         in_list &= !line.contains(']');
         let is_last = last == Some(index + 1);
         if is_kept && !is_comment {
-            // A comment follows the value.
-            let value = line.rfind(['"', '\'', ']']).unwrap_or(0);
-            let comment = line.get(value..).and_then(|rest| rest.find('#'));
-            let comment = comment.filter(|_| !in_list && !is_last).map(|at| value + at);
-            kept.push_str(line.get(..comment.unwrap_or(line.len())).unwrap_or(line));
+            let is_whole = in_list || is_last;
+            kept.push_str(if is_whole { line } else { without_comment(line) });
         } else if is_last {
             // Neither libvirt nor this program accepts it.
             kept.push_str("x = x");
@@ -136,6 +133,20 @@ pub(in crate::doctor) fn redact(text: &str) -> String {
         }
     }
     kept
+}
+
+/// The part of a line before its comment.
+fn without_comment(line: &str) -> &str {
+    let mut quote = None;
+    let comment = line.find(|c: char| {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '"' | '\'') => quote = Some(c),
+            _ => {}
+        }
+        c == '#' && quote.is_none()
+    });
+    line.get(..comment.unwrap_or(line.len())).unwrap_or(line)
 }
 
 impl ConfValues {
@@ -302,7 +313,7 @@ impl<'a> Parser<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, redact};
 
     #[test]
     fn settings_are_parsed_as_in_libvirt() {
@@ -368,5 +379,13 @@ mod tests {
         ] {
             assert_eq!(parse(text).expect_err(text).1, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn only_settings_for_egm_are_kept() {
+        let text = "# a 'b'\nuser = \"a#b\" # it's secret\nvnc_password = \"x\"\nnamespaces = [\n \
+                    \"mount\"\n] # \"y\"\n# group = [\ngroup = 'kvm'\n";
+        let kept = "\nuser = \"a#b\" \n\nnamespaces = [\n \"mount\"\n] \n\ngroup = 'kvm'\n";
+        assert_eq!(redact(text), kept);
     }
 }

@@ -43,17 +43,16 @@ fn setting(line: &str) -> Option<bool> {
     (key.trim() == KEY).then(|| value.trim() == "true")
 }
 
-/// The lines with the setting; `None` if there are none, or for a file of others.
+/// The setting alone; `None` if a file does not have it, or is not one of these.
 pub(in crate::doctor) fn redact(path: &str, text: &str) -> Option<String> {
     let is_its = FILES.contains(&path) || DIRECTORIES.iter().any(|it| path.starts_with(it));
-    let kept = text.lines().filter(|line| is_its && setting(line).is_some());
-    let kept: String = kept.flat_map(|line| [line.trim(), "\n"]).collect();
-    Some(kept).filter(|kept| !kept.is_empty())
+    let last = text.lines().filter_map(setting).next_back();
+    last.filter(|_| is_its).map(|owns| format!("{KEY} = {owns}\n"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::setting;
+    use super::{redact, setting};
 
     #[test]
     fn the_setting_is_found() {
@@ -65,5 +64,9 @@ mod tests {
         ] {
             assert_eq!(setting(line), expected, "{line}");
         }
+        let text = "password = 1\n  device_ownership_from_security_context = true # secret\n";
+        let kept = "device_ownership_from_security_context = true\n";
+        assert_eq!(redact("/etc/containerd/config.toml", text).as_deref(), Some(kept));
+        assert_eq!(redact("/etc/other.toml", text), None);
     }
 }
