@@ -29,6 +29,8 @@ pub(crate) use definitions::{Definition, USERS, parse as parse_definition};
 pub(crate) use evidence::EvidenceKind;
 use leases::Lease;
 pub use leases::{LEASES, LeaseClaim};
+#[cfg(feature = "cli")]
+pub(crate) use open_files::Counter;
 use open_files::OpenCount;
 use process::Users;
 pub use ranges::{Range, Ranges};

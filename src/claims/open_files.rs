@@ -5,6 +5,11 @@
 //! well. A file that several processes share counts once. While a region is being opened, which
 //! clears it first and takes tens of seconds, only this count shows it.
 
+#[cfg(feature = "cli")]
+use std::fs::File;
+#[cfg(feature = "cli")]
+use std::os::unix::fs::FileExt;
+
 use crate::sysroot::Sysroot;
 use crate::values::numbers::decimal;
 
@@ -49,6 +54,34 @@ impl OpenCount {
         let Self::References(references) = self else { return None };
         let of_files = references.checked_sub(dma_bufs as u64)?;
         of_files.is_multiple_of(2).then_some(of_files / 2)
+    }
+}
+
+/// The driver's count as it was, in a file that stays open: one system call compares it.
+#[cfg(feature = "cli")]
+pub(crate) struct Counter {
+    file: File,
+    text: Vec<u8>,
+}
+
+#[cfg(feature = "cli")]
+impl Counter {
+    pub(crate) fn open(root: &Sysroot) -> Option<Self> {
+        let file = root.open_file(REFERENCES.as_ref())?.ok()?;
+        let text = Self::text(&file)?;
+        Some(Self { file, text })
+    }
+
+    /// Whether the count is still the same. It is not once the module was removed.
+    pub(crate) fn is_current(&self) -> bool {
+        Self::text(&self.file).is_some_and(|now| now == self.text)
+    }
+
+    fn text(file: &File) -> Option<Vec<u8>> {
+        let mut text = vec![0; 32];
+        let length = file.read_at(&mut text, 0).ok()?;
+        text.truncate(length);
+        Some(text)
     }
 }
 

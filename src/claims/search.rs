@@ -72,16 +72,18 @@ impl Search {
 
     /// Whether another search for these devices would find the same.
     pub(super) fn is_final(&self, root: &Sysroot, targets: &Targets) -> bool {
-        self.sight == Sight::Complete && self.targets == *targets && self.is_current(root)
+        self.sight == Sight::Complete
+            && self.targets == *targets
+            && matches!(self.count, OpenCount::References(_))
+            && OpenCount::read(root) == self.count
+            && self.holders_exist(root)
     }
 
-    /// Whether the driver has as many files open as before, and the holders still exist.
-    pub(crate) fn is_current(&self, root: &Sysroot) -> bool {
+    /// Whether all holders still exist.
+    pub(crate) fn holders_exist(&self, root: &Sysroot) -> bool {
         let is_there =
             |holder: &Described| root.stat(format!("/proc/{}", holder.claim.pid)).is_ok();
-        matches!(self.count, OpenCount::References(_))
-            && OpenCount::read(root) == self.count
-            && self.holders.iter().all(is_there)
+        self.holders.iter().all(is_there)
     }
 
     /// Whether the driver counts its open files.

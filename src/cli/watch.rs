@@ -15,7 +15,7 @@ use super::args::{parse_region, parse_time};
 use super::error::Error;
 use super::signals::{EndSignals, timeout};
 use super::{Exit, Session};
-use crate::claims::{Claims, Search, Sight};
+use crate::claims::{Claims, Counter, Search, Sight};
 use crate::host::{Accounts, Host, Needs, has_pid_namespace};
 use crate::output::watch as output;
 use crate::report::{Report, Snapshot, State};
@@ -93,6 +93,8 @@ fn follow(
     let mut waiting = Waiting::new(&root)?;
     let started = Instant::now();
     let accounts = Accounts::of(&root);
+    // Before each search, so that no change since then is missed.
+    let mut counter = Counter::open(&root);
     let mut host = Host::read(&root, needs | Needs::GPUS);
     let mut host_read = started;
     let mut report = combine(&root, &host, needs, &accounts, None);
@@ -134,9 +136,11 @@ fn follow(
             Woken::Timeout
                 if read.elapsed() < args.interval
                     && (report.claims.sight == Sight::Complete || Instant::now() < next_search)
-                    && report.claims.search().is_current(&root) => {}
+                    && counter.as_ref().is_some_and(Counter::is_current)
+                    && report.claims.search().holders_exist(&root) => {}
             woken @ (Woken::Timeout | Woken::Event) => {
                 read = Instant::now();
+                counter = Counter::open(&root);
                 // udev reports all changes of devices, except of mode and owner.
                 let is_current = waiting.has_events && host_read.elapsed() < HOST_INTERVAL;
                 if matches!(woken, Woken::Timeout) && is_current && host.is_whole() {

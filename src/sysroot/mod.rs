@@ -401,17 +401,22 @@ impl Sysroot {
         limit: usize,
     ) -> Result<Box<dyn BufRead>, ReadError> {
         let path = path.as_ref();
-        let file = match &self.0 {
-            Backend::Host(_) => directory::open_file(path, true),
-            Backend::Directory(base) => {
-                directory::locate(base, path).and_then(|at| directory::open_file(&at, false))
-            }
-            Backend::Archive(_) | Backend::Recorded(_) => {
-                return Ok(Box::new(Cursor::new(self.read(path, limit)?)));
-            }
+        let file = match self.open_file(path) {
+            Some(file) => file.map_err(|cause| ReadError::new(path, cause))?,
+            None => return Ok(Box::new(Cursor::new(self.read(path, limit)?))),
         };
-        let file = file.map_err(|cause| ReadError::new(path, cause))?;
         Ok(Box::new(BufReader::new(file.take(limit as u64))))
+    }
+
+    /// Opens a regular file that may change; nothing in a capture does.
+    pub(crate) fn open_file(&self, path: &Path) -> Option<io::Result<fs::File>> {
+        match &self.0 {
+            Backend::Host(_) => Some(directory::open_file(path, true)),
+            Backend::Directory(base) => {
+                Some(directory::locate(base, path).and_then(|at| directory::open_file(&at, false)))
+            }
+            Backend::Archive(_) | Backend::Recorded(_) => None,
+        }
     }
 
     /// The text of an attribute file, at most [`ATTRIBUTE_LIMIT`] bytes.

@@ -5,6 +5,7 @@ use crate::live::{can, extract, has_udev};
 use crate::support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::channel;
@@ -234,11 +235,12 @@ fn the_drivers_count_decides_when_holders_are_searched() {
     let root = host.path();
     let module = root.join("sys/module/nvgrace_egm");
     fs::create_dir_all(&module).unwrap();
+    fs::write(module.join("refcnt"), "0\n").unwrap();
+    // In place and in one step, as in sysfs.
     let count = |files: u32| {
-        fs::write(module.join("refcnt.new"), format!("{}\n", 2 * files)).unwrap();
-        fs::rename(module.join("refcnt.new"), module.join("refcnt")).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(module.join("refcnt")).unwrap();
+        file.write_all_at(format!("{}\n", 2 * files).as_bytes(), 0).unwrap();
     };
-    count(0);
     let mut child = watch(root, &["--json", "--interval", "1h"]);
     let (send, lines) = channel();
     let stdout = child.stdout.take().unwrap();
