@@ -129,6 +129,7 @@ faults:
 golden:
 	UPDATE_GOLDEN=1 $(RUN) test --locked --quiet --test fixtures --test suite
 	rsvg-convert --output docs/topology.png docs/topology.svg
+	rsvg-convert --output docs/guest.png docs/guest.svg
 
 # Builds nothing, because root may not have a compiler. `uninstall` lists the same files again.
 MAN1   := $(wildcard man/*.1)
@@ -158,7 +159,7 @@ endif
 	install -D -m 0644 completions/egm-probe.fish $(DESTDIR)$(FISH)
 	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/ansible $(DESTDIR)$(DOCDIR)/examples/systemd
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
-	install -m 0644 docs/topology.png $(DESTDIR)$(DOCDIR)/docs
+	install -m 0644 docs/topology.png docs/guest.png $(DESTDIR)$(DOCDIR)/docs
 	install -m 0755 examples/*.sh examples/libvirt-hook $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/*.rs examples/*.xml $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 examples/ansible/*.yml $(DESTDIR)$(DOCDIR)/examples/ansible

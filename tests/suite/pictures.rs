@@ -3,7 +3,7 @@
 use crate::live::can;
 use crate::stanza::fed;
 use crate::support;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
@@ -51,6 +51,77 @@ fn the_picture_in_the_readme_is_up_to_date() {
         fs::write(&path, &drawn).unwrap();
     }
     assert!(fs::read(path).unwrap() == drawn, "run `make golden`");
+}
+
+#[test]
+fn the_picture_of_a_guest_shows_what_stanza_writes() {
+    let base = support::fixtures().join("../../examples/base.xml");
+    let output = Command::new(PROGRAM)
+        .args(["--from", "tests/fixtures/gb200-full-gpu-list", "stanza", "--all", "--complete"])
+        .arg("--domain")
+        .arg(base)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let domain = String::from_utf8(output.stdout).unwrap();
+    let domain = roxmltree::Document::parse(&domain).unwrap();
+    let picture = support::fixtures().join("../../docs/guest.svg");
+    let picture = fs::read_to_string(picture).unwrap();
+    let picture = roxmltree::Document::parse(&picture).unwrap();
+    let texts: BTreeSet<_> = picture
+        .descendants()
+        .filter(|it| it.has_tag_name("text"))
+        .filter_map(|it| it.text())
+        .collect();
+    let all = |name| domain.descendants().filter(move |it| it.has_tag_name(name));
+    let below = |it: roxmltree::Node<'_, '_>, name: &str, attribute: &str| {
+        let found = it.descendants().find(|it| it.has_tag_name(name)).unwrap();
+        found.attribute(attribute).or(found.text()).unwrap().to_owned()
+    };
+    let mut expected = Vec::new();
+    for cell in all("cell").filter(|cell| cell.attribute("cpus").is_some()) {
+        let (id, cpus) = (cell.attribute("id").unwrap(), cell.attribute("cpus").unwrap());
+        let (first, last) = cpus.split_once('-').unwrap();
+        let pin = |cpu| {
+            let pin = all("vcpupin").find(|pin| pin.attribute("vcpu") == Some(cpu));
+            pin.and_then(|pin| pin.attribute("cpuset")).unwrap()
+        };
+        let (from, to) = (pin(first), pin(last));
+        expected.push(format!(
+            "cell {id}: virtual CPUs {cpus}, pinned to CPUs {from}-{to} of the host"
+        ));
+    }
+    for controller in all("controller") {
+        let index = controller.attribute("index").unwrap();
+        match controller.attribute("model") {
+            Some("pcie-expander-bus") => {
+                let bus = below(controller, "target", "busNr");
+                let node = below(controller, "node", "");
+                expected.push(format!("index {index}, busNr {bus}, node {node}"));
+            }
+            Some("pcie-root-port") => expected.push(format!("index {index}")),
+            _ => {}
+        }
+    }
+    expected.extend(all("iommu").map(|it| format!("pciBus {}", below(it, "driver", "pciBus"))));
+    for gpu in all("hostdev") {
+        let alias = below(gpu, "alias", "name");
+        let addresses: Vec<_> = gpu.descendants().filter(|it| it.has_tag_name("address")).collect();
+        let part = |at: usize, name| &addresses[at].attribute(name).unwrap()[2..];
+        expected.push(format!("{alias}: GPU {}:{}:00.0", part(0, "domain"), part(0, "bus")));
+        let bus = u8::from_str_radix(part(1, "bus"), 16).unwrap();
+        expected.push(format!("on bus {bus} of the guest, by iommufd"));
+        expected.push(format!("its own memory: cells {}", below(gpu, "acpi", "nodeset")));
+    }
+    for memory in all("memory").filter(|it| it.attribute("model") == Some("egm")) {
+        let size: f64 = below(memory, "size", "none").parse().unwrap();
+        let alias = below(memory, "pciDev", "");
+        expected.push(format!("{:.1} GiB for {alias}", size / f64::from(1 << 20)));
+    }
+    assert_eq!(expected.len(), 2 + 8 + 4 + 12 + 4);
+    for text in expected {
+        assert!(texts.contains(text.as_str()), "{text}: {texts:?}");
+    }
 }
 
 /// One process parses the metrics of all machines, each by its name in a JSON document.
