@@ -101,6 +101,8 @@ targets! {
     leases: 60,
     manifest: 300,
     setup: 300,
+    nodes: 100,
+    explain: 1000,
     domain: 1000,
     stanza: 700,
     definition: 25,

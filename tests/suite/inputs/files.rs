@@ -1,8 +1,11 @@
 //! Files of a host that is valid otherwise.
 
+use std::fs;
+
 use egm_probe::doctor::{Examine, examine};
 use egm_probe::report::{Report, State};
 use egm_probe::sysroot::Sysroot;
+use tempfile::TempDir;
 
 use super::host::{holds, with};
 
@@ -111,4 +114,26 @@ pub fn setup(data: &[u8]) {
             assert!(!text.chars().any(char::is_control), "{text:?}");
         }
     }
+}
+
+/// The list of device nodes in a directory of plain files.
+pub fn nodes(data: &[u8]) {
+    thread_local! {
+        static HOST: TempDir = {
+            let host = tempfile::tempdir().unwrap();
+            super::host::write(host.path());
+            host
+        };
+    }
+    // That could be any directory of this machine.
+    if data.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"base")) {
+        return;
+    }
+    HOST.with(|host| {
+        fs::write(host.path().join("nodes"), data).unwrap();
+        match Sysroot::capture(host.path()) {
+            Ok(root) => drop(holds(&root, data)),
+            Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error:?}"),
+        }
+    });
 }

@@ -1,9 +1,11 @@
 //! A small host, made from a fixture, with two regions, one of which a virtual machine holds.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use egm_probe::capture::Capture;
-use egm_probe::host::Needs;
+use egm_probe::export::{Cdi, Inventory, Kind, labels, node_feature};
+use egm_probe::host::{Host, Needs};
 use egm_probe::output::{columns, json, metrics, svg, table, topology};
 use egm_probe::report::{Report, State};
 use egm_probe::sysroot::Sysroot;
@@ -34,6 +36,17 @@ fn base() -> &'static Tree {
         }
         tree
     })
+}
+
+/// Writes the host into a directory, except device nodes.
+pub fn write(directory: &Path) {
+    let tar = base().tar();
+    for entry in tar::Archive::new(&tar[..]).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if !entry.header().entry_type().is_character_special() {
+            entry.unpack_in(directory).unwrap();
+        }
+    }
 }
 
 /// The archive of the host with other files in it.
@@ -94,6 +107,7 @@ fn shows(report: &Report) {
     let picture = shown(&|out| svg::write(out, report));
     roxmltree::Document::parse(&picture).expect("topology --svg is no XML");
     shown(&|out| metrics::write(out, report));
+    exports(&report.host);
     let rows: Vec<_> = report.rows().collect();
     let chosen = columns::defaults();
     for format in [table::Format::Table, table::Format::Raw, table::Format::Pairs] {
@@ -109,4 +123,22 @@ fn shows(report: &Report) {
         let bad = warning.to_string().chars().find(|c| c.is_control());
         assert_eq!(bad, None, "{warning:?}");
     }
+}
+
+fn exports(host: &Host) {
+    let inventory = Inventory::of(host);
+    let (cdi, left_out) = Cdi::new(&inventory, &"nvidia.com/egm".parse::<Kind>().unwrap());
+    assert_eq!(cdi.is_empty(), left_out.len() == host.regions.len(), "{left_out:?}");
+    let mut text = Vec::new();
+    cdi.write(&mut text).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&text).expect("export cdi is no JSON");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    for (name, value) in labels(&inventory) {
+        assert!(
+            value.len() < 64 && name.chars().chain(value.chars()).all(is_plain),
+            "{name}={value}"
+        );
+    }
+    let feature = node_feature(&inventory, &"node1".parse().unwrap());
+    assert_eq!(feature["metadata"]["name"], "egm-node1");
 }

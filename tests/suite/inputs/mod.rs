@@ -37,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "leases", run: files::leases, seeds: seeds::leases, longest: 1024 },
     Target { name: "manifest", run: files::manifest, seeds: seeds::manifests, longest: 4096 },
     Target { name: "setup", run: files::setup, seeds: seeds::setups, longest: 4096 },
+    Target { name: "nodes", run: files::nodes, seeds: seeds::nodes, longest: 2048 },
+    Target { name: "explain", run: texts::explain, seeds: seeds::errors, longest: 512 },
     Target { name: "domain", run: domains::domain, seeds: seeds::domains, longest: 8192 },
     Target { name: "stanza", run: domains::stanza, seeds: seeds::stanzas, longest: 8192 },
     Target {

@@ -168,6 +168,20 @@ pub fn manifests() -> Vec<Vec<u8>> {
     ])
 }
 
+pub fn nodes() -> Vec<Vec<u8>> {
+    let lists = files("/nodes").into_iter().map(|path| fs::read(path).unwrap());
+    // Other hosts are found relative to a directory that the targets do not have.
+    let mut lists: Vec<_> = lists.filter(|list| !list.starts_with(b"base ")).collect();
+    lists.sort();
+    lists.dedup();
+    lists
+}
+
+pub fn errors() -> Vec<Vec<u8>> {
+    let texts = egm_probe::doctor::errors::ERRORS.iter().flat_map(|error| error.texts);
+    of(&texts.copied().collect::<Vec<_>>())
+}
+
 pub fn setups() -> Vec<Vec<u8>> {
     let rules = fs::read(fixtures().join("../../udev-rules/60-egm.rules")).unwrap();
     let mut seeds = vec![joined(&[

@@ -1,5 +1,6 @@
 //! Single words: PCI addresses, lists of numbers, sizes.
 
+use egm_probe::doctor::errors;
 use egm_probe::values::{Bytes, IdList, PciAddress, parse_libvirt, parse_option};
 
 pub fn pci_address(data: &[u8]) {
@@ -84,4 +85,15 @@ pub fn size(data: &[u8]) {
         }
         Err(_) => assert_eq!(shown, "16 EiB", "{size:?}"),
     }
+}
+
+/// A text pasted from a log.
+pub fn explain(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let found = errors::find(text);
+    assert!(found.is_empty() || !errors::is_too_short(text), "{text:?}");
+    // A message without gaps is found in any text that contains it.
+    let is_whole =
+        errors::ERRORS.iter().any(|error| error.texts.iter().any(|it| text.contains(it)));
+    assert!(!is_whole || !found.is_empty(), "{text:?}");
 }
