@@ -11,6 +11,7 @@ mod maps;
 mod open_files;
 pub(crate) mod process;
 mod ranges;
+mod scanner;
 mod search;
 mod sharing;
 mod targets;

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 
 use super::evidence::Evidence;
-use super::holders::{self, Depth, Holder};
+use super::holders;
 use super::open_files::OpenCount;
 use super::process::{self, Users};
+use super::scanner::{Depth, Found, Holder};
 use super::targets::Targets;
 use super::unseen::{Hidden, Unseen};
 use super::{ProcessClaim, Ranges, Sight, sharing};
@@ -101,7 +102,7 @@ impl Search {
     ) -> Result<(), ReadError> {
         let mut depth = Depth::Processes;
         let mut is_stable = false;
-        let mut found = holders::Found::default();
+        let mut found = Found::default();
         for _ in 0..SEARCHES {
             found = holders::find(root, &self.targets, depth)?;
             self.holders = describe(root, std::mem::take(&mut found.holders), accounts, users);
