@@ -10,6 +10,7 @@ mod function;
 mod gpu;
 pub(crate) mod iommufd;
 mod lookup;
+mod membership;
 mod needs;
 mod numa;
 mod numa_reader;
@@ -18,7 +19,6 @@ pub(crate) mod pci_names;
 mod pcie_link;
 mod placement;
 mod region;
-
 mod scan;
 mod shape;
 pub(crate) mod sysfs;
@@ -38,6 +38,5 @@ pub(crate) use numa_reader::parse_meminfo;
 pub use pcie_link::{LinkSpeed, PcieLink};
 pub use placement::NodeSource;
 pub use region::Region;
-
 pub use scan::{Class, Host};
 pub use shape::{GpuSource, Shape};
