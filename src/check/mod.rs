@@ -17,6 +17,8 @@ mod rule;
 mod rules;
 #[cfg(feature = "cli")]
 mod schema;
+#[cfg(feature = "cli")]
+mod schema_files;
 mod smmu;
 mod wiring;
 

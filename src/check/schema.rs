@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use relax_ng::{
-    Content, DatatypeRegistry, Element, ExpandedName, ResolveError, SchemaResolver, SchemaSource,
-    SchemaSyntax, ValidationError, ValidationErrorKind,
+    Content, DatatypeRegistry, Element, ExpandedName, SchemaSource, SchemaSyntax, ValidationError,
+    ValidationErrorKind,
 };
 use roxmltree::{Node, NodeId};
 
 use super::datatypes::{self, BadPattern};
 use super::features::{self, FEATURES, Feature};
-use super::prune::{element_names, pruned};
+use super::prune::element_names;
 use super::rules::{OBSOLETE, SCHEMA, UNSUPPORTED, UNSUPPORTED_EGM};
+use super::schema_files::{Files, Part};
 use super::{BadSchema, CheckOptions, Finding, Severity};
 use crate::domain::xml::{self, start_tag, text_of, value_range};
 use crate::domain::{Dialect, Document};
@@ -26,9 +27,6 @@ pub const SCHEMAS: &str = "/usr/share/libvirt/schemas";
 
 /// The extension.
 const EGM: (&str, &str) = ("egm-domain.rng", include_str!("../../schema/egm-domain.rng"));
-
-/// No file of libvirt's schema is larger.
-const FILE_LIMIT: usize = 8 << 20;
 
 /// The maximum number of findings in one domain.
 const FINDINGS_LIMIT: usize = 50;
@@ -317,59 +315,6 @@ fn attribute<'a, 'input>(
 ) -> Option<roxmltree::Attribute<'a, 'input>> {
     let namespace = name.namespace.as_deref();
     node.attributes().find(|it| it.name() == name.local && it.namespace() == namespace)
-}
-
-/// The files of a schema: the extension, and those of one directory.
-struct Files<'a> {
-    directory: &'a Path,
-    /// The part of them that is needed.
-    part: Part<'a>,
-    /// For each feature, whether a file read so far defines it.
-    defined: Mutex<Vec<bool>>,
-}
-
-/// The part of a schema that is needed.
-#[derive(Clone, Copy)]
-enum Part<'a> {
-    /// The definitions of these elements.
-    For(&'a BTreeSet<&'a str>),
-    /// Everything except comments and spaces.
-    Meaning,
-    /// Every character, so that places are those of the files.
-    All,
-}
-
-impl Part<'_> {
-    /// This part of a file.
-    fn of(self, text: String) -> String {
-        let part = match self {
-            Part::For(names) => pruned(&text, Some(names)),
-            Part::Meaning => pruned(&text, None),
-            Part::All => None,
-        };
-        part.unwrap_or(text)
-    }
-}
-
-impl SchemaResolver for Files<'_> {
-    fn resolve(&self, href: &str, _: &str) -> Result<SchemaSource, ResolveError> {
-        // By file name only: the extension refers to libvirt's file by its usual path, and
-        // libvirt's files refer to each other.
-        let name = href.rsplit('/').next().unwrap_or_default();
-        if Path::new(name).extension().is_none_or(|extension| extension != "rng") {
-            return Err(ResolveError::new(format!("{href} is not a schema file")));
-        }
-        let text = crate::files::user_file::read(&self.directory.join(name), FILE_LIMIT)
-            .map_err(|error| ResolveError::new(error.to_string()))?;
-        let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
-        defined.resize(FEATURES.len(), false);
-        for (is_defined, feature) in defined.iter_mut().zip(FEATURES) {
-            *is_defined = *is_defined || feature.is_defined_in(&text);
-        }
-        let text = String::from_utf8(text)
-            .map_err(|_| ResolveError::new(format!("{name} is not UTF-8")))?;
-        Ok(SchemaSource::new(self.part.of(text), name, SchemaSyntax::Xml))
-    }
 }
 
 /// An element, for the schema.
