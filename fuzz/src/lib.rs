@@ -3,11 +3,13 @@
 #[path = "../../tests/suite/inputs/mod.rs"]
 pub mod inputs;
 
+#[allow(dead_code, missing_docs)]
+#[path = "../../tests/suite/support/tree.rs"]
+mod tree;
+
 /// The part of the tests' support that the inputs use.
 pub mod support {
-    #![allow(dead_code, missing_docs)]
-    #[path = "../../../tests/suite/support/tree.rs"]
-    pub mod tree;
+    pub use crate::tree;
 }
 
 /// Runs the target of this name.
