@@ -4,21 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::rules::{
-    CELL_PATHS, CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NO_CPUS, NO_MAX_MEMORY, NODE,
-    PATH_CELLS, PLACED, SIZE, TOPOLOGY, TOTAL, VCPUS,
+    CELL_SUM, CELLS, DISTANCES, GPU_CELLS, MAX_MEMORY, NO_CPUS, NO_MAX_MEMORY, NODE, PLACED, SIZE,
+    TOPOLOGY, TOTAL, VCPUS,
 };
 use super::{CELLS_LIMIT, Findings, Severity, Subject};
-use crate::domain::{Domain, Hostdev, Maybe, MemoryDevice, Value};
-use crate::report::Report;
+use crate::domain::{Cell, Domain, Hostdev, Maybe, MemoryDevice, Value};
 use crate::values::Bytes;
 use crate::values::text::plural;
 
-pub(super) fn check(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
+pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
     let sums = check_sums(domain, findings);
     check_total(domain, &sums, findings);
     check_vcpus(domain, findings);
-    check_gpu_cells(subject, report, findings);
+    check_gpu_cells(subject, findings);
     check_distances(subject, findings);
 }
 
@@ -28,21 +27,23 @@ pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
         let message = format!("too many cells: {count} (QEMU supports at most {CELLS_LIMIT})");
         findings.add(CELLS, &beyond.span, message);
     }
-    let mut seen = BTreeSet::new();
+    let last = u32::try_from(domain.cells.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let mut used: BTreeSet<_> = domain.cells.iter().filter_map(|cell| cell.id.value).collect();
+    let mut missing = (0..=last).filter(|id| !used.contains(id)).collect::<Vec<_>>().into_iter();
     for cell in &domain.cells {
+        // The first cell of each number has it.
         let message = match cell.id.value {
             None => format!("invalid cell number `{}`", cell.id.shown()),
-            Some(id) if !seen.insert(id) => format!("duplicate cell {id}"),
-            Some(id) if usize::try_from(id).is_ok_and(|id| id >= domain.cells.len()) => {
-                let last = domain.cells.len().saturating_sub(1);
+            Some(id) if id > last => {
                 let cells = plural(domain.cells.len(), "cell");
-                let message = format!("cell number {id} is out of range (the guest has {cells})");
-                findings.add(CELLS, &cell.id.span, message).help(format!("0 to {last}, each once"));
-                continue;
+                format!("cell number {id} is out of range (the guest has {cells})")
             }
+            Some(id) if !used.remove(&id) => format!("duplicate cell {id}"),
             Some(_) => continue,
         };
-        findings.add(CELLS, &cell.id.span, message);
+        let help = missing.next().map_or_else(String::new, |id| format!("id='{id}'; "));
+        let help = format!("{help}the cells are 0 to {last}, each once");
+        findings.add(CELLS, &cell.id.span, message).help(help);
     }
 }
 
@@ -51,7 +52,7 @@ fn check_sums(domain: &Domain, findings: &mut Findings) -> BTreeMap<u32, u64> {
     let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
     // The sum of a cell is meaningless if one of its devices has another fault.
     let is_whole = !domain.other_memory.iter().any(MemoryDevice::is_like_egm);
-    if is_whole && !findings.has(&[NODE, SIZE, CELLS, CELL_PATHS, PATH_CELLS]) {
+    if is_whole && !findings.has(&[NODE, SIZE, CELLS]) && findings.settled.is_empty() {
         for device in &domain.egm {
             if let Some((cell, size)) = device.cell.known().zip(device.size.known()) {
                 let sum = sums.entry(cell).or_default();
@@ -216,11 +217,11 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
 }
 
 /// A GPU has its own empty cells; another device names the cells near it.
-fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mut Findings) {
+fn check_gpu_cells(subject: &Subject<'_>, findings: &mut Findings) {
     let gpus = subject.domain.egm.iter().filter_map(|device| subject.hostdev(device));
     let gpus: Vec<_> = gpus.collect();
     let is_gpu = |hostdev: &Hostdev| {
-        let of_host = || report?.host.gpu(hostdev.pci()?);
+        let of_host = || subject.report?.host.gpu(hostdev.pci()?);
         gpus.contains(&hostdev) || of_host().is_some()
     };
     let mut owned = BTreeSet::new();
@@ -232,12 +233,13 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
             continue;
         };
         let is_gpu = is_gpu(hostdev);
+        let is_numbered = !findings.has(&[CELLS]);
         let mut wrong = None;
         for id in list.iter().take(CELLS_LIMIT + 1) {
             let cell = subject.cells.get(&id);
             let memory = cell.and_then(|cell| cell.memory.known());
             wrong = wrong.or(match cell {
-                None => Some(format!("the guest has no NUMA cell {id}")),
+                None => is_numbered.then(|| format!("the guest has no NUMA cell {id}")),
                 Some(_) if !is_gpu => None,
                 Some(_) if memory.is_some_and(|memory| memory.0 > 0) => {
                     Some(format!("cell {id} has memory"))
@@ -249,18 +251,44 @@ fn check_gpu_cells(subject: &Subject<'_>, report: Option<&Report>, findings: &mu
             });
         }
         if let Some(wrong) = wrong {
-            findings.add(GPU_CELLS, &nodeset.span, wrong);
+            let is_of_use = is_gpu && !findings.are_many();
+            let help = is_of_use.then(|| free_cells(subject, hostdev)).flatten();
+            findings.add(GPU_CELLS, &nodeset.span, wrong).help = help;
         }
     }
 }
 
+/// Empty cells for a GPU: the first eight in a row that no other device names.
+fn free_cells(subject: &Subject<'_>, hostdev: &Hostdev) -> Option<String> {
+    let others = subject.domain.hostdevs.iter().filter(|other| *other != hostdev);
+    let lists = others.filter_map(|other| other.cells.as_ref()?.value.as_ref());
+    let used: BTreeSet<_> = lists.flat_map(|list| list.iter().take(CELLS_LIMIT)).collect();
+    let is_free = |id: &u32| {
+        let cell = subject.cells.get(id).filter(|cell| cell.cpus.is_none());
+        let is_empty = cell.is_some_and(|cell| cell.memory.known() == Some(Bytes(0)));
+        is_empty && !used.contains(id)
+    };
+    let firsts = subject.cells.keys().copied();
+    let mut free = firsts.filter(|first| (*first..first.saturating_add(8)).all(|id| is_free(&id)));
+    free.next().map(|first| format!("nodeset='{first}-{}'", first + 7))
+}
+
 fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
+    // A wrong number of a cell is not that of its distances.
+    if findings.has(&[CELLS]) {
+        return;
+    }
+    let last = subject.cells.keys().next_back();
+    let of_guest = last.map_or("no cells".into(), |last| format!("cells 0 to {last}"));
     let no_cell = |id: &Value<u32>| format!("the guest has no NUMA cell `{}`", id.shown());
     for cell in &subject.domain.cells {
         for distance in &cell.distances {
             let Some(sibling) = &distance.cell else { continue };
             if sibling.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
-                findings.add(DISTANCES, &sibling.span, no_cell(sibling));
+                let only = if findings.are_many() { None } else { only_missing(subject, cell) };
+                let help = only
+                    .map_or_else(|| format!("the guest has {of_guest}"), |id| format!("id='{id}'"));
+                findings.add(DISTANCES, &sibling.span, no_cell(sibling)).help(help);
             } else if sibling.value == cell.id.value && distance.value.known() != Some(10) {
                 let message = "the distance of a cell to itself must be 10";
                 findings.add(DISTANCES, &sibling.span, message).help("value='10'");
@@ -269,7 +297,16 @@ fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
     }
     for (cell, _) in &subject.domain.placed_cells {
         if cell.value.is_none_or(|id| !subject.cells.contains_key(&id)) {
-            findings.add(PLACED, &cell.span, no_cell(cell));
+            let help = format!("the guest has {of_guest}");
+            findings.add(PLACED, &cell.span, no_cell(cell)).help(help);
         }
     }
+}
+
+/// The cell that a cell has no distance to, if it has one to every other.
+fn only_missing(subject: &Subject<'_>, cell: &Cell) -> Option<u32> {
+    let known = cell.distances.iter().filter_map(|distance| distance.cell.known());
+    let given: BTreeSet<_> = known.collect();
+    let mut missing = subject.cells.keys().copied().filter(|id| !given.contains(id));
+    missing.next().filter(|_| missing.next().is_none())
 }

@@ -1,22 +1,21 @@
 //! Rules for EGM devices and the `<hostdev>` of their GPUs.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::cells::not_a_size;
 use super::policy::report_shifted;
 use super::rules::{
-    ACCESS, ALIAS_LASTS, ALIAS_TWICE, CELL_PATHS, CELLS, DRIVER_IOMMU, NO_HOSTDEV, NO_PCI, NODE,
-    PATH, PATH_CELLS, PCI_DEV, SIZE, TWO_DEVICES, UNASSIGNED,
+    ACCESS, ALIAS_LASTS, CELLS, DRIVER_IOMMU, NO_HOSTDEV, NO_PCI, NODE, PATH, PCI_DEV, SIZE,
+    UNASSIGNED,
 };
-use super::{Findings, Rule, Severity, Subject};
-use crate::domain::{EgmDevice, Maybe, Value, is_lasting_alias};
+use super::{Findings, Severity, Subject, pairs};
+use crate::domain::{EgmDevice, Maybe};
 use crate::values::text::{SHOWN, excerpt};
 use crate::values::{Bytes, SIZE_STEP};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
-    let domain = subject.domain;
-    for device in &domain.egm {
+    pairs::check_aliases(subject, findings);
+    for device in &subject.domain.egm {
         check_path(device, findings);
         check_alias(subject, device, findings);
         check_size(device, findings);
@@ -24,16 +23,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         check_driver(device, findings);
         check_cell(subject, device, findings);
     }
-    let pci_devs = domain.egm.iter().filter_map(|device| device.pci_dev.as_ref());
-    report_second(pci_devs, TWO_DEVICES, findings, |name| {
-        format!("duplicate EGM device for the GPU `{name}`")
-    });
-    // libvirt drops other aliases from a definition.
-    let lasts = |alias: &&Value<String>| domain.is_status || is_lasting_alias(&alias.text);
-    report_second(domain.aliases.iter().filter(lasts), ALIAS_TWICE, findings, |name| {
-        format!("duplicate alias `{name}`")
-    });
-    check_pairs(subject, findings);
+    pairs::check(subject, findings);
 }
 
 fn check_path(device: &EgmDevice, findings: &mut Findings) {
@@ -69,9 +59,11 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
     let name = alias.shown();
     let hostdev = subject.hostdev(device);
     match hostdev.map(|hostdev| &hostdev.address) {
+        None if findings.is_settled(device) => {}
         None => {
             let message = format!("no <hostdev> of this domain has the alias `{name}`");
-            let help = format!("<alias name='{name}'/> in the <hostdev> of the GPU");
+            let help = pairs::suggestion(subject, device, findings)
+                .unwrap_or_else(|| format!("<alias name='{name}'/> in the <hostdev> of the GPU"));
             findings.add(NO_HOSTDEV, &alias.span, message).help(help);
         }
         Some(None) => {
@@ -183,44 +175,6 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
             _ => "add <cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
         };
         findings.add(NODE, &cell.span, message).help(help);
-    }
-}
-
-/// Each path has one cell, and each cell one path.
-fn check_pairs(subject: &Subject<'_>, findings: &mut Findings) {
-    let mut paths: BTreeMap<u32, &str> = BTreeMap::new();
-    let mut cells: BTreeMap<&Path, u32> = BTreeMap::new();
-    for device in &subject.domain.egm {
-        let (Some(path), Some(cell)) = (&device.path, &device.cell) else { continue };
-        let id = cell.value.filter(|id| subject.cells.contains_key(id));
-        let Some(id) = id.filter(|_| path.text.starts_with('/')) else { continue };
-        let shown = |path: &str| excerpt(path, SHOWN);
-        let first = *paths.entry(id).or_insert(&path.text);
-        if Path::new(first) != Path::new(&path.text) {
-            let message = format!("cell {id} is already backed by {}", shown(first));
-            let help = "use a separate cell for each region";
-            findings.add(CELL_PATHS, &path.span, message).help(help);
-        }
-        let first = *cells.entry(Path::new(&path.text)).or_insert(id);
-        if first != id {
-            let message = format!("{} already backs cell {first}", shown(&path.text));
-            findings.add(PATH_CELLS, &cell.span, message).help(format!("<node>{first}</node>"));
-        }
-    }
-}
-
-/// Reports each value that is equal to a previous one.
-fn report_second<'a>(
-    values: impl Iterator<Item = &'a Value<String>>,
-    rule: Rule,
-    findings: &mut Findings,
-    message: impl Fn(&str) -> String,
-) {
-    let mut seen = std::collections::BTreeSet::new();
-    for value in values.filter(|value| !value.text.is_empty()) {
-        if !seen.insert(&value.text) {
-            findings.add(rule, &value.span, message(&value.shown()));
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::rules::{
 };
 use super::{Finding, Findings, Severity, Subject};
 use crate::claims::Sight;
-use crate::domain::{EgmDevice, Maybe, MemoryDevice, Value};
+use crate::domain::{EgmDevice, Hostdev, Maybe, MemoryDevice, Value};
 use crate::host::{Gpu, Region, is_passthrough, no_egm};
 use crate::report::{Report, State, labels};
 use crate::sysroot::Sysroot;
@@ -43,7 +43,8 @@ pub(super) fn check(
     let mut all_known = !subject.domain.other_memory.iter().any(MemoryDevice::is_like_egm);
     for device in &subject.domain.egm {
         let path = device.path.as_ref().filter(|path| path.text.starts_with('/'));
-        let region = path.and_then(|path| Some((path, region_of(report, root, path, findings)?)));
+        let region =
+            path.and_then(|path| Some((path, region_of(subject, root, device, path, findings)?)));
         let Some((path, region)) = region else {
             all_known = false;
             check_exists(subject, report, device, findings);
@@ -56,10 +57,11 @@ pub(super) fn check(
             cells: BTreeSet::new(),
             size: 0,
         });
-        of_region.cells.extend(device.cell.known());
         match check_gpu(subject, report, region, device, findings) {
             Some(gpu) => {
                 all_known &= of_region.gpus.insert(gpu);
+                let cell = device.cell.known().filter(|_| !findings.is_settled(device));
+                of_region.cells.extend(cell);
                 check_size(of_region, device, findings);
             }
             None => all_known = false,
@@ -84,11 +86,13 @@ pub(super) fn check(
 
 /// The region of a path, which must be the region's own device path.
 fn region_of<'a>(
-    report: &'a Report,
+    subject: &Subject<'a>,
     root: Option<&Sysroot>,
+    device: &EgmDevice,
     path: &Value<String>,
     findings: &mut Findings,
 ) -> Option<&'a Region> {
+    let report = subject.report?;
     let regions = &report.host.regions;
     // Compared as paths: a non-canonical form is reported by another rule.
     let own = regions.iter().find(|region| region.device.path == Path::new(&path.text));
@@ -110,6 +114,8 @@ fn region_of<'a>(
     );
     if regions.is_empty() {
         finding.help(no_egm(report.host.class));
+    } else if let Some(region) = subject.region_of_gpu(device) {
+        finding.help(format!("<path>{}</path>", region.device.path.display()));
     } else {
         let known: Vec<_> =
             regions.iter().map(|region| region.device.path.to_string_lossy()).collect();
@@ -176,13 +182,34 @@ fn check_gpu(
         }
         return None;
     };
+    if findings.is_settled(device) {
+        return None;
+    }
     let belongs = other.map_or("no region".into(), |other| other.name.to_string());
     let message = format!("GPU {address} belongs to {belongs}, not to {}", region.name);
+    let meant = if findings.are_many() { None } else { other_gpu(subject, region, device) };
     let finding = findings.add(OTHER_REGION, &alias.span, message);
-    if let Some(other) = other {
+    if let Some(meant) = meant {
+        finding.help(format!("did you mean GPU {meant} of {}?", region.name));
+    } else if let Some(other) = other {
         finding.help(format!("<path>{}</path>", other.device.path.display()));
     }
     None
+}
+
+/// The GPU that was meant if not the path is wrong, but the GPU: another device of the same path and
+/// cell has a GPU of the region, and a third GPU of the region has no device.
+fn other_gpu(subject: &Subject<'_>, region: &Region, device: &EgmDevice) -> Option<PciAddress> {
+    let mut free: BTreeSet<_> = region.gpus.iter().map(|gpu| gpu.address).collect();
+    let mut is_shared = false;
+    for other in &subject.domain.egm {
+        let has = subject.hostdev(other).and_then(Hostdev::pci);
+        let is_own = !subject.is_foreign(other) && has.is_some_and(|gpu| free.remove(&gpu));
+        is_shared |= is_own
+            && other.path.text() == device.path.text()
+            && other.cell.known() == device.cell.known();
+    }
+    free.into_iter().next().filter(|_| is_shared)
 }
 
 fn check_driver(gpu: &Gpu, found: &Value<PciAddress>, findings: &mut Findings) {

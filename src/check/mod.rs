@@ -10,6 +10,7 @@ mod features;
 mod host;
 mod limits;
 mod machine;
+mod pairs;
 mod policy;
 #[cfg(feature = "cli")]
 mod prune;
@@ -22,16 +23,15 @@ mod schema_files;
 mod smmu;
 mod wiring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-#[cfg(feature = "cli")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::domain::{
     Cell, Dialect, Document, Domain, EgmDevice, Encoding, Hostdev, is_lasting_alias,
 };
 use crate::host::Needs;
+use crate::host::Region;
 use crate::report::Report;
 use crate::sysroot::Sysroot;
 use crate::values::numbers::decimal;
@@ -107,6 +107,7 @@ pub struct Finding {
 struct Subject<'a> {
     domain: &'a Domain,
     dialect: Dialect,
+    report: Option<&'a Report>,
     hostdevs: BTreeMap<&'a str, &'a Hostdev>,
     /// The devices without a lasting alias, in order: libvirt numbers them `hostdev0`, ..
     renamed: Vec<&'a Hostdev>,
@@ -114,7 +115,7 @@ struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    fn new(domain: &'a Domain, dialect: Dialect) -> Self {
+    fn new(domain: &'a Domain, dialect: Dialect, report: Option<&'a Report>) -> Self {
         let mut cells = BTreeMap::new();
         for cell in &domain.cells {
             if let Some(id) = cell.id.value {
@@ -126,7 +127,7 @@ impl<'a> Subject<'a> {
             domain.is_status || alias.is_some_and(is_lasting_alias)
         };
         let renamed = domain.hostdevs.iter().filter(|hostdev| !lasts(hostdev)).collect();
-        Self { domain, dialect, hostdevs: domain.hostdevs_by_alias(), renamed, cells }
+        Self { domain, dialect, report, hostdevs: domain.hostdevs_by_alias(), renamed, cells }
     }
 
     /// The `<hostdev>` of an EGM device's GPU.
@@ -134,6 +135,18 @@ impl<'a> Subject<'a> {
         let alias = device.pci_dev.as_ref()?.text.as_str();
         let generated = || self.renamed.get(self.number(alias)?);
         self.hostdevs.get(alias).or_else(generated).copied()
+    }
+
+    /// The region of an EGM device's GPU on this host.
+    fn region_of_gpu(&self, device: &EgmDevice) -> Option<&'a Region> {
+        self.report?.host.gpu(self.hostdev(device)?.pci()?)?.1
+    }
+
+    /// Whether the GPU of an EGM device has another region than that of the device's path.
+    fn is_foreign(&self, device: &EgmDevice) -> bool {
+        let path = device.path.as_ref().map(|path| Path::new(&path.text));
+        let is_other = |region: &Region| path.is_some_and(|path| region.device.path != path);
+        self.region_of_gpu(device).is_some_and(is_other)
     }
 
     /// The alias that libvirt generates in place of this one, if it drops it
@@ -156,21 +169,39 @@ impl<'a> Subject<'a> {
 
 /// The findings so far.
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+struct Findings {
+    list: Vec<Finding>,
+    /// The places of EGM devices with a finding about the guest cell or GPU that they name. Other
+    /// contradictions about them follow from it.
+    settled: BTreeSet<usize>,
+}
 
 impl Findings {
     /// Whether one of these rules was violated; then skip findings that follow from it.
     fn has(&self, rules: &[Rule]) -> bool {
-        self.0.iter().any(|finding| rules.contains(&finding.rule))
+        self.list.iter().any(|finding| rules.contains(&finding.rule))
     }
 
     fn add(&mut self, rule: Rule, span: &Range<usize>, message: impl Into<String>) -> &mut Finding {
         let finding = Finding::new(rule, span.clone(), message);
-        let index = self.0.len();
-        self.0.push(finding);
+        let index = self.list.len();
+        self.list.push(finding);
         // Just pushed.
         #[allow(clippy::indexing_slicing)]
-        &mut self.0[index]
+        &mut self.list[index]
+    }
+
+    /// Whether suggestions, each of which needs a search, are of no use any more.
+    fn are_many(&self) -> bool {
+        self.list.len() > 16
+    }
+
+    fn settle(&mut self, device: &EgmDevice) {
+        self.settled.insert(device.span.start);
+    }
+
+    fn is_settled(&self, device: &EgmDevice) -> bool {
+        self.settled.contains(&device.span.start)
     }
 }
 
@@ -268,16 +299,16 @@ pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
     let mut findings = Findings::default();
     policy::check_forms(domain, &mut findings);
     if !domain.egm.is_empty() {
-        let subject = Subject::new(domain, dialect);
+        let subject = Subject::new(domain, dialect, report);
         cells::check_numbers(domain, &mut findings);
         devices::check(&subject, &mut findings);
-        cells::check(&subject, report, &mut findings);
+        cells::check(&subject, &mut findings);
         machine::check(domain, &mut findings);
         policy::check(&subject, &mut findings);
         smmu::check(&subject, &mut findings);
         distances::check(domain, &mut findings);
         limits::check(domain, &mut findings);
-        wiring::check(&subject, report, &mut findings);
+        wiring::check(&subject, &mut findings);
         if let Some(device) = domain.egm.first().filter(|_| !dialect.supports_egm()) {
             let message = format!("{dialect} does not support EGM");
             findings.add(RELEASED, &device.span, message).help("only NVIDIA's libvirt does so far");
@@ -287,7 +318,7 @@ pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
             None => devices::check_shifted(&subject, &mut findings),
         }
     }
-    let mut findings = findings.0;
+    let mut findings = findings.list;
     sort(&mut findings);
     findings
 }

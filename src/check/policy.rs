@@ -1,13 +1,15 @@
 //! Rules for a domain with EGM as a whole, mostly policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
 
 use super::rules::{
     ALLOCATION, CELLS, COMMAND_LINE, HUGE_PAGES, MODEL, NAME, OBSOLETE, OTHER_MEMORY, SHIFTED,
     SLOTS, TWO_HOSTDEVS, UNEVEN,
 };
 use super::{Findings, Severity, Subject};
-use crate::domain::{Domain, Maybe, Value};
+use crate::domain::{Domain, EgmDevice, Hostdev, Maybe, Value};
 use crate::values::PciAddress;
 use crate::values::text::{SHOWN, excerpt};
 
@@ -20,8 +22,8 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         findings.add(NAME, name, "name contains a slash").help("use another character");
     }
     check_backing(domain, findings);
-    check_hostdevs(domain, findings);
     check_other_memory(domain, findings);
+    check_hostdevs(subject, findings);
     check_shares(domain, findings);
 }
 
@@ -79,14 +81,38 @@ fn check_backing(domain: &Domain, findings: &mut Findings) {
     }
 }
 
-fn check_hostdevs(domain: &Domain, findings: &mut Findings) {
-    let interfaces = domain.interfaces.iter().filter_map(|address| address.value);
-    let mut seen: BTreeSet<_> = interfaces.collect();
+fn check_hostdevs(subject: &Subject<'_>, findings: &mut Findings) {
+    let domain = subject.domain;
+    let by_hostdev = |device| Some((subject.hostdev(device)?.span.start, device));
+    let devices: BTreeMap<_, &EgmDevice> = domain.egm.iter().filter_map(by_hostdev).collect();
+    let mut seen: BTreeMap<PciAddress, Option<&Hostdev>> = BTreeMap::new();
+    seen.extend(domain.interfaces.iter().filter_map(|address| Some((address.value?, None))));
+    let mut twice = Vec::new();
     for hostdev in &domain.hostdevs {
-        let Some((found, address)) = hostdev.address.as_ref().zip(hostdev.pci()) else { continue };
-        if !seen.insert(address) {
-            let message = format!("duplicate device {address}");
-            findings.add(TWO_HOSTDEVS, &found.span, message).help("remove one of them");
+        let Some(address) = hostdev.pci() else { continue };
+        match seen.entry(address) {
+            Entry::Vacant(place) => _ = place.insert(Some(hostdev)),
+            Entry::Occupied(first) => twice.push((address, *first.get(), hostdev)),
+        }
+    }
+    for (address, first, second) in twice {
+        // The first one is wrong if its EGM is of another region.
+        let device = |hostdev: &Hostdev| devices.get(&hostdev.span.start).copied();
+        let is_foreign = |it: &&Hostdev| device(it).is_some_and(|it| subject.is_foreign(it));
+        let wrong = first.filter(is_foreign).unwrap_or(second);
+        let Some(found) = &wrong.address else { continue };
+        let device = device(wrong);
+        let path = device.and_then(|device| device.path.as_ref());
+        let meant = path.and_then(|path| {
+            let regions = &subject.report?.host.regions;
+            let region = regions.iter().find(|it| it.device.path == Path::new(&path.text))?;
+            region.gpus.iter().map(|gpu| gpu.address).find(|address| !seen.contains_key(address))
+        });
+        let help = meant.map_or("remove one of them".into(), in_xml);
+        let message = format!("duplicate device {address}");
+        findings.add(TWO_HOSTDEVS, &found.span, message).help(help);
+        if let Some(device) = device {
+            findings.settle(device);
         }
     }
 }
@@ -127,7 +153,7 @@ fn check_other_memory(domain: &Domain, findings: &mut Findings) {
         let message = format!("no free memory slot for the device: <maxMemory> has {slots}");
         findings.add(SLOTS, &device.span, message).help("slots='..' in <maxMemory>, or EGM only");
     }
-    if findings.has(&[CELLS]) {
+    if findings.has(&[CELLS]) || !findings.settled.is_empty() {
         return;
     }
     let backed = |id| {

@@ -22,6 +22,7 @@ mod libvirt;
 mod live;
 mod manual;
 mod merging;
+mod one_mistake;
 mod packaging;
 mod pci_machine;
 mod pictures;

@@ -66,7 +66,7 @@ fn check_others(wiring: &Wiring<'_>, findings: &mut Findings) {
     let of_gpus: BTreeSet<_> = lists.flat_map(|list| list.iter().take(CELLS_LIMIT)).collect();
     // Another rule has cells that two GPUs share.
     let is_other_gpu = |hostdev: &Hostdev| {
-        let of_host = || wiring.report?.host.gpu(hostdev.pci()?);
+        let of_host = || wiring.subject.report?.host.gpu(hostdev.pci()?);
         wiring.is_gpu(hostdev) || of_host().is_some()
     };
     for hostdev in wiring.subject.domain.hostdevs.iter().filter(|it| !is_other_gpu(it)) {

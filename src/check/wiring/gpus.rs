@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Gpu, Wiring, bus_name, is_expander, name, root_of};
-use crate::check::rules::{BUS_NODE, GPU_BUS, IOMMUFD, IOMMUFD_MIXED};
+use crate::check::rules::{BUS_NODE, GPU_BUS, IOMMUFD, IOMMUFD_MIXED, PORT_DEVICE, PORT_INDEX};
 use crate::check::{Findings, Severity};
 use crate::domain::{Bus, GuestAddress, Iommu, Maybe, PciController};
 
@@ -14,7 +14,9 @@ const USES: &str = "<driver iommufd='yes'/> in the <hostdev>";
 pub(super) fn check(wiring: &Wiring<'_>, findings: &mut Findings) {
     let mut reported = BTreeSet::new();
     for gpu in &wiring.gpus {
-        if let Some((bus, expander)) = check_bus(wiring, gpu, findings) {
+        let on = check_bus(wiring, gpu, findings);
+        // A device on the port of another one may be on the wrong expander bus.
+        if let Some((bus, expander)) = on.filter(|_| !findings.has(&[PORT_DEVICE])) {
             check_node(gpu, bus, expander, &mut reported, findings);
         }
     }
@@ -33,17 +35,26 @@ fn check_bus<'w>(
     }
     let shown = name(hostdev);
     let machine = &wiring.machine;
+    let is_short = !findings.are_many();
+    let port = || {
+        let free = is_short.then(|| wiring.free_port(gpu.cell)).flatten();
+        free.map_or(PORT.into(), |place| format!("<address type='pci' {place}/>, a free port"))
+    };
     let place = hostdev.guest.as_ref().map_or(&hostdev.span, |address| &address.span);
     let bus = hostdev.guest.as_ref().and_then(GuestAddress::on_bus);
     let Some((bus, root)) = bus.clone().zip(gpu.root.as_ref()) else {
         // libvirt adds a missing controller as a port of the first bus.
         let missing = bus.filter(|bus| machine.controller(bus).is_none());
+        // It may be the controller with a wrong index.
+        if missing.is_some() && findings.has(&[PORT_INDEX]) {
+            return None;
+        }
         let message = match &missing {
             Some(bus) => format!("no controller has bus {} of GPU {shown}", bus_name(bus)),
             None => format!("libvirt chooses the bus of GPU {shown}"),
         };
         let finding = findings.add(GPU_BUS, place, message);
-        finding.help(PORT);
+        finding.help(port());
         if missing.is_none() {
             finding.severity = Severity::Warning;
         }
@@ -51,12 +62,12 @@ fn check_bus<'w>(
     };
     let Some(expander) = machine.controller(root).filter(|it| is_expander(it)) else {
         let message = format!("GPU {shown} is not below an expander bus");
-        findings.add(GPU_BUS, place, message).help(PORT);
+        findings.add(GPU_BUS, place, message).help(port());
         return None;
     };
     if machine.canonical(&bus) == *root {
         let message = format!("GPU {shown} is on an expander bus without a port in between");
-        findings.add(GPU_BUS, place, message).help(PORT);
+        findings.add(GPU_BUS, place, message).help(port());
     }
     Some((root, expander))
 }
@@ -74,7 +85,9 @@ fn check_node<'w>(
         return;
     }
     let (shown, number) = (name(gpu.hostdev), bus_name(bus));
-    let help = format!("<node>{cell}</node> in <target>");
+    let help = format!(
+        "<node>{cell}</node> in <target>; `egm-probe stanza --with pci --replace` changes it"
+    );
     if let Some(node) = node {
         let message = format!(
             "expander bus {number} is in cell {}, but the EGM of GPU {shown} is cell {cell}",

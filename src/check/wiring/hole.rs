@@ -55,7 +55,7 @@ fn least(wiring: &Wiring<'_>) -> Bytes {
     let sum = count.saturating_mul(OF_GPU).saturating_add(OF_OTHERS);
     let sum = sum.checked_next_power_of_two().unwrap_or(u64::MAX);
     let is_gb300 = wiring.gpus.iter().any(|gpu| {
-        let of_host = || wiring.report?.host.gpu(gpu.hostdev.pci()?)?.0.device_id;
+        let of_host = || wiring.subject.report?.host.gpu(gpu.hostdev.pci()?)?.0.device_id;
         of_host().is_some_and(|id| GB300.contains(&id))
     });
     Bytes(sum.max(if is_gb300 { LEAST_GB300 } else { LEAST }))

@@ -1,18 +1,51 @@
 //! Rules for the `SMMUv3` of each bus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{Wiring, bus_name, is_expander};
+use super::{Gpu, Wiring, bus_name, is_expander};
 use crate::check::Findings;
 use crate::check::rules::{GPU_SMMU, SMMU_BUS};
 use crate::domain::{Bus, Iommu, Maybe, PciController, PciMachine};
 
 pub(super) fn check(wiring: &Wiring<'_>, findings: &mut Findings) {
     let expanders = Expanders::of(&wiring.machine);
+    let mut lacking = lacking(wiring);
     for smmu in wiring.machine.iommus().iter().filter(|iommu| iommu.is_smmuv3()) {
-        check_bus(&wiring.machine, smmu, &expanders, findings);
+        check_bus(&wiring.machine, smmu, &expanders, &mut lacking, findings);
     }
-    check_count(wiring, findings);
+    check_count(wiring, lacking, findings);
+}
+
+/// A GPU whose expander bus has no `SMMUv3`.
+struct Lacking<'w> {
+    bus: &'w Bus,
+    expander: &'w PciController,
+    gpu: &'w Gpu<'w>,
+}
+
+/// The expander buses of GPUs without an `SMMUv3`, each with one of its GPUs.
+fn lacking<'w>(wiring: &'w Wiring<'w>) -> VecDeque<Lacking<'w>> {
+    let smmus = wiring.machine.iommus_by_bus();
+    let mut buses = BTreeMap::new();
+    for gpu in &wiring.gpus {
+        if let Some(root) = &gpu.root {
+            buses.entry(root).or_insert(gpu);
+        }
+    }
+    let has_none =
+        |bus: &Bus| !smmus.get(bus).is_some_and(|all| all.iter().any(|it| it.is_smmuv3()));
+    let lacking = buses.into_iter().filter_map(|(bus, gpu)| {
+        let expander =
+            wiring.machine.controller(bus).filter(|it| is_expander(it) && has_none(bus))?;
+        Some(Lacking { bus, expander, gpu })
+    });
+    lacking.collect()
+}
+
+/// The first of them as the value of `pciBus`, for an `SMMUv3` of another bus.
+fn instead(lacking: &mut VecDeque<Lacking<'_>>) -> Option<String> {
+    let Lacking { bus, gpu, .. } = lacking.pop_front()?;
+    Some(format!("pciBus='{}', the bus of GPU {}", bus_name(bus), super::name(gpu.hostdev)))
 }
 
 /// The expander buses, to suggest one of them.
@@ -36,12 +69,22 @@ impl Expanders {
         };
         Self { by_number: expanders().filter_map(number).collect(), help }
     }
+
+    fn help(&self, lacking: &mut VecDeque<Lacking<'_>>) -> String {
+        instead(lacking).unwrap_or_else(|| self.help.clone())
+    }
 }
 
-fn check_bus(machine: &PciMachine, smmu: &Iommu, expanders: &Expanders, findings: &mut Findings) {
+fn check_bus(
+    machine: &PciMachine,
+    smmu: &Iommu,
+    expanders: &Expanders,
+    lacking: &mut VecDeque<Lacking<'_>>,
+    findings: &mut Findings,
+) {
     let Some(bus) = smmu.bus() else {
         let message = "an SMMUv3 without pciBus is that of the whole machine, not of a GPU";
-        findings.add(SMMU_BUS, &smmu.span, message).help(expanders.help.clone());
+        findings.add(SMMU_BUS, &smmu.span, message).help(expanders.help(lacking));
         return;
     };
     if bus.value.as_ref().is_some_and(|bus| has_smmu(machine, bus)) {
@@ -54,8 +97,11 @@ fn check_bus(machine: &PciMachine, smmu: &Iommu, expanders: &Expanders, findings
         _ => None,
     };
     let help = match meant {
-        Some(index) => format!("did you mean pciBus='{index}'? Its busNr is {shown}"),
-        None => expanders.help.clone(),
+        Some(index) => {
+            lacking.retain(|it| *it.bus != Bus::Index(*index));
+            format!("did you mean pciBus='{index}'? Its busNr is {shown}")
+        }
+        None => expanders.help(lacking),
     };
     findings.add(SMMU_BUS, &bus.span, message).help(help);
 }
@@ -69,35 +115,20 @@ fn has_smmu(machine: &PciMachine, bus: &Bus) -> bool {
 }
 
 /// Every bus has one `SMMUv3` at most, and one with a GPU has one.
-fn check_count(wiring: &Wiring<'_>, findings: &mut Findings) {
-    let mut smmus = wiring.machine.iommus_by_bus();
-    for (bus, smmus) in &mut smmus {
+fn check_count(wiring: &Wiring<'_>, mut lacking: VecDeque<Lacking<'_>>, findings: &mut Findings) {
+    for (bus, mut smmus) in wiring.machine.iommus_by_bus() {
         smmus.retain(|iommu| iommu.is_smmuv3());
         if let Some(second) = smmus.get(1) {
-            let message = format!("bus {} has {} SMMUv3", bus_name(bus), smmus.len());
-            findings.add(GPU_SMMU, &second.span, message).help("one for each expander bus");
+            let message = format!("bus {} has {} SMMUv3", bus_name(&bus), smmus.len());
+            // The one too many is probably that of a bus without one.
+            let help = instead(&mut lacking).unwrap_or_else(|| "one for each expander bus".into());
+            findings.add(GPU_SMMU, &second.span, message).help(help);
         }
     }
-    // The one that is missing is probably one with a wrong bus.
-    if findings.has(&[SMMU_BUS]) {
-        return;
-    }
-    let mut buses = BTreeMap::new();
-    for gpu in &wiring.gpus {
-        if let Some(root) = &gpu.root {
-            buses.entry(root).or_insert(gpu);
-        }
-    }
-    for (bus, gpu) in buses {
-        let Some(controller) = wiring.machine.controller(bus).filter(|it| is_expander(it)) else {
-            continue;
-        };
-        if smmus.get(bus).is_none_or(Vec::is_empty) {
-            let (bus, gpu) = (bus_name(bus), super::name(gpu.hostdev));
-            let message = format!("expander bus {bus} of GPU {gpu} has no SMMUv3");
-            let help =
-                format!("<iommu model='smmuv3'><driver pciBus='{bus}' accel='on' ../></iommu>");
-            findings.add(GPU_SMMU, &controller.span, message).help(help);
-        }
+    for Lacking { bus, expander, gpu } in lacking {
+        let (bus, gpu) = (bus_name(bus), super::name(gpu.hostdev));
+        let message = format!("expander bus {bus} of GPU {gpu} has no SMMUv3");
+        let help = format!("<iommu model='smmuv3'><driver pciBus='{bus}' accel='on' ../></iommu>");
+        findings.add(GPU_SMMU, &expander.span, message).help(help);
     }
 }
