@@ -53,7 +53,12 @@ pub(super) struct DoctorArgs {
     allow: Vec<&'static str>,
     /// Explain a check, such as D11, or an error message, such as "Bad address", and exit; "all"
     /// lists the checks
-    #[arg(long, value_name = "CHECK|TEXT", exclusive = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "CHECK|TEXT",
+        conflicts_with_all = ["json", "quiet", "fix_plan", "consumer", "qemu", "schema", "allow"],
+        allow_hyphen_values = true
+    )]
     explain: Option<String>,
 }
 

@@ -14,6 +14,9 @@ use crate::warning::Warning;
 pub(super) const KVM: &str = "kvm";
 
 const STATUS: &str = "egm-probe udev status";
+const INSTALL: &str = "install the rules";
+const RELOAD: &str = "udevadm control --reload";
+const SETTLE: &str = "udevadm settle";
 const TRIGGER: &str = "udevadm trigger --action=change --subsystem-match=egm";
 
 pub(super) fn user(facts: &Facts<'_>) -> Outcome {
@@ -137,8 +140,22 @@ fn with_rule(facts: &Facts<'_>, outcome: Outcome) -> Outcome {
         return outcome.by_hand(text, [STATUS]);
     }
     let or = if outcome.hints.is_empty() { "" } else { "or " };
-    let text = format!("{or}give QEMU's group access with a udev rule");
-    outcome.fix(text, [install_command(facts)])
+    install(facts, outcome, format!("{or}give QEMU's group access with a udev rule"))
+}
+
+/// Adds the command that installs the rules. The group of QEMU in pods may be that of other users on
+/// the host, so it is not a part of a plan for Kubernetes.
+fn install(facts: &Facts<'_>, outcome: Outcome, text: String) -> Outcome {
+    let commands = [install_command(facts)];
+    if facts.consumer == Consumer::Kubernetes {
+        let id = kubernetes::QEMU;
+        let text = format!(
+            "{text}; {id} is QEMU's group in KubeVirt's pods, so check that it is no other group of \
+             this host"
+        );
+        return outcome.by_hand(text, commands);
+    }
+    outcome.fix(text, commands)
 }
 
 /// A rule or file that would override the installed rules.
@@ -185,7 +202,7 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
     let effective = |name| rules.for_region(name);
     if rules.is_empty() && regions().all(|name| effective(name).given().next().is_none()) {
         let message = "no udev rule for EGM devices; current permissions are not persistent";
-        return Outcome::warn(message).fix("install the rules", [install_command(facts)]);
+        return install(facts, Outcome::warn(message), INSTALL.into());
     }
     let problems: Vec<_> = rules.problems(regions()).iter().map(ToString::to_string).collect();
     if !problems.is_empty() {
@@ -194,7 +211,7 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
         if regions().all(|name| effective(name).gives_access()) {
             return outcome;
         }
-        return outcome.fix("install the rules", [install_command(facts)]);
+        return install(facts, outcome, INSTALL.into());
     }
     for region in &facts.report.host.regions {
         let effective = effective(&region.name);
@@ -215,14 +232,15 @@ pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
             let message = format!(
                 "no udev rule gives QEMU access to {name}; current permissions are not persistent{hidden}"
             );
-            return Outcome::warn(message).fix("install the rules", [install_command(facts)]);
+            return install(facts, Outcome::warn(message), INSTALL.into());
         }
         let node = RegionNode::of(region, Asked::of_rules(&effective), facts.accounts);
         if node.right == Some(false) {
             let message = format!("{}: permissions do not match the rules", region.name);
-            return Outcome::warn(message)
-                .by_hand("show the differences", [STATUS])
-                .fix("apply the rules", [TRIGGER]);
+            return Outcome::warn(message).by_hand("show the differences", [STATUS]).fix(
+                "apply the rules, which udevd may not have read yet",
+                [RELOAD, TRIGGER, SETTLE],
+            );
         }
     }
     match rules.warnings.first() {

@@ -165,10 +165,11 @@ pub(super) fn apparmor(facts: &Facts<'_>) -> Outcome {
         return Outcome::skip(problem.clone());
     }
     let file = "/etc/apparmor.d/local/abstractions/libvirt-qemu";
+    let limit = shut.first().and_then(|path| profile.limit(path));
     let shut: Vec<_> = shut.iter().map(|path| excerpt(path, SHOWN)).collect();
     let message = format!(
-        "libvirt's profile does not allow {}; only NVIDIA's libvirt adds a rule for each of its \
-         domains",
+        "libvirt's profile {} {}; only NVIDIA's libvirt adds a rule for each of its domains",
+        limit.unwrap_or("does not allow"),
         shut.join(", ")
     );
     let commands = [

@@ -1,11 +1,11 @@
-//! The table of error messages of QEMU, libvirt and the kernel, the only place that defines them,
+//! The table of error messages of QEMU, libvirt, the kernel and kubelet, the only place that defines them,
 //! and the search for a message in it.
 
 /// A known error message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnownError {
-    /// The program that prints it: `QEMU`, `libvirt` or `kernel`.
+    /// The program that prints it: `QEMU`, `libvirt`, `kernel` or `kubelet`.
     pub printer: &'static str,
     /// Its forms, with `*` for variable parts.
     pub texts: &'static [&'static str],
@@ -50,11 +50,11 @@ errors! {
     QEMU ["Permission denied"]
         "If the message names a device /dev/egm<N>: the user that QEMU runs as has no access to the device, or AppArmor or SELinux denies it."
         ["D11" "D12" "D15" "D16"]
-        "run `egm-probe doctor` to see which of them it is; `egm-probe udev install` gives QEMU's group access";
+        "run `egm-probe doctor` to see which of them it is; `egm-probe udev install` gives QEMU's group access; with KubeVirt, set device_ownership_from_security_context = true in the configuration of the container runtime";
     QEMU ["Operation not permitted"]
         "If the message names a device /dev/egm<N>: the cgroup of the guest does not allow the device. NVIDIA's libvirt allows the devices of a domain, but not those in <qemu:arg>."
         ["D13" "EGM028"]
-        "use <memory model='egm'> with NVIDIA's libvirt, or add the device to cgroup_device_acl in /etc/libvirt/qemu.conf";
+        "use <memory model='egm'> with NVIDIA's libvirt, or add the device to cgroup_device_acl in /etc/libvirt/qemu.conf; with KubeVirt, request all GPUs of the region as one resource, so that the Pod gets the device";
     QEMU ["Device or resource busy"]
         "If the message names a device /dev/egm<N>: another process has opened the region, and the driver allows only one."
         ["D21" "D26" "EGM108"]
@@ -233,6 +233,28 @@ errors! {
         "The file is not XML, or is in UTF-16, which libvirt refuses."
         ["EGM043"]
         "convert it to UTF-8: `iconv -f UTF-16 -t UTF-8`";
+    // pkg/kubelet/cm/topologymanager: topology_manager.go, scope.go.
+    kubelet ["unsupported on machines with more than * NUMA Nodes"]
+        "A Grace host has more NUMA nodes than the topology manager accepts, so kubelet does not start."
+        ["D27"]
+        "set max-allowable-numa-nodes in topologyManagerPolicyOptions of /var/lib/kubelet/config.yaml to the number of the host's nodes";
+    kubelet ["Resources cannot be allocated with Topology locality" "TopologyAffinityError"]
+        "No NUMA node, or no set of nodes that the policy of the topology manager accepts, has the GPUs and the dedicated CPUs that the Pod requests. single-numa-node never accepts the GPUs of two sockets."
+        ["D28"]
+        "request the GPUs of one region with CPUs of its socket, or set topologyManagerPolicy to restricted or best-effort";
+    // pkg/kubelet/cm/devicemanager/manager.go.
+    kubelet [
+        "requested number of devices unavailable for *. Requested: *, Available: *"
+        "UnexpectedAdmissionError"
+    ]
+        "The device plugin offers fewer devices than the Pod requests: others are in use, or the plugin leaves out regions whose GPUs are not all bound and of one kind."
+        ["D08" "D29"]
+        "run `egm-probe list` on the node to see which regions are free, and `egm-probe doctor --consumer kubernetes`";
+    // pkg/kubelet/cm/cpumanager/state/state_checkpoint.go.
+    kubelet ["configured policy * differs from state checkpoint policy *"]
+        "cpuManagerPolicy was changed, but kubelet's file of the previous policy is still there."
+        ["D28"]
+        "drain the node, remove /var/lib/kubelet/cpu_manager_state, and restart kubelet";
 }
 
 /// A shorter text is in too many messages.
@@ -240,6 +262,9 @@ const MIN_LETTERS: usize = 4;
 
 /// The minimum number of letters that an incomplete message has in common with a known one.
 const MIN_COMMON: usize = 8;
+
+/// The minimum similarity of a text with a typo.
+const SIMILAR: f64 = 0.85;
 
 /// Whether a text is too short to be searched for.
 #[must_use]
@@ -272,9 +297,20 @@ pub fn find(text: &str) -> Vec<&'static KnownError> {
     if found.iter().any(|(it, _)| it.is_whole) {
         found.retain(|(it, _)| it.is_whole);
     }
+    if found.is_empty() {
+        return similar(&text);
+    }
     // Stable: equally good ones stay in the order of the table.
     found.sort_by(|(one, _), (other, _)| other.cmp(one));
     found.into_iter().map(|(_, error)| error).collect()
+}
+
+/// The known errors that differ from a short text by a typo.
+fn similar(text: &str) -> Vec<&'static KnownError> {
+    let is_similar = |form: &&str| strsim::normalized_levenshtein(&squeezed(form), text) >= SIMILAR;
+    let is_short = text.len() <= 200;
+    let similar = |error: &&KnownError| is_short && error.texts.iter().any(is_similar);
+    ERRORS.iter().filter(similar).collect()
 }
 
 /// The common part of a text and a message.
@@ -363,7 +399,7 @@ mod tests {
         let codes: Vec<_> =
             CHECKS.iter().map(|it| it.code).chain(RULES.iter().map(|it| it.code)).collect();
         for error in ERRORS {
-            assert!(["QEMU", "libvirt", "kernel"].contains(&error.printer), "{error:?}");
+            assert!(["QEMU", "libvirt", "kernel", "kubelet"].contains(&error.printer), "{error:?}");
             assert!(error.codes.iter().all(|code| codes.contains(code)), "{error:?}");
             assert!(error.codes.is_sorted(), "{error:?}");
             assert!(error.cause.ends_with('.') && !error.remedy.ends_with('.'), "{error:?}");
@@ -432,6 +468,21 @@ mod tests {
         );
         let both = "group 7 is not viable\nVFIO_MAP_DMA failed: Cannot allocate memory";
         assert_eq!(found(both).len(), 2);
+    }
+
+    #[test]
+    fn a_typo_is_tolerated() {
+        for (text, expected) in [
+            ("Bad adress", "vfio_container_dma_map(*) = -14 (Bad address)"),
+            ("sotf lockup", "soft lockup"),
+            ("TopologyAfinityError", "Resources cannot be allocated with Topology locality"),
+            (
+                "Resources can not be allocated with topology locallity",
+                "Resources cannot be allocated with Topology locality",
+            ),
+        ] {
+            assert_eq!(found(text).first(), Some(&expected), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `doctor --explain` with error messages. `fixtures/error-messages.json` has those that NVIDIA's
-//! libvirt printed for the documents in `fixtures/domains`, and others of QEMU, libvirt and the
-//! kernel.
+//! libvirt printed for the documents in `fixtures/domains`, and others of QEMU, libvirt, the kernel
+//! and kubelet.
 
 use std::fs;
 use std::process::Command;

@@ -83,6 +83,18 @@ impl Profile {
         self.rules_for(path, is_owner).any(|rule| rule.deny && rule.access != (false, false))
     }
 
+    /// The limit of the rules that allow a part of the access to a file.
+    pub(in crate::doctor) fn limit(&self, path: &str) -> Option<&'static str> {
+        if self.allows(path, true) {
+            return Some("allows only the owner of the file, which QEMU's user is not, to use");
+        }
+        let mut rules = self.rules_for(path, true).filter(|rule| !rule.deny);
+        match rules.find(|rule| rule.access != (false, false))?.access {
+            (true, _) => Some("allows only reading of"),
+            (false, _) => Some("allows only writing to"),
+        }
+    }
+
     fn rules_for(&self, path: &str, is_owner: bool) -> impl Iterator<Item = &ProfileRule> {
         let is_its = move |rule: &&ProfileRule| {
             (is_owner || !rule.owner) && rule.path.as_ref().is_none_or(|it| matches(it, path))
@@ -253,6 +265,26 @@ mod tests {
             let profile = Profile { rules, unread: None };
             let allows = [false, true].map(|is_owner| profile.allows("/dev/egm4", is_owner));
             assert_eq!(allows, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_the_rules_is_named() {
+        let limit = |line: &str| {
+            let rules = parse(line).into_iter().collect();
+            Profile { rules, unread: None }
+                .limit("/dev/egm4")
+                .map(|it| it.split(' ').nth(2).unwrap())
+        };
+        for (line, expected) in [
+            ("owner /dev/egm* rw,", Some("the")),
+            ("/dev/egm* r,", Some("reading")),
+            ("/dev/egm* w,", Some("writing")),
+            ("owner /dev/egm* r,", Some("reading")),
+            ("/dev/null rw,", None),
+            ("deny /dev/egm* rw,", None),
+        ] {
+            assert_eq!(limit(line), expected, "{line}");
         }
     }
 
