@@ -195,7 +195,8 @@ pub(super) fn parse_gpu(text: &str) -> Result<PciAddress, BadAddress> {
 }
 
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text.trim()).map_err(|error| error.to_string())
+    humantime::parse_duration(text.trim())
+        .map_err(|error| format!("{error} (expected a time such as 90s, 10m or 1h)"))
 }
 
 /// A parser for the named values of an enum, which help and completions then list.

@@ -19,8 +19,10 @@ use crate::values::text::shown;
 #[derive(Debug, Subcommand)]
 pub(super) enum ExportCommand {
     /// Write a CDI specification, for container runtimes
+    #[command(alias = "CDI")]
     Cdi(CdiArgs),
     /// Write labels for Node Feature Discovery, as a file of its features.d
+    #[command(alias = "NFD")]
     Nfd(NfdArgs),
     /// Write a NodeFeature object, for kubectl
     NodeFeature(NodeFeatureArgs),

@@ -12,7 +12,7 @@ use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
 use crate::files::locked_directory::{Locked, OwnDirectory, new_file};
 use crate::sysroot::{describe, open_named};
-use crate::values::text::excerpt;
+use crate::values::text::{excerpt, shown};
 
 /// A file that could not be read or replaced.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +161,12 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = real.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     // Opened before anything is changed: it is needed to sync.
-    let synced = File::open(directory)?;
+    let synced = match File::open(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return problem(&format!("directory {} does not exist", shown(directory)));
+        }
+        opened => opened?,
+    };
     let mode = fs::metadata(&real).ok().map(|old| old.mode() & 0o777);
     // The umask applies to a new file.
     let mut new = new_file(directory, ".egm-probe-", mode.unwrap_or(0o666))?;
