@@ -150,8 +150,7 @@ fn install(facts: &Facts<'_>, outcome: Outcome, text: String) -> Outcome {
     if facts.consumer == Consumer::Kubernetes {
         let id = kubernetes::QEMU;
         let text = format!(
-            "{text}; {id} is QEMU's group in KubeVirt's pods, so check that it is no other group of \
-             this host"
+            "{text}; {id} is QEMU's group in KubeVirt's pods, and may be another group on this host"
         );
         return outcome.by_hand(text, commands);
     }
