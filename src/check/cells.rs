@@ -9,8 +9,8 @@ use super::rules::{
 };
 use super::{CELLS_LIMIT, Findings, Severity, Subject};
 use crate::domain::{Cell, Domain, Hostdev, Maybe, MemoryDevice, Value};
-use crate::values::Bytes;
 use crate::values::text::plural;
+use crate::values::{Bytes, IdList};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
@@ -183,6 +183,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
             findings.add(NO_CPUS, &cell.span, message).help(help);
         }
     }
+    check_unassigned(domain, count, findings);
     // The CPUs of the previous cells: the first and the last of each range.
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     for cell in &domain.cells {
@@ -213,6 +214,20 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         let help =
             format!("sockets, dies, cores and threads whose product is {count}, or no <topology>");
         findings.add(TOPOLOGY, &topology.span, message).help(help);
+    }
+}
+
+/// Virtual CPUs in no cell, if others are in cells: libvirt adds them to the first one.
+fn check_unassigned(domain: &Domain, count: u32, findings: &mut Findings) {
+    let cells = domain.cells.iter().filter_map(|cell| cell.cpus.as_ref());
+    let lists: Option<Vec<_>> = cells.clone().map(|cpus| cpus.value.as_ref()).collect();
+    let (Some(first), Some(lists)) = (cells.clone().next(), lists) else { return };
+    let all: IdList = std::iter::once(0..=count.saturating_sub(1)).collect();
+    let assigned = lists.into_iter().fold(IdList::default(), |all, cpus| all.with(cpus));
+    if let Some(missing) = all.first_beyond(&assigned) {
+        let message = format!("virtual CPU {missing} is in no cell");
+        let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N` distributes them";
+        findings.add(NO_CPUS, &first.span, message).help(help);
     }
 }
 

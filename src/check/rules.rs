@@ -172,8 +172,8 @@ rules! {
         "libvirt refuses to place the memory of a cell that the guest does not have."
         "libvirt virDomainNumatuneNodeParseXML, src/conf/numa_conf.c";
     NO_CPUS = "EGM032" Warning
-        "If any cell has virtual CPUs, every cell with memory has some"
-        "Otherwise all CPUs of the guest are far from the memory and the GPUs of the other cells."
+        "If any cell has virtual CPUs, every cell with memory has some, and each CPU is in a cell"
+        "Otherwise all CPUs of the guest are far from the memory and the GPUs of the other cells. libvirt adds CPUs in no cell to the first one."
         "NVIDIA, platform policy";
     NO_MAX_MEMORY = "EGM033" Error
         "A domain with memory devices has <maxMemory>"
