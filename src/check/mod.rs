@@ -39,8 +39,8 @@ use crate::values::text::excerpt;
 pub use rule::{Rule, Severity};
 pub use rules::RULES;
 pub(crate) use rules::{
-    ACPI, CELL_SUM, DEFINED, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, OF_BUSES,
-    OF_GPU_CELLS, OF_HOLE, SIZE, TOTAL, UEFI,
+    ACPI, CELL_SUM, DEFINED, INCOMPLETE, MAX_MEMORY, NO_GPU, NO_HOSTDEV, NO_MAX_MEMORY, NODE,
+    NOT_A_REGION, OF_BUSES, OF_GPU_CELLS, OF_HOLE, SIZE, TOPOLOGY, TOTAL, UEFI,
 };
 use rules::{ENCODING, RELEASED};
 #[cfg(feature = "cli")]

@@ -180,17 +180,22 @@ fn color_of(args: &[OsString]) -> ColorChoice {
     choice.unwrap_or_default()
 }
 
-/// Names the option for a region or GPU that `stanza` was given without one.
+/// Names the option for a region, GPU or domain that `stanza` was given without one.
 fn suggest_option(error: &mut clap::Error) {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return };
     let option = match parse_target(argument) {
         Ok(Target::Region(_)) => "--region",
         Ok(Target::Gpu(_)) => "--gpu",
+        _ if Path::new(argument.trim()).extension().is_some_and(|it| it == "xml") => "--domain",
         Ok(Target::Path(_)) | Err(_) => return,
     };
     if error.kind() == ErrorKind::UnknownArgument && usage.contains("egm-probe stanza") {
-        let tip = format!("use `egm-probe stanza {option} {}`", argument.trim()).into();
+        let tip = match option {
+            "--domain" => format!("use `--domain {}`", argument.trim()),
+            _ => format!("use `egm-probe stanza {option} {}`", argument.trim()),
+        };
+        let tip = tip.into();
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
     }
 }

@@ -1,5 +1,6 @@
 //! `egm-probe stanza`
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -14,10 +15,12 @@ use crate::host::{Gpu, Region};
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan, Request};
 use crate::report::Report;
-use crate::stanza::{Moved, Options, Parts, Removal, Rest, Stanza, Unmovable, Unwritable};
-use crate::values::RegionName;
+use crate::stanza::{
+    Moved, Options, Parts, Rearranged, Removal, Rest, Stanza, Unmovable, Unwritable,
+};
 use crate::values::shell::quote;
 use crate::values::text::printable;
+use crate::values::{IdList, RegionName};
 
 pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let global = session.global;
@@ -60,14 +63,29 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
                 .map_err(|problem| Error::Unwritable { name: Some(base.name.clone()), problem })?,
         );
     }
-    let domain = document.as_ref().map(Document::domain);
-    let plan = match Plan::new(&report, &request, domain) {
-        Ok(plan) => plan,
-        Err(refused) => {
+    let make_plan = |session: &mut Session<'_>, document: Option<&Document<'_>>| {
+        Plan::new(&report, &request, document.map(Document::domain)).map_err(|refused| {
             warn(session, &report, asked_for(&request, &report), &refused.warnings);
-            return Err(Error::Refused(refused.refusals));
-        }
+            Error::Refused(refused.refusals)
+        })
     };
+    let mut plan = make_plan(session, document.as_ref())?;
+    let unwritable = |problem| {
+        let name = base.as_ref().map(|base| base.name.clone());
+        Error::Unwritable { name, problem }
+    };
+    let rearranged = match &document {
+        Some(document) if args.has(Part::Numa) && args.guest_nodes.is_empty() => {
+            Rearranged::for_plan(document, &plan).map_err(unwritable)?
+        }
+        _ => None,
+    };
+    if let Some(Rearranged { xml, renumbered, .. }) = &rearranged {
+        let of_domain = Document::parse(xml).map_err(Unwritable::from).map_err(unwritable)?;
+        plan = make_plan(session, Some(&of_domain))?;
+        document = Some(of_domain);
+        note_numbers(session, renumbered);
+    }
     let warnings = plan.warnings.clone();
     let named = base.as_ref().map(|base| base.name.as_str()).zip(document.as_ref());
     let stanza = write_down(args, global, &report, plan, named)
@@ -106,6 +124,13 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
+/// Reports the new numbers of cells.
+fn note_numbers(session: &mut Session<'_>, renumbered: &BTreeMap<u32, u32>) {
+    let old: IdList = renumbered.keys().map(|cell| *cell..=*cell).collect();
+    let new: IdList = renumbered.values().map(|cell| *cell..=*cell).collect();
+    session.note(format_args!("guest NUMA nodes {old} become {new}"));
+}
+
 /// Takes devices out of the domain.
 fn remove(
     args: &StanzaArgs,
@@ -135,6 +160,12 @@ fn remove(
     session.out.flush()?;
     if rest.removed == 0 {
         session.note(format_args!("{}: unchanged; it has none of these devices", base.name));
+    }
+    if !rest.unpinned.is_empty() {
+        session.note(format_args!(
+            "virtual CPUs {} are no longer pinned; to pin them, use --with pinning for the GPUs that are left",
+            rest.unpinned
+        ));
     }
     show(session, &rest.warnings);
     Ok(Exit::Done)

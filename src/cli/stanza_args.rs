@@ -89,7 +89,7 @@ pub(super) struct StanzaArgs {
     /// Take the EGM memory of these GPUs or regions out of the domain, and what --with names of
     /// theirs if no other device uses it
     #[arg(long, requires = "domain", conflicts_with_all = ["size", "guest_nodes", "alias", "alias_prefix", "peers"])]
-    #[arg(conflicts_with_all = ["complete", "vcpus", "gpu_cells", "distances", "replace", "owner"])]
+    #[arg(conflicts_with_all = ["vcpus", "gpu_cells", "distances", "replace", "owner"])]
     pub(super) remove: bool,
     /// With --remove: memory of the domain if no EGM memory is left
     #[arg(long, value_name = "SIZE", value_parser = parse_option, requires = "remove")]
@@ -218,6 +218,8 @@ pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Erro
     if args.remove {
         let problem = if !is_xml {
             "--remove supports only XML (omit --format)"
+        } else if args.complete {
+            "--remove cannot be combined with --complete; use --with all to take out what it adds"
         } else if args.regions.len() + args.gpus.len() + args.devices.len() == 0 && !args.all {
             "--remove requires --gpu, --region, --device or --all"
         } else {

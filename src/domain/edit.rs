@@ -1,5 +1,6 @@
 //! Changes to an XML text that preserve everything else byte for byte.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use roxmltree::{Document, Node};
@@ -115,6 +116,36 @@ impl<'a> Edit<'a> {
         if is_at_end {
             self.replace(end..end, format!("{newline}{outer}"));
         }
+    }
+
+    /// Inserts numbered elements of one name into a parent, each after the existing one with the next
+    /// lower number.
+    pub(crate) fn insert_numbered(
+        &mut self,
+        parent: Node<'_, '_>,
+        name: &str,
+        existing: &BTreeMap<u32, Node<'_, '_>>,
+        elements: Vec<(u32, Element)>,
+    ) {
+        let mut others = Vec::new();
+        for (number, element) in elements {
+            let follows = existing.range(number..).next().is_some();
+            match existing.range(..number).next_back().filter(|_| follows) {
+                Some((_, before)) => self.insert_after(*before, &element),
+                None => others.push(element),
+            }
+        }
+        self.insert(parent, name, others);
+    }
+
+    /// Inserts an element after another one.
+    fn insert_after(&mut self, before: Node<'_, '_>, element: &Element) {
+        let layout = self.layout.clone();
+        let inner = indent_of(before).unwrap_or_else(|| self.indent_by_depth(before));
+        let mut text = format!("{}{inner}", layout.newline);
+        element.write(&mut text, &layout, &inner);
+        let at = self.end_of_line(before.range().end, before.next_sibling());
+        self.replace(at..at, text);
     }
 
     /// Applies the changes.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::naming::Named;
-use super::{Objection, Placement, PlannedCell, Request, Rest, RestDevice};
+use super::{
+    MachineObjection, Objection, Placement, PlannedCell, Request, Rest, RestDevice, vcpus,
+};
 use crate::check::CELLS_LIMIT;
 use crate::domain::{Domain, EgmDevice, Hostdev, Maybe};
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
@@ -119,6 +121,8 @@ pub(super) struct Cells {
     pub(super) all: Vec<PlannedCell>,
     pub(super) vcpus: Option<u32>,
     pub(super) shares_vcpus: bool,
+    /// Whether those of the domain may get other cells.
+    pub(super) moves_vcpus: bool,
 }
 
 /// All cells of the guest.
@@ -127,6 +131,7 @@ pub(super) fn cells(
     domain: Option<&Domain>,
     rest: &Rest<'_>,
     placements: &[Placement],
+    objections: &mut Vec<Objection>,
 ) -> Cells {
     let of_gpus = placements.iter().filter_map(|it| it.gpu_cells.as_ref()).flat_map(IdList::iter);
     let mut cells: BTreeMap<_, _> = of_gpus.map(|id| (id, empty(id))).collect();
@@ -149,14 +154,40 @@ pub(super) fn cells(
     }
     let vcpus = domain.and_then(|domain| domain.vcpus.known());
     let vcpus = request.vcpus.or(vcpus).filter(|vcpus| *vcpus > 0);
-    // Keep existing assignments, even invalid ones.
-    let mut with_cpus = domain.into_iter().flat_map(|domain| &domain.cells);
-    let has_cpus = with_cpus.any(|cell| cell.cpus.is_some());
-    let shared = vcpus.filter(|_| request.vcpus.is_some() || !has_cpus);
-    if let Some(vcpus) = shared {
-        share_vcpus(vcpus, &mut cells);
+    let of_domain = || domain.into_iter().flat_map(|domain| &domain.cells);
+    let has_cpus = of_domain().any(|cell| cell.cpus.is_some());
+    let lacks_cpus = |cell: &PlannedCell| cell.memory.0 > 0 && cell.cpus.is_none();
+    // Keep existing assignments, even invalid ones, unless they are those of an earlier plan.
+    let is_open = match domain {
+        _ if request.vcpus.is_some() || !has_cpus => true,
+        Some(domain) if cells.values().any(lacks_cpus) => {
+            request.machine.replace || vcpus::are_shared(domain)
+        }
+        _ => false,
+    };
+    let has_memory = |id: u32| {
+        let mut same = of_domain().filter(|cell| cell.id.value == Some(id));
+        same.any(|cell| cell.memory.known().is_some_and(|memory| memory.0 > 0))
+    };
+    let is_new = |cell: &PlannedCell| lacks_cpus(cell) && !has_memory(cell.id);
+    // Only a whole guest is refused; the rules report other cells without CPUs.
+    if !is_open && request.gpu_cells > 0 && cells.values().any(is_new) {
+        objections.push(MachineObjection::OwnDistribution.into());
     }
-    Cells { all: cells.into_values().collect(), vcpus, shares_vcpus: shared.is_some() }
+    let shared = vcpus.filter(|_| is_open);
+    if let Some(vcpus) = shared {
+        let with_memory = cells.values().filter(|cell| cell.memory.0 > 0).map(|cell| cell.id);
+        let mut by_cell = vcpus::share(vcpus, with_memory);
+        for cell in cells.values_mut() {
+            cell.cpus = by_cell.remove(&cell.id);
+        }
+    }
+    Cells {
+        all: cells.into_values().collect(),
+        vcpus,
+        shares_vcpus: shared.is_some(),
+        moves_vcpus: shared.is_some() && has_cpus,
+    }
 }
 
 /// The cells, with empty ones added for missing numbers; unchanged if there would be too many.
@@ -218,23 +249,4 @@ pub(super) fn for_gpus(
         (gpu, (first..next).collect())
     };
     lacking.into_iter().map(of_gpu).collect()
-}
-
-/// Distributes virtual CPUs over the cells with memory, in order; the first cells get the remainder.
-fn share_vcpus(vcpus: u32, cells: &mut BTreeMap<u32, PlannedCell>) {
-    for cell in cells.values_mut() {
-        cell.cpus = None;
-    }
-    let mut with_memory: Vec<_> = cells.values_mut().filter(|cell| cell.memory.0 > 0).collect();
-    let Some(count) = u32::try_from(with_memory.len()).ok().filter(|count| *count > 0) else {
-        return;
-    };
-    let (each, over) = (vcpus / count, vcpus % count);
-    let mut next = 0;
-    for (index, cell) in (0..).zip(&mut with_memory) {
-        let end = next + each + u32::from(index < over);
-        cell.cpus =
-            Some(std::iter::once(next..=end.saturating_sub(1)).collect()).filter(|_| end > next);
-        next = end;
-    }
 }

@@ -96,6 +96,8 @@ pub struct Machine {
     pub distances: Option<Distances>,
     /// The virtual CPUs to pin; existing pinning is not included.
     pub pins: Vec<Pin>,
+    /// Whether they replace the existing pinning.
+    pub replaces_pins: bool,
     /// Whether existing parts of the domain that differ are replaced.
     pub replaces: bool,
     /// Changes to the domain that need attention.
@@ -281,6 +283,7 @@ pub(super) fn plan(context: Context<'_>, objections: &mut Vec<Objection>) -> Mac
     }
     if request.pinning {
         machine.pins = pinning::plan(context, &mut own);
+        machine.replaces_pins = context.cells.moves_vcpus && pinning::replaces(context);
     }
     objections.extend(own.into_iter().map(Objection::Machine));
     machine

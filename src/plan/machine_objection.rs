@@ -100,6 +100,19 @@ pub enum MachineObjection {
         /// The reason.
         reason: &'static str,
     },
+    /// A new cell has no virtual CPUs, and those of the domain are distributed in its own way.
+    #[error(
+        "the domain assigns its virtual CPUs to NUMA nodes in its own way, which leaves none for the new one; use --vcpus N or --replace to distribute them anew"
+    )]
+    OwnDistribution,
+    /// A virtual CPU gets another cell, but the domain pins it in its own way.
+    #[error(
+        "virtual CPU {vcpu} moves to another guest NUMA node, but the domain pins it in its own way to CPUs of another host node; use --replace to pin it anew"
+    )]
+    OwnPin {
+        /// The virtual CPU.
+        vcpu: u32,
+    },
     /// More virtual CPUs than the node has free CPUs: none of them is pinned.
     #[error(
         "{vcpus} virtual CPUs are not pinned: NUMA node {node} has {cpus} free CPUs, without the one left to the host"

@@ -10,8 +10,9 @@ mod machine_objection;
 mod naming;
 mod numbers;
 mod objection;
-mod pinning;
+pub(crate) mod pinning;
 mod size;
+pub(crate) mod vcpus;
 
 use crate::domain::{Domain, EgmDevice, Maybe, MemoryDevice};
 use crate::host::{Gpu, Region};
@@ -174,6 +175,8 @@ pub struct Plan {
     pub vcpus: Option<u32>,
     /// Whether they are redistributed over the cells.
     pub shares_vcpus: bool,
+    /// Whether virtual CPUs that are assigned to cells may get others.
+    pub moves_vcpus: bool,
     /// The requested parts of the machine around the devices.
     pub machine: Machine,
     /// Warnings.
@@ -300,7 +303,7 @@ impl Plan {
             })
         };
         let placements: Vec<_> = named.into_iter().filter_map(place).collect();
-        let all_cells = cells::cells(request, domain, &rest, &placements);
+        let all_cells = cells::cells(request, domain, &rest, &placements, &mut objections);
         let (cells, placements_of) = (&all_cells, placements.as_slice());
         let context = machine::Context {
             report,
@@ -311,7 +314,7 @@ impl Plan {
             cells,
         };
         let machine = machine::plan(context, &mut objections);
-        let Cells { all: cells, vcpus, shares_vcpus } = all_cells;
+        let Cells { all: cells, vcpus, shares_vcpus, moves_vcpus } = all_cells;
         let others = domain.into_iter().flat_map(|domain| &domain.other_memory);
         let memory = cells.iter().map(|cell| cell.memory).chain(others.map(MemoryDevice::counts));
         let memory = memory.map(|memory| memory.0).fold(0, u64::saturating_add);
@@ -335,6 +338,7 @@ impl Plan {
                 alignment,
                 vcpus,
                 shares_vcpus,
+                moves_vcpus,
                 machine,
                 warnings,
                 allowed,

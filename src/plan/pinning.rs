@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::MachineObjection;
 use super::machine::Context;
+use super::{MachineObjection, PlannedCell};
+use crate::domain::{Domain, Maybe};
+use crate::host::NumaNode;
+use crate::report::Report;
 use crate::values::{IdList, NodeId};
 
 /// The largest number of CPUs of a node that are considered, more than any host has.
@@ -24,10 +27,17 @@ pub struct Pin {
 pub(super) fn plan(context: Context<'_>, objections: &mut Vec<MachineObjection>) -> Vec<Pin> {
     let not_pinned = |cell, reason| MachineObjection::NotPinned { cell, reason };
     if context.cells.vcpus.is_none() {
-        objections.push(not_pinned(None, "their number is unknown (use --vcpus)"));
+        let reason = match context.domain {
+            Some(_) => "the domain has no <vcpu>, so its NUMA nodes have none (use --vcpus N)",
+            None => "their number is unknown (use --vcpus)",
+        };
+        objections.push(not_pinned(None, reason));
         return Vec::new();
     }
     let (pinned, used) = existing(context);
+    if context.cells.moves_vcpus && !replaces(context) {
+        check_own(context, objections);
+    }
     let nodes = context.nodes();
     let mut by_node: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
     for cell in &context.cells.all {
@@ -65,11 +75,54 @@ pub(super) fn plan(context: Context<'_>, objections: &mut Vec<MachineObjection>)
     pins
 }
 
+/// Whether the pinning of the domain is replaced: on request, or because it is that of an earlier
+/// plan for other cells.
+pub(super) fn replaces(context: Context<'_>) -> bool {
+    context.request.machine.replace
+        || context.cells.moves_vcpus && context.domain.is_some_and(|it| is_own(context.report, it))
+}
+
+/// Whether the pins of a domain are as plans make them: on each node the highest CPUs, one each.
+pub(crate) fn is_own(report: &Report, domain: &Domain) -> bool {
+    let nodes = &report.host.topology.nodes;
+    let cpus_of = |node: &NumaNode| node.cpus.clone().unwrap_or_default();
+    let mut by_node: BTreeMap<NodeId, BTreeSet<u32>> = BTreeMap::new();
+    for pin in &domain.pins {
+        let cpus = pin.cpus.value.as_ref().filter(|cpus| cpus.len() == 1);
+        let Some(cpu) = cpus.and_then(IdList::last) else { return false };
+        let mut of_host = nodes.iter().filter(|(_, node)| cpus_of(node).contains(cpu));
+        let Some((node, _)) = of_host.next() else { return false };
+        if !by_node.entry(*node).or_default().insert(cpu) {
+            return false;
+        }
+    }
+    by_node.into_iter().all(|(node, pinned)| {
+        let cpus = nodes.get(&node).map(cpus_of).unwrap_or_default();
+        let cpus: Vec<_> = cpus.iter().take(CPUS_LIMIT).collect();
+        cpus.iter().rev().take(pinned.len()).eq(pinned.iter().rev())
+    })
+}
+
+/// Refuses pins of the domain's own that are wrong for the new cells of their virtual CPUs.
+fn check_own(context: Context<'_>, objections: &mut Vec<MachineObjection>) {
+    let nodes = context.nodes();
+    for pin in context.domain.into_iter().flat_map(|domain| &domain.pins) {
+        let Some((vcpu, on)) = pin.vcpu.known().zip(pin.cpus.value.as_ref()) else { continue };
+        let has_it = |cell: &&PlannedCell| cell.cpus.as_ref().is_some_and(|it| it.contains(vcpu));
+        let Some(cell) = context.cells.all.iter().find(has_it) else { continue };
+        let node = nodes.get(&cell.id).and_then(|it| context.report.host.topology.nodes.get(it));
+        let local = node.and_then(|node| node.cpus.as_ref());
+        if local.is_some_and(|local| on.first_beyond(local).is_some()) {
+            return objections.push(MachineObjection::OwnPin { vcpu });
+        }
+    }
+}
+
 /// The virtual CPUs that the domain pins, and the host's CPUs that they have, unless they are
 /// replaced.
 fn existing(context: Context<'_>) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let pins = context.domain.into_iter().flat_map(|domain| &domain.pins);
-    let pins = pins.filter(|_| !context.request.machine.replace);
+    let pins = pins.filter(|_| !replaces(context));
     let (mut vcpus, mut cpus) = (BTreeSet::new(), BTreeSet::new());
     for pin in pins {
         vcpus.extend(pin.vcpu.as_ref().and_then(|vcpu| vcpu.value));

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use roxmltree::Node;
+
 use super::Parts;
 use super::machine_elements::{self, guest_address};
+use crate::domain::edit::Edit;
 use crate::domain::element::Element;
+use crate::domain::{Domain, Maybe};
 use crate::plan::{Device, Placement, Plan, PlannedCell};
 use crate::values::{Bytes, IdList, PciAddress};
 
@@ -135,13 +139,41 @@ pub(super) fn topology(plan: &Plan) -> Option<Element> {
 }
 
 /// The levels of the topology. `None` if the sockets would differ in size.
-pub(super) fn topology_levels(plan: &Plan) -> Option<[(&'static str, u32); 5]> {
-    let sockets = plan.cells.iter().filter(|cell| cell.memory.0 > 0).count();
+pub(super) fn topology_levels(plan: &Plan) -> Option<Levels> {
+    levels(plan.vcpus?, plan.cells.iter().filter(|cell| cell.memory.0 > 0).count())
+}
+
+type Levels = [(&'static str, u32); 5];
+
+/// The levels of a topology with this many sockets.
+pub(super) fn levels(vcpus: u32, sockets: usize) -> Option<Levels> {
     let sockets = u32::try_from(sockets).ok()?;
-    let cores = plan.vcpus?.checked_div(sockets).filter(|cores| *cores > 0)?;
+    let cores = vcpus.checked_div(sockets).filter(|cores| *cores > 0)?;
     let levels =
         [("sockets", sockets), ("dies", 1), ("clusters", 1), ("cores", cores), ("threads", 1)];
-    (plan.vcpus == sockets.checked_mul(cores)).then_some(levels)
+    (Some(vcpus) == sockets.checked_mul(cores)).then_some(levels)
+}
+
+/// Whether the topology of a domain is as it is written for a plan: a socket for each cell with
+/// virtual CPUs.
+pub(super) fn is_own_topology(domain: &Domain) -> bool {
+    let sockets = domain.cells.iter().filter(|cell| cell.cpus.is_some()).count();
+    let own = domain.vcpus.known().and_then(|vcpus| levels(vcpus, sockets));
+    domain.topology.as_ref().zip(own).is_some_and(|(topology, own)| {
+        topology
+            .levels
+            .iter()
+            .map(|(name, level)| (*name, level.value))
+            .eq(own.iter().map(|(name, level)| (*name, Some(*level))))
+    })
+}
+
+/// Replaces the levels of a topology; removes it if there are none.
+pub(super) fn set_topology(edit: &mut Edit<'_>, node: Node<'_, '_>, levels: Option<Levels>) {
+    let Some(levels) = levels else { return edit.remove(node) };
+    for (name, count) in levels {
+        edit.set_attribute(node, name, &count.to_string());
+    }
 }
 
 pub(super) fn numa(plan: &Plan) -> Element {

@@ -2,6 +2,8 @@
 
 mod machine;
 
+use std::collections::BTreeMap;
+
 use roxmltree::{Document, Node};
 
 use super::elements;
@@ -255,16 +257,19 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    fn cells(&mut self, numa: Node<'_, '_>) {
-        let mut new = Vec::new();
+    fn cells(&mut self, numa: Node<'a, 'input>) {
+        let (mut existing, mut new) = (BTreeMap::new(), Vec::new());
         for planned in &self.plan.cells {
             let is_it = |cell: &&Cell| cell.id.value == Some(planned.id);
             match self.domain.cells.iter().find(is_it).cloned() {
-                Some(cell) => self.update_cell(&cell, planned),
-                None => new.push(elements::cell(planned, self.plan)),
+                Some(cell) => {
+                    self.update_cell(&cell, planned);
+                    existing.extend(self.document.get_node(cell.node).map(|it| (planned.id, it)));
+                }
+                None => new.push((planned.id, elements::cell(planned, self.plan))),
             }
         }
-        self.edit.insert(numa, "cell", new);
+        self.edit.insert_numbered(numa, "cell", &existing, new);
     }
 
     fn update_cell(&mut self, cell: &Cell, planned: &PlannedCell) {

@@ -8,7 +8,9 @@ mod merge;
 mod qemu;
 mod relocate;
 mod remove;
+mod renumber;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 #[cfg(feature = "cli")]
 use std::path::PathBuf;
@@ -16,15 +18,15 @@ use std::path::PathBuf;
 #[cfg(feature = "cli")]
 use crate::check::Schema;
 use crate::check::{
-    self, ACPI, CELL_SUM, Finding, INCOMPLETE, MAX_MEMORY, NO_HOSTDEV, NO_MAX_MEMORY, NODE, Rule,
-    SIZE, Severity, TOTAL, UEFI,
+    self, ACPI, CELL_SUM, Finding, INCOMPLETE, MAX_MEMORY, NO_GPU, NO_HOSTDEV, NO_MAX_MEMORY, NODE,
+    NOT_A_REGION, Rule, SIZE, Severity, TOPOLOGY, TOTAL, UEFI,
 };
 use crate::domain::element::{Layout, is_expressible};
 use crate::domain::{BadDomain, Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Note, Plan};
 use crate::report::Report;
 use crate::values::text::excerpt;
-use crate::values::{Bytes, PciAddress, RegionName};
+use crate::values::{Bytes, IdList, PciAddress, RegionName};
 pub use qemu::OtherMemory;
 pub use relocate::Unmovable;
 pub use remove::{Removal, Unremovable};
@@ -129,6 +131,9 @@ pub enum Unwritable {
     /// The devices cannot be taken out.
     #[error(transparent)]
     Unremovable(#[from] Unremovable),
+    /// Arguments for QEMU would have to change.
+    #[error("arguments for QEMU in <qemu:commandline> depend on the NUMA cells; remove them first")]
+    CommandLine,
     /// The result would break rules.
     #[error(
         "the resulting domain would be invalid (line numbers of the result):{}{}",
@@ -207,9 +212,17 @@ fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> V
         };
         !(remedy.is_written)(parts) && findings.iter().any(is_of_it)
     };
-    let remedies = REMEDIES.iter().filter(helps);
+    let remedies: Vec<_> = REMEDIES.iter().filter(helps).collect();
+    let whole =
+        (remedies.len() > 1).then(|| "or --complete, which writes a whole Grace guest".into());
+    let is_of_topology = |finding: &Finding| finding.rule == TOPOLOGY && !plan.machine.replaces;
+    let topology = (parts.machine && findings.iter().any(is_of_topology))
+        .then(|| "try --replace, which writes a <topology> for the virtual CPUs".into());
     remedies
+        .into_iter()
         .map(|Remedy { name, effect, .. }| format!("try --with {name}, which {effect}"))
+        .chain(whole)
+        .chain(topology)
         .collect()
 }
 
@@ -295,6 +308,27 @@ impl Stanza {
     }
 }
 
+/// A domain whose NUMA cells have other numbers than before, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rearranged {
+    /// The whole domain, to make the plan for again.
+    pub xml: String,
+    /// The cells with other numbers, and these.
+    pub renumbered: BTreeMap<u32, u32>,
+}
+
+impl Rearranged {
+    /// Makes room for the new cells of a plan: those with virtual CPUs and memory are before the empty
+    /// ones of GPUs. `None` if the plan fits the domain as it is.
+    ///
+    /// # Errors
+    /// Arguments for QEMU depend on the numbers.
+    pub fn for_plan(document: &Document<'_>, plan: &Plan) -> Result<Option<Self>, Unwritable> {
+        renumber::rearrange(document, plan)
+    }
+}
+
 /// A domain that uses another region than before, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -331,6 +365,8 @@ pub struct Rest {
     pub xml: String,
     /// The number of EGM devices, and of other devices that were named, that it had.
     pub removed: usize,
+    /// The virtual CPUs that are not pinned any more.
+    pub unpinned: IdList,
     /// Warnings about the domain.
     pub warnings: Vec<Finding>,
 }
@@ -351,10 +387,10 @@ impl Rest {
         if document.domain().is_status {
             return Err(Unwritable::Status);
         }
-        let (xml, removed) = remove::remove(document, removal)?;
+        let remove::Removed { xml, number, unpinned } = remove::remove(report, document, removal)?;
         let (_, findings) = checked(report, &xml, options, Alignment::default())?;
-        let warnings = sound(&xml, findings, options.strict, |_| Vec::new())?;
-        Ok(Self { xml, removed, warnings })
+        let warnings = sound(&xml, findings, options.strict, of_other_host)?;
+        Ok(Self { xml, removed: number, unpinned, warnings })
     }
 }
 
@@ -375,6 +411,14 @@ fn sound(
     let places = lines_and_columns(xml, wrong.iter().map(|finding| finding.span.start));
     let findings = wrong.into_iter().zip(places.into_iter().map(Some)).collect();
     Err(Unwritable::Unsound { findings, advice })
+}
+
+/// The remedy for a domain of another host, of which only a part is taken out.
+fn of_other_host(findings: &[Finding]) -> Vec<String> {
+    let is_it = |finding: &Finding| [NOT_A_REGION, NO_GPU].contains(&finding.rule);
+    let all = "if the domain is from another host, run this there, or take out all EGM memory: \
+               --remove --all --with all --memory SIZE";
+    findings.iter().any(is_it).then(|| all.to_owned()).into_iter().collect()
 }
 
 fn is_error(finding: &Finding) -> bool {

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use roxmltree::{Document, Node, NodeId};
 
-use super::elements;
+use super::renumber::Renumbering;
+use super::{Options, Unwritable, elements, merge};
 use crate::domain::edit::Edit;
 use crate::domain::xml::{child, children, find};
 use crate::domain::{
-    self, Bus, Cell, Domain, EgmDevice, GuestAddress, Hostdev, Maybe, PciController, PciMachine,
+    self, BadDomain, Bus, Cell, Dialect, Domain, EgmDevice, GuestAddress, Hostdev, Maybe,
+    PciController, PciMachine,
 };
+use crate::plan::{Plan, Request, pinning, vcpus};
+use crate::report::Report;
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
 /// A selection of devices to take out of a domain.
@@ -50,45 +54,87 @@ pub enum Unremovable {
         /// The number of EGM devices that would be left.
         left: usize,
     },
-    /// Arguments for QEMU would have to change.
-    #[error("arguments for QEMU in <qemu:commandline> depend on the NUMA cells; remove them first")]
-    CommandLine,
 }
 
-/// Takes EGM devices out of a domain, and preserves the rest of its text. Returns the domain and the
-/// number of devices that were taken out.
+/// Takes EGM devices out of a domain, and preserves the rest of its text.
 pub(super) fn remove(
+    report: &Report,
     document: &domain::Document<'_>,
     removal: &Removal,
-) -> Result<(String, usize), Unremovable> {
+) -> Result<Removed, Unwritable> {
     let (domain, root, xml) = (document.domain(), document.element(), document.xml());
     let edit = Edit::of(xml, None);
     let taken = Taken::of(domain, removal);
     if taken.devices.is_empty() && taken.hostdevs.is_empty() {
-        return Ok((xml.input_text().to_owned(), 0));
+        let xml = xml.input_text().to_owned();
+        return Ok(Removed { xml, number: 0, unpinned: IdList::default() });
     }
     let number = taken.devices.len() + taken.others;
     let left = taken.kept.len();
     match removal.memory {
-        None if left == 0 && !taken.devices.is_empty() => return Err(Unremovable::NoMemory),
-        Some(_) if left > 0 => return Err(Unremovable::Left { left }),
+        None if left == 0 && !taken.devices.is_empty() => return Err(Unremovable::NoMemory.into()),
+        Some(_) if left > 0 => return Err(Unremovable::Left { left }.into()),
         _ => {}
     }
     let mut work = Work { document: xml, domain, root, removal, taken, edit };
-    let controllers = work.pci();
-    let cells = Cells::of(&work, &controllers);
-    let line = &domain.command_line;
-    if cells.is_renumbered() && !(line.controllers.is_empty() && line.devices.is_empty()) {
-        return Err(Unremovable::CommandLine);
+    let mut removed = work.pci();
+    let cells = Cells::of(&work, &removed);
+    removed.extend(work.taken.nodes());
+    if cells.numbers.is_empty() {
+        removed.extend(work.without_numa());
     }
-    work.cells(&cells, &controllers);
+    let renumbering = Renumbering { document, numbers: &cells.numbers, removed: &removed };
+    if renumbering.is_impossible() {
+        return Err(Unwritable::CommandLine);
+    }
+    renumbering.apply(&mut work.edit);
+    let mut shares = work.share_cpus(&cells);
+    if removal.pinning {
+        if left > 0 && pinning::is_own(report, domain) {
+            // All are pinned anew.
+            shares.clear();
+        }
+        work.unpin(&cells, &shares);
+    }
     if !work.taken.devices.is_empty() {
         work.memory(&cells);
     }
     for node in work.taken.nodes() {
         work.remove(node);
     }
-    Ok((work.edit.apply(), number))
+    let gpus = work.taken.kept_gpus(domain);
+    let xml = work.edit.apply();
+    let xml = if removal.pinning && left > 0 { pin(report, gpus, xml)? } else { xml };
+    let unpinned = if left == 0 { IdList::default() } else { unpinned(domain, &xml)? };
+    Ok(Removed { xml, number, unpinned })
+}
+
+/// Pins the virtual CPUs that are near to the memory of these GPUs, if that is possible.
+fn pin(report: &Report, gpus: Vec<PciAddress>, xml: String) -> Result<String, Unwritable> {
+    let document = domain::Document::parse(&xml)?;
+    let mut request = Request::of_gpus(gpus);
+    (request.force, request.machine.pinning) = (true, true);
+    let Ok(plan) = Plan::new(report, &request, Some(document.domain())) else { return Ok(xml) };
+    Ok(merge::merge(&document, &plan, &Options::default(), Dialect::default()))
+}
+
+/// The virtual CPUs that were pinned before, but are not pinned in a changed domain.
+fn unpinned(before: &Domain, xml: &str) -> Result<IdList, BadDomain> {
+    let after = Domain::parse(xml)?;
+    let pinned = |domain: &Domain| -> BTreeSet<u32> {
+        domain.pins.iter().filter_map(|pin| pin.vcpu.known()).collect()
+    };
+    let gone = &pinned(before) - &pinned(&after);
+    Ok(gone.into_iter().map(|vcpu| vcpu..=vcpu).collect())
+}
+
+/// The domain without the devices.
+pub(super) struct Removed {
+    pub(super) xml: String,
+    /// The number of devices that were taken out.
+    pub(super) number: usize,
+    /// The virtual CPUs that are not pinned any more.
+    pub(super) unpinned: IdList,
 }
 
 /// The devices that are taken out, and those that are left.
@@ -143,6 +189,13 @@ impl<'a> Taken<'a> {
         devices.chain(self.hostdev_nodes.iter().copied()).collect()
     }
 
+    /// The GPUs of the devices that are left.
+    fn kept_gpus(&self, domain: &Domain) -> Vec<PciAddress> {
+        let by_alias = domain.hostdevs_by_alias();
+        let aliases = self.kept.iter().filter_map(|it| Some(it.pci_dev.as_ref()?.text.as_str()));
+        aliases.filter_map(|alias| by_alias.get(alias)?.pci()).collect()
+    }
+
     fn has_hostdev(&self, hostdev: &Hostdev) -> bool {
         self.hostdev_nodes.contains(&hostdev.node)
     }
@@ -195,14 +248,6 @@ impl Cells {
         }
         let stay = ids.iter().copied().filter(|id| !gone.contains(id)).collect::<BTreeSet<_>>();
         Self { numbers: stay.into_iter().zip(0..).collect(), gone, emptied }
-    }
-
-    fn is_renumbered(&self) -> bool {
-        self.numbers.iter().any(|(old, new)| old != new)
-    }
-
-    fn number(&self, id: &str) -> Option<u32> {
-        self.numbers.get(&id.trim().parse().ok()?).copied()
     }
 }
 
@@ -293,140 +338,71 @@ impl<'a, 'input> Work<'a, 'input> {
         }
     }
 
-    /// Removes cells, and renumbers the others wherever they are named.
-    fn cells(&mut self, cells: &Cells, controllers: &HashSet<NodeId>) {
-        let numa = find(self.root, &["cpu", "numa"]);
-        if cells.numbers.is_empty() {
-            self.without_numa(numa);
-        } else {
-            for node in children(numa, "cell").collect::<Vec<_>>() {
-                self.cell(node, cells);
-            }
-            self.spread_cpus(cells);
-        }
-        for node in children(child(self.root, "numatune"), "memnode").collect::<Vec<_>>() {
-            self.renumber_attribute(node, "cellid", cells);
-        }
-        for device in self.taken.kept.clone() {
-            let node = self.document.get_node(device.node);
-            let number = device.cell.known().and_then(|id| cells.numbers.get(&id).copied());
-            let place = node.and_then(|node| find(node, &["target", "node"]));
-            if let (Some(place), Some(number)) = (place, number) {
-                self.renumber_text(place, device.cell.known(), number);
-            }
-        }
-        let others = self.devices("memory").filter(|node| node.attribute("model") != Some("egm"));
-        let buses = self.devices("controller").filter(|node| !controllers.contains(&node.id()));
-        for node in others.chain(buses).collect::<Vec<_>>() {
-            let Some(place) = find(node, &["target", "node"]) else { continue };
-            let old = place.text().and_then(|text| text.trim().parse().ok());
-            if let Some(number) = place.text().and_then(|text| cells.number(text)) {
-                self.renumber_text(place, old, number);
-            }
-        }
-        for hostdev in &self.domain.hostdevs {
-            let Some(old) = hostdev.cells.known().filter(|_| !self.taken.has_hostdev(hostdev))
-            else {
-                continue;
-            };
-            let new = old.iter().take(self.domain.cells.len());
-            let new = new.filter_map(|id| cells.numbers.get(&id)).map(|id| *id..=*id);
-            let new: IdList = new.collect();
-            let node = self.document.get_node(hostdev.node);
-            if let Some(acpi) = node.and_then(|node| child(node, "acpi")).filter(|_| new != old) {
-                self.edit.set_attribute(acpi, "nodeset", &new.to_string());
-            }
-        }
-        if self.removal.pinning {
-            self.unpin(cells);
-        }
-    }
-
-    fn cell(&mut self, node: Node<'a, 'input>, cells: &Cells) {
-        let cell = self.domain.cells.iter().find(|cell| cell.node == node.id());
-        let Some(id) = cell.and_then(|cell| cell.id.value) else { return };
-        let Some(number) = cells.numbers.get(&id) else { return self.edit.remove(node) };
-        if node.attribute("id").is_some() && id != *number {
-            self.edit.set_attribute(node, "id", &number.to_string());
-        }
-        let distances = child(node, "distances");
-        for sibling in children(distances, "sibling").collect::<Vec<_>>() {
-            self.renumber_attribute(sibling, "id", cells);
-        }
-    }
-
-    /// Renumbers an attribute that names a cell; removes the element if that cell is gone.
-    fn renumber_attribute(&mut self, node: Node<'_, '_>, name: &str, cells: &Cells) {
-        let Some(id) = node.attribute(name).and_then(|id| id.trim().parse::<u32>().ok()) else {
-            return;
-        };
-        match cells.numbers.get(&id) {
-            Some(number) if *number != id => {
-                self.edit.set_attribute(node, name, &number.to_string());
-            }
-            None if cells.gone.contains(&id) => self.edit.remove(node),
-            _ => {}
-        }
-    }
-
-    fn renumber_text(&mut self, node: Node<'_, '_>, old: Option<u32>, new: u32) {
-        if old != Some(new) {
-            self.edit.set_text(node, &new.to_string());
-        }
-    }
-
-    /// The domain keeps no cells.
-    fn without_numa(&mut self, numa: Option<Node<'_, '_>>) {
-        let Some((numa, cpu)) = numa.and_then(|numa| Some((numa, numa.parent()?))) else { return };
+    /// The domain keeps no cells. Returns their element.
+    fn without_numa(&mut self) -> Option<NodeId> {
+        let numa = find(self.root, &["cpu", "numa"])?;
+        let cpu = numa.parent()?;
         let is_only_child = cpu.children().filter(Node::is_element).count() == 1;
         match (is_only_child, cpu.attributes().len()) {
             (true, 0) => self.edit.remove(cpu),
             (true, _) => self.edit.empty(cpu),
             (false, _) => self.edit.remove(numa),
         }
+        Some(numa.id())
     }
 
-    /// Gives the virtual CPUs of cells that are gone to the others that have some.
-    fn spread_cpus(&mut self, cells: &Cells) {
-        let of = |is_gone: bool| {
-            let is_it = move |cell: &&Cell| {
-                cell.cpus.is_some()
-                    && cell.id.value.is_some_and(|id| cells.gone.contains(&id) == is_gone)
-            };
-            self.domain.cells.iter().filter(is_it)
-        };
-        let free: Vec<u32> = of(true)
-            .filter_map(|cell| cell.cpus.known())
-            .flat_map(|cpus| cpus.iter().collect::<Vec<_>>())
-            .collect();
-        let receivers: Vec<_> = of(false).collect();
-        for (position, cell) in receivers.iter().enumerate() {
-            let bound = |position: usize| free.len() * position / receivers.len();
-            let more = free.get(bound(position)..bound(position + 1)).unwrap_or_default();
-            let (Some(own), Some(node)) = (cell.cpus.known(), self.document.get_node(cell.node))
-            else {
-                continue;
-            };
-            if !more.is_empty() {
-                let more: IdList = more.iter().map(|cpu| *cpu..=*cpu).collect();
-                self.edit.set_attribute(node, "cpus", &own.with(&more).to_string());
+    /// Gives the virtual CPUs of removed cells to the others that have some. Returns those of the cells
+    /// that stay.
+    fn share_cpus(&mut self, cells: &Cells) -> BTreeMap<u32, IdList> {
+        let with_cpus = |cell: &Cell| Some((cell.id.value?, cell.cpus.known()?));
+        let all: BTreeMap<_, _> = self.domain.cells.iter().filter_map(with_cpus).collect();
+        let (mut own, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.into_iter().partition(|(id, _)| !cells.gone.contains(id));
+        if gone.is_empty() || own.is_empty() {
+            return own;
+        }
+        match self.domain.vcpus.known().filter(|_| vcpus::are_shared(self.domain)) {
+            Some(count) => {
+                let kept = self.taken.kept.iter().filter_map(|device| device.cell.known());
+                let receivers: BTreeSet<_> = own.into_keys().chain(kept).collect();
+                own = vcpus::share(count, receivers);
+                self.topology(count, own.len());
             }
+            None => spread(&gone, &mut own),
+        }
+        for cell in &self.domain.cells {
+            let cpus = cell.id.value.and_then(|id| own.get(&id));
+            let cpus = cpus.filter(|cpus| cell.cpus.known().as_ref() != Some(cpus));
+            if let Some((cpus, node)) = cpus.zip(self.document.get_node(cell.node)) {
+                self.edit.set_attribute(node, "cpus", &cpus.to_string());
+            }
+        }
+        own
+    }
+
+    fn topology(&mut self, vcpus: u32, sockets: usize) {
+        let topology = find(self.root, &["cpu", "topology"]);
+        if let Some(node) = topology.filter(|_| elements::is_own_topology(self.domain)) {
+            elements::set_topology(&mut self.edit, node, elements::levels(vcpus, sockets));
         }
     }
 
-    /// Removes the pinning of the CPUs whose cells are gone or have no EGM memory any more.
-    fn unpin(&mut self, cells: &Cells) {
-        let is_left = |cell: &&Cell| {
-            cell.id.value.is_some_and(|id| cells.gone.contains(&id) || cells.emptied.contains(&id))
-        };
-        let left = self.domain.cells.iter().filter(is_left);
-        let cpus: Vec<IdList> = left.filter_map(|cell| cell.cpus.known()).collect();
+    /// Removes the pinning of virtual CPUs that get another cell, or whose cell has no EGM memory any
+    /// more.
+    fn unpin(&mut self, cells: &Cells, shares: &BTreeMap<u32, IdList>) {
         let Some(cputune) = child(self.root, "cputune") else { return };
-        let is_left = |node: &Node<'_, '_>| {
-            let vcpu = node.attribute("vcpu").and_then(|vcpu| vcpu.trim().parse().ok());
-            vcpu.is_some_and(|vcpu| cpus.iter().any(|list| list.contains(vcpu)))
+        let stays = |cell: &Cell, vcpu: u32| {
+            let id = cell.id.value.filter(|id| !cells.emptied.contains(id));
+            id.and_then(|id| shares.get(&id)).is_some_and(|cpus| cpus.contains(vcpu))
         };
-        let pins: Vec<_> = children(Some(cputune), "vcpupin").filter(is_left).collect();
+        let is_gone = |node: &Node<'_, '_>| {
+            let vcpu = node.attribute("vcpu").and_then(|vcpu| vcpu.trim().parse().ok());
+            let Some(vcpu) = vcpu else { return false };
+            let mut of_cells = self.domain.cells.iter();
+            let has_it = |cell: &&Cell| cell.cpus.known().is_some_and(|it| it.contains(vcpu));
+            of_cells.find(has_it).is_some_and(|cell| !stays(cell, vcpu))
+        };
+        let pins: Vec<_> = children(Some(cputune), "vcpupin").filter(is_gone).collect();
         if pins.len() == cputune.children().filter(Node::is_element).count() {
             return self.edit.remove(cputune);
         }
@@ -513,6 +489,17 @@ impl<'a, 'input> Work<'a, 'input> {
         if is_of_egm && !self.root.descendants().any(is_shared) {
             self.edit.remove(backing);
         }
+    }
+}
+
+/// Gives the virtual CPUs of removed cells to the others.
+fn spread(gone: &BTreeMap<u32, IdList>, others: &mut BTreeMap<u32, IdList>) {
+    let free: Vec<u32> = gone.values().flat_map(IdList::iter).collect();
+    let receivers = others.len();
+    for (position, own) in others.values_mut().enumerate() {
+        let bound = |position: usize| free.len() * position / receivers;
+        let more = free.get(bound(position)..bound(position + 1)).unwrap_or_default();
+        *own = own.with(&more.iter().map(|cpu| *cpu..=*cpu).collect());
     }
 }
 

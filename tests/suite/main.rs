@@ -11,6 +11,7 @@ mod extremes;
 mod faults;
 mod fuzzed;
 mod gpu_facts;
+mod growing;
 mod guest_plan;
 mod holders;
 mod hook;

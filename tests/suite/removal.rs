@@ -13,7 +13,7 @@ use crate::stanza::{fed, fixture, stanza, text};
 use crate::support::{machine, machines};
 
 /// A domain without EGM and with what EGM requires.
-const PLAIN: &str = "<domain type='kvm'>
+pub(crate) const PLAIN: &str = "<domain type='kvm'>
   <name>vm1</name>
   <memory unit='GiB'>4</memory>
   <vcpu>8</vcpu>
@@ -105,7 +105,7 @@ fn what_was_put_in_is_taken_out_without_a_trace() {
 }
 
 /// Runs `stanza` on a domain; returns the output, or the messages of a refusal.
-fn run(host: &str, args: &[&str], domain: &str) -> Result<String, String> {
+pub(crate) fn run(host: &str, args: &[&str], domain: &str) -> Result<String, String> {
     let args = [args, &["--domain", "-"]].concat();
     let output = fed(&mut stanza(host, &args), domain.as_bytes());
     match output.status.code() {
@@ -142,7 +142,7 @@ fn what_is_left_is_a_whole_guest() {
     let domain = Domain::parse(&socket).unwrap();
     assert_eq!((domain.cells.len(), domain.egm.len(), domain.iommus.len()), (17, 2, 2));
     assert_eq!(domain.cells[0].cpus.as_ref().unwrap().text, "0-7", "it has all CPUs");
-    assert!(domain.pins.len() == 4 && socket.contains("<acpi nodeset='9-16'/>"), "{socket}");
+    assert!(domain.pins.len() == 8 && socket.contains("<acpi nodeset='9-16'/>"), "{socket}");
     // One GPU of each socket: both cells stay.
     let gpus = ["--remove", "--gpu", "0009:01:00.0,0019:01:00.0", "--with", "all"];
     let pair = run(GB200, &gpus, &whole).unwrap();

@@ -47,7 +47,7 @@ fn buses(domain: &Domain) -> Vec<(u32, u32)> {
 }
 
 /// Checks that nothing of the machine collides.
-fn check_numbers(domain: &Domain) {
+pub(crate) fn check_numbers(domain: &Domain) {
     let machine = PciMachine::of(domain);
     let mut indexes = BTreeSet::new();
     let mut chassis = BTreeSet::new();
@@ -136,7 +136,7 @@ fn virtual_cpus_are_pinned_to_their_socket() {
 }
 
 /// The codes of the findings in a domain, without notes and those about the incomplete guest.
-fn codes(machine: &str, domain: &str) -> BTreeSet<String> {
+pub(crate) fn codes(machine: &str, domain: &str) -> BTreeSet<String> {
     let mut validate = Command::new(env!("CARGO_BIN_EXE_egm-probe"));
     validate.arg("--from").arg(support::machine(machine));
     validate.args(["validate", "--json", "--allow", "EGM201", "-"]);

@@ -129,11 +129,15 @@ impl Merge<'_, '_> {
         if !has_model || self.plan.machine.replaces {
             self.edit.set_attribute(cpu, "mode", "host-passthrough");
         }
+        let is_replaced = self.plan.machine.replaces
+            || self.plan.moves_vcpus && elements::is_own_topology(self.domain);
         match child(cpu, "topology") {
-            Some(topology) if self.plan.machine.replaces => {
-                for (name, count) in elements::topology_levels(self.plan).into_iter().flatten() {
-                    self.edit.set_attribute(topology, name, &count.to_string());
-                }
+            Some(topology) if is_replaced => {
+                elements::set_topology(
+                    &mut self.edit,
+                    topology,
+                    elements::topology_levels(self.plan),
+                );
             }
             Some(_) => {}
             None => new.extend(elements::topology(self.plan)),
@@ -166,10 +170,10 @@ impl Merge<'_, '_> {
         for (other, value) in row {
             match existing.get(other) {
                 Some(sibling) => self.edit.set_attribute(*sibling, "value", &value.to_string()),
-                None => new.push(elements::sibling(*other, *value)),
+                None => new.push((*other, elements::sibling(*other, *value))),
             }
         }
-        self.edit.insert(parent, "sibling", new);
+        self.edit.insert_numbered(parent, "sibling", &existing, new);
     }
 
     /// Pins virtual CPUs; adds `<cputune>` to `new` if it is missing.
@@ -188,6 +192,12 @@ impl Merge<'_, '_> {
             match existing.get(&vcpu) {
                 Some(node) => self.edit.set_attribute(*node, "cpuset", &cpu.to_string()),
                 None => missing.push(machine_elements::pin(*pin)),
+            }
+        }
+        if self.plan.machine.replaces_pins {
+            let is_stale = |vcpu: &u32| pins.iter().all(|pin| pin.vcpu != *vcpu);
+            for (_, node) in existing.iter().filter(|(vcpu, _)| is_stale(vcpu)) {
+                self.edit.remove(*node);
             }
         }
         self.edit.insert(cputune, CPUTUNE, missing);

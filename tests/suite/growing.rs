@@ -1,0 +1,176 @@
+//! `stanza --complete` on a domain that has EGM: what is grown step by step is as good as what is made
+//! at once.
+
+use std::collections::BTreeMap;
+
+use egm_probe::domain::Domain;
+use egm_probe::plan::Plan;
+use egm_probe::report::Report;
+use egm_probe::sysroot::Sysroot;
+
+use crate::removal::{PLAIN, run};
+use crate::stanza::{fed, stanza, text};
+use crate::support::{machine, machines};
+use crate::whole_guest::{check_numbers, codes};
+
+const GB200: &str = "gb200-full-gpu-list";
+
+/// The GPUs of each region of a host, in order.
+fn regions(host: &str) -> Vec<Vec<String>> {
+    let report = Report::read(&Sysroot::capture(&machine(host)).unwrap(), Plan::NEEDS);
+    let regions = report.host.regions.iter();
+    let gpus = regions.map(|it| it.gpus.iter().map(|gpu| gpu.address.to_string()).collect());
+    gpus.filter(|gpus: &Vec<String>| !gpus.is_empty()).collect()
+}
+
+/// Orders in which the GPUs of a host can be added, one list for each step.
+fn orders(regions: &[Vec<String>]) -> Vec<Vec<Vec<String>>> {
+    let backwards: Vec<_> = regions.iter().rev().cloned().collect();
+    let single: Vec<_> = regions.iter().flatten().map(|gpu| vec![gpu.clone()]).collect();
+    let first_of_each = (0..4).map(|nth| {
+        regions.iter().rev().filter_map(|gpus| gpus.get(nth).cloned()).collect::<Vec<_>>()
+    });
+    let first_of_each: Vec<_> = first_of_each.filter(|gpus| !gpus.is_empty()).collect();
+    vec![regions.to_vec(), single, backwards, first_of_each]
+}
+
+fn add(host: &str, gpus: &[String], domain: &str) -> Result<String, String> {
+    run(host, &["--gpu", &gpus.join(","), "--complete", "--force"], domain)
+}
+
+#[test]
+fn a_domain_grows_to_what_is_made_at_once() {
+    let mut hosts = 0;
+    for host in machines() {
+        let regions = regions(&host);
+        let base = PLAIN.replace("<vcpu>8", "<vcpu>12");
+        if regions.len() < 2 {
+            continue;
+        }
+        let Ok(at_once) = add(&host, &regions.concat(), &base) else { continue };
+        let expected = codes(&host, &at_once);
+        for (position, order) in orders(&regions).iter().enumerate() {
+            let mut domain = base.clone();
+            for gpus in order {
+                domain = add(&host, gpus, &domain).unwrap();
+            }
+            assert_eq!(codes(&host, &domain), expected, "{host} {order:?}: {domain}");
+            check_numbers(&Domain::parse(&domain).unwrap());
+            // The first orders are those of the addresses.
+            assert!(position > 1 || domain == at_once, "{host} {order:?}: {domain}");
+            assert_eq!(add(&host, &regions.concat(), &domain).unwrap(), domain, "a second run");
+        }
+        hosts += 1;
+    }
+    eprintln!("{hosts} hosts");
+    assert!(hosts > 15, "{hosts}");
+}
+
+#[test]
+fn a_region_that_was_taken_out_comes_back() {
+    for host in [GB200, "gh200-quad", "gb300-gpu-list", "gb200-gpu-list"] {
+        let regions = regions(host);
+        for vcpus in [8, 9, 3] {
+            let base = PLAIN.replace("<vcpu>8", &format!("<vcpu>{vcpus}"));
+            let at_once = add(host, &regions.concat(), &base).unwrap();
+            let expected = codes(host, &at_once);
+            let mut domain = at_once.clone();
+            for gpus in &regions {
+                let gpus = gpus.join(",");
+                let args = ["--remove", "--gpu", &gpus, "--with", "all"];
+                domain = run(host, &args, &domain).unwrap();
+                let smaller = Domain::parse(&domain).unwrap();
+                assert_eq!(smaller.cells.len() % 8, regions.len() - 1, "{host}: {domain}");
+                assert!(!codes(host, &domain).contains("EGM111"), "{host}: {domain}");
+                assert!(
+                    !domain.contains("<vcpupin") || smaller.pins.len() == vcpus,
+                    "{host}: {domain}"
+                );
+                domain = add(host, &[gpus], &domain).unwrap();
+                assert_eq!(codes(host, &domain), expected, "{host} {vcpus}: {domain}");
+            }
+            assert_eq!(parts(&domain), parts(&at_once), "{host} {vcpus}: {domain}");
+        }
+    }
+}
+
+#[test]
+fn numbers_of_its_own_are_kept_or_refused() {
+    let regions = regions(GB200);
+    let one = add(GB200, &regions[0], PLAIN).unwrap();
+    for (old, new, problem) in [
+        ("cpuset='71'", "cpuset='20'", "virtual CPU 4 moves to another guest NUMA node"),
+        ("cpus='0-7'", "cpus='0-3'", "assigns its virtual CPUs to NUMA nodes in its own way"),
+    ] {
+        let domain = one.replace(old, new);
+        assert_ne!(domain, one);
+        let refused = add(GB200, &regions[1], &domain).unwrap_err();
+        assert!(refused.contains(problem) && refused.contains("--replace"), "{refused}");
+        let args = ["--gpu", &regions[1].join(","), "--complete", "--replace"];
+        let domain = run(GB200, &args, &domain).unwrap();
+        assert!(codes(GB200, &domain).is_empty(), "{domain}");
+        let domain = Domain::parse(&domain).unwrap();
+        assert_eq!(
+            (domain.cells[0].cpus.as_ref().unwrap().text.as_str(), domain.pins.len()),
+            ("0-3", 8)
+        );
+    }
+    // Whatever names a cell is renumbered, and cells without a number get one.
+    let first = "  <numatune>\n    <memnode cellid='8' mode='preferred' nodeset='0'/>\n  </numatune>\n  <os ";
+    let named = one.replace("<cell id='5' ", "<cell ").replacen("  <os ", first, 1);
+    let grown = add(GB200, &regions[1], &named).unwrap();
+    assert!(grown.contains("<memnode cellid='9' "), "{grown}");
+    assert!(grown.contains("<cell memory='0' unit='KiB' id='6'>"), "{grown}");
+    let argument = "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n    \
+                    <qemu:arg value='-device'/>\n    <qemu:arg value='pxb-pcie,id=x,bus_nr=200,numa_node=0'/>\n  \
+                    </qemu:commandline>\n</domain>";
+    let refused = add(GB200, &regions[1], &one.replace("</domain>", argument)).unwrap_err();
+    assert!(refused.contains("<qemu:commandline> depend on the NUMA cells"), "{refused}");
+}
+
+#[test]
+fn the_topology_follows_the_virtual_cpus() {
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let more = ["--all", "--complete", "--vcpus", "16"];
+    let base = PLAIN.replace("<vcpu>8", "<vcpu>16");
+    assert_eq!(run(GB200, &more, &all).unwrap(), run(GB200, &more, &base).unwrap());
+    let threads = "sockets='1' cores='4' threads='2'";
+    let own = all.replace("sockets='2' dies='1' clusters='1' cores='4' threads='1'", threads);
+    let refused = run(GB200, &more, &own).unwrap_err();
+    assert!(refused.contains("EGM018") && refused.contains("try --replace"), "{refused}");
+    let replaced = run(GB200, &[&more[..], &["--replace"]].concat(), &own).unwrap();
+    assert!(codes(GB200, &replaced).is_empty(), "{replaced}");
+}
+
+#[test]
+fn messages_name_the_option_that_helps() {
+    let output = stanza(GB200, &["--all", "--complete", "base.xml"]).output().unwrap();
+    assert!(text(&output.stderr).contains("tip: use `--domain base.xml`"), "{output:?}");
+    let args = ["--remove", "--all", "--complete", "--domain", "base.xml"];
+    let output = stanza(GB200, &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("use --with all to take out what it adds"), "{output:?}");
+    let refused = run(GB200, &["--all"], PLAIN).unwrap_err();
+    assert!(refused.contains("or --complete, which writes a whole Grace guest"), "{refused}");
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let args = ["--remove", "--gpu", "0018:01:00.0,0019:01:00.0", "--with", "all"];
+    let refused = run("gh200-quad", &args, &all).unwrap_err();
+    assert!(refused.contains("if the domain is from another host, run this there"), "{refused}");
+    let no_cpus = PLAIN.replace("  <vcpu>8</vcpu>\n", "");
+    let output = stanza(GB200, &["--all", "--complete", "--strict", "--domain", "-"]);
+    let output = fed(&mut { output }, no_cpus.as_bytes());
+    assert!(text(&output.stderr).contains("the domain has no <vcpu>"), "{output:?}");
+    let more = all.replace("<vcpu>8", "<vcpu>16").replace("    <topology", "    <!-- topology");
+    let more = more.replace("threads='1'/>", "threads='1' -->");
+    assert!(codes(GB200, &more).contains("EGM032"), "virtual CPUs in no cell: {more}");
+}
+
+/// The number of lines with each tag.
+fn parts(domain: &str) -> BTreeMap<&str, usize> {
+    let mut parts = BTreeMap::new();
+    for line in domain.lines() {
+        let tag = line.trim_start().split([' ', '>']).next().unwrap_or_default();
+        *parts.entry(tag).or_default() += 1;
+    }
+    parts
+}
