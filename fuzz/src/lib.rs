@@ -5,7 +5,7 @@ pub mod inputs;
 
 #[allow(dead_code, missing_docs)]
 #[path = "../../tests/suite/support/tree.rs"]
-mod tree;
+pub mod tree;
 
 /// The part of the tests' support that the inputs use.
 pub mod support {
