@@ -307,7 +307,8 @@ pub fn find(text: &str) -> Vec<&'static KnownError> {
 
 /// The known errors that differ from a short text by a typo.
 fn similar(text: &str) -> Vec<&'static KnownError> {
-    let is_similar = |form: &&str| strsim::normalized_levenshtein(&squeezed(form), text) >= SIMILAR;
+    let is_similar =
+        |form: &&str| strsim::normalized_damerau_levenshtein(&squeezed(form), text) >= SIMILAR;
     let is_short = text.len() <= 200;
     let similar = |error: &&KnownError| is_short && error.texts.iter().any(is_similar);
     ERRORS.iter().filter(similar).collect()

@@ -609,7 +609,7 @@ fn a_capture_is_written_atomically() {
         ("directory", "not a regular file"),
         ("dangling", "dangling symbolic link"),
         ("fifo", "not a regular file"),
-        ("missing/x.tar.gz", "No such file or directory"),
+        ("missing/x.tar.gz", "does not exist"),
     ] {
         let (code, stderr) = to(name);
         assert_eq!(code, Some(4), "{name}: {stderr}");
