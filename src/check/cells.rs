@@ -12,6 +12,10 @@ use crate::domain::{Cell, Domain, Hostdev, Maybe, MemoryDevice, Value};
 use crate::values::text::plural;
 use crate::values::{Bytes, IdList};
 
+/// The distances that libvirt accepts (`virDomainNumaDefNodeDistanceParseXML`,
+/// `src/conf/numa_conf.c`): 255 is unreachable.
+const DISTANCE: RangeInclusive<u32> = 10..=255;
+
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
     let sums = check_sums(domain, findings);
@@ -36,7 +40,9 @@ pub(super) fn check_numbers(domain: &Domain, findings: &mut Findings) {
             None => format!("invalid cell number `{}`", cell.id.shown()),
             Some(id) if id > last => {
                 let cells = plural(domain.cells.len(), "cell");
-                format!("cell number {id} is out of range (the guest has {cells})")
+                let or = missing.as_slice().first();
+                let or = or.map_or_else(String::new, |id| format!("; is cell {id} missing?"));
+                format!("cell number {id} is out of range (the guest has {cells}{or})")
             }
             Some(id) if !used.remove(&id) => format!("duplicate cell {id}"),
             Some(_) => continue,
@@ -204,7 +210,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
             findings.add(VCPUS, &cpus.span, message).help(format!("0 to {last}"));
         } else if let Some(twice) = own.ranges().iter().find_map(is_seen) {
             let message = format!("virtual CPU {twice} is also in another cell");
-            findings.add(VCPUS, &cpus.span, message);
+            findings.add(VCPUS, &cpus.span, message).help("each virtual CPU in one cell");
         }
         seen.extend(own.ranges().iter().map(|range| (*range.start(), *range.end())));
     }
@@ -307,6 +313,10 @@ fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
             } else if sibling.value == cell.id.value && distance.value.known() != Some(10) {
                 let message = "the distance of a cell to itself must be 10";
                 findings.add(DISTANCES, &sibling.span, message).help("value='10'");
+            } else if distance.value.known().is_none_or(|value| !DISTANCE.contains(&value)) {
+                let place = distance.value.place(&distance.span);
+                let help = "10 to 255; `egm-probe stanza --with distances --replace` writes all";
+                findings.add(DISTANCES, place, "invalid distance").help(help);
             }
         }
     }

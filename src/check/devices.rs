@@ -62,8 +62,12 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
         None if findings.is_settled(device) => {}
         None => {
             let message = format!("no <hostdev> of this domain has the alias `{name}`");
-            let help = pairs::suggestion(subject, device, findings)
-                .unwrap_or_else(|| format!("<alias name='{name}'/> in the <hostdev> of the GPU"));
+            let help = pairs::suggestion(subject, device, findings).unwrap_or_else(|| {
+                format!(
+                    "<alias name='{name}'/> in the <hostdev> of the GPU; \
+                         `egm-probe stanza --with hostdev` writes a missing <hostdev>"
+                )
+            });
             findings.add(NO_HOSTDEV, &alias.span, message).help(help);
         }
         Some(None) => {
@@ -167,13 +171,20 @@ fn check_cell(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Findings
     }
     if cell.value.is_none_or(|id| !ids.contains_key(&id)) {
         let message = format!("the guest has no NUMA cell `{}`", cell.shown());
-        let help = match (ids.keys().next(), ids.keys().next_back()) {
+        let is_short = !findings.are_many();
+        let has_path = |other: &&EgmDevice| is_short && other.path.text() == device.path.text();
+        let of_others = subject.domain.egm.iter().filter(has_path);
+        let mut of_others = of_others.filter_map(|other| other.cell.known());
+        let of_guest = || match (ids.keys().next(), ids.keys().next_back()) {
             (Some(first), Some(last)) if first == last => {
                 format!("the guest has only cell {first}")
             }
             (Some(first), Some(last)) => format!("the guest has cells {first} to {last}"),
             _ => "add <cpu><numa><cell id='0' memory=.. unit='KiB'/></numa></cpu>".into(),
         };
+        let help = of_others
+            .find(|id| ids.contains_key(id))
+            .map_or_else(of_guest, |id| format!("<node>{id}</node>"));
         findings.add(NODE, &cell.span, message).help(help);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::policy::{in_xml, report_shifted};
 use super::rules::{
     BEYOND, DEFINED, DEVICE_NODE, DRIVER, HELD, NO_GPU, NOT_A_REGION, OTHER_NAME, OTHER_REGION,
-    PARTIAL, PINNING, RESERVED, SUSPECTED, TRAY, UNKNOWN,
+    PARTIAL, PINNING, RESERVED, SUSPECTED, TRAY, UNKNOWN, VCPUS,
 };
 use super::{Finding, Findings, Severity, Subject};
 use crate::claims::Sight;
@@ -324,7 +324,8 @@ fn check_sight(report: &Report, used: &Use<'_>, findings: &mut Findings) {
 
 /// The virtual CPUs of a region's cells run on the CPUs of the region's node.
 fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: &mut Findings) {
-    let Some(node) = used.region.numa_node else { return };
+    // A CPU that is in two cells may belong to either.
+    let Some(node) = used.region.numa_node.filter(|_| !findings.has(&[VCPUS])) else { return };
     let topology = report.host.topology.nodes.get(&node);
     let Some(local) = topology.and_then(|node| node.cpus.as_ref()) else { return };
     let cells = used.cells.iter().filter_map(|id| subject.cells.get(id));

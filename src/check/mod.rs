@@ -42,7 +42,7 @@ pub(crate) use rules::{
     ACPI, CELL_SUM, DEFINED, INCOMPLETE, MAX_MEMORY, NO_GPU, NO_HOSTDEV, NO_MAX_MEMORY, NODE,
     NOT_A_REGION, OF_BUSES, OF_GPU_CELLS, OF_HOLE, SIZE, TOPOLOGY, TOTAL, UEFI,
 };
-use rules::{ENCODING, RELEASED};
+use rules::{BEYOND, ENCODING, RELEASED, UNEVEN};
 #[cfg(feature = "cli")]
 pub use schema::{SCHEMAS, Schema};
 
@@ -318,7 +318,10 @@ pub fn check(domain: &Domain, options: &CheckOptions<'_>) -> Vec<Finding> {
             None => devices::check_shifted(&subject, &mut findings),
         }
     }
+    // Sums and shares follow from a size that is too large.
+    let is_too_large = findings.has(&[BEYOND]);
     let mut findings = findings.list;
+    findings.retain(|it| !is_too_large || ![CELL_SUM, TOTAL, UNEVEN].contains(&it.rule));
     sort(&mut findings);
     findings
 }

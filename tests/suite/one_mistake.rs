@@ -35,6 +35,7 @@ const ON_HOST: &[Mistake] = &[
     (0, "<path>/dev/egm5", "<path>/dev/egm4", "EGM103", "<path>/dev/egm5</path>"),
     (1, "<path>/dev/egm4", "<path>/dev/egm5", "EGM103", "<path>/dev/egm4</path>"),
     (0, "<path>/dev/egm5", "<path>/dev/egm6", "EGM101", "<path>/dev/egm5</path>"),
+    (0, "<size unit='KiB'>234356736", "<size unit='KiB'>334356480", "EGM104", "134356992 KiB"),
     (0, "domain='0x0018'", "domain='0x0009'", "EGM020", "domain='0x0018'"),
     (0, "domain='0x0009'", "domain='0x0018'", "EGM020", "domain='0x0009'"),
     (0, "<pciDev>ua-hostdev0", "<pciDev>ua-hostdev2", "EGM005", "`ua-hostdev0`"),
@@ -45,6 +46,7 @@ const ON_HOST: &[Mistake] = &[
 /// Mistakes that are found with and without the host.
 const ANYWHERE: &[Mistake] = &[
     (0, NODE, "<node>0</node>\n        <pciDev>", "EGM010", "<node>1</node>"),
+    (0, NODE, "<node>40</node>\n        <pciDev>", "EGM008", "<node>1</node>"),
     (0, NODE, "<node>7</node>\n        <pciDev>", "EGM019", "<node>1</node>"),
     (0, "<pciDev>ua-hostdev2", "<pciDev>ua-hostdev1", "EGM005", "`ua-hostdev2`"),
     (0, "<pciDev>ua-hostdev2", "<pciDev>ua-hostdv2", "EGM003", "`ua-hostdev2`"),
@@ -54,6 +56,9 @@ const ANYWHERE: &[Mistake] = &[
     (0, "<cell id='9'", "<cell id='x'", "EGM015", "id='9'"),
     (3, "<sibling id='33'", "<sibling id='34'", "EGM021", "id='33'"),
     (0, "nodeset='10-17'", "nodeset='9-16'", "EGM019", "nodeset='10-17'"),
+    (0, "value='120'", "value='300'", "EGM021", "10 to 255"),
+    (0, "value='120'", "value='9'", "EGM021", "10 to 255"),
+    (0, " value='120'", "", "EGM021", "10 to 255"),
     (0, "pciBus='5'", "pciBus='9'", "EGM204", "pciBus='5'"),
     (0, "pciBus='5'", "pciBus='3'", "EGM203", "pciBus='5'"),
     (0, "bus='0x04' slot='0x00'", "bus='0x06' slot='0x00'", "EGM208", "bus='0x04'"),

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Gpu, Wiring, bus_name, is_expander, name, root_of};
-use crate::check::rules::{BUS_NODE, GPU_BUS, IOMMUFD, IOMMUFD_MIXED, PORT_DEVICE, PORT_INDEX};
+use crate::check::rules::{
+    BUS_NODE, GPU_BUS, IOMMUFD, IOMMUFD_MIXED, NODE, PORT_DEVICE, PORT_INDEX,
+};
 use crate::check::{Findings, Severity};
 use crate::domain::{Bus, GuestAddress, Iommu, Maybe, PciController};
 
@@ -79,7 +81,8 @@ fn check_node<'w>(
     reported: &mut BTreeSet<&'w Bus>,
     findings: &mut Findings,
 ) {
-    let Some(cell) = gpu.cell else { return };
+    // A wrong <node> of the EGM device is not that of the bus.
+    let Some(cell) = gpu.cell.filter(|_| !findings.has(&[NODE])) else { return };
     let node = expander.target.node.as_ref();
     if node.is_some_and(|node| node.value == Some(cell)) || !reported.insert(bus) {
         return;
