@@ -8,7 +8,7 @@ use super::args::{Global, Target, one_of, parse_gpu, parse_no_gpu, parse_region}
 use super::error::Error;
 use super::is_dash;
 use super::validate::parse_rule;
-use crate::check::Rule;
+use crate::check::{self, Rule};
 use crate::domain::Dialect;
 use crate::host::{Gpu, Needs};
 use crate::plan::{
@@ -331,6 +331,9 @@ pub(super) fn needs(args: &StanzaArgs) -> Needs {
     let parts = [Part::Pci, Part::Distances, Part::Pinning];
     let has_machine = parts.into_iter().any(|part| args.has(part)) || args.move_to.is_some();
     let needs = if has_machine { Plan::MACHINE_NEEDS } else { Plan::NEEDS };
+    // Within a domain, the result is checked like any other.
+    let is_whole = args.domain.is_some() || args.name.is_some();
+    let needs = if is_whole { needs | check::NEEDS } else { needs };
     let mut targets = args.regions.iter().chain(&args.move_to);
     let has_path = targets.any(|target| matches!(target, Target::Path(_)));
     if has_path { needs | Needs::DEVICE_LINKS } else { needs }

@@ -265,7 +265,8 @@ impl Stanza {
         Ok(Self { plan, xml, warnings: Vec::new(), domain, parts })
     }
 
-    /// Merges a plan into a domain, and preserves the rest of its text byte for byte.
+    /// Merges a plan into a domain, and preserves the rest of its text byte for byte. For all warnings,
+    /// the report must also have been read with [`check::NEEDS`].
     ///
     /// # Errors
     /// It is not the definition of a domain, or the result would break a rule.

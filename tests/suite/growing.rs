@@ -143,6 +143,20 @@ fn the_topology_follows_the_virtual_cpus() {
 }
 
 #[test]
+fn pins_on_another_socket_are_warned_of_whatever_is_written() {
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let args = ["--all", "--with", "numa,machine", "--vcpus", "12", "--domain", "-"];
+    let output = fed(&mut stanza(GB200, &args), all.as_bytes());
+    let stderr = text(&output.stderr);
+    assert!(output.status.success() && stderr.contains("warning: virtual CPU 4 "), "{stderr}");
+    assert!(stderr.contains("(EGM111)"), "{stderr}");
+    let refused = run(GB200, &[&args[..5], &["--strict"]].concat(), &all).unwrap_err();
+    assert!(refused.contains("(EGM111)"), "{refused}");
+    let pinned = run(GB200, &["--all", "--complete", "--vcpus", "12", "--strict"], &all).unwrap();
+    assert!(codes(GB200, &pinned).is_empty(), "{pinned}");
+}
+
+#[test]
 fn messages_name_the_option_that_helps() {
     let output = stanza(GB200, &["--all", "--complete", "base.xml"]).output().unwrap();
     assert!(text(&output.stderr).contains("tip: use `--domain base.xml`"), "{output:?}");
