@@ -13,12 +13,10 @@ use crate::domain::Dialect;
 use crate::host::{Gpu, Needs};
 use crate::plan::{
     Alignment, DeviceRequest, DistanceChoice, GuestNode, MachineRequest, Plan, Request, Size,
+    orphans::GPU_CELLS,
 };
 use crate::values::numbers::decimal;
 use crate::values::{Bytes, PciAddress, RegionName, parse_option};
-
-/// The number of NUMA nodes that a Grace GPU needs for its memory.
-const GPU_CELLS: u32 = 8;
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner", "devices", "move_to"]))]

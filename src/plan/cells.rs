@@ -17,6 +17,7 @@ pub(super) fn assign<'a>(
     domain: Option<&Domain>,
     rest: &Rest<'_>,
     named: &[Named<'a>],
+    reused: &BTreeMap<PciAddress, IdList>,
     objections: &mut Vec<Objection>,
 ) -> BTreeMap<&'a RegionName, u32> {
     let mut cells = BTreeMap::new();
@@ -78,7 +79,11 @@ pub(super) fn assign<'a>(
     }
     for (region, path) in regions {
         if !cells.contains_key(region) {
-            let is_left = |cell: &u32| !taken.contains_key(cell) && !of_gpus.contains(cell);
+            let is_left = |cell: &u32| {
+                !taken.contains_key(cell)
+                    && !of_gpus.contains(cell)
+                    && !reused.values().any(|cells| cells.contains(*cell))
+            };
             let Some(cell) = (0..=u32::MAX).find(is_left) else { continue };
             taken.insert(cell, path);
             cells.insert(region, cell);
@@ -218,18 +223,22 @@ fn backed(rest: &Rest<'_>, placements: &[Placement]) -> BTreeMap<u32, Bytes> {
     sums
 }
 
-/// New cells for the GPUs' own memory, after all others. Existing cells of a GPU are kept.
+/// Cells for the GPUs' own memory: reused ones unless a region gets one of them, or new ones after
+/// all others. Existing cells of a GPU are kept.
 pub(super) fn for_gpus(
-    each: u32,
+    request: &Request,
     domain: Option<&Domain>,
     rest: &Rest<'_>,
     named: &[Named<'_>],
     nodes: &BTreeMap<&RegionName, u32>,
+    mut reused: BTreeMap<PciAddress, IdList>,
     objections: &mut Vec<Objection>,
 ) -> BTreeMap<PciAddress, IdList> {
+    let each = request.gpu_cells;
+    reused.retain(|_, cells| !nodes.values().any(|node| cells.contains(*node)));
     let has_some = |gpu| {
         let hostdev = domain.and_then(|domain| domain.hostdev(gpu));
-        hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
+        reused.contains_key(&gpu) || hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
     };
     let lacking = named.iter().map(|named| named.gpu).filter(|gpu| each > 0 && !has_some(*gpu));
     let lacking: BTreeSet<_> = lacking.collect();
@@ -248,5 +257,6 @@ pub(super) fn for_gpus(
         next = first.saturating_add(each);
         (gpu, (first..next).collect())
     };
-    lacking.into_iter().map(of_gpu).collect()
+    reused.extend(lacking.into_iter().map(of_gpu));
+    reused
 }

@@ -10,6 +10,7 @@ mod machine_objection;
 mod naming;
 mod numbers;
 mod objection;
+pub(crate) mod orphans;
 pub(crate) mod pinning;
 mod size;
 pub(crate) mod vcpus;
@@ -64,7 +65,8 @@ pub struct Request {
     pub alias: Option<String>,
     /// The prefix of the aliases of the GPUs, before a number; by default `ua-hostdev`.
     pub alias_prefix: Option<String>,
-    /// The number of empty cells to add for each GPU's own memory.
+    /// The number of empty cells for each GPU's own memory: those of the domain that nothing names, or
+    /// new ones.
     pub gpu_cells: u32,
     /// The number of virtual CPUs to distribute over the cells.
     pub vcpus: Option<u32>,
@@ -205,7 +207,7 @@ pub struct Placement {
     pub cell: u32,
     /// The size.
     pub size: Bytes,
-    /// The guest's cells for the GPU's own memory, if they are new.
+    /// The guest's cells for the GPU's own memory, if it gets new ones or empty ones of the domain.
     pub gpu_cells: Option<IdList>,
 }
 
@@ -283,9 +285,10 @@ impl Plan {
         choice::judge(report, request, domain, &rest, &choices, &kept, &mut objections);
         // Regions with objections have no sizes.
         let sizes = size::share_out(request, &rest, &named, kept, &mut objections);
-        let nodes = cells::assign(request, domain, &rest, &named, &mut objections);
+        let reused = orphans::reuse(request, domain, &named);
+        let nodes = cells::assign(request, domain, &rest, &named, &reused, &mut objections);
         let mut gpu_cells =
-            cells::for_gpus(request.gpu_cells, domain, &rest, &named, &nodes, &mut objections);
+            cells::for_gpus(request, domain, &rest, &named, &nodes, reused, &mut objections);
         let place = |Named { gpu, alias, old_alias, region, path }| {
             let (cell, size) = (*nodes.get(&region.name)?, *sizes.get(&gpu)?);
             let (gpu_cells, host_node) = (gpu_cells.remove(&gpu), region.numa_node);

@@ -12,7 +12,7 @@ use crate::domain::{
     self, BadDomain, Bus, Cell, Dialect, Domain, EgmDevice, GuestAddress, Hostdev, Maybe,
     PciController, PciMachine,
 };
-use crate::plan::{Plan, Request, pinning, vcpus};
+use crate::plan::{Plan, Request, orphans, pinning, vcpus};
 use crate::report::Report;
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
@@ -29,7 +29,8 @@ pub struct Removal {
     pub regions: Vec<RegionName>,
     /// Other functions that are assigned to the domain, such as NICs.
     pub devices: Vec<PciAddress>,
-    /// Also the `<hostdev>` of each GPU and its cells.
+    /// Also the `<hostdev>` of each GPU and its cells, and sets of eight empty cells that nothing names
+    /// if the GPUs that are left have cells.
     pub hostdev: bool,
     /// Also the PCI buses, ports and SMMUs that no other device uses.
     pub pci: bool,
@@ -196,6 +197,17 @@ impl<'a> Taken<'a> {
         aliases.filter_map(|alias| by_alias.get(alias)?.pci()).collect()
     }
 
+    /// Whether the GPU of each device that is left has cells of its own, so that no others are for it.
+    fn all_kept_have_cells(&self, domain: &Domain) -> bool {
+        let by_alias = domain.hostdevs_by_alias();
+        let has_cells = |device: &&EgmDevice| {
+            let alias = device.pci_dev.as_ref().map(|it| it.text.as_str());
+            let hostdev = alias.and_then(|alias| by_alias.get(alias));
+            hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
+        };
+        self.kept.iter().all(has_cells)
+    }
+
     fn has_hostdev(&self, hostdev: &Hostdev) -> bool {
         self.hostdev_nodes.contains(&hostdev.node)
     }
@@ -230,7 +242,11 @@ impl Cells {
         let is_empty = |cell: &&Cell| {
             cell.cpus.is_none() && cell.memory.known().is_none_or(|memory| memory == Bytes(0))
         };
-        let of_gpus: BTreeSet<_> = taken.hostdevs.iter().copied().flat_map(cells_of).collect();
+        let mut of_gpus: BTreeSet<_> = taken.hostdevs.iter().copied().flat_map(cells_of).collect();
+        if work.removal.hostdev && taken.all_kept_have_cells(domain) {
+            let orphans = orphans::sets(&orphans::of(domain), orphans::GPU_CELLS);
+            of_gpus.extend(orphans.into_iter().flatten());
+        }
         let empty = domain.cells.iter().filter(is_empty).filter_map(|cell| cell.id.value);
         let mut gone: BTreeSet<_> =
             empty.filter(|id| of_gpus.contains(id)).filter(is_unused).collect();

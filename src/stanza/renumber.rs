@@ -8,7 +8,7 @@ use super::{Rearranged, Unwritable};
 use crate::domain::edit::Edit;
 use crate::domain::xml::{child, children, find};
 use crate::domain::{self, Domain, Maybe};
-use crate::plan::Plan;
+use crate::plan::{Plan, orphans};
 use crate::values::{Bytes, IdList};
 
 /// New numbers of the cells of a domain; cells without one are removed.
@@ -115,9 +115,9 @@ pub(super) fn rearrange(
     plan: &Plan,
 ) -> Result<Option<Rearranged>, Unwritable> {
     let domain = document.domain();
-    let of_devices = cells_of_devices(domain);
-    let all: BTreeSet<_> = domain.cells.iter().filter_map(|cell| cell.id.value).collect();
     let placed: BTreeSet<_> = plan.placements.iter().map(|it| it.cell).collect();
+    let of_devices = &cells_of_devices(domain) - &placed;
+    let all: BTreeSet<_> = domain.cells.iter().filter_map(|cell| cell.id.value).collect();
     let new = placed.difference(&all).count();
     let others: Vec<_> = all.difference(&of_devices).copied().collect();
     let is_in_order = of_devices.first() > others.last();
@@ -142,7 +142,7 @@ pub(super) fn rearrange(
     Ok(Some(Rearranged { xml: edit.apply(), renumbered }))
 }
 
-/// The empty cells of devices' own memory.
+/// The empty cells of devices' own memory, including those that are left of deleted devices.
 fn cells_of_devices(domain: &Domain) -> BTreeSet<u32> {
     let backed: BTreeSet<_> = domain.egm.iter().filter_map(|device| device.cell.known()).collect();
     let is_empty = |cell: &&domain::Cell| {
@@ -153,7 +153,8 @@ fn cells_of_devices(domain: &Domain) -> BTreeSet<u32> {
         let mut lists = domain.hostdevs.iter().filter_map(|hostdev| hostdev.cells.known());
         lists.any(|list| list.contains(*id))
     };
-    empty.filter(|id| !backed.contains(id) && is_named(id)).collect()
+    let orphans = orphans::of(domain);
+    empty.filter(|id| !backed.contains(id) && (is_named(id) || orphans.contains(id))).collect()
 }
 
 fn child_of<'a, 'input>(parent: Option<Node<'a, 'input>>, name: &str) -> Option<Node<'a, 'input>> {

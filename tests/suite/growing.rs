@@ -157,6 +157,48 @@ fn pins_on_another_socket_are_warned_of_whatever_is_written() {
 }
 
 #[test]
+fn cells_of_a_deleted_device_are_used_again() {
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let own = "      <acpi nodeset='10-17'/>\n";
+    let start = all[..all.find(own).unwrap()].rfind("    <hostdev").unwrap();
+    let end = start + all[start..].find("    </hostdev>\n").unwrap() + "    </hostdev>\n".len();
+    let no_device = format!("{}{}", &all[..start], &all[end..]);
+    let no_cells = all.replace(own, "");
+    let seven = all.replace("10-17", "10-16");
+    let whole: &[&str] = &["--all", "--complete"];
+    let replace: &[&str] = &["--all", "--complete", "--replace"];
+    for (args, domain) in [(whole, &no_cells), (replace, &no_cells), (replace, &seven)] {
+        assert_ne!(*domain, all);
+        assert_eq!(run(GB200, args, domain).unwrap(), all);
+    }
+    assert_eq!(run(GB200, whole, &seven).unwrap(), seven, "only with --replace");
+    let grown = run(GB200, whole, &no_device).unwrap();
+    assert_eq!(parts(&grown), parts(&all));
+    assert!(grown.contains(own) && codes(GB200, &grown).is_empty(), "{grown}");
+    let chosen = run(GB200, &[replace, &["--guest-node", "egm5=12"]].concat(), &no_cells).unwrap();
+    assert!(chosen.contains("nodeset='34-41'"), "cell 12 is that of a region: {chosen}");
+
+    let remove = ["--remove", "--all", "--with", "all", "--memory", "16GiB"];
+    let rest = run(GB200, &remove, &all).unwrap();
+    assert_eq!(run(GB200, &remove, &no_cells).unwrap(), rest);
+    let rest = Domain::parse(&run(GB200, &remove, &no_device).unwrap()).unwrap();
+    assert_eq!(rest.cells.len(), 2);
+    let remove = ["--remove", "--region", "egm5", "--with", "all"];
+    let rest = Domain::parse(&run(GB200, &remove, &no_cells).unwrap()).unwrap();
+    assert_eq!(rest.cells.len(), 17, "eight may be those of the GPU that is left");
+}
+
+#[test]
+fn a_region_that_is_added_gets_no_cell_of_a_deleted_device() {
+    let regions = regions(GB200);
+    let one = add(GB200, &regions[0], PLAIN).unwrap();
+    let no_cells = one.replace("      <acpi nodeset='9-16'/>\n", "");
+    assert_ne!(no_cells, one);
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    assert_eq!(add(GB200, &regions.concat(), &no_cells).unwrap(), all);
+}
+
+#[test]
 fn messages_name_the_option_that_helps() {
     let output = stanza(GB200, &["--all", "--complete", "base.xml"]).output().unwrap();
     assert!(text(&output.stderr).contains("tip: use `--domain base.xml`"), "{output:?}");
