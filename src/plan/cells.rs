@@ -165,6 +165,7 @@ pub(super) fn cells(
     // Keep existing assignments, even invalid ones, unless they are those of an earlier plan.
     let is_open = match domain {
         _ if request.vcpus.is_some() || !has_cpus => true,
+        Some(domain) if request.machine.replace && !vcpus::are_in_cells(domain) => true,
         Some(domain) if cells.values().any(lacks_cpus) => {
             request.machine.replace || vcpus::are_shared(domain)
         }

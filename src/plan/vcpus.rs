@@ -28,3 +28,11 @@ pub(crate) fn are_shared(domain: &Domain) -> bool {
     let cells: BTreeMap<_, _> = domain.cells.iter().filter_map(of_cell).collect();
     domain.vcpus.known().is_some_and(|vcpus| share(vcpus, cells.keys().copied()) == cells)
 }
+
+/// Whether the cells of a domain have each of its virtual CPUs, and no others.
+pub(crate) fn are_in_cells(domain: &Domain) -> bool {
+    let Some(vcpus) = domain.vcpus.known() else { return true };
+    let of_cells = domain.cells.iter().filter_map(|cell| cell.cpus.known());
+    let of_cells = of_cells.fold(IdList::default(), |all, cpus| all.with(&cpus));
+    of_cells == vcpus.checked_sub(1).map(|last| 0..=last).into_iter().collect()
+}

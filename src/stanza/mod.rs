@@ -202,7 +202,7 @@ const REMEDIES: [Remedy; 3] = [
     },
 ];
 
-/// The remedies for the findings.
+/// The remedies for the findings about a domain into which a plan was merged.
 fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> Vec<String> {
     let lacks_hostdev = plan.placements.iter().any(|it| domain.hostdev(it.gpu).is_none());
     let helps = |remedy: &&Remedy| {
@@ -215,9 +215,16 @@ fn advice(findings: &[Finding], domain: &Domain, plan: &Plan, parts: Parts) -> V
     let remedies: Vec<_> = REMEDIES.iter().filter(helps).collect();
     let whole =
         (remedies.len() > 1).then(|| "or --complete, which writes a whole Grace guest".into());
-    let is_of_topology = |finding: &Finding| finding.rule == TOPOLOGY && !plan.machine.replaces;
-    let topology = (parts.machine && findings.iter().any(is_of_topology))
-        .then(|| "try --replace, which writes a <topology> for the virtual CPUs".into());
+    let is_of_topology = findings.iter().any(|finding| finding.rule == TOPOLOGY);
+    let writes_topology =
+        plan.machine.replaces || plan.moves_vcpus && elements::is_own_topology(domain);
+    let missing = [(parts.machine, "--with machine"), (writes_topology, "--replace")];
+    let missing = missing.into_iter().filter(|(is_given, _)| !is_given && is_of_topology);
+    let missing: Vec<_> = missing.map(|(_, option)| option).collect();
+    let topology = (!missing.is_empty()).then(|| {
+        let options = missing.join(" ");
+        format!("try {options}, which writes a <topology> for the virtual CPUs")
+    });
     remedies
         .into_iter()
         .map(|Remedy { name, effect, .. }| format!("try --with {name}, which {effect}"))
@@ -287,7 +294,7 @@ impl Stanza {
         let dialect = target(options, document.xml().input_text());
         let xml = merge::merge(document, &plan, options, dialect);
         let (domain, findings) = checked(report, &xml, options, plan.alignment)?;
-        let advice = |findings: &[Finding]| advice(findings, &domain, &plan, parts);
+        let advice = |findings: &[Finding]| advice(findings, old, &plan, parts);
         let warnings = sound(&xml, findings, options.strict, advice)?;
         Ok(Self { plan, xml, warnings, domain, parts })
     }

@@ -143,6 +143,25 @@ fn the_topology_follows_the_virtual_cpus() {
 }
 
 #[test]
+fn virtual_cpus_edited_by_hand_are_distributed_anew_on_request() {
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    for vcpus in ["4", "12"] {
+        let base = |domain: &str| domain.replace("<vcpu>8", &format!("<vcpu>{vcpus}"));
+        let edited = base(&all);
+        let refused = run(GB200, &["--all", "--complete"], &edited).unwrap_err();
+        assert!(refused.contains("try --replace"), "{refused}");
+        let replaced = run(GB200, &["--all", "--complete", "--replace"], &edited).unwrap();
+        let at_once = run(GB200, &["--all", "--complete"], &base(PLAIN)).unwrap();
+        assert_eq!(replaced, at_once);
+    }
+    let refused = run(GB200, &["--all", "--with", "numa", "--vcpus", "12"], &all).unwrap_err();
+    assert!(refused.contains("EGM018") && refused.contains("try --with machine, "), "{refused}");
+    let own = all.replace("cores='4' threads='1'", "cores='2' threads='2'");
+    let refused = run(GB200, &["--all", "--with", "numa", "--vcpus", "12"], &own).unwrap_err();
+    assert!(refused.contains("try --with machine --replace, "), "{refused}");
+}
+
+#[test]
 fn pins_on_another_socket_are_warned_of_whatever_is_written() {
     let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
     let args = ["--all", "--with", "numa,machine", "--vcpus", "12", "--domain", "-"];
