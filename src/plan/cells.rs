@@ -50,14 +50,19 @@ pub(super) fn assign<'a>(
         let asked = request.guest_nodes.iter().rev();
         let asked = asked.filter(|node| node.region.as_ref().is_none_or(|name| name == region));
         let asked = asked.map(|node| node.cell).next();
-        // Identified by its path, or by the GPU of a device with another path.
+        // Identified by its path, or by the GPU of a device with another path. If one of them is by
+        // mistake in the cell of another region, the cell of the others is meant.
         let backed = || {
             let is_its = |device: &&EgmDevice| {
                 device.path.as_ref().is_some_and(|found| found.text == path)
                     || named.iter().any(|gpu| gpu.region.name == *region && gpu.has(device))
             };
             let devices = domain.into_iter().flat_map(|domain| &domain.egm);
-            devices.filter(is_its).find_map(|device| device.cell.known())
+            let (own, others): (Vec<_>, Vec<_>) = devices.partition(is_its);
+            let is_own =
+                |cell: &u32| others.iter().all(|device| device.cell.known() != Some(*cell));
+            let mut cells = own.iter().filter_map(|device| device.cell.known());
+            cells.clone().find(is_own).or_else(|| cells.next())
         };
         let Some(cell) = asked.or_else(backed) else { continue };
         if usize::try_from(cell).map_or(true, |cell| cell >= CELLS_LIMIT) {

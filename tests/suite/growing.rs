@@ -215,6 +215,11 @@ fn a_region_that_is_added_gets_no_cell_of_a_deleted_device() {
     assert_ne!(no_cells, one);
     let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
     assert_eq!(add(GB200, &regions.concat(), &no_cells).unwrap(), all);
+    // The first EGM device is in the cell of the other region.
+    let (before, devices) = all.split_at(all.find("<memory model='egm'").unwrap());
+    let wrong = format!("{before}{}", devices.replacen("<node>0<", "<node>1<", 1));
+    assert_ne!(wrong, all);
+    assert_eq!(run(GB200, &["--all", "--complete"], &wrong).unwrap(), all);
 }
 
 #[test]
