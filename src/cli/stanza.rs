@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::args::Global;
@@ -126,9 +127,18 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
 
 /// Reports the new numbers of cells.
 fn note_numbers(session: &mut Session<'_>, renumbered: &BTreeMap<u32, u32>) {
-    let old: IdList = renumbered.keys().map(|cell| *cell..=*cell).collect();
-    let new: IdList = renumbered.values().map(|cell| *cell..=*cell).collect();
-    session.note(format_args!("guest NUMA nodes {old} become {new}"));
+    let mut rows: Vec<(RangeInclusive<u32>, RangeInclusive<u32>)> = Vec::new();
+    for (&old, &new) in renumbered {
+        match rows.last_mut() {
+            Some((olds, news)) if [olds.end() + 1, news.end() + 1] == [old, new] => {
+                (*olds, *news) = (*olds.start()..=old, *news.start()..=new);
+            }
+            _ => rows.push((old..=old, new..=new)),
+        }
+    }
+    let list = |row| -> IdList { std::iter::once(row).collect() };
+    let rows = rows.into_iter().map(|(old, new)| format!("{} become {}", list(old), list(new)));
+    session.note(format_args!("guest NUMA nodes {}", rows.collect::<Vec<_>>().join(", ")));
 }
 
 /// Takes devices out of the domain.
