@@ -121,6 +121,19 @@ fn numbers_of_its_own_are_kept_or_refused() {
     let grown = add(GB200, &regions[1], &named).unwrap();
     assert!(grown.contains("<memnode cellid='9' "), "{grown}");
     assert!(grown.contains("<cell memory='0' unit='KiB' id='6'>"), "{grown}");
+    // GPUs' cells before and after a region's: each row of new numbers is named.
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let trade = |text: String, name: &str| {
+        let end = if name == "<node>" { '<' } else { '\'' };
+        let [one, last] = ["1", "33"].map(|cell| format!("{name}{cell}{end}"));
+        text.replace(&one, "\0").replace(&last, &one).replace('\0', &last)
+    };
+    let traded = ["<cell id='", "<sibling id='", "<node>"].into_iter().fold(all, trade);
+    let traded = traded.replace("nodeset='26-33'", "nodeset='1,26-32'");
+    let args = ["--all", "--complete", "--replace", "--domain", "-"];
+    let output = fed(&mut stanza(GB200, &args), traded.as_bytes());
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr, "egm-probe: note: guest NUMA nodes 1-32 become 2-33, 33 become 1\n");
     let argument = "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n    \
                     <qemu:arg value='-device'/>\n    <qemu:arg value='pxb-pcie,id=x,bus_nr=200,numa_node=0'/>\n  \
                     </qemu:commandline>\n</domain>";
