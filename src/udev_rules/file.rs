@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::effective::FILE_NAME;
+use super::host_rules::FILE_NAME;
 use crate::files::locked_directory::{DirectoryProblem, Locked, OwnDirectory, read_regular};
 use crate::values::text::shown;
 

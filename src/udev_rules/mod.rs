@@ -6,6 +6,7 @@
 mod effective;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
+mod host_rules;
 mod line;
 mod links;
 mod nodes;
@@ -14,7 +15,8 @@ mod settings;
 #[cfg(feature = "cli")]
 pub(crate) mod udevadm;
 
-pub(crate) use effective::{Effective, FILE_NAME, Given, HostRules, RulePlace, Shadowed};
+pub(crate) use effective::{Effective, Given, RulePlace};
+pub(crate) use host_rules::{FILE_NAME, HostRules, Shadowed};
 pub(crate) use links::links;
 #[cfg(feature = "cli")]
 pub(crate) use nodes::nodes;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::effective::{DIRECTORIES, FILE_NAME, File};
+use super::effective::File;
+use super::host_rules::{DIRECTORIES, FILE_NAME};
 use super::line::{Line, Parsed, Token, parse};
 use crate::values::RegionName;
 
