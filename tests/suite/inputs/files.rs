@@ -125,7 +125,7 @@ pub fn nodes(data: &[u8]) {
             host
         };
     }
-    // That could be any directory of this machine.
+    // A base could be any directory of this machine.
     if data.split(|byte| *byte == b'\n').any(|line| line.trim_ascii().starts_with(b"base")) {
         return;
     }
