@@ -134,7 +134,7 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l format -d
 json\t'The plan, the XML and QEMU\'s arguments (egm-probe.stanza/1)'
 qemu-args\t'QEMU\'s arguments, one per line'"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l indent -d 'Number of spaces per XML level [default: as in the domain, or 2]' -r
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Merge into the domain XML in FILE and print the result; - is standard input' -r -F
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l domain -d 'Merge into the domain XML in FILE and print the result; - is standard input. Without --gpu, --region or --all, use the GPUs that the domain has' -r -F
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for -d 'Name of the virtual machine; its own regions are not conflicts. Without --gpu, --region or --all, use the regions reserved for it [default: the domain\'s]' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l for-other -d 'Confirm the NAME of --for if the domain has another name' -r
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l allow -d 'Downgrade warnings of this rule, such as EGM106, to notes' -r

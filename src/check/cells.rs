@@ -142,7 +142,7 @@ fn check_maximum(domain: &Domain, others: u64, findings: &mut Findings) {
         let right =
             memory.map(|memory| format!("<maxMemory unit='KiB'>{}</maxMemory>", memory >> 10));
         let right = right.unwrap_or_else(|| "<maxMemory>, as much as <memory>".into());
-        finding.help(format!("{right}; `egm-probe stanza --with numa` adds it"));
+        finding.help(format!("{right}; `egm-probe stanza --with numa --domain FILE` adds it"));
         return;
     };
     let message = match (maximum.value, memory) {
@@ -185,7 +185,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
         if cell.memory.known().is_some_and(|it| it.0 > 0) {
             let id = cell.id.shown();
             let message = format!("cell {id} has memory but no virtual CPUs");
-            let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N` distributes them";
+            let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N --domain FILE` distributes them";
             findings.add(NO_CPUS, &cell.span, message).help(help);
         }
     }
@@ -232,7 +232,8 @@ fn check_unassigned(domain: &Domain, count: u32, findings: &mut Findings) {
     let assigned = lists.into_iter().fold(IdList::default(), |all, cpus| all.with(cpus));
     if let Some(missing) = all.first_beyond(&assigned) {
         let message = format!("virtual CPU {missing} is in no cell");
-        let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N` distributes them";
+        let help =
+            "cpus='..'; `egm-probe stanza --with numa --vcpus N --domain FILE` distributes them";
         findings.add(NO_CPUS, &first.span, message).help(help);
     }
 }
@@ -315,7 +316,7 @@ fn check_distances(subject: &Subject<'_>, findings: &mut Findings) {
                 findings.add(DISTANCES, &sibling.span, message).help("value='10'");
             } else if distance.value.known().is_none_or(|value| !DISTANCE.contains(&value)) {
                 let place = distance.value.place(&distance.span);
-                let help = "10 to 255; `egm-probe stanza --with distances --replace` writes all";
+                let help = "10 to 255; `egm-probe stanza --with numa,distances --replace --domain FILE` writes all";
                 findings.add(DISTANCES, place, "invalid distance").help(help);
             }
         }

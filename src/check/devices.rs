@@ -65,7 +65,7 @@ fn check_alias(subject: &Subject<'_>, device: &EgmDevice, findings: &mut Finding
             let help = pairs::suggestion(subject, device, findings).unwrap_or_else(|| {
                 format!(
                     "<alias name='{name}'/> in the <hostdev> of the GPU; \
-                         `egm-probe stanza --with hostdev` writes a missing <hostdev>"
+                     `egm-probe stanza --gpu ADDRESS --with hostdev --domain FILE` writes a missing one"
                 )
             });
             findings.add(NO_HOSTDEV, &alias.span, message).help(help);

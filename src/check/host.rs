@@ -356,6 +356,6 @@ fn check_tray(report: &Report, uses: &BTreeMap<&RegionName, Use<'_>>, findings: 
         let message = format!("this domain has no EGM memory of {}", others.join(", "));
         findings
             .add(TRAY, &first.path.span, message)
-            .help("add all GPUs of the host, as `egm-probe stanza --all` does");
+            .help("`egm-probe stanza --all --complete --domain FILE` adds the other GPUs");
     }
 }

@@ -5,7 +5,7 @@ use super::cells::not_a_size;
 use super::rules::{ACPI, HOLE, MACHINE, OS_TYPE, UEFI, USB};
 use crate::domain::{ControllerModel, Domain, Maybe, PciController, UsbController};
 
-const WITH_MACHINE: &str = "`egm-probe stanza --with machine` adds it";
+const WITH_MACHINE: &str = "`egm-probe stanza --with machine --domain FILE` adds it";
 
 pub(super) fn check(domain: &Domain, findings: &mut Findings) {
     check_type(domain, findings);

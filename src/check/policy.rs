@@ -64,7 +64,7 @@ fn check_backing(domain: &Domain, findings: &mut Findings) {
     let backing = &domain.backing;
     if let Some(span) = &backing.hugepages {
         let message = "<hugepages> conflicts with EGM memory";
-        let help = "remove it, as `egm-probe stanza --with numa --replace` does";
+        let help = "remove it, as `egm-probe stanza --with numa --replace --domain FILE` does";
         findings.add(HUGE_PAGES, span, message).help(help);
     }
     match &backing.allocation {

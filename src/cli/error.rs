@@ -32,6 +32,8 @@ pub(super) enum Error {
     NotFound(#[from] NotFound),
     #[error("{}", lines(.0))]
     Refused(Vec<Objection>),
+    #[error("{0}: no GPU of a region in it; select some with --gpu, --region or --all")]
+    NoGpus(String),
     #[error("{name}:{problem}")]
     BadFile { name: String, problem: BadDomain },
     #[error("{}{problem}", name.as_ref().map_or(String::new(), |name| format!("{name}: ")))]
@@ -104,6 +106,7 @@ impl Error {
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
             Self::Unwritable { .. }
+            | Self::NoGpus(_)
             | Self::OtherMemory(_)
             | Self::OtherDomain { .. }
             | Self::Unwise(_)

@@ -11,7 +11,7 @@ use super::error::Error;
 use super::stanza_args::{Part, StanzaArgs, StanzaFormat, YesNo, check_usage, needs, request};
 use super::{Exit, Session, difference};
 use crate::check::{Finding, SCHEMAS};
-use crate::domain::Document;
+use crate::domain::{Document, Domain, Hostdev};
 use crate::host::{Gpu, Region};
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan, Request};
@@ -21,7 +21,7 @@ use crate::stanza::{
 };
 use crate::values::shell::quote;
 use crate::values::text::printable;
-use crate::values::{IdList, RegionName};
+use crate::values::{IdList, PciAddress, RegionName};
 
 pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let global = session.global;
@@ -40,13 +40,12 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
     let mut request = request(args, regions, |address| Gpu::function(&root, address));
     let mut document = base.as_ref().map(DomainFile::document).transpose()?;
     let domain = document.as_ref().map(Document::domain);
-    if let Some((owner, domain)) = args.owner.as_ref().zip(domain)
-        && args.for_other.is_none()
-        && *owner != domain.name
-        && !domain.name.is_empty()
-    {
-        let (owner, domain) = (owner.clone(), domain.name.clone());
-        return Err(Error::OtherDomain { owner, domain });
+    check_owner(args, domain)?;
+    if let Some(domain) = domain.filter(|_| args.uses_own_gpus()) {
+        request.gpus = gpus_of(domain, &report);
+        if request.gpus.is_empty() {
+            return Err(Error::NoGpus(base.map_or(String::new(), |base| base.name)));
+        }
     }
     if let (true, Some(base), Some(document)) = (args.remove, &base, &document) {
         return remove(args, session, &report, request.regions, base, document);
@@ -123,6 +122,27 @@ pub(super) fn run(args: &StanzaArgs, session: &mut Session<'_>) -> Result<Exit, 
         show(session, &stanza.warnings);
     }
     Ok(Exit::Done)
+}
+
+/// Rejects a domain with another name than the virtual machine.
+fn check_owner(args: &StanzaArgs, domain: Option<&Domain>) -> Result<(), Error> {
+    match args.owner.as_ref().zip(domain) {
+        Some((owner, Domain { name, .. }))
+            if args.for_other.is_none() && owner != name && !name.is_empty() =>
+        {
+            Err(Error::OtherDomain { owner: owner.clone(), domain: name.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The GPUs of regions that a domain has.
+fn gpus_of(domain: &Domain, report: &Report) -> Vec<PciAddress> {
+    let addresses = domain.hostdevs.iter().filter_map(Hostdev::pci);
+    let has_region = |address: &PciAddress| {
+        report.host.gpu(*address).is_some_and(|(_, region)| region.is_some())
+    };
+    addresses.filter(has_region).collect()
 }
 
 /// Reports the new numbers of cells.

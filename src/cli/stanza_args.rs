@@ -19,7 +19,7 @@ use crate::values::numbers::decimal;
 use crate::values::{Bytes, PciAddress, RegionName, parse_option};
 
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner", "devices", "move_to"]))]
+#[command(group = ArgGroup::new("choice").required(true).multiple(true).args(["gpus", "regions", "all", "owner", "domain"]))]
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct StanzaArgs {
     /// Use these GPUs, such as 0009:01:00.0 or pci_0009_01_00_0
@@ -109,7 +109,8 @@ pub(super) struct StanzaArgs {
     /// Number of spaces per XML level [default: as in the domain, or 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=16))]
     pub(super) indent: Option<u8>,
-    /// Merge into the domain XML in FILE and print the result; - is standard input
+    /// Merge into the domain XML in FILE and print the result; - is standard input. Without --gpu,
+    /// --region or --all, use the GPUs that the domain has
     #[arg(long, value_name = "FILE")]
     pub(super) domain: Option<PathBuf>,
     /// Write the result back to the file given with --domain
@@ -194,6 +195,16 @@ impl StanzaArgs {
         self.complete || self.parts.contains(&Part::All) || self.parts.contains(&part)
     }
 
+    /// Whether the arguments name GPUs or regions.
+    fn has_choice(&self) -> bool {
+        self.all || !self.gpus.is_empty() || !self.regions.is_empty()
+    }
+
+    /// Whether the request is for the GPUs that the domain has: no others are given.
+    pub(super) fn uses_own_gpus(&self) -> bool {
+        !self.has_choice() && self.owner.is_none() && self.move_to.is_none() && !self.remove
+    }
+
     /// The number of cells to add for each GPU.
     pub(super) fn cells_of_each_gpu(&self) -> u32 {
         self.gpu_cells.unwrap_or(if self.complete { GPU_CELLS } else { 0 })
@@ -254,15 +265,8 @@ pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Erro
         "--managed requires --with hostdev"
     } else if args.vcpus.is_some() && !has(Part::Numa) && (is_xml || args.domain.is_some()) {
         "--vcpus requires --with numa, which writes the cells that share the CPUs"
-    } else if global.no_occupancy && args.gpus.is_empty() && args.regions.is_empty() && !args.all {
+    } else if global.no_occupancy && args.owner.is_some() && !args.has_choice() {
         "--no-occupancy: reservations must be checked if only --for is given"
-    } else if args.gpus.is_empty()
-        && args.regions.is_empty()
-        && !args.all
-        && args.owner.is_none()
-        && args.move_to.is_none()
-    {
-        "--device requires --gpu, --region or --all"
     } else if args.move_to.is_some() && args.regions.len() > 1 {
         "--move-to moves one region; name only that with --region"
     } else if args.for_other.is_some() && args.for_other != args.owner {

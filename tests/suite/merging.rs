@@ -8,6 +8,7 @@ use egm_probe::plan::{GuestNode, Objection, Plan, Request};
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
 
+use crate::removal::{PLAIN, run};
 use crate::stanza::{decoded, fed, fixture, printed, replaced, stanza, text};
 use crate::support;
 
@@ -417,4 +418,55 @@ fn an_allowed_warning_is_a_note_and_an_error_stays_one() {
     let held = ["--region", "egm4", "--allow", "EGM108"];
     let (code, _, stderr) = run("claims-vm", &held, "");
     assert!(code == Some(1) && stderr.contains("is in use by vm1[4242] (EGM108); use"), "{stderr}");
+}
+
+#[test]
+fn without_a_choice_the_gpus_of_the_domain_are_used() {
+    const GB200: &str = "gb200-full-gpu-list";
+    const GPUS: &str = "0008:01:00.0,0009:01:00.0";
+    let with_egm = run(GB200, &["--gpu", GPUS, "--with", "hostdev,numa"], PLAIN).unwrap();
+    // Also GPUs without EGM memory.
+    let start = with_egm.find("    <memory model").unwrap();
+    let end = with_egm.rfind("    </memory>\n").unwrap() + "    </memory>\n".len();
+    let with_gpus = [&with_egm[..start], &with_egm[end..]].concat();
+    for domain in [&with_egm, &with_gpus] {
+        let chosen = run(GB200, &["--gpu", GPUS, "--complete"], domain).unwrap();
+        assert_eq!(run(GB200, &["--complete"], domain), Ok(chosen));
+    }
+
+    let none = run(GB200, &["--complete"], PLAIN).unwrap_err();
+    let expected = "egm-probe: standard input: no GPU of a region in it; select some with --gpu, --region or --all\n";
+    assert_eq!(none, expected);
+    let neither = stanza("gb200-full-gpu-list", &["--with", "numa"]).output().unwrap();
+    assert_eq!(neither.status.code(), Some(2));
+    assert!(text(&neither.stderr).contains("--all|--for <NAME>|--domain <FILE>"));
+}
+
+#[test]
+fn the_commands_in_helps_are_complete() {
+    let bad = support::fixtures().join("domains/bad/gb200-full-gpu-list");
+    let mut commands = 0;
+    for entry in fs::read_dir(&bad).unwrap() {
+        let golden = entry.unwrap().path();
+        if golden.extension().is_none_or(|it| it != "txt") {
+            continue;
+        }
+        let findings = fs::read_to_string(&golden).unwrap();
+        for command in findings.split("`egm-probe stanza ").skip(1) {
+            let command = command.split('`').next().unwrap();
+            let domain = golden.with_extension("xml");
+            let words = command.split_whitespace().map(|word| match word {
+                "FILE" => domain.to_str().unwrap(),
+                "N" => "8",
+                "ADDRESS" => "0009:01:00.0",
+                word => word,
+            });
+            let output =
+                stanza("gb200-full-gpu-list", &words.collect::<Vec<_>>()).output().unwrap();
+            let error = text(&output.stderr);
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{domain:?}: {command}: {error}");
+            commands += 1;
+        }
+    }
+    assert!(commands > 15, "{commands}");
 }

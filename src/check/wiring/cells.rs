@@ -29,8 +29,8 @@ fn check_gpu(wiring: &Wiring<'_>, gpu: &Gpu<'_>, last_used: Option<u32>, finding
     let shown = name(gpu.hostdev);
     let Some(nodeset) = &gpu.hostdev.cells else {
         let message = format!("GPU {shown} has no NUMA cells for its memory");
-        let help = "<acpi nodeset='..'/> with eight empty cells; `egm-probe stanza --gpu-cells 8` \
-                    adds them";
+        let help = "<acpi nodeset='..'/> with eight empty cells; `egm-probe stanza --with numa \
+                    --gpu-cells 8 --domain FILE` adds them";
         let finding = findings.add(GPU_WITHOUT_CELLS, &gpu.hostdev.span, message);
         finding.severity = Severity::Warning;
         finding.help(help);

@@ -89,7 +89,7 @@ fn check_node<'w>(
     }
     let (shown, number) = (name(gpu.hostdev), bus_name(bus));
     let help = format!(
-        "<node>{cell}</node> in <target>; `egm-probe stanza --with pci --replace` changes it"
+        "<node>{cell}</node> in <target>; `egm-probe stanza --with pci --replace --domain FILE` changes it"
     );
     if let Some(node) = node {
         let message = format!(

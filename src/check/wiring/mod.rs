@@ -40,7 +40,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         let message = "not a complete Grace guest: no expander bus or SMMUv3";
         findings
             .add(INCOMPLETE, device, message)
-            .help("`egm-probe stanza --complete` adds them, and iommufd");
+            .help("`egm-probe stanza --complete --domain FILE` adds them");
         return;
     }
     smmus::check(&wiring, findings);
