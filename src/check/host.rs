@@ -338,7 +338,9 @@ fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: 
             let name = &used.region.name;
             let message =
                 format!("virtual CPU {vcpu} runs on CPU {far}, but {name} is on NUMA node {node}");
-            findings.add(PINNING, &pin.cpus.span, message).help(format!("CPUs {local}"));
+            findings.add(PINNING, &pin.cpus.span, message).help(format!(
+                "CPUs {local}; `egm-probe stanza --with pinning --replace --domain FILE` pins all"
+            ));
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{Gpu, Wiring, name};
 use crate::check::rules::{DEVICE_CELLS, EIGHT_CELLS, GPU_CELLS, GPU_WITHOUT_CELLS};
 use crate::check::{CELLS_LIMIT, Findings, Severity};
 use crate::domain::{Cell, Hostdev, Maybe};
+use crate::values::IdList;
 use crate::values::text::plural;
 
 /// The cells of a GPU: one for each part that it can be divided into.
@@ -52,13 +53,30 @@ fn check_gpu(wiring: &Wiring<'_>, gpu: &Gpu<'_>, last_used: Option<u32>, finding
     if list.len() != CELLS {
         let cells = plural(list.len(), "cell");
         let message = format!("GPU {shown} has {cells}, expected {CELLS}");
-        findings.add(EIGHT_CELLS, &nodeset.span, message).help("nodeset='..' with eight cells");
+        let right = first.and_then(|first| eight_from(wiring, gpu, first));
+        let right = right.map_or("..".into(), |ids| ids.to_string());
+        let help = format!("nodeset='{right}' with eight empty cells");
+        findings.add(EIGHT_CELLS, &nodeset.span, message).help(help);
     } else if let Some((first, used)) = first.zip(last_used).filter(|(first, used)| first < used) {
         let message =
             format!("cell {first} of GPU {shown} is before cell {used}, which is not empty");
         let help = "cells with CPUs first, then eight for each GPU";
         findings.add(EIGHT_CELLS, &nodeset.span, message).help(help);
     }
+}
+
+/// Eight cells from this one on, if they are empty and no other GPU has them.
+fn eight_from(wiring: &Wiring<'_>, gpu: &Gpu<'_>, first: u32) -> Option<IdList> {
+    let last = first.checked_add(u32::try_from(CELLS - 1).ok()?)?;
+    let others = wiring.gpus.iter().filter(|it| it.hostdev.node != gpu.hostdev.node);
+    let others: Vec<_> = others.filter_map(|it| it.hostdev.cells.known()).collect();
+    let is_free = |id: u32| {
+        let cell = wiring.subject.cells.get(&id);
+        cell.is_some_and(|cell| {
+            cell.cpus.is_none() && cell.memory.known().is_none_or(|it| it.0 == 0)
+        }) && !others.iter().any(|list| list.contains(id))
+    };
+    (first..=last).all(is_free).then(|| std::iter::once(first..=last).collect())
 }
 
 fn check_others(wiring: &Wiring<'_>, findings: &mut Findings) {
