@@ -7,6 +7,7 @@ use egm_probe::domain::Domain;
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
 
+use crate::removal::run;
 use crate::support::{fixtures, machine};
 
 fn complete() -> String {
@@ -95,6 +96,23 @@ fn one_mistake_has_one_finding_with_its_repair() {
     has_one_finding(ON_HOST, Some(&report));
     has_one_finding(ANYWHERE, Some(&report));
     has_one_finding(ANYWHERE, None);
+}
+
+#[test]
+fn a_deleted_expander_bus_has_one_finding_and_is_written_again() {
+    let complete = complete();
+    let start = complete.find("    <controller type='pci' index='3'").unwrap();
+    let end = start + complete[start..].find("</controller>\n").unwrap() + "</controller>\n".len();
+    let without = [&complete[..start], &complete[end..]].concat();
+    let findings = found(&without, None);
+    let helps: Vec<_> = findings.iter().map(|it| (it.rule.code, it.help.as_deref())).collect();
+    let help =
+        "add <controller type='pci' index='3' model='pcie-expander-bus'>, or remove this <iommu>";
+    assert_eq!(helps, [("EGM204", Some(help))]);
+
+    let again = run("gb200-full-gpu-list", &["--complete", "--replace"], &without).unwrap();
+    assert!(found(&again, None).is_empty(), "{again}");
+    assert!(!again.contains("pciBus='3'"), "{again}");
 }
 
 /// Thousands of findings do not need a search for each of them.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Gpu, Wiring, bus_name, is_expander, name, root_of};
 use crate::check::rules::{
-    BUS_NODE, GPU_BUS, IOMMUFD, IOMMUFD_MIXED, NODE, PORT_DEVICE, PORT_INDEX,
+    BUS_NODE, GPU_BUS, IOMMUFD, IOMMUFD_MIXED, NODE, PORT_DEVICE, PORT_INDEX, SMMU_BUS,
 };
 use crate::check::{Findings, Severity};
 use crate::domain::{Bus, GuestAddress, Iommu, Maybe, PciController};
@@ -49,6 +49,10 @@ fn check_bus<'w>(
         let missing = bus.filter(|bus| machine.controller(bus).is_none());
         // It may be the controller with a wrong index.
         if missing.is_some() && findings.has(&[PORT_INDEX]) {
+            return None;
+        }
+        // The expander bus of both is missing.
+        if missing.is_none() && findings.has(&[SMMU_BUS]) {
             return None;
         }
         let message = match &missing {

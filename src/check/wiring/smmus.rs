@@ -92,16 +92,21 @@ fn check_bus(
     }
     let shown = bus.shown();
     let message = format!("`{shown}` is not the index of an expander bus");
-    let meant = match bus.value {
-        Some(Bus::Index(number)) => expanders.by_number.get(&number),
+    let number = match bus.value {
+        Some(Bus::Index(number)) => Some(number),
         _ => None,
     };
-    let help = match meant {
-        Some(index) => {
+    let meant = number.and_then(|number| expanders.by_number.get(&number));
+    let missing = number.filter(|it| machine.controller(&Bus::Index(*it)).is_none());
+    let help = match (meant, missing) {
+        (Some(index), _) => {
             lacking.retain(|it| *it.bus != Bus::Index(*index));
             format!("did you mean pciBus='{index}'? Its busNr is {shown}")
         }
-        None => expanders.help(lacking),
+        (None, Some(index)) if lacking.is_empty() => format!(
+            "add <controller type='pci' index='{index}' model='pcie-expander-bus'>, or remove this <iommu>"
+        ),
+        (None, _) => expanders.help(lacking),
     };
     findings.add(SMMU_BUS, &bus.span, message).help(help);
 }

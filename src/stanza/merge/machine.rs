@@ -28,8 +28,16 @@ impl Merge<'_, '_> {
             for iommu in kept.flatten() {
                 self.update_smmu(iommu, kind);
             }
-            let whole = self.domain.iommus.iter().filter(|iommu| iommu.bus().is_none());
-            for node in whole.filter_map(|iommu| self.document.get_node(iommu.node?)) {
+            // Those of the whole machine, and of buses that do not exist.
+            let is_lost = |iommu: &&Iommu| match iommu.bus() {
+                Some(bus) => {
+                    let missing = |bus| machine.controller(&bus).is_none() && bus != Bus::Index(0);
+                    bus.value.is_some_and(missing)
+                }
+                None => true,
+            };
+            let lost = self.domain.iommus.iter().filter(is_lost);
+            for node in lost.filter_map(|iommu| self.document.get_node(iommu.node?)) {
                 self.edit.remove(node);
             }
         }
