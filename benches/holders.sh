@@ -57,14 +57,31 @@ mkfifo "$WORK/orders"
 pids+=($!)
 exec 9>"$WORK/orders"
 holder=${pids[-1]}
-list=("$program" list -n -r -o DEVICE,STATE,HOLDER,HELD)
 
-median() { # COMMAND..
-    for ((run = 0; run < runs; run++)); do
-        local start=${EPOCHREALTIME/./}
-        "$@" >/dev/null 2>&1 || true
-        echo $((${EPOCHREALTIME/./} - start))
-    done | sort -n | sed -n "$(((runs + 1) / 2))p"
+bare() { "$program" list --no-occupancy; }
+list() { "$program" list -n -r -o DEVICE,STATE,HOLDER,HELD; }
+by_fuser() { fuser "$device"; }
+by_lsof() { lsof "$device"; }
+by_grep() { grep -l "$device" /proc/[0-9]*/maps; }
+
+# Sets the median time of each tool. They run in three turns, because a machine's speed varies, and the first
+# runs of a turn do not count: see `warm`.
+declare -A median
+measure() { # TOOL..
+    local turn run tool start
+    rm -f "$WORK"/times.*
+    for turn in 1 2 3; do
+        for tool; do
+            for ((run = -2; run < (runs + 2) / 3; run++)); do
+                start=${EPOCHREALTIME/./}
+                "$tool" >/dev/null 2>&1 || true
+                ((run < 0)) || echo $((${EPOCHREALTIME/./} - start)) >>"$WORK/times.$tool"
+            done
+        done
+    done
+    for tool; do
+        median[$tool]=$(sort -n "$WORK/times.$tool" | sed -n "$(((runs + 1) / 2))p")
+    done
 }
 
 # The processes that were just started are still busy.
@@ -82,9 +99,9 @@ row() { # NAME MICROSECONDS BASE [LIMIT]
 all=(/proc/[0-9]*)
 echo "${#all[@]} processes, median of $runs runs"
 echo "idle:"
-bare=$(median "$program" list --no-occupancy)
-row "egm-probe list --no-occupancy" "$bare" "$bare"
-row "egm-probe list" "$(median "${list[@]}")" "$bare" 1.5
+measure bare list
+row "egm-probe list --no-occupancy" "${median[bare]}" "${median[bare]}"
+row "egm-probe list" "${median[list]}" "${median[bare]}" 1.5
 
 printf 'open %s\nmap 1048576 8388608\n' "$device" >&9
 while ! grep -q "$device" "/proc/$holder/maps"; do sleep 0.05; done
@@ -96,35 +113,34 @@ finds() { # PATTERN COMMAND..
     found=$("${@:2}" 2>/dev/null || true)
     [[ $found =~ $1 ]] || { echo "$2 does not find the holder" >&2; exit 1; }
 }
-finds "holder.$holder." "${list[@]}"
-finds "$holder" fuser "$device"
-finds "$holder" lsof "$device"
-maps() { grep -l "$device" /proc/[0-9]*/maps; }
-finds "/$holder/" maps
+finds "holder.$holder." list
+finds "$holder" by_fuser
+finds "$holder" by_lsof
+finds "/$holder/" by_grep
 
 echo "held:"
-ours=$(median "${list[@]}")
-fuser=$(median fuser "$device")
-lsof=$(median lsof "$device")
-grep=$(median maps)
+measure list by_fuser by_lsof by_grep
+ours=${median[list]}
 row "egm-probe list" "$ours" "$ours"
-row "egm-probe list, compared to fuser DEVICE" "$ours" "$fuser" 0.45
-row "egm-probe list, compared to lsof DEVICE" "$ours" "$lsof" 0.2
-row "egm-probe list, compared to grep -l over maps" "$ours" "$grep" 1
+row "egm-probe list, compared to fuser DEVICE" "$ours" "${median[by_fuser]}" 0.5
+row "egm-probe list, compared to lsof DEVICE" "$ours" "${median[by_lsof]}" 0.3
+row "egm-probe list, compared to grep -l over maps" "$ours" "${median[by_grep]}" 1
 
 # CPU time of all threads of `watch`, in percent of a core. The limits are for a machine whose memory stays
 # warm: a hypervisor may take away pages that were idle for a second, and each costs 0.1 ms to get back. Other
 # processes that do the same keep them.
-watch() { # NAME LIMIT
-    cpu_time "$1" "" alone
-    local busy=() cpu
+busy=()
+warm() {
+    local cpu
     for ((cpu = $(nproc); cpu > 0; cpu--)); do
         nice -n 19 sh -c 'while :; do "$1" watch --timeout 1ms; done' sh "$program" >/dev/null 2>&1 &
         busy+=($!)
     done
     pids+=("${busy[@]}")
-    cpu_time "$1" "$2" warm
+}
+cool() {
     kill "${busy[@]}"
+    busy=()
 }
 cpu_time() { # NAME LIMIT MEMORY
     local before after
@@ -144,7 +160,9 @@ echo "egm-probe watch, in 20 seconds:"
 watch=$!
 pids+=("$watch")
 sleep 2
-watch "a region is held" 0.6
+cpu_time "a region is held" "" alone
+warm
+cpu_time "a region is held" 0.6 warm
 # The same holder lets go and takes it again.
 changes=()
 for ((change = 0; change < 10; change++)); do
@@ -157,7 +175,10 @@ for ((change = 0; change < 10; change++)); do
 done
 slowest=$(printf '%s\n' "${changes[@]}" | sort -n | tail -n 1)
 row "slowest of ${#changes[@]} changes of a holder" "$slowest" 300000 1
+cool
 files 0
 sleep 2
-watch "nothing is open" 0.3
+cpu_time "nothing is open" "" alone
+warm
+cpu_time "nothing is open" 0.3 warm
 exit "$missed"
