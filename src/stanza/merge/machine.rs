@@ -28,7 +28,7 @@ impl Merge<'_, '_> {
             for iommu in kept.flatten() {
                 self.update_smmu(iommu, kind);
             }
-            // Those of the whole machine, and of buses that do not exist.
+            // An SMMU without a bus, or of a missing one, serves no GPU.
             let is_lost = |iommu: &&Iommu| match iommu.bus() {
                 Some(bus) => {
                     let missing = |bus| machine.controller(&bus).is_none() && bus != Bus::Index(0);
