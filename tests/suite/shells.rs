@@ -115,10 +115,10 @@ fn check(shell: &str, offers: impl Fn(&str) -> Vec<String>) {
     assert_eq!(offers(OTHER_HOST), ["egm4"], "{shell}");
     for (line, expected) in [
         ("egm-probe li", &["list"][..]),
-        ("egm-probe stanza --gu", &["--guest-node"]),
+        ("egm-probe stanza --shel", &["--shell"]),
         ("egm-probe udev un", &["uninstall"]),
         ("egm-probe list --color al", &["always"]),
-        ("egm-probe nothing-of-ours --gu", &[]),
+        ("egm-probe nothing-of-ours --shel", &[]),
     ] {
         assert_eq!(offers(line), expected, "{shell}: {line}");
     }
