@@ -122,8 +122,8 @@ echo "held:"
 measure list by_fuser by_lsof by_grep
 ours=${median[list]}
 row "egm-probe list" "$ours" "$ours"
-row "egm-probe list, compared to fuser DEVICE" "$ours" "${median[by_fuser]}" 0.5
-row "egm-probe list, compared to lsof DEVICE" "$ours" "${median[by_lsof]}" 0.3
+row "egm-probe list, compared to fuser DEVICE" "$ours" "${median[by_fuser]}" 0.45
+row "egm-probe list, compared to lsof DEVICE" "$ours" "${median[by_lsof]}" 0.2
 row "egm-probe list, compared to grep -l over maps" "$ours" "${median[by_grep]}" 1
 
 # CPU time of all threads of `watch`, in percent of a core. The limits are for a machine whose memory stays
