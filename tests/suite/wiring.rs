@@ -61,7 +61,7 @@ const CHANGES: &[Change] = &[
         "a bus that is a bridge",
         "model='pcie-expander-bus'",
         "model='pcie-root-port'",
-        &["EGM204", "EGM207"],
+        &["EGM202", "EGM204", "EGM207"],
     ),
     (
         "a bus of conventional PCI",

@@ -45,14 +45,19 @@ fn check_bus<'w>(
     let place = hostdev.guest.as_ref().map_or(&hostdev.span, |address| &address.span);
     let bus = hostdev.guest.as_ref().and_then(GuestAddress::on_bus);
     let Some((bus, root)) = bus.clone().zip(gpu.root.as_ref()) else {
+        // An SMMU of the same missing expander bus has a finding.
+        let of_port =
+            bus.as_ref().and_then(|bus| machine.controller(bus)?.address.as_ref()?.on_bus());
+        let is_missing = |bus: &Bus| {
+            machine.controller(bus).is_none() && machine.iommus_by_bus().contains_key(bus)
+        };
         // libvirt adds a missing controller as a port of the first bus.
         let missing = bus.filter(|bus| machine.controller(bus).is_none());
         // It may be the controller with a wrong index.
         if missing.is_some() && findings.has(&[PORT_INDEX]) {
             return None;
         }
-        // The expander bus of both is missing.
-        if missing.is_none() && findings.has(&[SMMU_BUS]) {
+        if is_short && findings.has(&[SMMU_BUS]) && of_port.is_some_and(|bus| is_missing(&bus)) {
             return None;
         }
         let message = match &missing {
