@@ -10,6 +10,7 @@ pub(crate) mod leases;
 mod maps;
 mod open_files;
 pub(crate) mod process;
+mod queries;
 mod ranges;
 mod scanner;
 mod search;

@@ -7,6 +7,7 @@ use super::Via;
 use super::evidence::{Evidence, EvidenceKind};
 use super::maps::{BadLine, Mapping};
 use super::process::{self, Rest};
+use super::queries::{Queries, Refused};
 use super::ranges::Ranges;
 use super::targets::Targets;
 use crate::sysroot::{ReadError, Sysroot};
@@ -54,6 +55,9 @@ pub(super) struct Found {
 /// Where to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
+    /// The files of processes, and those mappings that a guest's memory can be: shared or writable
+    /// ones. Enough if they explain the files that the driver has open.
+    Counted,
     /// The files and mappings of processes.
     Processes,
     /// Also file tables that a thread has for itself, and dma-bufs of the driver. Needed only if the
@@ -78,6 +82,8 @@ pub(super) struct Scanner<'a> {
     unnumbered: Option<Targets>,
     /// Files that are known to be regions or not: most mappings are of the same few libraries.
     known: HashMap<Box<[u8]>, Option<RegionName>>,
+    /// `None` if all mappings are to be read.
+    queries: Option<Queries<'a>>,
     buffer: Vec<u8>,
     /// Whether part of the current process could not be examined.
     is_refused: bool,
@@ -111,6 +117,8 @@ impl<'a> Scanner<'a> {
     pub(super) fn new(root: &'a Sysroot, targets: &'a Targets, depth: Depth) -> Self {
         let (known, buffer, found) = Default::default();
         let unnumbered = targets.without_number();
+        let may_query = depth == Depth::Counted && unnumbered.is_none() && root.log().is_none();
+        let queries = may_query.then(|| Queries::new(root, targets));
         let (is_refused, is_empty, is_changed) = (false, false, false);
         let (pid, evidence) = (0, root.log().map(|_| Vec::new()));
         Self {
@@ -119,6 +127,7 @@ impl<'a> Scanner<'a> {
             depth,
             unnumbered,
             known,
+            queries,
             buffer,
             is_refused,
             is_empty,
@@ -243,7 +252,20 @@ impl<'a> Scanner<'a> {
         self.is_refused |= !error.is_gone();
     }
 
+    /// Whether queries tell that the task maps no region.
+    fn maps_no_region(&mut self, task: &str, links: &str) -> bool {
+        let Some(queries) = &mut self.queries else { return false };
+        queries.find_none(task, links).unwrap_or_else(|Refused| {
+            self.queries = None;
+            false
+        })
+    }
+
     fn look_at_maps(&mut self, task: &str, links: &str, held: &mut Held) -> Result<(), ReadError> {
+        if held.is_empty() && self.maps_no_region(task, links) {
+            self.is_empty = false;
+            return Ok(());
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = self.root.read_into(format!("{task}/maps"), MAPS_LIMIT, &mut buffer);
         self.is_empty = buffer.is_empty();

@@ -100,7 +100,10 @@ impl Search {
         users: &mut Users<'_>,
         seen_before: &Unseen,
     ) -> Result<(), ReadError> {
-        let mut depth = Depth::Processes;
+        let mut depth = match self.count {
+            OpenCount::Absent => Depth::Processes,
+            _ => Depth::Counted,
+        };
         let mut is_stable = false;
         let mut found = Found::default();
         for _ in 0..SEARCHES {

@@ -11,6 +11,7 @@ mod archive;
 mod directory;
 mod error;
 pub(crate) mod manifest;
+mod mapped_files;
 mod mount;
 mod path;
 mod recorder;

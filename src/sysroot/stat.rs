@@ -20,7 +20,7 @@ pub struct Stat {
 
 /// Identifies a file of the running host: the device of its file system (not the device that the
 /// file may be) and its inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// Device of the file system.
     pub device: DeviceNumber,

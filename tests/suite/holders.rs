@@ -315,3 +315,38 @@ fn a_path_descriptor_holds_nothing() {
     holder.tell(&format!("path {}", host.node("egm4")));
     assert!(claims_of(&host.egm4(), holder.child.id()).is_empty());
 }
+
+/// Where the kernel answers queries (Linux 6.11), the mappings of a process are read only if one of
+/// those that a guest's memory can be is of a region.
+#[test]
+fn queries_find_the_same_holders_as_reading_all_mappings() {
+    let without = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=ioctl:error=ENOTTY"];
+    if !can("strace", &[&without[..], &["true"]].concat()) {
+        return;
+    }
+    let Some(host) = Host::new() else { return };
+    let [mut opener, mut copy, mut reader] = [Holder::start(), Holder::start(), Holder::start()];
+    let open = format!("open {}", host.node("egm4"));
+    for holder in [&mut opener, &mut copy, &mut reader] {
+        holder.tell(&open);
+    }
+    copy.tell("private 0 1048576");
+    copy.tell("close");
+    reader.tell("map 0 1048576");
+    reader.tell("close");
+    let expect = |files: u32, holders: &[(&Holder, &str)]| {
+        host.set_uses(2 * files);
+        for program in [PROGRAM, &format!("{} {PROGRAM}", without.join(" "))] {
+            let document = host.list(program);
+            for (holder, via) in holders {
+                let claims = claims_of(&document["regions"][0], holder.pid());
+                assert_eq!(claims.len(), 1, "{program}: {via}: {document}");
+                assert_eq!(claims[0]["via"], *via, "{program}");
+            }
+        }
+    };
+    // Explained by the first process, which also holds it: the others share its file.
+    expect(1, &[(&opener, "fd"), (&copy, "private")]);
+    // Not explained, so that all mappings are read.
+    expect(2, &[(&opener, "fd"), (&copy, "private"), (&reader, "private")]);
+}
