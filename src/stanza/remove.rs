@@ -1,5 +1,7 @@
 //! Takes EGM devices out of a domain, with what belongs to them and to nothing else.
 
+mod taken;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use roxmltree::{Document, Node, NodeId};
@@ -9,36 +11,14 @@ use super::{Options, Unwritable, elements, merge};
 use crate::domain::edit::Edit;
 use crate::domain::xml::{child, children, find};
 use crate::domain::{
-    self, BadDomain, Bus, Cell, Dialect, Domain, EgmDevice, GuestAddress, Hostdev, Maybe,
-    PciController, PciMachine,
+    self, BadDomain, Bus, Cell, Dialect, Domain, GuestAddress, Hostdev, Maybe, PciController,
+    PciMachine,
 };
-use crate::plan::{Plan, Request, orphans, pinning, vcpus};
+use crate::plan::{Plan, Request, pinning, vcpus};
 use crate::report::Report;
-use crate::values::{Bytes, IdList, PciAddress, RegionName};
-
-/// A selection of devices to take out of a domain.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)]
-#[non_exhaustive]
-pub struct Removal {
-    /// All EGM devices.
-    pub all: bool,
-    /// The EGM devices of these GPUs.
-    pub gpus: Vec<PciAddress>,
-    /// The EGM devices of these regions.
-    pub regions: Vec<RegionName>,
-    /// Other functions that are assigned to the domain, such as NICs.
-    pub devices: Vec<PciAddress>,
-    /// Also the `<hostdev>` of each GPU and its cells, and sets of eight empty cells that nothing names
-    /// if the GPUs that are left have cells.
-    pub hostdev: bool,
-    /// Also the PCI buses, ports and SMMUs that no other device uses.
-    pub pci: bool,
-    /// Also the pinning of the virtual CPUs in cells that get no EGM memory any more.
-    pub pinning: bool,
-    /// The memory of the domain if no EGM device is left.
-    pub memory: Option<Bytes>,
-}
+use crate::values::{Bytes, IdList, PciAddress};
+pub use taken::Removal;
+use taken::{Cells, Taken};
 
 /// The reason why nothing was taken out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +59,7 @@ pub(super) fn remove(
     }
     let mut work = Work { document: xml, domain, root, removal, taken, edit };
     let mut removed = work.pci();
-    let cells = Cells::of(&work, &removed);
+    let cells = Cells::of(domain, removal, &work.taken, &removed, work.cells_of_other_memory());
     removed.extend(work.taken.nodes());
     if cells.numbers.is_empty() {
         removed.extend(work.without_numa());
@@ -138,135 +118,6 @@ pub(super) struct Removed {
     pub(super) unpinned: IdList,
 }
 
-/// The devices that are taken out, and those that are left.
-struct Taken<'a> {
-    devices: Vec<&'a EgmDevice>,
-    kept: Vec<&'a EgmDevice>,
-    hostdevs: Vec<&'a Hostdev>,
-    hostdev_nodes: HashSet<NodeId>,
-    /// How many of the `<hostdev>` devices were named themselves.
-    others: usize,
-}
-
-impl<'a> Taken<'a> {
-    fn of(domain: &'a Domain, removal: &Removal) -> Self {
-        let by_alias = domain.hostdevs_by_alias();
-        let gpu = |device: &EgmDevice| {
-            by_alias.get(device.pci_dev.as_ref()?.text.as_str()).and_then(|hostdev| hostdev.pci())
-        };
-        let is_taken = |device: &&EgmDevice| {
-            let of_region = device.path.as_ref().is_some_and(|path| {
-                let name = path.text.rsplit('/').next().unwrap_or_default();
-                removal.regions.iter().any(|region| region.as_str() == name)
-            });
-            let of_gpu = gpu(device).is_some_and(|gpu| removal.gpus.contains(&gpu));
-            removal.all || of_region || of_gpu
-        };
-        let (devices, kept): (Vec<_>, Vec<_>) = domain.egm.iter().partition(is_taken);
-        let names = |devices: &[&'a EgmDevice]| -> BTreeSet<&'a str> {
-            devices.iter().filter_map(|it| Some(it.pci_dev.as_ref()?.text.as_str())).collect()
-        };
-        let (used, needed) = (names(&devices), names(&kept));
-        let is_other = |hostdev: &&Hostdev| {
-            hostdev.pci().is_some_and(|address| removal.devices.contains(&address))
-        };
-        let is_gpu = |hostdev: &&Hostdev| {
-            let alias = hostdev.alias.as_ref().map(|alias| alias.text.as_str());
-            removal.hostdev && alias.is_some_and(|it| used.contains(it) && !needed.contains(it))
-        };
-        let of_domain = || domain.hostdevs.iter();
-        let hostdevs: Vec<_> = of_domain().filter(|it| is_gpu(it) || is_other(it)).collect();
-        Self {
-            others: of_domain().filter(is_other).count(),
-            hostdev_nodes: hostdevs.iter().map(|hostdev| hostdev.node).collect(),
-            hostdevs,
-            devices,
-            kept,
-        }
-    }
-
-    fn nodes(&self) -> Vec<NodeId> {
-        let devices = self.devices.iter().map(|device| device.node);
-        devices.chain(self.hostdev_nodes.iter().copied()).collect()
-    }
-
-    /// The GPUs of the devices that are left.
-    fn kept_gpus(&self, domain: &Domain) -> Vec<PciAddress> {
-        let by_alias = domain.hostdevs_by_alias();
-        let aliases = self.kept.iter().filter_map(|it| Some(it.pci_dev.as_ref()?.text.as_str()));
-        aliases.filter_map(|alias| by_alias.get(alias)?.pci()).collect()
-    }
-
-    /// Whether the GPU of each device that is left has cells of its own, so that no others are for it.
-    fn all_kept_have_cells(&self, domain: &Domain) -> bool {
-        let by_alias = domain.hostdevs_by_alias();
-        let has_cells = |device: &&EgmDevice| {
-            let alias = device.pci_dev.as_ref().map(|it| it.text.as_str());
-            let hostdev = alias.and_then(|alias| by_alias.get(alias));
-            hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
-        };
-        self.kept.iter().all(has_cells)
-    }
-
-    fn has_hostdev(&self, hostdev: &Hostdev) -> bool {
-        self.hostdev_nodes.contains(&hostdev.node)
-    }
-}
-
-/// The cells after the removal.
-struct Cells {
-    /// The cells that go.
-    gone: BTreeSet<u32>,
-    /// The new number of each cell that stays.
-    numbers: BTreeMap<u32, u32>,
-    /// The cells that stay without their EGM memory.
-    emptied: Vec<u32>,
-}
-
-impl Cells {
-    fn of(work: &Work<'_, '_>, controllers: &HashSet<NodeId>) -> Self {
-        let (domain, taken) = (work.domain, &work.taken);
-        let cells_of = |hostdev: &Hostdev| -> BTreeSet<u32> {
-            hostdev.cells.known().iter().flat_map(IdList::iter).take(domain.cells.len()).collect()
-        };
-        let place_of = |device: &&EgmDevice| device.cell.known();
-        let kept: BTreeSet<_> = taken.kept.iter().filter_map(place_of).collect();
-        let of_others = domain.hostdevs.iter().filter(|hostdev| !taken.has_hostdev(hostdev));
-        let mut used: BTreeSet<_> =
-            of_others.flat_map(cells_of).chain(kept.iter().copied()).collect();
-        used.extend(work.other_memory());
-        let stays = |it: &&PciController| it.node.is_some_and(|node| !controllers.contains(&node));
-        let buses = domain.pci_controllers.iter().filter(stays);
-        used.extend(buses.filter_map(|controller| controller.target.node.known()));
-        let is_unused = |id: &u32| !used.contains(id);
-        let is_empty = |cell: &&Cell| {
-            cell.cpus.is_none() && cell.memory.known().is_none_or(|memory| memory == Bytes(0))
-        };
-        let mut of_gpus: BTreeSet<_> = taken.hostdevs.iter().copied().flat_map(cells_of).collect();
-        if work.removal.hostdev && taken.all_kept_have_cells(domain) {
-            let orphans = orphans::sets(&orphans::of(domain), orphans::GPU_CELLS);
-            of_gpus.extend(orphans.into_iter().flatten());
-        }
-        let empty = domain.cells.iter().filter(is_empty).filter_map(|cell| cell.id.value);
-        let mut gone: BTreeSet<_> =
-            empty.filter(|id| of_gpus.contains(id)).filter(is_unused).collect();
-        let emptied: BTreeSet<_> = taken.devices.iter().filter_map(place_of).collect();
-        let emptied = emptied.into_iter().filter(|id| !kept.contains(id));
-        let (unused, mut emptied): (Vec<_>, Vec<_>) = emptied.partition(is_unused);
-        let ids: Vec<_> = domain.cells.iter().filter_map(|cell| cell.id.value).collect();
-        let would_go = |id: &u32| gone.contains(id) || unused.contains(id);
-        let has_others = ids.iter().any(|id| !would_go(id));
-        if has_others && taken.kept.is_empty() {
-            // They get the domain's memory.
-            emptied.extend(unused);
-        } else {
-            gone.extend(unused);
-        }
-        let stay = ids.iter().copied().filter(|id| !gone.contains(id)).collect::<BTreeSet<_>>();
-        Self { numbers: stay.into_iter().zip(0..).collect(), gone, emptied }
-    }
-}
-
 struct Work<'a, 'input> {
     document: &'a Document<'input>,
     domain: &'a Domain,
@@ -289,7 +140,7 @@ impl<'a, 'input> Work<'a, 'input> {
     }
 
     /// The cells of memory devices of other models.
-    fn other_memory(&self) -> Vec<u32> {
+    fn cells_of_other_memory(&self) -> Vec<u32> {
         let others = self.devices("memory").filter(|node| node.attribute("model") != Some("egm"));
         others
             .filter_map(|node| find(node, &["target", "node"])?.text()?.trim().parse().ok())
