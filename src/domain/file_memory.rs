@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use roxmltree::Node;
-use serde_json::Value;
 
+use super::qemu_options::properties;
 use super::xml::{child, children, find, text_of};
 use crate::values::{Bytes, parse_libvirt};
 
@@ -87,39 +87,31 @@ fn command_line<'a>(domain: Node<'a, '_>) -> impl Iterator<Item = FileMemory> + 
 
 /// Whether an argument takes memory from a file or gives it to a GPU.
 pub(crate) fn is_memory_argument(previous: &str, argument: &str) -> bool {
-    let object = |kind: &str| {
-        let json = || serde_json::from_str::<Value>(argument).ok();
-        argument.split(',').next() == Some(kind)
-            || json().and_then(|json| Some(json.get("qom-type")? == kind)) == Some(true)
-    };
     is_mem_path(previous)
         || is_mem_path(argument)
         || memory_backend(argument).is_some()
-        || object("acpi-egm-memory")
+        || object(argument, "acpi-egm-memory").is_some()
 }
 
 fn is_mem_path(option: &str) -> bool {
     matches!(option, "-mem-path" | "--mem-path")
 }
 
-/// The file and size of a memory backend in the syntax of QEMU's `-object`: JSON or `key=value`.
 fn memory_backend(argument: &str) -> Option<FileMemory> {
-    const BACKEND: &str = "memory-backend-file";
-    if argument.trim_start().starts_with('{') {
-        let object: Value = serde_json::from_str(argument).ok()?;
-        let is_backend = object.get("qom-type")?.as_str()? == BACKEND;
-        let path = object.get("mem-path")?.as_str()?;
-        let size = object.get("size").and_then(Value::as_u64).map(Bytes);
-        return is_backend.then(|| FileMemory { path: path.into(), size });
-    }
-    let mut options = argument.split(',');
-    let kind = options.next()?;
-    if kind != BACKEND && kind.strip_prefix("qom-type=") != Some(BACKEND) {
-        return None;
-    }
-    let value = |key: &str| options.clone().find_map(|option| option.strip_prefix(key));
-    let path = value("mem-path=")?;
-    Some(FileMemory { path: path.into(), size: value("size=").and_then(parse_qemu_size) })
+    let properties = object(argument, "memory-backend-file")?;
+    let path = last(&properties, "mem-path")?.into();
+    Some(FileMemory { path, size: last(&properties, "size").and_then(parse_qemu_size) })
+}
+
+/// The properties of an object of this type, in the syntax of QEMU's `-object`.
+fn object(argument: &str, kind: &str) -> Option<Vec<(String, String)>> {
+    const TYPE: &str = "qom-type";
+    properties(argument, TYPE).filter(|properties| last(properties, TYPE) == Some(kind))
+}
+
+/// The value of a property. QEMU uses the last one of several.
+fn last<'a>(properties: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    properties.iter().rfind(|property| property.0 == name).map(|property| property.1.as_str())
 }
 
 /// `8589934592`, `8G`, `64M`: powers of 1024 (QEMU's `qemu_strtosz`).

@@ -163,6 +163,7 @@ mod tests {
             <qemu:arg value='-object'/>
             <qemu:arg value='memory-backend-file,id=m0,mem-path=/dev/egm5,size=8G,share=on'/>
             <qemu:arg value='{\"qom-type\":\"memory-backend-file\",\"mem-path\":\"/dev/egm7\",\"size\":4096}'/>
+            <qemu:arg value='id=a,,b,size=1G,qom-type=memory-backend-file,mem-path=/dev/egm3,size=2G'/>
             <qemu:arg value='{\"qom-type\":\"memory-backend-ram\",\"size\":4096}'/>
             <qemu:arg value='{'/>
             <qemu:arg value='-mem-path'/>
@@ -177,6 +178,7 @@ mod tests {
                 ("/dev/egm6".into(), None),
                 ("/dev/egm5".into(), Some(8 << 30)),
                 ("/dev/egm7".into(), Some(4096)),
+                ("/dev/egm3".into(), Some(2 << 30)),
                 ("/dev/egm9".into(), None),
             ]
         );

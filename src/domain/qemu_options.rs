@@ -48,13 +48,9 @@ pub(super) fn read(arguments: &[Value<String>]) -> impl Iterator<Item = QemuOpti
             "machine" | "-machine" | "M" => (OptionKind::Machine, "type"),
             _ => return None,
         };
-        let pairs = if argument.text.trim_start().starts_with('{') {
-            json(&argument.text)?
-        } else {
-            key_values(&argument.text, implied)
-        };
+        let all = properties(&argument.text, implied)?;
         let (names, properties): (Vec<_>, Vec<_>) =
-            pairs.into_iter().partition(|(name, _)| name == implied);
+            all.into_iter().partition(|(name, _)| name == implied);
         Some(QemuOption {
             kind,
             name: names.into_iter().next_back().map(|(_, name)| name).unwrap_or_default(),
@@ -71,6 +67,16 @@ pub(super) fn read(arguments: &[Value<String>]) -> impl Iterator<Item = QemuOpti
             span: argument.span.clone(),
         })
     })
+}
+
+/// The properties in an argument, `implied` being the name of a first value without a name; `None` if
+/// it cannot be read.
+pub(super) fn properties(argument: &str, implied: &str) -> Option<Vec<(String, String)>> {
+    if argument.trim_start().starts_with('{') {
+        json(argument)
+    } else {
+        Some(key_values(argument, implied))
+    }
 }
 
 /// `{"driver":"arm-smmuv3","accel":true}`; `None` if it is not an object. Lists and objects within
