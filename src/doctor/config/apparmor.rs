@@ -12,7 +12,7 @@ pub(in crate::doctor) const DIRECTORY: &str = "/etc/apparmor.d";
 /// includes.
 const BEGIN: [&str; 2] = ["libvirt/TEMPLATE.qemu", "abstractions/libvirt-qemu"];
 
-/// Maximum number of files included in a profile, and of alternatives in a path.
+/// Maximum number of files and directories included in a profile, and of alternatives in a path.
 const FILES_LIMIT: usize = 256;
 const ALTERNATIVES_LIMIT: usize = 256;
 
@@ -31,6 +31,8 @@ pub(in crate::doctor) enum Apparmor {
 #[derive(Debug, Default)]
 pub(in crate::doctor) struct Profile {
     rules: Vec<ProfileRule>,
+    /// Whether a file of it exists.
+    exists: bool,
     /// An error while reading it.
     pub(in crate::doctor) unread: Option<String>,
 }
@@ -55,13 +57,13 @@ impl Apparmor {
             Err(error) => return Self::Unknown(error.to_string()),
         }
         let mut profile = Profile::default();
-        let mut seen = BTreeSet::new();
+        let mut names = BTreeSet::new();
         for file in BEGIN {
-            profile.include(root, file, &mut seen);
+            profile.include(root, file, &mut names);
         }
         match profile.unread {
             Some(problem) if profile.rules.is_empty() => Self::Unknown(problem),
-            None if seen.is_empty() => Self::Off,
+            None if !profile.exists => Self::Off,
             _ => Self::On(profile),
         }
     }
@@ -103,24 +105,25 @@ impl Profile {
     }
 
     /// Adds the rules of a file, or of all files in a directory, below `AppArmor`'s directory.
-    fn include(&mut self, root: &Sysroot, name: &str, seen: &mut BTreeSet<String>) {
-        let path = Path::new(DIRECTORY).join(name.trim_start_matches('/'));
-        if seen.len() >= FILES_LIMIT || seen.contains(name) {
+    fn include(&mut self, root: &Sysroot, name: &str, names: &mut BTreeSet<String>) {
+        // Also ends in directories with links to themselves.
+        if names.len() >= FILES_LIMIT || !names.insert(name.to_owned()) {
             return;
         }
+        let path = Path::new(DIRECTORY).join(name.trim_start_matches('/'));
         if root.stat(&path).is_ok_and(|stat| stat.kind == FileKind::Directory) {
-            let names = root.entries(&path).unwrap_or_else(|error| {
+            let files = root.entries(&path).unwrap_or_else(|error| {
                 self.unread = Some(error.to_string());
                 Vec::new()
             });
-            for file in names.iter().filter(|name| is_read(name)) {
-                self.include(root, &format!("{name}/{file}"), seen);
+            for file in files.iter().filter(|file| is_read(file)) {
+                self.include(root, &format!("{name}/{file}"), names);
             }
             return;
         }
         match root.read_text(&path) {
             Ok(text) => {
-                seen.insert(name.to_owned());
+                self.exists = true;
                 // Nested profiles are skipped. A file's main profile is not indented.
                 let mut within = false;
                 for line in text.lines() {
@@ -132,7 +135,7 @@ impl Profile {
                         within = false;
                     } else if !within {
                         match included(line) {
-                            Some(name) => self.include(root, &name, seen),
+                            Some(name) => self.include(root, &name, names),
                             None => self.rules.extend(parse(line)),
                         }
                     }
@@ -150,6 +153,7 @@ pub(in crate::doctor) fn redact(file: &str, text: &str, devices: &[&str]) -> Opt
     let concerns = |rule: ProfileRule| {
         rule.path.is_none_or(|pattern| devices.iter().any(|device| matches(&pattern, device)))
     };
+    let matters = |line: &str| included(line).is_some() || parse(line).is_some_and(concerns);
     let kept = |line: &str| {
         let line = line.trim_end();
         if line.ends_with('{') {
@@ -157,12 +161,10 @@ pub(in crate::doctor) fn redact(file: &str, text: &str, devices: &[&str]) -> Opt
             let is_inner = line.starts_with([' ', '\t']) || file != BEGIN[0];
             return if is_inner { "  x {\n".into() } else { "x {\n".into() };
         }
-        let is_kept =
-            line.trim() == "}" || included(line).is_some() || parse(line).is_some_and(concerns);
+        let is_kept = line.trim() == "}" || matters(line);
         let text = if is_kept { line.split(" #").next().unwrap_or_default() } else { "" };
         format!("{text}\n")
     };
-    let matters = |line: &str| included(line).is_some() || parse(line).is_some_and(concerns);
     text.lines().any(matters).then(|| text.lines().map(kept).collect())
 }
 
@@ -246,11 +248,32 @@ fn alternatives(pattern: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Profile, included, is_read, parse};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::{Apparmor, Profile, included, is_read, parse};
+    use crate::sysroot::Sysroot;
 
     fn allows(lines: &[&str], path: &str) -> bool {
         let rules = lines.iter().filter_map(|line| parse(line)).collect();
-        Profile { rules, unread: None }.allows(path, false)
+        Profile { rules, ..Profile::default() }.allows(path, false)
+    }
+
+    #[test]
+    fn a_directory_that_leads_to_itself_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let template = directory.path().join("etc/apparmor.d/libvirt/TEMPLATE.qemu");
+        fs::create_dir_all(directory.path().join("sys/module/apparmor/parameters")).unwrap();
+        fs::write(directory.path().join("sys/module/apparmor/parameters/enabled"), "Y\n").unwrap();
+        fs::create_dir_all(&template).unwrap();
+        for name in ["a", "b"] {
+            symlink(".", template.join(name)).unwrap();
+        }
+        let root = Sysroot::directory(directory.path()).unwrap();
+        assert!(!matches!(Apparmor::read(&root), Apparmor::On(_)));
+        fs::write(template.join("rules"), "/dev/egm* rw,\n").unwrap();
+        let Apparmor::On(profile) = Apparmor::read(&root) else { panic!("no profile") };
+        assert!(profile.allows("/dev/egm4", false));
     }
 
     #[test]
@@ -262,7 +285,7 @@ mod tests {
             (&["/dev/egm4 rw,", "audit deny owner /dev/** w,"], [true, false]),
         ] {
             let rules = lines.iter().filter_map(|line| parse(line)).collect();
-            let profile = Profile { rules, unread: None };
+            let profile = Profile { rules, ..Profile::default() };
             let allows = [false, true].map(|is_owner| profile.allows("/dev/egm4", is_owner));
             assert_eq!(allows, expected, "{lines:?}");
         }
@@ -272,7 +295,7 @@ mod tests {
     fn a_limit_of_the_rules_is_named() {
         let limit = |line: &str| {
             let rules = parse(line).into_iter().collect();
-            Profile { rules, unread: None }
+            Profile { rules, ..Profile::default() }
                 .limit("/dev/egm4")
                 .map(|it| it.split(' ').nth(2).unwrap())
         };

@@ -1,5 +1,7 @@
 //! The setting of container runtimes that gives devices to the user of a pod.
 
+use std::io::ErrorKind;
+
 use crate::sysroot::Sysroot;
 
 /// The setting, which containerd and CRI-O have with the same name.
@@ -31,7 +33,7 @@ pub(in crate::doctor) fn owns_devices(root: &Sysroot) -> Result<bool, String> {
                 let text = String::from_utf8_lossy(&bytes);
                 owns = text.lines().filter_map(setting).next_back().map_or(owns, Ok);
             }
-            Err(error) if error.is_absent() => {}
+            Err(error) if error.is_absent() || error.cause.kind() == ErrorKind::IsADirectory => {}
             Err(error) => owns = Err(error.to_string()),
         }
     }
@@ -52,7 +54,24 @@ pub(in crate::doctor) fn redact(path: &str, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{redact, setting};
+    use std::fs;
+
+    use super::{owns_devices, redact, setting};
+    use crate::sysroot::Sysroot;
+
+    #[test]
+    fn a_later_file_counts_and_a_directory_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let etc = directory.path().join("etc/containerd");
+        fs::create_dir_all(etc.join("conf.d/certs")).unwrap();
+        let root = Sysroot::directory(directory.path()).unwrap();
+        assert_eq!(owns_devices(&root), Ok(false));
+        let owns = |is: bool| format!("device_ownership_from_security_context = {is}\n");
+        fs::write(etc.join("config.toml"), owns(true)).unwrap();
+        assert_eq!(owns_devices(&root), Ok(true));
+        fs::write(etc.join("conf.d/99.toml"), owns(false)).unwrap();
+        assert_eq!(owns_devices(&root), Ok(false));
+    }
 
     #[test]
     fn the_setting_is_found() {
