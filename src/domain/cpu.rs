@@ -88,6 +88,7 @@ pub struct Pin {
     pub vcpu: Option<Value<u32>>,
     /// The CPUs of the host.
     pub cpus: Value<IdList>,
+    pub(crate) node: NodeId,
 }
 
 pub(super) fn read_topology(topology: Node<'_, '_>) -> CpuTopology {
@@ -130,5 +131,5 @@ pub(super) fn read_cell(index: usize, cell: Node<'_, '_>) -> Cell {
 
 pub(super) fn read_pin(pin: Node<'_, '_>) -> Option<Pin> {
     let vcpu = read_attribute(pin, "vcpu", number);
-    Some(Pin { vcpu, cpus: read_attribute(pin, "cpuset", list)? })
+    Some(Pin { vcpu, cpus: read_attribute(pin, "cpuset", list)?, node: pin.id() })
 }

@@ -51,6 +51,7 @@ pub struct HugePages {
     pub cells: Option<Value<IdList>>,
     /// The place of its start tag.
     pub span: Range<usize>,
+    pub(crate) node: NodeId,
 }
 
 /// The host NUMA nodes that memory of the guest comes from.
@@ -152,6 +153,7 @@ pub(super) fn read_backing(backing: Node<'_, '_>) -> Backing {
                     .map(|size| or_unit(size, page)),
                 cells: read_attribute(page, "nodeset", list),
                 span: start_tag(page),
+                node: page.id(),
             })
             .collect(),
         source: value("source", "type"),

@@ -249,8 +249,8 @@ fn add_devices(
 ) {
     let aliases: BTreeSet<_> = domain.egm.iter().map(|device| device.pci_dev.text()).collect();
     let others: BTreeSet<_> = machine.devices.iter().map(|device| device.address).collect();
-    // libvirt numbers those without an alias that it keeps.
-    let mut numbers = 0..;
+    // libvirt numbers those without an alias that it keeps, after the network interfaces.
+    let mut numbers = domain.interfaces.len()..;
     let mut devices = Vec::new();
     for hostdev in &domain.hostdevs {
         let alias = hostdev.alias.as_ref().map(|alias| alias.text.clone());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Moved, elements};
 use crate::domain::edit::Edit;
-use crate::domain::xml::{child, children, find};
+use crate::domain::xml::find;
 use crate::domain::{self, Domain, EgmDevice, Maybe};
 use crate::host::{NotFound, Region};
 use crate::report::Report;
@@ -112,16 +112,16 @@ fn move_pins(
     };
     let Some((here, there)) = old.and_then(cpus).zip(cpus(new)) else { return };
     let places: BTreeMap<u32, u32> = here.into_iter().zip(there).collect();
-    for pin in children(child(document.element(), "cputune"), "vcpupin") {
-        let vcpu = pin.attribute("vcpu").and_then(|vcpu| vcpu.trim().parse().ok());
+    for pin in &document.domain().pins {
+        let vcpu = pin.vcpu.known();
         if !vcpu.is_some_and(|vcpu| near.iter().any(|cpus| cpus.contains(vcpu))) {
             continue;
         }
-        let cpus = pin.attribute("cpuset").and_then(|cpus| cpus.parse::<IdList>().ok());
-        let place = |cpu: u32| places.get(&cpu).map(|cpu| *cpu..=*cpu);
+        let place = |cpu: u32| places.get(&cpu).copied();
+        let cpus = pin.cpus.value.as_ref();
         let moved = cpus.and_then(|cpus| cpus.iter().map(place).collect::<Option<IdList>>());
-        if let Some(moved) = moved {
-            edit.set_attribute(pin, "cpuset", &moved.to_string());
+        if let Some((moved, node)) = moved.zip(document.xml().get_node(pin.node)) {
+            edit.set_attribute(node, "cpuset", &moved.to_string());
         }
     }
 }

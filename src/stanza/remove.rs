@@ -9,7 +9,7 @@ use roxmltree::{Document, Node, NodeId};
 use super::renumber::Renumbering;
 use super::{Options, Unwritable, elements, merge};
 use crate::domain::edit::Edit;
-use crate::domain::xml::{child, children, find};
+use crate::domain::xml::{child, children, find, text_of};
 use crate::domain::{
     self, BadDomain, Bus, Cell, Dialect, Domain, GuestAddress, Hostdev, Maybe, PciController,
     PciMachine,
@@ -143,7 +143,7 @@ impl<'a, 'input> Work<'a, 'input> {
     fn cells_of_other_memory(&self) -> Vec<u32> {
         let others = self.devices("memory").filter(|node| node.attribute("model") != Some("egm"));
         others
-            .filter_map(|node| find(node, &["target", "node"])?.text()?.trim().parse().ok())
+            .filter_map(|node| text_of(find(node, &["target", "node"])?).0.trim().parse().ok())
             .collect()
     }
 

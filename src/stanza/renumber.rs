@@ -6,7 +6,7 @@ use roxmltree::{Node, NodeId};
 
 use super::{Rearranged, Unwritable};
 use crate::domain::edit::Edit;
-use crate::domain::xml::{child, children, find};
+use crate::domain::xml::{child, children, find, text_of};
 use crate::domain::{self, Domain, Maybe};
 use crate::plan::{Plan, orphans};
 use crate::values::{Bytes, IdList};
@@ -46,12 +46,13 @@ impl Renumbering<'_, '_> {
         let of_cells = children(devices, "memory").chain(children(devices, "controller"));
         for node in of_cells.filter(|node| !self.removed.contains(&node.id())) {
             let Some(place) = find(node, &["target", "node"]) else { continue };
-            let old = place.text().and_then(|text| text.trim().parse().ok());
+            let old = text_of(place).0.trim().parse().ok();
             if let Some(new) = old.and_then(|old: u32| self.changed(old)) {
                 edit.set_text(place, &new.to_string());
             }
         }
         self.nodesets(edit);
+        self.pages(edit);
     }
 
     /// The new number of a cell, if it is another one.
@@ -97,14 +98,38 @@ impl Renumbering<'_, '_> {
         let domain = self.document.domain();
         for hostdev in domain.hostdevs.iter().filter(|it| !self.removed.contains(&it.node)) {
             let Some(old) = hostdev.cells.known() else { continue };
-            let new = old.iter().take(domain.cells.len());
-            let new = new.filter_map(|id| self.numbers.get(&id)).map(|id| *id..=*id);
-            let new: IdList = new.collect();
+            let new = self.renumbered(&old);
             let node = self.document.xml().get_node(hostdev.node);
             if let Some(acpi) = node.and_then(|node| child(node, "acpi")).filter(|_| new != old) {
                 edit.set_attribute(acpi, "nodeset", &new.to_string());
             }
         }
+    }
+
+    /// The cells of huge pages. Pages for no cell are removed; `<hugepages>` without any would be for
+    /// all cells.
+    fn pages(&self, edit: &mut Edit<'_>) {
+        let pages = &self.document.domain().backing.pages;
+        let mut left = pages.len();
+        for page in pages {
+            let Some(old) = page.cells.known() else { continue };
+            let new = self.renumbered(&old);
+            let Some(node) = self.document.xml().get_node(page.node) else { continue };
+            if !new.is_empty() {
+                if new != old {
+                    edit.set_attribute(node, "nodeset", &new.to_string());
+                }
+                continue;
+            }
+            left -= 1;
+            edit.remove(if left == 0 { node.parent().unwrap_or(node) } else { node });
+        }
+    }
+
+    /// A list of cells without those that are removed.
+    fn renumbered(&self, cells: &IdList) -> IdList {
+        let cells = cells.iter().take(self.document.domain().cells.len());
+        cells.filter_map(|id| self.numbers.get(&id).copied()).collect()
     }
 }
 

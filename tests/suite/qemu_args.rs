@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use egm_probe::domain::Domain;
+use serde_json::Value;
+
 use crate::libvirt::run_qemu;
 use crate::stanza::{fed, replaced, stanza, text};
 use crate::support;
@@ -213,6 +216,33 @@ fn gpus_match_libvirt() {
         &[(device, &format!("{object}{device}")), (first, &of(first))],
     );
     check(&[("<devices>", "<iommufd enabled='no'/><devices>")], &[]);
+}
+
+/// libvirt replaces an alias that does not begin with `ua-` by a number of its own, of which network
+/// interfaces have the first ones.
+#[test]
+fn egm_is_for_devices_that_are_there() {
+    let args = ["--complete", "--all", "--vcpus=8", "--name=vm1"];
+    let output = stanza("gb200-full-gpu-list", &args).output().unwrap();
+    let all = text(&output.stdout);
+    let alias = Domain::parse(&all).unwrap().hostdevs[3].alias.as_ref().unwrap().text.clone();
+    let interface = "<devices><interface type='hostdev'><source>\
+        <address type='pci' domain='0x0002' bus='1' slot='0' function='1'/></source></interface>";
+    let domain = replaced(&all, &[("<devices>", interface)]).replace(&alias, "hostdev1");
+    let arguments = arguments(&domain, &["--with", "hostdev"]);
+    let ids: Vec<_> = arguments
+        .iter()
+        .filter(|(option, _)| option == "-device")
+        .filter_map(|(_, device)| {
+            let device: Value = serde_json::from_str(device).ok()?;
+            (device["driver"] == "vfio-pci").then(|| device["id"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    assert!(ids.contains(&"hostdev1".into()), "{ids:?}");
+    for (_, object) in arguments.iter().filter(|(_, it)| it.starts_with("acpi-egm-memory")) {
+        let gpu = object.split("pci-dev=").nth(1).unwrap().split(',').next().unwrap();
+        assert!(ids.contains(&gpu.to_owned()), "{gpu}: {ids:?}");
+    }
 }
 
 /// QEMU without EGM and generic initiators accepts everything else, with a file as the region.

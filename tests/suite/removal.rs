@@ -159,6 +159,28 @@ fn what_is_left_is_a_whole_guest() {
 }
 
 #[test]
+fn whatever_names_a_cell_is_renumbered() {
+    let whole = complete(GB200, &["--all"]);
+    let args = ["--remove", "--region", "egm4", "--with", "all"];
+    let rest = run(GB200, &args, &whole).unwrap();
+    let with = |domain: &str, cells: &[&str]| {
+        let page = |cells: &&str| format!("      <page size='2' unit='MiB' nodeset='{cells}'/>\n");
+        let pages: String = cells.iter().map(page).collect();
+        let pages = format!("<memoryBacking>\n    <hugepages>\n{pages}    </hugepages>\n");
+        let pages = if cells.is_empty() { "<memoryBacking>\n" } else { &pages };
+        domain.replace("<memoryBacking>\n", pages)
+    };
+    for (before, after) in
+        [(&["1"][..], &["0"][..]), (&["0-1"], &["0"]), (&["0", "1"], &["0"]), (&["0"], &[])]
+    {
+        let written = run(GB200, &args, &with(&whole, before)).unwrap();
+        assert_eq!(written, with(&rest, after), "{before:?}");
+    }
+    let commented = whole.replace("<node>1</node>", "<node><!-- second socket -->1</node>");
+    assert_eq!(run(GB200, &args, &commented).unwrap(), rest);
+}
+
+#[test]
 fn a_second_run_takes_nothing_out() {
     let whole = complete(GB200, &["--all"]);
     let args = ["--remove", "--region", "egm5", "--with", "all"];
@@ -216,6 +238,18 @@ fn a_domain_moves_to_another_region() {
         }
         let back = run(host, &["--move-to", "egm4"], &moved).unwrap();
         assert_eq!(back, before, "{host}");
+        // Pinning is read as libvirt reads it.
+        let first = Domain::parse(&before).unwrap().pins[0].cpus.text.parse::<u32>().unwrap();
+        let spelt = before.replacen(
+            &format!("cpuset='{first}'"),
+            &format!("cpuset='{first} - {next},^{next}'", next = first + 1),
+            1,
+        );
+        assert_ne!(spelt, before);
+        assert_eq!(
+            run(host, &["--move-to", "egm5"], &spelt).unwrap(),
+            run(host, &["--move-to", "egm5"], &before).unwrap()
+        );
     }
 }
 
