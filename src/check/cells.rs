@@ -182,7 +182,7 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     }
     let has_cpus = domain.cells.iter().any(|cell| cell.cpus.is_some());
     for cell in domain.cells.iter().filter(|cell| has_cpus && cell.cpus.is_none()) {
-        if cell.memory.known().is_some_and(|it| it.0 > 0) {
+        if cell.has_memory() {
             let id = cell.id.shown();
             let message = format!("cell {id} has memory but no virtual CPUs");
             let help = "cpus='..'; `egm-probe stanza --with numa --vcpus N --domain FILE` distributes them";

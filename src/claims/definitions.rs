@@ -113,9 +113,7 @@ impl Reader<'_> {
     /// The names in a directory; empty if it does not exist.
     fn listed(&mut self, names: Result<Vec<String>, ReadError>) -> Vec<String> {
         names.unwrap_or_else(|error| {
-            if !error.is_absent() {
-                self.warnings.push(Warning::unreadable(&error));
-            }
+            self.warnings.extend(Warning::unless_absent(&error));
             Vec::new()
         })
     }

@@ -37,9 +37,7 @@ pub(super) fn find(root: &Sysroot, targets: &Targets, depth: Depth) -> Result<Fo
             break;
         }
         let mut more = look_at_all(root, targets, depth, &new);
-        found.holders.append(&mut more.holders);
-        found.evidence.append(&mut more.evidence);
-        found.merge_open(&mut more);
+        found.merge(&mut more);
         // A process that exited before it was examined may have left a child.
         found.is_unsettled = round + 1 == ROUNDS && more.gone > 0;
         if !root.may_change() {
@@ -105,12 +103,7 @@ fn look_at_all(root: &Sysroot, targets: &Targets, depth: Depth, pids: &[u32]) ->
         let mut found = work();
         for other in others {
             match other.join() {
-                Ok(mut more) => {
-                    found.holders.append(&mut more.holders);
-                    found.evidence.append(&mut more.evidence);
-                    found.merge_open(&mut more);
-                    found.gone += more.gone;
-                }
+                Ok(mut more) => found.merge(&mut more),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }

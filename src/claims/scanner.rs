@@ -66,7 +66,10 @@ pub(super) enum Depth {
 }
 
 impl Found {
-    pub(super) fn merge_open(&mut self, more: &mut Self) {
+    pub(super) fn merge(&mut self, more: &mut Self) {
+        self.holders.append(&mut more.holders);
+        self.evidence.append(&mut more.evidence);
+        self.gone += more.gone;
         self.unread.append(&mut more.unread);
         self.dma_bufs.append(&mut more.dma_bufs);
         self.has_foreign_dma_buf |= more.has_foreign_dma_buf;

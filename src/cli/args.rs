@@ -199,6 +199,16 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error} (expected a time such as 90s, 10m or 1h)"))
 }
 
+/// Parses a time of 1 second to a number of days.
+pub(super) fn parse_time_up_to(text: &str, days: u64) -> Result<Duration, String> {
+    let most = Duration::from_secs(days * 86_400);
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > most {
+        return Err(format!("expected 1s to {days}days"));
+    }
+    Ok(time)
+}
+
 /// A parser for the named values of an enum, which help and completions then list.
 pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
     values: &'static [T],

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::args::parse_time;
+use super::args::parse_time_up_to;
 use super::error::Error;
 use super::{Exit, Session, is_dash};
 use crate::export::{self, Cdi, Inventory, Kind, LeftOut, NodeName};
@@ -185,14 +185,8 @@ fn is_current(file: &[u8], labels: &str, expiry: Option<Duration>, now: Moment) 
     rest == labels && is_in_time
 }
 
-/// Parses a time of 1 second to 366 days.
 fn parse_expiry(text: &str) -> Result<Duration, String> {
-    const MOST: Duration = Duration::from_secs(366 * 86_400);
-    let time = parse_time(text)?;
-    if time < Duration::from_secs(1) || time > MOST {
-        return Err("expected 1s to 366days".into());
-    }
-    Ok(time)
+    parse_time_up_to(text, 366)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::args::{Global, Target, parse_gpu, parse_target, parse_time};
+use super::args::{Global, Target, parse_gpu, parse_target, parse_time, parse_time_up_to};
 use super::error::Error;
 use super::signals::EndSignals;
 use super::{Exit, Session};
@@ -284,17 +284,11 @@ fn wanted(
     Ok(wanted)
 }
 
-/// Parses a time of 1 second to 30 days.
 /// A region, or the first word of a command that lacks `--` before it.
 fn parse_reserved(text: &str) -> Result<Target, String> {
     parse_target(text).map_err(|error| format!("{error}; `--` precedes a command"))
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {
-    const MOST: Duration = Duration::from_secs(30 * 86_400);
-    let time = parse_time(text)?;
-    if time < Duration::from_secs(1) || time > MOST {
-        return Err("expected 1s to 30days".into());
-    }
-    Ok(time)
+    parse_time_up_to(text, 30)
 }

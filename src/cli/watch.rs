@@ -15,7 +15,7 @@ use super::args::{parse_region, parse_time};
 use super::error::Error;
 use super::signals::{EndSignals, timeout};
 use super::{Exit, Session};
-use crate::claims::{Claims, Counter, Search, Sight};
+use crate::claims::{Counter, Sight};
 use crate::host::{Accounts, Host, Needs, has_pid_namespace};
 use crate::output::watch as output;
 use crate::report::{Report, Snapshot, State};
@@ -97,7 +97,7 @@ fn follow(
     let mut counter = Counter::open(&root);
     let mut host = Host::read(&root, needs | Needs::GPUS);
     let mut host_read = started;
-    let mut report = combine(&root, &host, needs, &accounts, None);
+    let mut report = Report::of(&root, host.clone(), needs, &accounts, None);
     let mut read = Instant::now();
     let mut next_search = read + SEARCH_PAUSE * started.elapsed();
     session.warn_of(&report, report.regions());
@@ -150,7 +150,7 @@ fn follow(
                     host_read = read;
                 }
                 let last = Some(report.claims.search());
-                report = combine(&root, &host, needs, &accounts, last);
+                report = Report::of(&root, host.clone(), needs, &accounts, last);
                 next_search = Instant::now() + SEARCH_PAUSE * read.elapsed();
                 let now = Snapshot::of(&report);
                 write(session.out, args.json, &before, &now, time())?;
@@ -158,22 +158,6 @@ fn follow(
             }
         }
     }
-}
-
-/// The report on a host, with its claims if they are needed.
-fn combine(
-    root: &Sysroot,
-    host: &Host,
-    needs: Needs,
-    accounts: &Accounts<'_>,
-    last: Option<&Search>,
-) -> Report {
-    let claims = if needs.contains(Needs::CLAIMS) {
-        Claims::read_with(root, &host.regions, accounts, last)
-    } else {
-        Claims::default()
-    };
-    Report::new(host.clone(), claims)
 }
 
 fn write(

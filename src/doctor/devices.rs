@@ -260,7 +260,7 @@ pub(super) fn groups(facts: &Facts<'_>) -> Outcome {
             }
             continue;
         };
-        let members = match facts.iommu.groups.get(&group) {
+        let members = match facts.iommu_groups.get(&group) {
             Some(Ok(members)) => members.as_slice(),
             None => &[],
             Some(Err(error)) => {

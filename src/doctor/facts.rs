@@ -32,7 +32,7 @@ pub(super) struct Facts<'a> {
     pub(super) accounts: &'a Accounts<'a>,
     pub(super) consumer: Consumer,
     pub(super) kernel: Kernel,
-    pub(super) iommu: Iommu,
+    pub(super) iommu_groups: IommuGroups,
     pub(super) apparmor: Apparmor,
     /// Whether `SELinux` is enforcing.
     pub(super) selinux: Result<bool, String>,
@@ -69,11 +69,8 @@ pub(super) struct Kernel {
     pub(super) panics: bool,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Iommu {
-    /// The other devices in the GPUs' groups.
-    pub(super) groups: BTreeMap<u32, Result<Vec<Member>, String>>,
-}
+/// The other devices in the GPUs' IOMMU groups.
+type IommuGroups = BTreeMap<u32, Result<Vec<Member>, String>>;
 
 /// A device in an IOMMU group.
 #[derive(Debug)]
@@ -133,7 +130,7 @@ impl<'a> Facts<'a> {
                 .unwrap_or_else(Apparmor::Unknown),
             selinux: unless(is_lacking, || read_selinux(root)),
             huge_pages: unless(is_lacking, || Ok(read_huge_pages(root, sizes))),
-            iommu: Iommu::read(root, report),
+            iommu_groups: read_iommu_groups(root, report),
             processes: match (recorded, occupancy) {
                 (Some(_), _) => Err(NOT_RECORDED),
                 (None, true) => Ok(read_processes(root, report)),
@@ -251,15 +248,13 @@ fn page_size(root: &Sysroot, huge_pages: &[String]) -> Option<u64> {
     }
 }
 
-impl Iommu {
-    fn read(root: &Sysroot, report: &Report) -> Self {
-        let mut groups = BTreeMap::new();
-        let gpus = report.host.regions.iter().flat_map(|region| &region.gpus);
-        for group in gpus.filter_map(|gpu| gpu.iommu_group) {
-            groups.entry(group).or_insert_with(|| members(root, report, group));
-        }
-        Self { groups }
+fn read_iommu_groups(root: &Sysroot, report: &Report) -> IommuGroups {
+    let mut groups = BTreeMap::new();
+    let gpus = report.host.regions.iter().flat_map(|region| &region.gpus);
+    for group in gpus.filter_map(|gpu| gpu.iommu_group) {
+        groups.entry(group).or_insert_with(|| members(root, report, group));
     }
+    groups
 }
 
 fn members(root: &Sysroot, report: &Report, group: u32) -> Result<Vec<Member>, String> {

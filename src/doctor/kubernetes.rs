@@ -67,24 +67,20 @@ pub(super) fn policies(facts: &Facts<'_>) -> Outcome {
             [RESTART],
         );
     }
-    if kubelet.topology_policy() == "none" {
-        let message = "topologyManagerPolicy is none: CPUs may be on another socket than the GPUs";
-        return Outcome::warn(message).by_hand(
-            format!("in {path}, set topologyManagerPolicy: restricted or best-effort"),
-            ["systemctl restart kubelet"],
-        );
-    }
     let sockets: BTreeSet<_> =
         facts.report.regions().iter().filter_map(|region| region.numa_node).collect();
-    if kubelet.topology_policy() == "single-numa-node" && sockets.len() > 1 {
-        let message = "topologyManagerPolicy is single-numa-node: a virtual machine with the GPUs of \
-                       several sockets is not admitted";
-        return Outcome::warn(message).by_hand(
-            format!("in {path}, set topologyManagerPolicy: restricted or best-effort"),
-            ["systemctl restart kubelet"],
-        );
-    }
-    Outcome::pass()
+    let message = match kubelet.topology_policy() {
+        "none" => "topologyManagerPolicy is none: CPUs may be on another socket than the GPUs",
+        "single-numa-node" if sockets.len() > 1 => {
+            "topologyManagerPolicy is single-numa-node: a virtual machine with the GPUs of several \
+             sockets is not admitted"
+        }
+        _ => return Outcome::pass(),
+    };
+    Outcome::warn(message).by_hand(
+        format!("in {path}, set topologyManagerPolicy: restricted or best-effort"),
+        ["systemctl restart kubelet"],
+    )
 }
 
 pub(super) fn device_plugin(facts: &Facts<'_>) -> Outcome {

@@ -6,7 +6,7 @@ use roxmltree::{Node, NodeId};
 
 use super::value::{in_kib, list, named_as, number, or_unit, read_attribute, text};
 use super::xml::{child, children, start_tag};
-use super::{Origin, Value};
+use super::{Maybe, Origin, Value};
 use crate::values::{Bytes, IdList, named};
 
 /// The topology of a guest's CPUs.
@@ -63,6 +63,18 @@ pub struct Distance {
     pub value: Option<Value<u32>>,
     /// The place of its start tag.
     pub span: Range<usize>,
+}
+
+impl Cell {
+    /// Whether it has memory, as far as its size can be read.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.memory.known().is_some_and(|memory| memory > Bytes(0))
+    }
+
+    /// Whether it has neither virtual CPUs nor memory, like the cells of a GPU.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cpus.is_none() && !self.has_memory()
+    }
 }
 
 named! {

@@ -44,6 +44,13 @@ impl Element {
         self
     }
 
+    pub(crate) fn attributes<T: ToString>(
+        self,
+        attributes: impl IntoIterator<Item = (&'static str, T)>,
+    ) -> Self {
+        attributes.into_iter().fold(self, |it, (name, value)| it.attribute(name, value))
+    }
+
     #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn text(mut self, text: impl ToString) -> Self {
         self.text = Some(text.to_string());

@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
 use crate::files::locked_directory::{Locked, OwnDirectory, new_file};
-use crate::sysroot::{describe, open_named};
+use crate::sysroot::{describe, not_a_file, open_named};
 use crate::values::text::{excerpt, shown};
 
 /// A file that could not be read or replaced.
@@ -70,7 +70,7 @@ impl Edit {
     pub(crate) fn begin(path: &Path, limit: usize, wait: Duration) -> Result<Self, FileError> {
         let failed = |writing| move |cause| FileError { path: path.to_owned(), writing, cause };
         if !fs::metadata(path).map_err(failed(false))?.is_file() {
-            return Err(failed(true)(not_regular()));
+            return Err(failed(true)(not_a_file()));
         }
         let real = fs::canonicalize(path).map_err(failed(false))?;
         let directory = real.parent().unwrap_or(&real);
@@ -126,10 +126,6 @@ impl Edit {
     }
 }
 
-fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
-}
-
 /// Creates or replaces a file atomically.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |cause| FileError { path: path.to_owned(), writing: true, cause };
@@ -146,10 +142,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let real = match fs::canonicalize(path) {
         Ok(real) if real.is_file() => real,
-        Ok(_) => return Err(not_regular()),
+        Ok(_) => return Err(not_a_file()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if fs::metadata(path).is_ok() {
-                return Err(not_regular());
+                return Err(not_a_file());
             }
             if link.is_some() {
                 return problem("dangling symbolic link");

@@ -159,9 +159,7 @@ impl<'a> Nodes<'a> {
         let found = match stat.kind {
             FileKind::CharDevice(number) if number == expected => {
                 let acl = self.root.acl(&device.path).unwrap_or_else(|error| {
-                    if !error.is_absent() {
-                        warnings.push(Warning::unreadable(&error));
-                    }
+                    warnings.extend(Warning::unless_absent(&error));
                     None
                 });
                 device.owner = Some(owner(stat, acl, self.accounts));

@@ -64,7 +64,6 @@ impl NotFound {
     }
 
     /// The error for a GPU of no region, with a suggestion from those of all regions.
-    #[cfg(feature = "cli")]
     pub(crate) fn gpu_of_region(host: &Host, address: PciAddress) -> Self {
         let gpus = host.regions.iter().flat_map(|region| &region.gpus);
         Self::gpu(host, address, gpus.map(|gpu| gpu.address).collect())

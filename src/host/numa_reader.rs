@@ -102,9 +102,7 @@ impl<'a> NumaReader<'a> {
             return ids.clone();
         }
         let entries = self.root.entries(NODES).unwrap_or_else(|error| {
-            if !error.is_absent() {
-                self.warnings.push(Warning::unreadable(&error));
-            }
+            self.warnings.extend(Warning::unless_absent(&error));
             Vec::new()
         });
         let number = |entry: &String| entry.strip_prefix("node").and_then(decimal).map(NodeId);

@@ -7,7 +7,7 @@ use super::{
     MachineObjection, Objection, Placement, PlannedCell, Request, Rest, RestDevice, vcpus,
 };
 use crate::check::CELLS_LIMIT;
-use crate::domain::{Domain, EgmDevice, Hostdev, Maybe};
+use crate::domain::{self, Domain, EgmDevice, Hostdev, Maybe};
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
 /// The cell of each region of a plan: the requested one, the one that it already backs, or the first
@@ -178,7 +178,7 @@ pub(super) fn cells(
     };
     let has_memory = |id: u32| {
         let mut same = of_domain().filter(|cell| cell.id.value == Some(id));
-        same.any(|cell| cell.memory.known().is_some_and(|memory| memory.0 > 0))
+        same.any(domain::Cell::has_memory)
     };
     let is_new = |cell: &PlannedCell| lacks_cpus(cell) && !has_memory(cell.id);
     // Only a whole guest is refused; the rules report other cells without CPUs.

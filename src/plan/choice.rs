@@ -103,10 +103,8 @@ fn region_of(host: &Host, address: PciAddress) -> Result<&Region, Objection> {
         (Some(first), Some(second)) => return Err(two_regions(address, first, second)),
         (None, _) => {}
     }
-    let known: BTreeSet<_> =
-        host.regions.iter().flat_map(|region| &region.gpus).map(|gpu| gpu.address).collect();
     let Some((gpu, _)) = host.gpu(address) else {
-        return Err(NotFound::gpu(host, address, known).into());
+        return Err(NotFound::gpu_of_region(host, address).into());
     };
     if host.regions.is_empty() {
         return Err(NotFound::no_egm(host, format!("GPU {address}: ")).into());

@@ -18,7 +18,7 @@ pub(crate) mod vcpus;
 use crate::domain::{Domain, EgmDevice, Maybe, MemoryDevice};
 use crate::host::{Gpu, Region};
 use crate::report::Report;
-use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName};
+use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName, SIZE_STEP};
 use cells::Cells;
 pub use distances::Distances;
 pub use machine::{
@@ -135,7 +135,7 @@ impl Alignment {
     #[must_use]
     pub fn step(self) -> Bytes {
         match self {
-            Self::Libvirt => Bytes(2 << 20),
+            Self::Libvirt => SIZE_STEP,
             Self::Qemu => Bytes(1 << 20),
         }
     }

@@ -7,7 +7,7 @@ mod sockets;
 
 use std::path::Path;
 
-use crate::claims::{Claim, Claims, Sight};
+use crate::claims::{Claim, Claims, Search, Sight};
 use crate::host::{Accounts, Host, Needs, Region};
 use crate::sysroot::{FileKind, Sysroot};
 
@@ -57,9 +57,19 @@ impl Report {
         // The offset of a mapping means something only with some layouts of the driver.
         let is_wanted = needs.contains(Needs::CLAIMS);
         let needs = if is_wanted { needs | Needs::GPUS } else { needs };
-        let host = Host::read_with(root, needs, accounts);
-        let claims = if is_wanted {
-            Claims::read_with(root, &host.regions, accounts, None)
+        Self::of(root, Host::read_with(root, needs, accounts), needs, accounts, None)
+    }
+
+    /// The report on a host; `last` is the previous search for processes.
+    pub(crate) fn of(
+        root: &Sysroot,
+        host: Host,
+        needs: Needs,
+        accounts: &Accounts<'_>,
+        last: Option<&Search>,
+    ) -> Self {
+        let claims = if needs.contains(Needs::CLAIMS) {
+            Claims::read_with(root, &host.regions, accounts, last)
         } else {
             Claims::default()
         };

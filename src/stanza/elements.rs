@@ -67,8 +67,7 @@ pub(super) fn address_parts(gpu: PciAddress) -> [(&'static str, String); 4] {
 }
 
 pub(super) fn address(gpu: PciAddress) -> Element {
-    let parts = address_parts(gpu).into_iter();
-    parts.fold(Element::new("address"), |address, (name, value)| address.attribute(name, value))
+    Element::new("address").attributes(address_parts(gpu))
 }
 
 pub(super) fn alias(name: &str) -> Element {
@@ -134,8 +133,7 @@ pub(super) fn cpu(plan: &Plan, parts: Parts) -> Option<Element> {
 
 /// A socket for each region.
 pub(super) fn topology(plan: &Plan) -> Option<Element> {
-    let levels = topology_levels(plan)?.into_iter();
-    Some(levels.fold(Element::new("topology"), |it, (name, count)| it.attribute(name, count)))
+    Some(Element::new("topology").attributes(topology_levels(plan)?))
 }
 
 /// The levels of the topology. `None` if the sockets would differ in size.

@@ -26,10 +26,9 @@ pub(super) fn of(plan: &Plan, options: &Options, dialect: Dialect) -> Vec<Elemen
     let mut smmus = Vec::new();
     if let Some(pci) = &plan.machine.pci {
         fragments.push(machine_elements::first_bus(pci.hole));
-        let buses = machine_elements::buses(pci, dialect).into_iter();
-        let (of_end, controllers) = buses.partition(|element| element.name() == "iommu");
+        let (controllers, of_end) = machine_elements::buses(pci, dialect);
         smmus = of_end;
-        fragments.extend::<Vec<_>>(controllers);
+        fragments.extend(controllers);
     }
     if parts.hostdev {
         let gpus = plan.by_address().into_iter();

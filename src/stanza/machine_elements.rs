@@ -1,13 +1,13 @@
 //! The elements of the machine around the devices, as libvirt writes them.
 
-use super::elements::{address, in_kib};
+use super::elements::{address, size};
 use crate::domain::Dialect;
 use crate::domain::element::Element;
 use crate::plan::{ExpanderBus, NewExpander, NewPort, PciPlan, Pin, Smmu};
 use crate::values::{Bytes, PciAddress};
 
 /// The controllers of a plan, and the `SMMUv3` of each bus.
-pub(super) fn buses(pci: &PciPlan, dialect: Dialect) -> Vec<Element> {
+pub(super) fn buses(pci: &PciPlan, dialect: Dialect) -> (Vec<Element>, Vec<Element>) {
     let mut controllers = Vec::new();
     let mut smmus = Vec::new();
     for bus in &pci.buses {
@@ -19,7 +19,7 @@ pub(super) fn buses(pci: &PciPlan, dialect: Dialect) -> Vec<Element> {
     }
     // libvirt passes them to QEMU by index.
     controllers.sort_by_key(|(index, _)| *index);
-    controllers.into_iter().map(|(_, controller)| controller).chain(smmus).collect()
+    (controllers.into_iter().map(|(_, controller)| controller).collect(), smmus)
 }
 
 fn controller(index: u32, model: &'static str) -> Element {
@@ -34,8 +34,8 @@ pub(super) fn first_bus(hole: Bytes) -> Element {
     controller(0, "pcie-root").child(self::hole(hole))
 }
 
-pub(super) fn hole(size: Bytes) -> Element {
-    Element::new("pcihole64").attribute("unit", "KiB").text(in_kib(size))
+pub(super) fn hole(hole: Bytes) -> Element {
+    size("pcihole64", hole)
 }
 
 fn expander(bus: &ExpanderBus, new: NewExpander) -> Element {
@@ -72,17 +72,12 @@ pub(super) fn address_parts(bus: u32, slot: u8) -> [(&'static str, String); 4] {
 
 /// The address of a device in the guest.
 pub(super) fn guest_address(bus: u32, slot: u8) -> Element {
-    let address = Element::new("address").attribute("type", "pci");
-    address_parts(bus, slot)
-        .into_iter()
-        .fold(address, |address, (name, value)| address.attribute(name, value))
+    Element::new("address").attribute("type", "pci").attributes(address_parts(bus, slot))
 }
 
 fn smmu(index: u32, kind: Smmu, dialect: Dialect) -> Element {
     let driver = Element::new("driver").attribute("pciBus", index);
-    let driver = smmu_attributes(kind, dialect)
-        .into_iter()
-        .fold(driver, |driver, (name, value)| driver.attribute(name, value));
+    let driver = driver.attributes(smmu_attributes(kind, dialect));
     Element::new("iommu").attribute("model", "smmuv3").child(driver)
 }
 

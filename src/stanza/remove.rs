@@ -16,7 +16,7 @@ use crate::domain::{
 };
 use crate::plan::{Plan, Request, pinning, vcpus};
 use crate::report::Report;
-use crate::values::{Bytes, IdList, PciAddress};
+use crate::values::{Bytes, IdList, PciAddress, SIZE_STEP};
 pub use taken::Removal;
 use taken::{Cells, Taken};
 
@@ -106,7 +106,7 @@ fn unpinned(before: &Domain, xml: &str) -> Result<IdList, BadDomain> {
         domain.pins.iter().filter_map(|pin| pin.vcpu.known()).collect()
     };
     let gone = &pinned(before) - &pinned(&after);
-    Ok(gone.into_iter().map(|vcpu| vcpu..=vcpu).collect())
+    Ok(gone.into_iter().collect())
 }
 
 /// The domain without the devices.
@@ -366,13 +366,12 @@ fn spread(gone: &BTreeMap<u32, IdList>, others: &mut BTreeMap<u32, IdList>) {
     for (position, own) in others.values_mut().enumerate() {
         let bound = |position: usize| free.len() * position / receivers;
         let more = free.get(bound(position)..bound(position + 1)).unwrap_or_default();
-        *own = own.with(&more.iter().map(|cpu| *cpu..=*cpu).collect());
+        *own = own.with(&more.iter().copied().collect());
     }
 }
 
 /// One of equal shares of memory in multiples of 2 MiB; the first one has the rest.
 fn share(memory: u64, shares: u64, position: u64) -> u64 {
-    const STEP: u64 = 2 << 20;
-    let each = memory / shares.max(1) / STEP * STEP;
+    let each = memory / shares.max(1) / SIZE_STEP.0 * SIZE_STEP.0;
     if position == 0 { memory.saturating_sub(each * shares.saturating_sub(1)) } else { each }
 }

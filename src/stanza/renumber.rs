@@ -9,7 +9,7 @@ use crate::domain::edit::Edit;
 use crate::domain::xml::{child, children, find, text_of};
 use crate::domain::{self, Domain, Maybe};
 use crate::plan::{Plan, orphans};
-use crate::values::{Bytes, IdList};
+use crate::values::IdList;
 
 /// New numbers of the cells of a domain; cells without one are removed.
 pub(super) struct Renumbering<'a, 'input> {
@@ -170,10 +170,7 @@ pub(super) fn rearrange(
 /// The empty cells of devices' own memory, including those that are left of deleted devices.
 fn cells_of_devices(domain: &Domain) -> BTreeSet<u32> {
     let backed: BTreeSet<_> = domain.egm.iter().filter_map(|device| device.cell.known()).collect();
-    let is_empty = |cell: &&domain::Cell| {
-        cell.cpus.is_none() && cell.memory.known().is_none_or(|memory| memory == Bytes(0))
-    };
-    let empty = domain.cells.iter().filter(is_empty).filter_map(|cell| cell.id.value);
+    let empty = domain.cells.iter().filter(|cell| cell.is_empty()).filter_map(|cell| cell.id.value);
     let is_named = |id: &u32| {
         let mut lists = domain.hostdevs.iter().filter_map(|hostdev| hostdev.cells.known());
         lists.any(|list| list.contains(*id))

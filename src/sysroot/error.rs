@@ -43,16 +43,22 @@ impl ReadError {
         self.is_absent() || self.cause.raw_os_error() == Some(Errno::ESRCH as i32)
     }
 
-    /// Whether the path does not exist, as opposed to being unreadable.
+    /// Whether the path does not exist, as opposed to being unreadable. This includes a path through
+    /// a regular file.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        is_absent(&self.cause)
+        matches!(self.cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     }
 }
 
 impl Warning {
     pub(crate) fn unreadable(error: &ReadError) -> Self {
         Self::Unreadable { path: error.path.clone(), cause: describe(&error.cause) }
+    }
+
+    /// The warning about a path that may be missing.
+    pub(crate) fn unless_absent(error: &ReadError) -> Option<Self> {
+        (!error.is_absent()).then(|| Self::unreadable(error))
     }
 }
 
@@ -63,12 +69,6 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
-
-/// Whether an error means that the path does not exist. This includes a path through a regular
-/// file.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
 
 /// The message of an I/O error, without the number that the standard library adds.
 #[must_use]

@@ -115,9 +115,7 @@ impl HostRules {
     }
 
     fn note(&mut self, error: &ReadError) {
-        if !error.is_absent() {
-            self.warnings.push(Warning::unreadable(error));
-        }
+        self.warnings.extend(Warning::unless_absent(error));
     }
 
     /// Whether no line mentions EGM devices.

@@ -69,7 +69,9 @@ impl Asked {
         Self {
             user: value(&effective.user),
             group: value(&effective.group),
-            mode: mode.map(|mode| octal(&mode).map_or(mode, |bits| format!("{bits:04o}"))),
+            mode: mode.map(|mode| {
+                u32::from_str_radix(&mode, 8).map_or(mode, |bits| format!("{bits:04o}"))
+            }),
         }
     }
 
@@ -138,10 +140,6 @@ impl Got {
         let (user, group) = (user.clone(), group.clone());
         Self { user, group, mode: format!("{mode:04o}"), shown_mode: owner.mode() }
     }
-}
-
-fn octal(text: &str) -> Option<u32> {
-    u32::from_str_radix(text, 8).ok()
 }
 
 /// The nodes of all regions of a host.

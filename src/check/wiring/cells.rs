@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Gpu, Wiring, name};
 use crate::check::rules::{DEVICE_CELLS, EIGHT_CELLS, GPU_CELLS, GPU_WITHOUT_CELLS};
 use crate::check::{CELLS_LIMIT, Findings, Severity};
-use crate::domain::{Cell, Hostdev, Maybe};
+use crate::domain::{Hostdev, Maybe};
 use crate::values::IdList;
 use crate::values::text::plural;
 
@@ -13,10 +13,7 @@ use crate::values::text::plural;
 const CELLS: u64 = 8;
 
 pub(super) fn check(wiring: &Wiring<'_>, findings: &mut Findings) {
-    let is_used = |cell: &&Cell| {
-        cell.cpus.is_some() || cell.memory.known().is_some_and(|memory| memory.0 > 0)
-    };
-    let used = wiring.subject.domain.cells.iter().filter(is_used);
+    let used = wiring.subject.domain.cells.iter().filter(|cell| !cell.is_empty());
     let last_used = used.filter_map(|cell| cell.id.value).max();
     // Another rule has cells of GPUs that are missing, or have memory.
     let last_used = last_used.filter(|_| !findings.has(&[GPU_CELLS]));
@@ -39,10 +36,9 @@ fn check_gpu(wiring: &Wiring<'_>, gpu: &Gpu<'_>, last_used: Option<u32>, finding
     };
     let Some(list) = &nodeset.value else { return };
     // Another rule has cells with memory.
-    let is_empty = |cell: &Cell| cell.memory.known().is_none_or(|memory| memory.0 == 0);
     let has_cpus = |id: &u32| {
         let cell = wiring.subject.cells.get(id);
-        cell.is_some_and(|cell| cell.cpus.is_some() && is_empty(cell))
+        cell.is_some_and(|cell| cell.cpus.is_some() && !cell.has_memory())
     };
     if let Some(id) = list.iter().take(CELLS_LIMIT).find(has_cpus) {
         let message = format!("cell {id} of GPU {shown} has virtual CPUs");
@@ -72,9 +68,7 @@ fn eight_from(wiring: &Wiring<'_>, gpu: &Gpu<'_>, first: u32) -> Option<IdList> 
     let others: Vec<_> = others.filter_map(|it| it.hostdev.cells.known()).collect();
     let is_free = |id: u32| {
         let cell = wiring.subject.cells.get(&id);
-        cell.is_some_and(|cell| {
-            cell.cpus.is_none() && cell.memory.known().is_none_or(|it| it.0 == 0)
-        }) && !others.iter().any(|list| list.contains(id))
+        cell.is_some_and(|cell| cell.is_empty()) && !others.iter().any(|list| list.contains(id))
     };
     (first..=last).all(is_free).then(|| std::iter::once(first..=last).collect())
 }

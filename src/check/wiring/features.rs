@@ -49,8 +49,7 @@ fn scattered(domain: &Domain) -> Option<&Cell> {
     let is_huge =
         |id| backing.pages.iter().filter_map(|it| it.cells.known()).any(|it| it.contains(id));
     let is_scattered = |cell: &&Cell| {
-        let has_memory = cell.memory.known().is_some_and(|memory| memory.0 > 0);
-        has_memory && cell.id.value.is_some_and(|id| !egm.contains(&id) && !is_huge(id))
+        cell.has_memory() && cell.id.value.is_some_and(|id| !egm.contains(&id) && !is_huge(id))
     };
     domain.cells.iter().take(crate::check::CELLS_LIMIT).find(is_scattered).filter(|_| !is_all_huge)
 }

@@ -41,7 +41,8 @@ impl Merge<'_, '_> {
                 self.edit.remove(node);
             }
         }
-        new.extend(machine_elements::buses(pci, self.dialect));
+        let (controllers, smmus) = machine_elements::buses(pci, self.dialect);
+        new.extend(controllers.into_iter().chain(smmus));
         new
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use roxmltree::NodeId;
 
-use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, PciController};
+use crate::domain::{Domain, EgmDevice, Hostdev, Maybe, PciController};
 use crate::plan::orphans;
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
@@ -138,15 +138,13 @@ impl Cells {
         let buses = domain.pci_controllers.iter().filter(stays);
         used.extend(buses.filter_map(|controller| controller.target.node.known()));
         let is_unused = |id: &u32| !used.contains(id);
-        let is_empty = |cell: &&Cell| {
-            cell.cpus.is_none() && cell.memory.known().is_none_or(|memory| memory == Bytes(0))
-        };
         let mut of_gpus: BTreeSet<_> = taken.hostdevs.iter().copied().flat_map(cells_of).collect();
         if removal.hostdev && taken.all_kept_have_cells(domain) {
             let orphans = orphans::sets(&orphans::of(domain), orphans::GPU_CELLS);
             of_gpus.extend(orphans.into_iter().flatten());
         }
-        let empty = domain.cells.iter().filter(is_empty).filter_map(|cell| cell.id.value);
+        let empty =
+            domain.cells.iter().filter(|cell| cell.is_empty()).filter_map(|cell| cell.id.value);
         let mut gone: BTreeSet<_> =
             empty.filter(|id| of_gpus.contains(id)).filter(is_unused).collect();
         let emptied: BTreeSet<_> = taken.devices.iter().filter_map(place_of).collect();
