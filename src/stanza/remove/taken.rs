@@ -1,4 +1,4 @@
-//! What is taken out of a domain: devices, and the cells that only they need.
+//! The parts that are taken out of a domain: devices, and the cells that only they need.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
