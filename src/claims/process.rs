@@ -48,12 +48,9 @@ impl<'a> Users<'a> {
     }
 }
 
-/// The virtual machine of a process, from QEMU's `-name`, or else from its systemd-machined scope.
-pub(super) fn domain(root: &Sysroot, pid: u32, arguments: &[String]) -> Option<String> {
-    name_argument(arguments).or_else(|| {
-        let cgroups = read(root, pid, "cgroup")?;
-        cgroups.lines().find_map(machine_scope)
-    })
+/// The machine of a process in systemd-machined, `(ID, NAME)`.
+pub(super) fn machine(root: &Sysroot, pid: u32) -> Option<(String, String)> {
+    read(root, pid, "cgroup")?.lines().find_map(machine_scope)
 }
 
 /// `-name guest=vm1,debug-threads=on` or `-name vm1`; a comma in the name is doubled.
@@ -67,15 +64,16 @@ pub(crate) fn name_argument(arguments: &[String]) -> Option<String> {
     (!name.is_empty()).then(|| name.replace('\0', ","))
 }
 
-/// The virtual machine of a cgroup, vm1 for
-/// `0::/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator`.
-pub(crate) fn machine_scope(line: &str) -> Option<String> {
+/// The machine of a cgroup, `(1, vm1)` for
+/// `0::/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator`. Its name may lack characters
+/// of the domain's, such as `_` (`virDomainMachineNameAppendValid`).
+pub(crate) fn machine_scope(line: &str) -> Option<(String, String)> {
     let scope = line.split('/').find_map(|part| part.strip_prefix("machine-qemu"))?;
     let name = unescape(scope.strip_suffix(".scope")?);
     // qemu-ID-NAME
     let (id, name) = name.strip_prefix('-')?.split_once('-')?;
     let is_id = !id.is_empty() && id.bytes().all(|digit| digit.is_ascii_digit());
-    (is_id && !name.is_empty()).then(|| name.to_owned())
+    (is_id && !name.is_empty()).then(|| (id.to_owned(), name.to_owned()))
 }
 
 /// Names of systemd units contain `\x2d` for a dash.
@@ -182,7 +180,7 @@ mod tests {
     #[test]
     fn the_scope_of_a_machine_has_its_name() {
         let line = "0::/machine.slice/machine-qemu\\x2d12\\x2dmy\\x2dvm.scope/libvirt/emulator";
-        assert_eq!(machine_scope(line).as_deref(), Some("my-vm"));
+        assert_eq!(machine_scope(line), Some(("12".into(), "my-vm".into())));
         for line in [
             "0::/user.slice",
             "0::/machine.slice/machine-qemu.scope",

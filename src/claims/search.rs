@@ -3,7 +3,7 @@
 //! The driver's count of open files decides that; without it, the processes that could not be
 //! examined do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::Evidence;
 use super::holders;
@@ -47,6 +47,8 @@ pub(super) struct Described {
     pub(super) region: RegionName,
     /// Whether it runs a guest.
     pub(super) is_guest: bool,
+    /// Its machine in systemd-machined: ID and name.
+    machine: Option<(String, String)>,
     pub(super) claim: ProcessClaim,
 }
 
@@ -166,24 +168,34 @@ fn describe(
     let mut described: Vec<Described> = Vec::with_capacity(holders.len());
     for Holder { pid, region, via, ranges } in holders {
         let last = described.last().filter(|last| last.claim.pid == pid);
-        let (is_guest, claim) = if let Some(last) = last {
-            (last.is_guest, last.claim.clone())
-        } else {
+        let process = last.cloned().unwrap_or_else(|| {
             let arguments = process::arguments(root, pid);
             let uid = users.user(pid);
             let claim = ProcessClaim {
                 uid,
                 user: uid.map(|uid| accounts.user(uid)),
                 command: process::command(root, pid, &arguments),
-                domain: process::domain(root, pid, &arguments),
+                domain: process::name_argument(&arguments),
                 ..ProcessClaim::new(pid, Ranges::default())
             };
-            // One that was started by hand may have no name.
-            let is_qemu = claim.command.as_deref().is_some_and(|it| it.starts_with("qemu-system-"));
-            (is_qemu || process::name_argument(&arguments).is_some(), claim)
-        };
-        let claim = ProcessClaim { via, ranges, ..claim };
-        described.push(Described { region, is_guest, claim });
+            // One that was started by hand may have no name; RHEL's has no architecture.
+            let is_qemu = |name: &str| name.starts_with("qemu-system-") || name == "qemu-kvm";
+            Described {
+                region: region.clone(),
+                is_guest: claim.domain.is_some() || claim.command.as_deref().is_some_and(is_qemu),
+                machine: process::machine(root, pid),
+                claim,
+            }
+        });
+        let claim = ProcessClaim { via, ranges, ..process.claim };
+        described.push(Described { region, claim, ..process });
+    }
+    // QEMU has the whole name of the domain that a back end in the same machine belongs to.
+    let names = described.iter().filter_map(|it| it.machine.clone().zip(it.claim.domain.clone()));
+    let names: BTreeMap<_, _> = names.collect();
+    for Described { machine, claim, .. } in &mut described {
+        let name = machine.as_ref().map(|it| names.get(it).unwrap_or(&it.1));
+        claim.domain = claim.domain.take().or_else(|| name.cloned());
     }
     described
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::live::{can, can_overlay, extract, json as parsed};
-use crate::support;
+use crate::support::{self, tree::Tree};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
 const MIB: u64 = 1 << 20;
@@ -349,4 +349,36 @@ fn queries_find_the_same_holders_as_reading_all_mappings() {
     expect(1, &[(&opener, "fd"), (&copy, "private")]);
     // Not explained, so that all mappings are read.
     expect(2, &[(&opener, "fd"), (&copy, "private"), (&reader, "private")]);
+}
+
+/// The holders of egm4 in a recorded host: `PID:DOMAIN<VM`.
+fn recorded(tree: &Tree) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), tree.tar()).unwrap();
+    let mut command = Command::new(PROGRAM);
+    let output = command.arg("--from").arg(file.path()).args(["list", "--json"]).output().unwrap();
+    let document = parsed(&output);
+    assert_eq!(document["occupancy"], "complete", "{document}");
+    let claims = document["regions"][0]["claims"].as_array().unwrap();
+    let shown =
+        claims.iter().map(|it| format!("{}:{}<{}", it["pid"], it["domain"], it["helper_of"]));
+    shown.collect()
+}
+
+/// systemd-machined has no `_` in names, and RHEL's QEMU no architecture in its own.
+#[test]
+fn a_back_end_belongs_to_the_virtual_machine_of_its_scope() {
+    let back_end = Tree::read(&support::machine("claims-back-end"));
+    let mut underscore = back_end.clone();
+    let scope = "0::/machine.slice/machine-qemu\\x2d3\\x2dgpuvm1.scope/libvirt/emulator\n";
+    for pid in [4242, 4300] {
+        underscore.file(&format!("proc/{pid}/cgroup"), scope);
+    }
+    underscore.file("proc/4242/cmdline", "/usr/bin/qemu-system-aarch64\0-name\0guest=gpu_vm1\0");
+    let vm = r#""gpu_vm1""#;
+    assert_eq!(recorded(&underscore), [format!("4242:{vm}<null"), format!("4300:{vm}<4242")]);
+    let mut unnamed = back_end;
+    unnamed.file("proc/4242/cmdline", "/usr/bin/qemu-storage-daemon\0");
+    unnamed.file("proc/4300/cmdline", "/usr/libexec/qemu-kvm\0-S\0");
+    assert_eq!(recorded(&unnamed), ["4242:null<4300", "4300:null<null"]);
 }
