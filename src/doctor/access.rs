@@ -49,9 +49,10 @@ pub(super) fn owns(facts: &Facts<'_>, path: &str) -> bool {
 }
 
 pub(super) fn permission(facts: &Facts<'_>) -> Outcome {
-    if let Some(outcome) = kubernetes::owned_by_pods(facts) {
-        return outcome;
-    }
+    kubernetes::unless_owned_by_pods(facts, || permission_on_host(facts))
+}
+
+fn permission_on_host(facts: &Facts<'_>) -> Outcome {
     let user = match User::find(facts) {
         Ok(user) => user,
         Err(NoUser::Unknown(problem) | NoUser::None(problem)) => return Outcome::skip(problem),
@@ -185,9 +186,10 @@ fn make_nodes(facts: &Facts<'_>) -> Vec<String> {
 }
 
 pub(super) fn rules(facts: &Facts<'_>) -> Outcome {
-    if let Some(outcome) = kubernetes::owned_by_pods(facts) {
-        return outcome;
-    }
+    kubernetes::unless_owned_by_pods(facts, || rules_on_host(facts))
+}
+
+fn rules_on_host(facts: &Facts<'_>) -> Outcome {
     let rules = match &facts.rules {
         Ok(rules) => rules,
         Err(problem) => return Outcome::skip(problem.clone()),

@@ -131,6 +131,8 @@ fn is_of_region(warning: &Warning) -> bool {
         warning,
         Warning::SuspectedPeer { .. }
             | Warning::SeveralHolders { .. }
+            | Warning::SharingUnknown { .. }
+            | Warning::PrivateMapping { .. }
             | Warning::DeviceNodeMissing { .. }
             | Warning::DeviceNodeForeign { .. }
     )

@@ -282,7 +282,10 @@ fn read_selinux(root: &Sysroot) -> Result<bool, String> {
 fn read_processes(root: &Sysroot, report: &Report) -> Vec<Process> {
     let mut held: BTreeMap<u32, u64> = BTreeMap::new();
     for claim in report.claims.by_region.values().flatten() {
-        if let Claim::Process(process) = claim {
+        // A helper maps the memory that its virtual machine has locked.
+        if let Claim::Process(process) = claim
+            && process.helper_of.is_none()
+        {
             let sum = held.entry(process.pid).or_default();
             *sum = sum.saturating_add(process.ranges.total().0);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::config::{kubelet, runtime};
 use super::facts::Facts;
-use super::{Consumer, Outcome, first_of};
+use super::{Consumer, Outcome, Verdict, first_of};
 use crate::host::{GpuNode, Shape};
 
 /// User and group of QEMU in the pods that `KubeVirt` starts.
@@ -14,13 +14,22 @@ pub(super) const QEMU: u32 = 107;
 pub(super) const OWNERSHIP: &str = "set device_ownership_from_security_context = true in the \
     configuration of containerd or CRI-O and restart it, so that pods own their devices";
 
-/// Passes if permissions on the host do not matter, since the container runtime gives devices to the
+/// Checks permissions on the host, which do not matter if the container runtime gives devices to the
 /// user of their pod.
-pub(super) fn owned_by_pods(facts: &Facts<'_>) -> Option<Outcome> {
-    let is_owned = facts.consumer == Consumer::Kubernetes && facts.runtime_owns_devices == Ok(true);
-    is_owned.then(|| {
-        Outcome::passed(format!("the container runtime sets the owner ({})", runtime::KEY))
-    })
+pub(super) fn unless_owned_by_pods(facts: &Facts<'_>, check: impl FnOnce() -> Outcome) -> Outcome {
+    if facts.consumer != Consumer::Kubernetes {
+        return check();
+    }
+    match &facts.runtime_owns_devices {
+        Ok(true) => {
+            Outcome::passed(format!("the container runtime sets the owner ({})", runtime::KEY))
+        }
+        Ok(false) => check(),
+        Err(problem) => {
+            let outcome = check();
+            if outcome.verdict == Verdict::Pass { outcome } else { Outcome::skip(problem) }
+        }
+    }
 }
 
 const RESTART: &str = "rm -f /var/lib/kubelet/cpu_manager_state && systemctl restart kubelet";
@@ -87,9 +96,10 @@ pub(super) fn device_plugin(facts: &Facts<'_>) -> Outcome {
     let regions = &facts.report.host.regions;
     let unread: Vec<_> = regions
         .iter()
-        .filter_map(|region| Some((&region.name, region.shape?)))
-        .filter(|(_, shape)| *shape != Shape::GpuList)
-        .map(|(name, shape)| format!("{name}: {}", shape.name()))
+        .filter(|region| region.shape != Some(Shape::GpuList))
+        .map(|region| {
+            format!("{}: {}", region.name, region.shape.map_or("unknown layout", Shape::name))
+        })
         .collect();
     if !unread.is_empty() {
         return Outcome::fail(format!(

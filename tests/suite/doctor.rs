@@ -242,17 +242,18 @@ fn a_plan_installs_the_rules_once() {
 /// Checks of unreadable files neither pass nor fail.
 #[test]
 fn unreadable_files_are_unknown() {
-    let unreadable: &[(&str, &[&str])] = &[
-        ("etc/libvirt/qemu.conf", &["D10", "D11", "D13", "D14", "D15", "D16"]),
-        ("etc/passwd", &["D10", "D11", "D13", "D14", "D15", "D16"]),
-        ("etc/group", &["D10", "D11", "D13", "D14", "D15", "D16"]),
-        ("sys/module/apparmor/parameters/enabled", &["D15"]),
-        ("sys/fs/selinux/enforce", &["D16"]),
-        ("sys/kernel/iommu_groups/80/devices", &["D08", "D09"]),
-        ("proc/900/limits", &["D19"]),
+    let unreadable: &[(&str, &str, &[&str])] = &[
+        ("healthy", "etc/libvirt/qemu.conf", &["D10", "D11", "D13", "D14", "D15", "D16"]),
+        ("healthy", "etc/passwd", &["D10", "D11", "D13", "D14", "D15", "D16"]),
+        ("healthy", "etc/group", &["D10", "D11", "D13", "D14", "D15", "D16"]),
+        ("healthy", "sys/module/apparmor/parameters/enabled", &["D15"]),
+        ("healthy", "sys/fs/selinux/enforce", &["D16"]),
+        ("healthy", "sys/kernel/iommu_groups/80/devices", &["D08", "D09"]),
+        ("healthy", "proc/900/limits", &["D19"]),
+        ("D11-kubernetes", "etc/containerd/config.toml", &["D11"]),
     ];
-    for (path, skipped) in unreadable {
-        let mut tree = tree::Tree::read(&folder().join("healthy"));
+    for (host, path, skipped) in unreadable {
+        let mut tree = tree::Tree::read(&folder().join(host));
         if path.ends_with("devices") {
             tree.remove_all(path);
         }
@@ -272,6 +273,14 @@ fn unreadable_files_are_unknown() {
             assert_eq!(verdict, expected, "{path}: {code}: {output:?}");
         }
     }
+}
+
+#[test]
+fn the_device_plugin_does_not_know_an_unknown_layout() {
+    let mut command = Command::new(PROGRAM);
+    command.arg("--from").arg(support::machine("gb200-node-attribute"));
+    let output = command.args(["doctor", "--json", "--consumer", "kubernetes"]).output().unwrap();
+    assert_eq!(verdicts(&json(&output))["D29"], "fail", "{output:?}");
 }
 
 /// A host whose names and messages would inject lines into a script.

@@ -1,6 +1,7 @@
 //! The setting of container runtimes that gives devices to the user of a pod.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use crate::sysroot::Sysroot;
 
@@ -8,12 +9,24 @@ use crate::sysroot::Sysroot;
 pub(in crate::doctor) const KEY: &str = "device_ownership_from_security_context";
 
 /// Files of containerd and CRI-O, and directories of further ones; later ones count.
-const FILES: [&str; 3] = [
+const FILES: [&str; 5] = [
     "/etc/containerd/config.toml",
+    "/etc/k0s/containerd.toml",
     "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+    "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
     "/etc/crio/crio.conf",
 ];
-const DIRECTORIES: [&str; 2] = ["/etc/containerd/conf.d", "/etc/crio/crio.conf.d"];
+const DIRECTORIES: [&str; 3] =
+    ["/etc/containerd/conf.d", "/etc/k0s/containerd.d", "/etc/crio/crio.conf.d"];
+
+/// Whether a file counts: CRI-O reads all files of its directory, containerd those with this ending.
+fn is_read(path: &str) -> bool {
+    let file = Path::new(path);
+    let is_in = |directory| file.parent() == Some(Path::new(directory));
+    let has_ending =
+        path.starts_with("/etc/crio/") || file.extension().is_some_and(|it| it == "toml");
+    FILES.contains(&path) || (has_ending && DIRECTORIES.into_iter().any(is_in))
+}
 
 /// Maximum size of a file.
 const LIMIT: usize = 1 << 20;
@@ -26,6 +39,7 @@ pub(in crate::doctor) fn owns_devices(root: &Sysroot) -> Result<bool, String> {
         let names = root.entries(directory).unwrap_or_default();
         files.extend(names.iter().map(|name| format!("{directory}/{name}")));
     }
+    files.retain(|file| is_read(file));
     let mut owns = Ok(false);
     for file in files {
         match root.read(&file, LIMIT) {
@@ -47,9 +61,8 @@ fn setting(line: &str) -> Option<bool> {
 
 /// The setting alone; `None` if a file does not have it, or is not one of these.
 pub(in crate::doctor) fn redact(path: &str, text: &str) -> Option<String> {
-    let is_its = FILES.contains(&path) || DIRECTORIES.iter().any(|it| path.starts_with(it));
     let last = text.lines().filter_map(setting).next_back();
-    last.filter(|_| is_its).map(|owns| format!("{KEY} = {owns}\n"))
+    last.filter(|_| is_read(path)).map(|owns| format!("{KEY} = {owns}\n"))
 }
 
 #[cfg(test)]
@@ -70,7 +83,14 @@ mod tests {
         fs::write(etc.join("config.toml"), owns(true)).unwrap();
         assert_eq!(owns_devices(&root), Ok(true));
         fs::write(etc.join("conf.d/99.toml"), owns(false)).unwrap();
+        fs::write(etc.join("conf.d/99.toml.bak"), owns(true)).unwrap();
         assert_eq!(owns_devices(&root), Ok(false));
+        fs::remove_file(etc.join("conf.d/99.toml")).unwrap();
+        fs::write(etc.join("config.toml"), owns(false)).unwrap();
+        let rke2 = directory.path().join("var/lib/rancher/rke2/agent/etc/containerd");
+        fs::create_dir_all(&rke2).unwrap();
+        fs::write(rke2.join("config.toml"), owns(true)).unwrap();
+        assert_eq!(owns_devices(&root), Ok(true));
     }
 
     #[test]
