@@ -36,7 +36,7 @@ fn add(out: &mut String, rows: &[Row<'_>], report: &Report) {
     add_descriptions(out, rows, report);
     head(out, "egm_regions", "Number of regions.");
     if report.host.class != Class::Unreadable {
-        sample(out, "egm_regions", &[], count(rows.len()));
+        sample(out, "egm_regions", &[], count(report.host.regions.len()));
     }
     head(out, "egm_scan_complete", "Whether all potential holders could be examined.");
     let complete = report.claims.sight == Sight::Complete && report.claims.leases_unread.is_none();

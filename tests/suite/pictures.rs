@@ -164,16 +164,20 @@ fn metrics_are_what_prometheus_reads() {
         let samples = &read[&machine];
         let lines = text.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(samples.len(), lines, "{machine}");
-        let complete: Vec<f64> = samples
-            .iter()
-            .filter(|(name, ..)| name == "egm_scan_complete")
-            .map(|(.., value)| *value)
-            .collect();
+        let values = |name: &str| -> Vec<f64> {
+            let own = samples.iter().filter(|(it, ..)| it == name);
+            own.map(|(.., value)| *value).collect()
+        };
         let list = run(&machine, &["list", "--json"]);
         let list: Value = serde_json::from_slice(&list.stdout).unwrap();
         // A lease that cannot be read makes a region unknown, too.
         let is_complete = list["occupancy"] == "complete" && machine != "leases-broken";
+        let complete = values("egm_scan_complete");
         assert_eq!(complete, [f64::from(u8::from(is_complete))], "{machine}");
+        let exist = list["regions"].as_array().unwrap().iter().filter(|it| it["gone"] == false);
+        let exist = f64::from(u32::try_from(exist.count()).unwrap());
+        let counted = values("egm_regions");
+        assert!(counted.is_empty() || counted == [exist], "{machine}: {counted:?}");
     }
 }
 
