@@ -86,6 +86,8 @@ enum ProblemKind {
     Assignment(String),
     /// Invalid for another reason.
     Invalid,
+    /// A mode that is not octal.
+    Mode(String),
     /// For the user at the seat (systemd `73-seat-late.rules`).
     Seat,
     /// A program, which may change permissions.
@@ -101,6 +103,10 @@ impl fmt::Display for LineProblem {
                 write!(f, "{text} is not a match (expected ==); udev ignores the whole line")
             }
             ProblemKind::Invalid => f.write_str("invalid rule; udev ignores the whole line"),
+            ProblemKind::Mode(text) => {
+                let text = excerpt(text, SHOWN);
+                write!(f, "mode {text}: not an octal number; udev ignores it")
+            }
             ProblemKind::Seat => {
                 f.write_str("uaccess gives the device to the user at the seat, not to QEMU")
             }
@@ -127,6 +133,7 @@ fn misleading(token: &Token) -> Option<ProblemKind> {
     match token.key.as_str() {
         "TAG" if token.value == "uaccess" => Some(ProblemKind::Seat),
         "RUN" | "RUN{program}" => Some(ProblemKind::Program),
+        "MODE" if token.is_no_mode() => Some(ProblemKind::Mode(token.value.clone())),
         _ => None,
     }
 }
@@ -211,6 +218,13 @@ impl File {
                 }
                 continue;
             }
+            let is_last = token.operator == Operator::AssignFinal;
+            if token.is_no_mode() {
+                if is_last {
+                    is_final.insert(&token.key);
+                }
+                continue;
+            }
             let given = Other { place: place(), value: token.value.clone() };
             if is_final.contains(token.key.as_str()) {
                 if let Some(first) = slot.as_mut().filter(|first| first.value != given.value) {
@@ -218,7 +232,6 @@ impl File {
                 }
                 continue;
             }
-            let is_last = token.operator == Operator::AssignFinal;
             if is_last {
                 is_final.insert(&token.key);
             }
@@ -238,17 +251,21 @@ impl Effective {
         }
     }
 
-    /// Whether QEMU may get access: all users do, or a user or group does.
+    /// Whether QEMU may get access: all users do, or a user or group other than root does.
     pub(crate) fn gives_access(&self) -> bool {
-        let is_open = |given: &Given| {
-            u32::from_str_radix(&given.value, 8).is_ok_and(|mode| mode & 0o006 == 0o006)
+        // Without a rule, udev sets the mode that the driver asks for (DEVMODE, `update_devnode` in
+        // systemd's `src/udev/udev-event.c`). One with a substitution is not known.
+        let mode = self
+            .mode
+            .as_ref()
+            .map_or(0o600, |given| u32::from_str_radix(&given.value, 8).unwrap_or(0o660));
+        let is_another = |given: &Option<Given>| {
+            given.as_ref().is_some_and(|it| !["root", "0"].contains(&&*it.value))
         };
-        match &self.mode {
-            Some(mode) => is_open(mode) || self.group.is_some() || self.user.is_some(),
-            // udev sets 0660 with a group and no mode (`update_devnode`, systemd
-            // `src/udev/udev-event.c`).
-            None => self.group.as_ref().is_some_and(|it| !["root", "0"].contains(&&*it.value)),
-        }
+        let has = |bits| mode & bits == bits;
+        has(0o006)
+            || (has(0o060) && is_another(&self.group))
+            || (has(0o600) && is_another(&self.user))
     }
 
     /// The assigned values with their names: user, group, mode, label.
@@ -329,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn access_needs_a_user_or_group_with_a_mode_for_it() {
+        for (rule, expected) in [
+            ("MODE='0666'", true),
+            ("GROUP='kvm'", false),
+            ("OWNER='libvirt-qemu'", true),
+            ("OWNER='root', GROUP='0'", false),
+            ("GROUP='kvm', MODE='0660'", true),
+            ("GROUP='kvm', MODE='0640'", false),
+            ("GROUP='root', MODE='0660'", false),
+            ("OWNER='libvirt-qemu', GROUP='kvm', MODE='0600'", true),
+            ("GROUP='kvm', MODE='$env{X}'", true),
+        ] {
+            let mut effective = Effective::default();
+            let lines = parse(&format!("KERNEL=='egm4', {rule}").replace('\'', "\"")).lines;
+            let name = "egm4".parse().unwrap();
+            File::new("x".into(), lines).apply(&name, &mut effective, &mut BTreeSet::new());
+            assert_eq!(effective.gives_access(), expected, "{rule}");
+        }
+    }
+
+    #[test]
     fn the_last_rule_takes_effect_unless_an_earlier_one_is_final() {
         for (files, expected) in [
             (&["SUBSYSTEM=='egm', MODE='0660'"][..], "0660@1"),
@@ -353,6 +391,8 @@ mod tests {
             (&["KERNEL=='egm4', MODE='1'; KERNEL=='egm4', ACTION!='add', MODE='2'"], "1@1 if 2"),
             (&["ACTION!='add', GOTO='end'; KERNEL=='egm4', MODE='1'; LABEL='end'"], "1@2"),
             (&["ACTION!='change', GOTO='end'; KERNEL=='egm4', MODE='1'; LABEL='end'"], "- if 2"),
+            (&["KERNEL=='egm4', MODE='1'; KERNEL=='egm4', MODE='rw'"], "1@1 Mode(\"rw\")@2"),
+            (&["KERNEL=='egm4', MODE:='rw'; KERNEL=='egm4', MODE='1'"], "- Mode(\"rw\")@1"),
             (&["KERNEL=='egm4', TAG+='uaccess'"], "- Seat@1"),
             (&["KERNEL=='egm4', TAG-='uaccess', TAG+='systemd'"], "-"),
             (&["KERNEL=='egm4', ATTR{x}=='1', RUN+='/bin/chmod'"], "- Program@1"),

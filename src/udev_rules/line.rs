@@ -86,7 +86,10 @@ pub(super) fn parse(text: &str) -> Parsed {
         parsed.add(begins, &joined);
         joined.clear();
     }
-    parsed.add(begins, &joined);
+    // The continuation of the last line is missing, so udev ignores it.
+    if mentions_egm(&joined) {
+        parsed.ignored.push(Ignored { number: begins, assignment: None });
+    }
     parsed
 }
 
@@ -122,35 +125,27 @@ fn is_known(token: &Token) -> bool {
         None => (token.key.as_str(), None),
     };
     let is_match = matches!(token.operator, Operator::Match | Operator::NoMatch);
-    let is_right = match key {
+    if token.operator == Operator::Remove && !["SYMLINK", "TAG"].contains(&key) {
+        return false;
+    }
+    match key {
         "ACTION" | "DEVPATH" | "KERNEL" | "KERNELS" | "SUBSYSTEM" | "SUBSYSTEMS" | "DRIVER"
         | "DRIVERS" | "TAGS" | "RESULT" => is_match && attribute.is_none(),
         "ATTRS" | "CONST" => is_match && attribute.is_some(),
         "TEST" => is_match,
         "ATTR" | "ENV" | "SYSCTL" => attribute.is_some(),
         "SECLABEL" => !is_match && attribute.is_some(),
-        "OWNER" | "GROUP" | "MODE" | "GOTO" | "LABEL" | "OPTIONS" => {
-            !is_match && attribute.is_none()
-        }
+        "OWNER" | "GROUP" | "MODE" | "OPTIONS" => !is_match && attribute.is_none(),
+        "GOTO" | "LABEL" => token.operator == Operator::Assign && attribute.is_none(),
         "RUN" => !is_match && attribute.is_none_or(|kind| ["program", "builtin"].contains(&kind)),
         "IMPORT" => attribute.is_some_and(|kind| {
             ["file", "program", "builtin", "db", "cmdline", "parent"].contains(&kind)
         }),
+        // These names would change nothing.
+        "NAME" if !is_match && ["", "%k"].contains(&token.value.as_str()) => false,
         "NAME" | "SYMLINK" | "TAG" | "PROGRAM" => attribute.is_none(),
         _ => false,
-    };
-    let is_octal = || {
-        let value = &token.value;
-        let is_mode = !value.is_empty() && value.len() <= 5;
-        (is_mode && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit)))
-            || value.contains(['$', '%'])
-    };
-    is_right
-        && match key {
-            "OWNER" | "GROUP" if token.operator == Operator::Remove => false,
-            "MODE" => token.operator != Operator::Remove && is_octal(),
-            _ => true,
-        }
+    }
 }
 
 /// The tokens of a line, which may be unknown; `None` for invalid syntax.
@@ -199,6 +194,14 @@ impl Line {
 }
 
 impl Token {
+    /// Whether it sets a mode that is none, which udev ignores.
+    pub(super) fn is_no_mode(&self) -> bool {
+        let is_octal = |value: &str| {
+            (1..=5).contains(&value.len()) && value.bytes().all(|it| (b'0'..=b'7').contains(&it))
+        };
+        self.key == "MODE" && !is_octal(&self.value) && !self.value.contains(['$', '%'])
+    }
+
     /// Whether it is a condition.
     pub(super) fn is_match(&self) -> bool {
         // PROGRAM and IMPORT are conditions whatever their operator.
@@ -244,7 +247,8 @@ mod tests {
             "# a comment\n\nSUBSYSTEM==\"egm\", KERNEL==\"egm[0-9]*\" GROUP=\"kvm\", \\\n  # within\n  MODE:=\"0660\"\n\
              junk\nMODE=\"unclosed\nATTR{a-b}!=\"a\\\"b\", RUN+=\"x\"\nMODE=\"1\" \\ \nMODE=\"2\"\n\
              BOGUS=\"x\", MODE=\"3\"\nMODE=\"rw\"\nMODE-=\"0660\"\nSUBSYSTEM=\"egm\", MODE=\"4\"\n\
-             SECLABEL=\"x\", MODE=\"5\"\nRUN{bogus}+=\"x\", MODE=\"6\"\nGROUP==\"kvm\", MODE=\"7\"\n",
+             SECLABEL=\"x\", MODE=\"5\"\nRUN{bogus}+=\"x\", MODE=\"6\"\nGROUP==\"kvm\", MODE=\"7\"\n\
+             NAME=\"%k\", MODE=\"8\"\nENV{x}-=\"y\", MODE=\"9\"\nLABEL+=\"x\"\nTAG-=\"t\", NAME==\"\"\nMODE=\"10\" \\\n",
         );
         let shown = lines.lines.iter().flat_map(|line| {
             let tokens = line.tokens.iter();
@@ -260,6 +264,9 @@ mod tests {
                 (8, "ATTR{a-b}", Operator::NoMatch, "a\"b"),
                 (8, "RUN", Operator::Add, "x"),
                 (10, "MODE", Operator::Assign, "2"),
+                (12, "MODE", Operator::Assign, "rw"),
+                (21, "TAG", Operator::Remove, "t"),
+                (21, "NAME", Operator::Match, ""),
             ]
         );
     }
@@ -268,14 +275,20 @@ mod tests {
     fn invalid_lines_that_mention_egm_are_kept() {
         let parsed = parse(
             "SUBSYSTEM=\"egm\", MODE=\"0660\"\nKERNEL:=\"egm*\", MODE=\"0660\"\nKERNEL=egm4\n\
-             KERNEL==\"egm4\", MODE=\"rw\"\nSUBSYSTEM=\"usb\"\nKERNEL==\"segment\", MODE=\"rw\"\n\
-             # KERNEL=\"egm4\"\nKERNEL==\"egm4\", MODE=\"0660\"\n",
+             KERNEL==\"egm4\", GROUP-=\"kvm\"\nSUBSYSTEM=\"usb\"\nKERNEL==\"segment\", MODE=\"rw\"\n\
+             # KERNEL=\"egm4\"\nKERNEL==\"egm4\", MODE=\"0660\"\nKERNEL==\"egm4\", MODE=\"0660\" \\\n",
         );
         let shown = parsed.ignored.iter().map(|it| (it.number, it.assignment.as_deref()));
         assert_eq!(
             shown.collect::<Vec<_>>(),
-            [(1, Some("SUBSYSTEM=\"egm\"")), (2, Some("KERNEL:=\"egm*\"")), (3, None), (4, None),]
+            [
+                (1, Some("SUBSYSTEM=\"egm\"")),
+                (2, Some("KERNEL:=\"egm*\"")),
+                (3, None),
+                (4, None),
+                (9, None)
+            ]
         );
-        assert_eq!(parsed.lines.len(), 1);
+        assert_eq!(parsed.lines.len(), 2);
     }
 }

@@ -173,6 +173,8 @@ fn an_administrator_s_rules_are_replaced_only_with_force_and_saved() {
         "{RULES}:1: group disk, mode 0640
 /dev/egm4: 0640 root:disk
 /dev/egm5: 0640 root:disk
+egm-probe: warning: egm4: no udev rule gives QEMU access
+egm-probe: warning: egm5: no udev rule gives QEMU access
 egm-probe: {RULES}: not written by `egm-probe udev install` (remove it manually)
 exit 1
 egm-probe: {RULES}: not written by `egm-probe udev install` (--force saves it as 60-egm.rules.orig and replaces it)
@@ -327,7 +329,11 @@ fn status_predicts_the_effect_of_rules() {
         ),
         (good, r#"KERNEL=="eg*", MODE="0640""#, "640 root:kvm"),
         (good, r#"KERNEL=="egm*", BOGUS="x", MODE="0640""#, "660 root:kvm"),
-        (good, r#"KERNEL=="egm*", MODE="rw""#, "660 root:kvm"),
+        (good, r#"KERNEL=="egm*", GROUP="disk", MODE="rw""#, "660 root:disk"),
+        (good, r#"KERNEL=="egm*", NAME="%k", MODE="0640""#, "660 root:kvm"),
+        (good, r#"KERNEL=="egm*", ENV{x}-="y", MODE="0640""#, "660 root:kvm"),
+        (good, "KERNEL==\"egm*\", MODE=\"0640\" \\", "660 root:kvm"),
+        (r#"KERNEL=="egm*", GROUP="kvm""#, "", "600 root:kvm"),
         (good, r#"KERNEL=="egm*", MODE-="0660""#, "660 root:kvm"),
         (good, r#"SUBSYSTEM="egm", MODE="0600""#, "660 root:kvm"),
         (good, r#"KERNEL=="egm4", SECLABEL="x", MODE="0640""#, "660 root:kvm"),
