@@ -142,8 +142,8 @@ pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<E
             session.warn(warning);
         }
         // In place of this program, so that the process that keeps the lease is the command's own:
-        // neither can outlive the other, signals reach it (std unblocks them), and its exit status
-        // is ours.
+        // neither can outlive the other, signals reach it (they are not blocked any more), and its
+        // exit status is ours.
         let cause = process::Command::new(program).args(arguments).exec();
         // If this fails, the lease is void as soon as this process exits.
         let _ = store.lock(PATIENCE).and_then(|locked| locked.give_back(&process));
