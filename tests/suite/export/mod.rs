@@ -218,6 +218,12 @@ fn a_file_that_cannot_be_written_is_left_alone() {
     let missing = folder.path().join("no/egm.json");
     let output = exported("gb200-full-gpu-list", &["cdi", "-o", missing.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(4));
+    // Reading from its own pipe would never end.
+    let mut command = Command::new("timeout");
+    command.args(["60", PROGRAM, "--from"]).arg(machine("gb200-full-gpu-list"));
+    let output = command.args(["export", "cdi", "-o", "/dev/stdout"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).contains("not a regular file"), "{output:?}");
     // Root can write everywhere but on a full or read-only file system.
     let script = format!(
         "set -e
