@@ -33,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory, Parser, ValueEnum};
+use nix::sys::signal::Signal;
 
 use crate::claims::unseen::Recorded;
 use crate::files::user_file;
@@ -65,6 +66,9 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The status that shells report for a program that writes to a closed pipe.
+    const CLOSED: Self = Self::Signal(Signal::SIGPIPE as u8);
+
     /// The exit code.
     #[must_use]
     pub fn code(self) -> u8 {
@@ -139,9 +143,11 @@ pub fn run(
     let terminal = terminal.with(cli.global.color);
     let mut session = Session { global: &cli.global, terminal, out, err };
     let result = session.execute(&cli.command);
-    let if_closed = match result {
-        Ok(exit @ Exit::Signal(_)) => exit,
-        _ => Exit::Done,
+    let if_closed = match (&result, &cli.command) {
+        (Ok(exit), _) => *exit,
+        // Their exit status is the answer, which may not be known yet.
+        (Err(_), Command::Validate(_) | Command::Doctor(_) | Command::Udev(_)) => Exit::CLOSED,
+        (Err(_), _) => Exit::Done,
     };
     let result = result.and_then(|exit| Ok(session.out.flush().map(|()| exit)?));
     finish(result, if_closed, session.err)
@@ -292,7 +298,11 @@ fn is_dash(path: &Path) -> bool {
 impl Global {
     fn root(&self) -> Result<Sysroot, Error> {
         Ok(match (&self.sysroot, &self.from) {
-            (Some(directory), _) => host_below(directory)?,
+            // clap finds this only if both are on the same side of the command.
+            (Some(_), Some(_)) => {
+                return Err(Error::Usage("--sysroot and --from cannot be used together"));
+            }
+            (Some(directory), None) => host_below(directory)?,
             (None, Some(file)) => open_capture(file)?,
             (None, None) => Sysroot::host(),
         })

@@ -224,6 +224,13 @@ pub(super) enum StanzaFormat {
 /// Checks of the usage that clap cannot do.
 pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Error> {
     let is_xml = args.format == StanzaFormat::Xml;
+    let of_domain = args.domain.as_deref().is_some_and(is_dash);
+    if args.in_place && of_domain {
+        return Err(Error::Usage("--in-place requires a file, and --domain - is standard input"));
+    }
+    if of_domain && global.from.as_deref().is_some_and(is_dash) {
+        return Err(Error::Usage("--domain - and --from - cannot both be standard input"));
+    }
     if args.remove {
         let problem = if !is_xml {
             "--remove supports only XML (omit --format)"
@@ -238,12 +245,7 @@ pub(super) fn check_usage(args: &StanzaArgs, global: &Global) -> Result<(), Erro
     }
     let has = |part| args.has(part);
     let cells = args.cells_of_each_gpu();
-    let of_domain = args.domain.as_deref().is_some_and(is_dash);
-    let problem = if args.in_place && of_domain {
-        "--in-place requires a file, and --domain - is standard input"
-    } else if of_domain && global.from.as_deref().is_some_and(is_dash) {
-        "--domain - and --from - cannot both be standard input"
-    } else if (args.in_place || args.dry_run) && !is_xml {
+    let problem = if (args.in_place || args.dry_run) && !is_xml {
         "--in-place and --dry-run support only XML (omit --format)"
     } else if cells > 0 && !has(Part::Numa) {
         "--gpu-cells requires --with numa, which writes the cells"

@@ -9,7 +9,6 @@ use nix::errno::Errno;
 #[cfg(feature = "udev")]
 use nix::poll::PollTimeout;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::Signal;
 
 use super::args::{parse_region, parse_time};
 use super::error::Error;
@@ -69,13 +68,10 @@ pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, E
     let until = args.until.as_deref().map(awaited).transpose()?;
     match follow(args, until.as_ref(), session) {
         // Success would mean that the state was reached.
-        Err(Error::Write(error)) if is_closed(&error) && until.is_some() => Ok(CLOSED),
+        Err(Error::Write(error)) if is_closed(&error) && until.is_some() => Ok(Exit::CLOSED),
         result => result,
     }
 }
-
-/// The exit status that shells report for a program that writes to a closed pipe.
-const CLOSED: Exit = Exit::Signal(Signal::SIGPIPE as u8);
 
 fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
@@ -132,7 +128,7 @@ fn follow(
         match waiting.wait(over.map_or(pause, |over| over.min(pause)))? {
             Woken::Signal(_) | Woken::Closed if until.is_none() => return Ok(Exit::Done),
             Woken::Signal(number) => return Ok(Exit::Signal(number)),
-            Woken::Closed => return Ok(CLOSED),
+            Woken::Closed => return Ok(Exit::CLOSED),
             Woken::Timeout
                 if read.elapsed() < args.interval
                     && (report.claims.sight == Sight::Complete || Instant::now() < next_search)

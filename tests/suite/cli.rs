@@ -29,6 +29,23 @@ fn a_closed_pipe_ends_the_program_quietly() {
     }
 }
 
+/// The answer of these is their exit status: 128 and SIGPIPE, as shells have it, if it is not known.
+#[test]
+fn a_check_with_a_closed_pipe_does_not_succeed() {
+    let domain = support::fixtures().join("domains/good/gb200-full-gpu-list/tray.xml");
+    for (host, args, expected) in [
+        ("gb200-full-gpu-list", &["validate", domain.to_str().unwrap()][..], 141),
+        ("gb200-full-gpu-list", &["udev", "status"], 141),
+        ("doctor/D11", &["doctor"], 1),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--from").arg(support::machine(host)).args(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(expected), "{args:?}");
+    }
+}
+
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     for args in
@@ -158,6 +175,10 @@ fn usage_errors_go_to_stderr_with_their_own_exit_code() {
         &["list", "-o", "+"],
         &["list", "-O", "-o", "SIZE"],
         &["list", "--sysroot", "/", "--from", "x"],
+        &["--sysroot", "/", "list", "--from", "x"],
+        &["--from", "x", "list", "--sysroot", "/"],
+        &["stanza", "--remove", "--all", "--domain", "-", "--in-place"],
+        &["stanza", "--remove", "--all", "--domain", "-", "--from", "-"],
         &["show", "egm٤"],
         &["show", "--gpu", "\x1b[31m"],
     ] {
