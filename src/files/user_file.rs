@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
+use rustix::io::Errno;
 
 use crate::files::locked_directory::{Locked, OwnDirectory, new_file};
 use crate::sysroot::{describe, not_a_file, open_named};
@@ -111,7 +112,7 @@ impl Edit {
                 .map_err(|error| kept("its owner", &error))?;
         }
         // After the owner, because changing the owner clears set-id bits.
-        new.as_file().set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        set_mode(new.as_file(), old.mode() & 0o7777)?;
         let now = File::open(real)?;
         copy_attributes(&now, new.as_file())
             .map_err(|error| kept("its extended attributes", &error))?;
@@ -169,7 +170,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = new.as_file_mut();
     file.write_all(bytes)?;
     if let Some(mode) = mode {
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        set_mode(file, mode)?;
     }
     file.sync_all()?;
     new.persist(&real).map_err(|error| error.error)?;
@@ -181,13 +182,22 @@ fn kept(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} cannot be preserved: {}", describe(error)))
 }
 
+/// Sets the mode of a new file, which inherits no other permissions from its directory.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    match fremovexattr(file, c"system.posix_acl_access") {
+        Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
 /// Copies labels, access control lists and other extended attributes.
 fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     const MOST: usize = 1 << 16;
     let mut names = vec![0; MOST];
     let length = match flistxattr(from, &mut names) {
         Ok(length) => length,
-        Err(rustix::io::Errno::NOTSUP) => return Ok(()),
+        Err(Errno::NOTSUP) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     for name in names.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == 0) {

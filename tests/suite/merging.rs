@@ -1,6 +1,7 @@
 //! `stanza --domain` with domains that already have parts of the result.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use egm_probe::domain::Domain;
@@ -153,6 +154,34 @@ fn attributes_of_a_file_are_kept() {
     let mut value = [0; 16];
     let length = rustix::fs::getxattr(&path, &name, &mut value).unwrap();
     assert_eq!(&value[..length], b"kept");
+}
+
+/// A new file inherits the ACL that its directory has for new files, and the old one may not have it.
+#[test]
+fn a_file_gets_no_permissions_from_its_directory() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = directory.path().join("vm.xml");
+    fs::copy(support::fixtures().join("domains/minimal.xml"), &path).unwrap();
+    // Owner, user 65534, group, mask, others (acl(5)).
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(1, 7, u32::MAX), (2, 6, 65534), (4, 0, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]
+    {
+        acl.extend([tag, 0, permissions, 0]);
+        acl.extend(id.to_le_bytes());
+    }
+    let default = c"system.posix_acl_default";
+    if setxattr(directory.path(), default, &acl, XattrFlags::empty()).is_err() {
+        support::skip("this file system has no ACLs");
+        return;
+    }
+    let has_acl = |path: &Path| getxattr(path, c"system.posix_acl_access", &mut [0; 64]).is_ok();
+    fs::write(directory.path().join("new"), "").unwrap();
+    assert!(has_acl(&directory.path().join("new")));
+    let file = path.to_str().unwrap();
+    printed(&["--all", "--with", "hostdev,numa,machine", "--domain", file, "--in-place"]);
+    assert!(!has_acl(&path));
 }
 
 #[test]
