@@ -225,6 +225,23 @@ fn small() -> Tree {
     tree
 }
 
+/// tar takes the size of an attribute for a page, and fills the rest with zeros.
+#[test]
+fn attributes_in_an_archive_of_tar_have_their_values() {
+    let file = "sys/devices/system/cpu/online";
+    let output = Command::new("tar").args(["-C", "/", "-cf", "-", file]).output().unwrap();
+    let root = Sysroot::from_tar(&output.stdout[..]).unwrap();
+    let value = fs::read_to_string(Path::new("/").join(file)).unwrap();
+    assert_eq!(root.read_text(Path::new("/").join(file)).unwrap(), value);
+    // Files below other directories and binary ones may end in zeros.
+    let mut tree = Tree::default();
+    tree.file("proc/1/cmdline", "a\0\0");
+    tree.file("sys/binary", "a\0b\0\0");
+    let root = Sysroot::from_tar(&tree.tar()[..]).unwrap();
+    assert_eq!(root.read_text("/proc/1/cmdline").unwrap(), "a\0\0");
+    assert_eq!(root.read_text("/sys/binary").unwrap(), "a\0b\0\0");
+}
+
 #[test]
 fn flipped_bits_do_not_make_the_reader_panic() {
     let tar = small().tar();

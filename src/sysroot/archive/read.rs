@@ -125,7 +125,9 @@ impl Archive {
         let content = match header.entry_type() {
             EntryType::Directory => Content::Directory(BTreeMap::new()),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                Content::File(self.contents(&mut entry)?)
+                let contents = self.contents(&mut entry)?;
+                let is_sysfs = names.first().is_some_and(|name| *name == "sys");
+                Content::File(if is_sysfs { without_padding(contents) } else { contents })
             }
             EntryType::Symlink => Content::Link(link_name(&entry).map_err(in_entry)?),
             EntryType::Link => {
@@ -218,6 +220,15 @@ impl Archive {
             }
             _ => Err("the parent is not a directory".into()),
         }
+    }
+}
+
+/// The value of an attribute: sysfs gives a page as its size, and tar fills the rest with zeros.
+fn without_padding(contents: Box<[u8]>) -> Box<[u8]> {
+    let end = contents.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    match contents.get(..end) {
+        Some(text) if !text.contains(&0) => text.into(),
+        _ => contents,
     }
 }
 
