@@ -155,9 +155,13 @@ impl<'a> Edit<'a> {
         let mut text = String::with_capacity(self.text.len() + 4096);
         let mut done = 0;
         for (range, new) in &self.changes {
+            // Within an element that is removed.
+            if range.start < done {
+                continue;
+            }
             text.push_str(self.text.get(done..range.start).unwrap_or_default());
             text.push_str(new);
-            done = range.end.max(done);
+            done = range.end;
         }
         text.push_str(self.text.get(done..).unwrap_or_default());
         text

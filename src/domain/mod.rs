@@ -115,6 +115,18 @@ impl Domain {
         }
         by_alias
     }
+
+    /// Whether arguments for QEMU may name cells.
+    pub(crate) fn arguments_name_cells(&self) -> bool {
+        let names = ["-numa", "node=", "nodeid=", "node-id=", "node\":"];
+        self.qemu_arguments.iter().any(|it| names.iter().any(|name| it.text.contains(name)))
+    }
+
+    /// Finds the `<hostdev>` of an EGM device's GPU.
+    pub(crate) fn find_hostdev<'a>(&'a self) -> impl Fn(&EgmDevice) -> Option<&'a Hostdev> {
+        let by_alias = self.hostdevs_by_alias();
+        move |device| by_alias.get(device.pci_dev.as_ref()?.text.as_str()).copied()
+    }
 }
 
 /// Whether libvirt keeps an alias (`USER_ALIAS_PREFIX` and `USER_ALIAS_CHARS`,

@@ -1,5 +1,6 @@
 //! PCI and USB controllers of the guest.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use roxmltree::{Node, NodeId};
@@ -167,6 +168,23 @@ impl PciController {
         let model = self.model.as_ref().and_then(|model| model.value);
         model.is_some_and(ControllerModel::is_root)
     }
+}
+
+/// Gives each controller without an index the lowest unused one, as libvirt does
+/// (`virDomainAssignControllerIndexes`, `src/conf/domain_postparse.c`).
+pub(super) fn with_indexes(mut controllers: Vec<PciController>) -> Vec<PciController> {
+    let used = controllers.iter().filter_map(|it| it.index.as_ref()?.value);
+    let used: BTreeSet<u32> = used.collect();
+    let mut free = (0..=u32::MAX).filter(|index| !used.contains(index));
+    for controller in controllers.iter_mut().filter(|it| it.index.is_none()) {
+        controller.index = free.next().map(|index| Value {
+            text: index.to_string(),
+            value: Some(index),
+            span: controller.span.clone(),
+            origin: Origin::Element,
+        });
+    }
+    controllers
 }
 
 pub(super) fn read_pci_controller(controller: Node<'_, '_>) -> PciController {

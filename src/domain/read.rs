@@ -9,7 +9,7 @@ use super::guest_address::read_pci_device;
 use super::hostdev::read_hostdev;
 use super::machine::{read_features, read_os};
 use super::memory::{read_backing, read_egm, read_other, read_policy};
-use super::pci::{read_pci_controller, read_usb_controller};
+use super::pci::{read_pci_controller, read_usb_controller, with_indexes};
 use super::smmu::read_iommu;
 use super::value::{
     count, list, number, read_address, read_attribute, read_size, read_text, switch, text,
@@ -28,6 +28,8 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         devices("controller").filter(move |it| it.attribute("type") == Some(kind))
     };
     let cpu = child(domain, "cpu");
+    let arch = find(domain, &["os", "type"]).and_then(|kind| kind.attribute("arch"));
+    let is_x86 = arch.is_some_and(|arch| arch == "x86_64" || arch == "i686");
     let qemu_arguments: Vec<_> = file_memory::qemu_arguments(domain)
         .filter_map(|argument| read_attribute(argument, "value", text))
         .map(|argument| Value { origin: Origin::CommandLine, ..argument })
@@ -97,7 +99,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         iommufd: child(domain, "iommufd")
             .and_then(|iommufd| read_attribute(iommufd, "enabled", switch)),
         iommus: devices("iommu").map(read_iommu).collect(),
-        pci_controllers: controllers("pci").map(read_pci_controller).collect(),
+        pci_controllers: with_indexes(controllers("pci").map(read_pci_controller).collect()),
         pci_devices: children(Some(domain), "devices")
             .flat_map(|devices| devices.children().filter(Node::is_element))
             .filter_map(read_pci_device)
@@ -105,7 +107,7 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         usb_controllers: controllers("usb").map(read_usb_controller).collect(),
         usb_devices: children(Some(domain), "devices")
             .flat_map(|devices| devices.children())
-            .filter(|device| is_on_usb(*device))
+            .filter(|device| is_on_usb(*device, is_x86))
             .map(start_tag)
             .collect(),
         aliases: read_aliases(domain),
@@ -129,13 +131,19 @@ fn read_aliases(domain: Node<'_, '_>) -> Vec<Value<String>> {
     aliases
 }
 
-/// Whether libvirt puts a device on a USB bus (`virDomainDeviceIsUSB`, `src/conf/domain_conf.c`).
-fn is_on_usb(device: Node<'_, '_>) -> bool {
+/// Whether libvirt puts a device on a USB bus (`virDomainDeviceIsUSB`, `src/conf/domain_conf.c`), as
+/// it does with a mouse, tablet or keyboard on other machines than x86
+/// (`virDomainInputDefPostParse`).
+fn is_on_usb(device: Node<'_, '_>, is_x86: bool) -> bool {
     let has = |name| device.attribute(name) == Some("usb");
     let target = || child(device, "target").and_then(|target| target.attribute("bus"));
     match device.tag_name().name() {
         "disk" => target() == Some("usb"),
         "hostdev" | "hub" => has("type"),
+        "input" if device.attribute("bus").is_none() => {
+            let kind = device.attribute("type");
+            !is_x86 && kind.is_some_and(|kind| ["mouse", "tablet", "keyboard"].contains(&kind))
+        }
         "input" | "redirdev" => has("bus"),
         _ => false,
     }

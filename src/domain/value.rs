@@ -158,9 +158,10 @@ pub(super) fn c_byte(text: &str) -> Option<u8> {
 }
 
 /// A list of numbers as libvirt reads it (`virBitmapParse`, `src/util/virbitmap.c`): from left to
-/// right, with optional spaces; `^3` removes a number.
+/// right, with optional spaces and a comma at the end; `^3` removes a number.
 pub(super) fn list(text: &str) -> Option<IdList> {
-    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let text = text.trim_end();
+    let parts: Vec<_> = text.strip_suffix(',').unwrap_or(text).split(',').map(str::trim).collect();
     if parts.len() > LIST_LIMIT {
         return None;
     }

@@ -82,11 +82,15 @@ pub(super) fn assign<'a>(
         taken.insert(cell, path);
         cells.insert(region, cell);
     }
+    // Arguments for QEMU may name them for GPUs.
+    let unsure = domain.filter(|domain| domain.arguments_name_cells()).map(empty_cells);
+    let unsure = unsure.unwrap_or_default();
     for (region, path) in regions {
         if !cells.contains_key(region) {
             let is_left = |cell: &u32| {
                 !taken.contains_key(cell)
                     && !of_gpus.contains(cell)
+                    && !unsure.contains(cell)
                     && !reused.values().any(|cells| cells.contains(*cell))
             };
             let Some(cell) = (0..=u32::MAX).find(is_left) else { continue };
@@ -112,18 +116,19 @@ fn gpu_cells(domain: &Domain, named: &[Named<'_>]) -> BTreeSet<u32> {
         alias.is_some_and(|alias| aliases.contains(alias))
             || named.iter().any(|named| hostdev.pci() == Some(named.gpu))
     };
-    let empty: BTreeSet<_> = domain
-        .cells
-        .iter()
-        .filter(|cell| cell.memory.as_ref().is_some_and(|it| it.value == Some(Bytes(0))))
-        .filter_map(|cell| cell.id.value)
-        .collect();
+    let empty = empty_cells(domain);
     let nodesets = domain.hostdevs.iter().filter_map(|hostdev| {
         let cells = hostdev.cells.as_ref()?.value.as_ref()?;
         let mut each = cells.iter().take(CELLS_LIMIT);
         (is_gpu(hostdev) || each.all(|cell| empty.contains(&cell))).then_some(cells)
     });
     nodesets.flat_map(|cells| cells.iter().take(CELLS_LIMIT)).collect()
+}
+
+/// The cells without memory.
+fn empty_cells(domain: &Domain) -> BTreeSet<u32> {
+    let empty = domain.cells.iter().filter(|cell| cell.memory.known() == Some(Bytes(0)));
+    empty.filter_map(|cell| cell.id.value).collect()
 }
 
 /// The cells of a guest, and its virtual CPUs.

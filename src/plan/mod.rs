@@ -15,7 +15,7 @@ pub(crate) mod pinning;
 mod size;
 pub(crate) mod vcpus;
 
-use crate::domain::{Domain, EgmDevice, Maybe, MemoryDevice};
+use crate::domain::{Domain, EgmDevice, Hostdev, Maybe, MemoryDevice};
 use crate::host::{Gpu, Region};
 use crate::report::Report;
 use crate::values::{Bytes, IdList, NodeId, PciAddress, RegionName, SIZE_STEP};
@@ -392,12 +392,11 @@ struct RestDevice<'a> {
 impl<'a> Rest<'a> {
     fn of(domain: Option<&'a Domain>, named: &[Named<'_>]) -> Self {
         let devices = domain.into_iter().flat_map(|domain| {
-            let hostdevs = domain.hostdevs_by_alias();
+            let hostdev_of = domain.find_hostdev();
             let untouched = |device: &&EgmDevice| !named.iter().any(|gpu| gpu.has(device));
-            domain.egm.iter().filter(untouched).map(move |device| {
-                let hostdev = device.pci_dev.as_ref().and_then(|it| hostdevs.get(it.text.as_str()));
-                let gpu = hostdev.and_then(|hostdev| hostdev.address.known());
-                RestDevice { device, gpu }
+            domain.egm.iter().filter(untouched).map(move |device| RestDevice {
+                device,
+                gpu: hostdev_of(device).and_then(Hostdev::pci),
             })
         });
         Self { devices: devices.collect() }

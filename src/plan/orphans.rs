@@ -16,7 +16,7 @@ pub(crate) const GPU_CELLS: u32 = 8;
 /// cells are not known here, may name some.
 pub(crate) fn of(domain: &Domain) -> BTreeSet<u32> {
     let is_unsure = !domain.other_memory.is_empty()
-        || domain.qemu_arguments.iter().any(|argument| argument.text.contains("node"))
+        || domain.arguments_name_cells()
         || domain.hostdevs.iter().any(|it| it.cells.is_some() && it.cells.known().is_none());
     if is_unsure {
         return BTreeSet::new();

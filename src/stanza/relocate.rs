@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Moved, elements};
 use crate::domain::edit::Edit;
 use crate::domain::xml::find;
-use crate::domain::{self, Domain, EgmDevice, Maybe};
+use crate::domain::{self, Domain, EgmDevice, Hostdev, Maybe};
 use crate::host::{NotFound, Region};
 use crate::report::Report;
 use crate::values::{IdList, PciAddress, RegionName};
@@ -133,11 +133,8 @@ fn gpus_for(
     old: Option<&Region>,
     new: &Region,
 ) -> Result<BTreeMap<PciAddress, PciAddress>, Unmovable> {
-    let by_alias = domain.hostdevs_by_alias();
-    let gpu = |device: &&EgmDevice| {
-        by_alias.get(device.pci_dev.as_ref()?.text.as_str()).and_then(|hostdev| hostdev.pci())
-    };
-    let used: BTreeSet<PciAddress> = devices.iter().filter_map(gpu).collect();
+    let hostdevs = devices.iter().copied().filter_map(domain.find_hostdev());
+    let used: BTreeSet<PciAddress> = hostdevs.filter_map(Hostdev::pci).collect();
     let addresses = |region: &Region| region.gpus.iter().map(|gpu| gpu.address).collect::<Vec<_>>();
     let candidates = addresses(new);
     let of_old = old.map(addresses).filter(|of_old| {

@@ -11,8 +11,8 @@ use super::{Options, Unwritable, elements, merge};
 use crate::domain::edit::Edit;
 use crate::domain::xml::{child, children, find, text_of};
 use crate::domain::{
-    self, BadDomain, Bus, Cell, Dialect, Domain, GuestAddress, Hostdev, Maybe, PciController,
-    PciMachine,
+    self, BadDomain, Bus, Cell, Dialect, Domain, GuestAddress, Hostdev, Maybe, MemoryDevice,
+    PciController, PciMachine,
 };
 use crate::plan::{Plan, Request, pinning, vcpus};
 use crate::report::Report;
@@ -34,6 +34,14 @@ pub enum Unremovable {
     Left {
         /// The number of EGM devices that would be left.
         left: usize,
+    },
+    /// The memory is less than that of the domain without EGM.
+    #[error("--memory {memory} is less than the {others} of other cells and memory devices")]
+    TooSmall {
+        /// The memory that the domain is to have.
+        memory: Bytes,
+        /// What it has without EGM.
+        others: Bytes,
     },
 }
 
@@ -67,6 +75,12 @@ pub(super) fn remove(
     let renumbering = Renumbering { document, numbers: &cells.numbers, removed: &removed };
     if renumbering.is_impossible() {
         return Err(Unwritable::CommandLine);
+    }
+    if let Some(memory) = removal.memory {
+        let others = work.other_memory(&cells);
+        if memory < others {
+            return Err(Unremovable::TooSmall { memory, others }.into());
+        }
     }
     renumbering.apply(&mut work.edit);
     let mut shares = work.share_cpus(&cells);
@@ -181,8 +195,8 @@ impl<'a, 'input> Work<'a, 'input> {
         for node in &gone {
             self.remove(*node);
         }
-        let is_gpu = |it: &&Hostdev| !self.taken.has_hostdev(it);
-        if self.domain.hostdevs.iter().find(is_gpu).is_none() {
+        let is_left = |it: &Hostdev| it.address.is_some() && !self.taken.has_hostdev(it);
+        if !self.domain.hostdevs.iter().any(is_left) {
             self.hole(gone.len());
         }
         gone
@@ -289,8 +303,9 @@ impl<'a, 'input> Work<'a, 'input> {
         }
         if let Some(memory) = self.removal.memory {
             let shares = u64::try_from(cells.emptied.len()).unwrap_or(u64::MAX);
+            let memory = memory.0.saturating_sub(self.other_memory(cells).0);
             for (position, id) in (0..).zip(&cells.emptied) {
-                sums.insert(*id, share(memory.0, shares, position));
+                sums.insert(*id, share(memory, shares, position));
             }
         } else {
             sums.extend(cells.emptied.iter().map(|id| (*id, 0)));
@@ -309,15 +324,26 @@ impl<'a, 'input> Work<'a, 'input> {
                 self.edit.set_attribute(node, "unit", "KiB");
             }
         }
-        if cells.numbers.is_empty() {
-            total = self.removal.memory.or(self.domain.memory.known()).map_or(0, |memory| memory.0);
-        }
         let others = self.domain.other_memory.iter().map(|device| device.counts().0);
-        let total = Bytes(others.fold(total, u64::saturating_add));
+        let mut total = Bytes(others.fold(total, u64::saturating_add));
+        if cells.numbers.is_empty() {
+            total = self.removal.memory.or(self.domain.memory.known()).unwrap_or(total);
+        }
         self.sizes(total);
         if self.taken.kept.is_empty() {
             self.backing();
         }
+    }
+
+    /// The memory of the cells that keep theirs, and of other memory devices.
+    fn other_memory(&self, cells: &Cells) -> Bytes {
+        let keeps = |cell: &&Cell| {
+            let id = cell.id.value.filter(|id| cells.numbers.contains_key(id));
+            id.is_some_and(|id| !cells.emptied.contains(&id))
+        };
+        let of_cells = self.domain.cells.iter().filter(keeps).filter_map(|it| it.memory.known());
+        let devices = self.domain.other_memory.iter().map(MemoryDevice::counts);
+        Bytes(of_cells.chain(devices).map(|it| it.0).fold(0, u64::saturating_add))
     }
 
     fn sizes(&mut self, total: Bytes) {
@@ -331,9 +357,14 @@ impl<'a, 'input> Work<'a, 'input> {
             if name == "maxMemory" && self.taken.kept.is_empty() && !has_slots {
                 // Without slots it is only for EGM devices.
                 self.edit.remove(node);
-            } else if found != Some(total) {
+                continue;
+            }
+            // A larger maximum than EGM needs is for memory that is added later.
+            let is_chosen = name == "maxMemory" && found > self.domain.memory.known();
+            let new = found.filter(|_| is_chosen).unwrap_or(total).max(total);
+            if found != Some(new) {
                 self.edit.set_attribute(node, "unit", "KiB");
-                self.edit.set_text(node, &elements::in_kib(total));
+                self.edit.set_text(node, &elements::in_kib(new));
             }
         }
     }
@@ -349,7 +380,10 @@ impl<'a, 'input> Work<'a, 'input> {
         let parts: BTreeMap<_, _> = backing
             .children()
             .filter(Node::is_element)
-            .map(|part| (part.tag_name().name(), part.attributes().next().map(|it| it.value())))
+            .map(|part| {
+                let only = part.attributes().next().filter(|_| part.attributes().len() == 1);
+                (part.tag_name().name(), only.map(|it| it.value()))
+            })
             .collect();
         let of_egm = [("source", "file"), ("access", "shared"), ("allocation", "immediate")];
         let is_of_egm = parts == of_egm.map(|(name, value)| (name, Some(value))).into();

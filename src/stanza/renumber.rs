@@ -22,9 +22,11 @@ pub(super) struct Renumbering<'a, 'input> {
 impl Renumbering<'_, '_> {
     /// Whether arguments for QEMU, which are not changed, depend on the numbers.
     pub(super) fn is_impossible(&self) -> bool {
-        let line = &self.document.domain().command_line;
+        let domain = self.document.domain();
+        let line = &domain.command_line;
         let has_devices = !(line.controllers.is_empty() && line.devices.is_empty());
-        has_devices && self.numbers.iter().any(|(old, new)| old != new)
+        (has_devices || domain.arguments_name_cells())
+            && self.numbers.iter().any(|(old, new)| old != new)
     }
 
     pub(super) fn apply(&self, edit: &mut Edit<'_>) {
@@ -68,8 +70,10 @@ impl Renumbering<'_, '_> {
                 edit.remove(node);
                 continue;
             }
-            // Without `id`, cells are counted; those before it may only have been removed.
-            let is_written = |new: &u32| node.attribute("id").is_some() || *new > old;
+            // Without `id`, cells are counted, also after some before it were removed.
+            let is_complete = self.numbers.len() == self.document.domain().cells.len();
+            let is_written =
+                |new: &u32| node.attribute("id").is_some() || *new > old || is_complete;
             if let Some(new) = self.changed(old).filter(is_written) {
                 edit.set_attribute(node, "id", &new.to_string());
             }

@@ -7,6 +7,7 @@ use egm_probe::domain::Domain;
 use egm_probe::plan::Plan;
 use egm_probe::report::Report;
 use egm_probe::sysroot::Sysroot;
+use regex::Regex;
 
 use crate::removal::{PLAIN, run};
 use crate::stanza::{fed, stanza, text};
@@ -134,6 +135,24 @@ fn numbers_of_its_own_are_kept_or_refused() {
     let output = fed(&mut stanza(GB200, &args), traded.as_bytes());
     let stderr = text(&output.stderr);
     assert_eq!(stderr, "egm-probe: note: guest NUMA nodes 1-32 become 2-33, 33 become 1\n");
+    // The same cells without numbers, which get new ones where they are.
+    let counted = Regex::new(r"(<cell) id='\d+'").unwrap();
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let mut lines: Vec<_> = all.split_inclusive("\n      </cell>\n").collect();
+    assert_eq!(lines.len(), 35, "{all}");
+    let second = lines.remove(1);
+    lines.insert(9, second);
+    let trade = |text: String, (from, to): (u32, u32)| {
+        let spellings = [("<sibling id='", '\''), ("<node>", '<')];
+        spellings.into_iter().fold(text, |text, (name, end)| {
+            text.replace(&format!("{name}{from}{end}"), &format!("{name}\0{to}{end}"))
+        })
+    };
+    let behind = (2..10).map(|old| (old, old - 1)).chain([(1, 9)]).fold(lines.concat(), trade);
+    let behind = behind.replace('\0', "").replace("nodeset='2-9'", "nodeset='1-8'");
+    let behind = counted.replace_all(&behind, "$1");
+    let output = fed(&mut stanza(GB200, &args), behind.as_bytes());
+    assert!(codes(GB200, &text(&output.stdout)).is_empty(), "{}", text(&output.stderr));
     let argument = "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n    \
                     <qemu:arg value='-device'/>\n    <qemu:arg value='pxb-pcie,id=x,bus_nr=200,numa_node=0'/>\n  \
                     </qemu:commandline>\n</domain>";

@@ -178,6 +178,111 @@ fn whatever_names_a_cell_is_renumbered() {
     }
     let commented = whole.replace("<node>1</node>", "<node><!-- second socket -->1</node>");
     assert_eq!(run(GB200, &args, &commented).unwrap(), rest);
+    let latency = |initiator, target| {
+        format!("<latency initiator='{initiator}' target='{target}' type='access' value='5'/>")
+    };
+    let between =
+        |latencies: &str| format!("      <interconnects>{latencies}</interconnects>\n    </numa>");
+    let latencies = between(&[latency(0, 1), latency(1, 0), latency(1, 1)].concat());
+    let written = run(GB200, &args, &whole.replace("    </numa>", &latencies)).unwrap();
+    assert_eq!(written, rest.replace("    </numa>", &between(&latency(0, 0))));
+}
+
+/// libvirt numbers controllers without an index itself, and accepts a comma at the end of a list.
+#[test]
+fn a_domain_may_leave_out_what_libvirt_adds() {
+    let whole = complete(GB200, &["--all"]);
+    let index = Regex::new(r"(<controller type='pci') index='\d+'").unwrap();
+    let domain = index.replace_all(&whole, "$1").replace("cpus='0-3'", "cpus='0-3,'");
+    assert_ne!(domain, whole);
+    check_clean(GB200, &domain);
+    assert_eq!(run(GB200, &["--all", "--complete"], &domain).unwrap(), domain, "a second run");
+    let root = "    <controller type='pci' model='pcie-root'/>\n";
+    let base = PLAIN.replace("  </devices>", &format!("{root}  </devices>"));
+    let domain = run(GB200, &["--all", "--complete"], &base).unwrap();
+    check_clean(GB200, &domain);
+    assert_eq!(domain.matches("'pcie-root'").count(), 1, "{domain}");
+}
+
+/// Arguments for QEMU that name cells are not renumbered.
+#[test]
+fn cells_in_arguments_keep_their_numbers() {
+    let arguments = |values: &str| {
+        let values: Vec<_> =
+            values.split(' ').map(|value| format!("<qemu:arg value='{value}'/>")).collect();
+        let values = values.concat();
+        format!(
+            "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{values}</qemu:commandline></domain>"
+        )
+    };
+    let whole = complete(GB200, &["--all"]);
+    let initiator = "-object acpi-generic-initiator,id=gi0,pci-dev=ua-hostdev0,node=";
+    for (values, problem) in [
+        (&format!("{initiator}2")[..], Some("depend on the NUMA cells")),
+        ("-numa hmat-lb,initiator=0,target=1", Some("depend on the NUMA cells")),
+        ("-blockdev driver=file,node-name=disk0,filename=/x", None),
+    ] {
+        let domain = whole.replace("</domain>", &arguments(values));
+        let args = ["--remove", "--region", "egm5", "--with", "all"];
+        let refused = run(GB200, &args, &domain).err();
+        assert_eq!(refused.is_some(), problem.is_some(), "{values}: {refused:?}");
+        assert!(refused.unwrap_or_default().contains(problem.unwrap_or_default()), "{values}");
+    }
+    // Cells for a GPU's memory, which only the arguments name, are not used for a region.
+    let socket = run(GB200, &["--region", "egm4", "--with", "hostdev,numa"], PLAIN).unwrap();
+    let empty = |id| format!("      <cell id='{id}' memory='0' unit='KiB'/>\n    </numa>");
+    let socket = (1..9).fold(socket, |text, id| text.replace("    </numa>", &empty(id)));
+    let socket = socket.replace("</domain>", &arguments(&format!("{initiator}1")));
+    let both = run(GB200, &["--region", "egm5", "--with", "hostdev,numa"], &socket).unwrap();
+    let cells = Domain::parse(&both).unwrap().egm.into_iter().filter_map(|it| it.cell?.value);
+    assert_eq!(cells.collect::<Vec<_>>(), [0, 0, 9, 9], "{both}");
+}
+
+#[test]
+fn other_parts_of_a_domain_stay_as_they_were_chosen() {
+    let whole = complete(GB200, &["--all"]);
+    let remove = |args: &[&str], domain: &str| {
+        run(GB200, &[&["--remove", "--with", "all"], args].concat(), domain).unwrap()
+    };
+    let all = ["--all", "--memory", "16GiB"];
+    // Room for memory that is added later.
+    let maximum =
+        |unit: &str, size| format!("<maxMemory slots='16' unit='{unit}'>{size}</maxMemory>");
+    let old = whole.split_once("<maxMemory").unwrap().1.split_once("</maxMemory>").unwrap().0;
+    let old = format!("<maxMemory{old}</maxMemory>");
+    let roomy = whole.replace(&old, &maximum("TiB", 4));
+    assert!(remove(&["--region", "egm5"], &roomy).contains(&maximum("TiB", 4)));
+    assert!(remove(&all, &roomy).contains(&maximum("TiB", 4)));
+    let exact = whole.replace(&old, &old.replace("<maxMemory", "<maxMemory slots='16'"));
+    assert!(remove(&all, &exact).contains(&maximum("KiB", 16 << 20)));
+    // Memory backing that says more.
+    let threads = "<allocation threads='16' mode='immediate'/>";
+    for threads in [threads, "<allocation mode='immediate' threads='16'/>"] {
+        let domain = whole.replace("<allocation mode='immediate'/>", threads);
+        assert_ne!(domain, whole);
+        assert!(remove(&all, &domain).contains(threads));
+    }
+    // A USB device needs no window for large PCI devices.
+    let usb = "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1'/><product id='0x2'/></source></hostdev>";
+    let domain = whole.replace("  </devices>", &format!("  {usb}</devices>"));
+    let rest = remove(&all, &domain);
+    assert!(rest.contains(usb) && !rest.contains("pcihole64"), "{rest}");
+}
+
+/// The memory of other cells and devices is part of the domain's.
+#[test]
+fn a_domain_gets_the_memory_that_is_asked_for() {
+    let whole = run(GB200, &["--region", "egm4", "--with", "hostdev,numa"], PLAIN).unwrap();
+    let own = "      <cell id='1' memory='4' unit='GiB'/>\n    </numa>";
+    let whole = whole.replace("    </numa>", own);
+    let remove = |memory| run(GB200, &["--remove", "--all", "--memory", memory], &whole);
+    let domain = Domain::parse(&remove("16GiB").unwrap()).unwrap();
+    let sizes =
+        domain.cells.iter().map(|cell| cell.memory.as_ref().unwrap().value.unwrap().0 >> 30);
+    assert_eq!(sizes.collect::<Vec<_>>(), [12, 4]);
+    assert_eq!(domain.memory.unwrap().value, Some(Bytes(16 << 30)));
+    let refused = remove("2GiB").unwrap_err();
+    assert!(refused.contains("less than the 4 GiB of other cells"), "{refused}");
 }
 
 #[test]

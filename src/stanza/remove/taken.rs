@@ -44,16 +44,14 @@ pub(super) struct Taken<'a> {
 
 impl<'a> Taken<'a> {
     pub(super) fn of(domain: &'a Domain, removal: &Removal) -> Self {
-        let by_alias = domain.hostdevs_by_alias();
-        let gpu = |device: &EgmDevice| {
-            by_alias.get(device.pci_dev.as_ref()?.text.as_str()).and_then(|hostdev| hostdev.pci())
-        };
+        let hostdev_of = domain.find_hostdev();
         let is_taken = |device: &&EgmDevice| {
             let of_region = device.path.as_ref().is_some_and(|path| {
                 let name = path.text.rsplit('/').next().unwrap_or_default();
                 removal.regions.iter().any(|region| region.as_str() == name)
             });
-            let of_gpu = gpu(device).is_some_and(|gpu| removal.gpus.contains(&gpu));
+            let gpu = hostdev_of(device).and_then(Hostdev::pci);
+            let of_gpu = gpu.is_some_and(|gpu| removal.gpus.contains(&gpu));
             removal.all || of_region || of_gpu
         };
         let (devices, kept): (Vec<_>, Vec<_>) = domain.egm.iter().partition(is_taken);
@@ -86,20 +84,18 @@ impl<'a> Taken<'a> {
 
     /// The GPUs of the devices that are left.
     pub(super) fn kept_gpus(&self, domain: &Domain) -> Vec<PciAddress> {
-        let by_alias = domain.hostdevs_by_alias();
-        let aliases = self.kept.iter().filter_map(|it| Some(it.pci_dev.as_ref()?.text.as_str()));
-        aliases.filter_map(|alias| by_alias.get(alias)?.pci()).collect()
+        self.kept
+            .iter()
+            .copied()
+            .filter_map(domain.find_hostdev())
+            .filter_map(Hostdev::pci)
+            .collect()
     }
 
     /// Whether the GPU of each device that is left has cells of its own, so that no others are for it.
     fn all_kept_have_cells(&self, domain: &Domain) -> bool {
-        let by_alias = domain.hostdevs_by_alias();
-        let has_cells = |device: &&EgmDevice| {
-            let alias = device.pci_dev.as_ref().map(|it| it.text.as_str());
-            let hostdev = alias.and_then(|alias| by_alias.get(alias));
-            hostdev.is_some_and(|hostdev| hostdev.cells.is_some())
-        };
-        self.kept.iter().all(has_cells)
+        let hostdev_of = domain.find_hostdev();
+        self.kept.iter().all(|it| hostdev_of(it).is_some_and(|hostdev| hostdev.cells.is_some()))
     }
 
     pub(super) fn has_hostdev(&self, hostdev: &Hostdev) -> bool {
