@@ -82,24 +82,25 @@ pub(super) fn replaces(context: Context<'_>) -> bool {
         || context.cells.moves_vcpus && context.domain.is_some_and(|it| is_own(context.report, it))
 }
 
-/// Whether the pins of a domain are as plans make them: on each node the highest CPUs, one each.
+/// Whether the pins of a domain are as plans make them: on each node the highest CPUs, one each, in
+/// the order of the virtual CPUs.
 pub(crate) fn is_own(report: &Report, domain: &Domain) -> bool {
     let nodes = &report.host.topology.nodes;
     let cpus_of = |node: &NumaNode| node.cpus.clone().unwrap_or_default();
-    let mut by_node: BTreeMap<NodeId, BTreeSet<u32>> = BTreeMap::new();
+    let mut by_node: BTreeMap<NodeId, BTreeMap<u32, u32>> = BTreeMap::new();
     for pin in &domain.pins {
         let cpus = pin.cpus.value.as_ref().filter(|cpus| cpus.len() == 1);
-        let Some(cpu) = cpus.and_then(IdList::last) else { return false };
+        let Some((vcpu, cpu)) = pin.vcpu.known().zip(cpus.and_then(IdList::last)) else {
+            return false;
+        };
         let mut of_host = nodes.iter().filter(|(_, node)| cpus_of(node).contains(cpu));
         let Some((node, _)) = of_host.next() else { return false };
-        if !by_node.entry(*node).or_default().insert(cpu) {
-            return false;
-        }
+        by_node.entry(*node).or_default().insert(vcpu, cpu);
     }
     by_node.into_iter().all(|(node, pinned)| {
         let cpus = nodes.get(&node).map(cpus_of).unwrap_or_default();
         let cpus: Vec<_> = cpus.iter().take(CPUS_LIMIT).collect();
-        cpus.iter().rev().take(pinned.len()).eq(pinned.iter().rev())
+        cpus.iter().rev().take(pinned.len()).eq(pinned.values().rev())
     })
 }
 

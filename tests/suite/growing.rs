@@ -101,6 +101,12 @@ fn numbers_of_its_own_are_kept_or_refused() {
     let one = add(GB200, &regions[0], PLAIN).unwrap();
     for (old, new, problem) in [
         ("cpuset='71'", "cpuset='20'", "virtual CPU 4 moves to another guest NUMA node"),
+        // The same CPUs in another order.
+        (
+            "cpuset='70'/>\n    <vcpupin vcpu='7' cpuset='71'",
+            "cpuset='71'/>\n    <vcpupin vcpu='7' cpuset='70'",
+            "virtual CPU 4 moves to another guest NUMA node",
+        ),
         ("cpus='0-7'", "cpus='0-3'", "assigns its virtual CPUs to NUMA nodes in its own way"),
     ] {
         let domain = one.replace(old, new);
