@@ -1,6 +1,7 @@
 //! The file rules in `AppArmor`'s profile for libvirt's QEMU (apparmor.d(5)).
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::path::Path;
 
 use crate::sysroot::{FileKind, Sysroot};
@@ -127,7 +128,7 @@ impl Profile {
                 // Nested profiles are skipped. A file's main profile is not indented.
                 let mut within = false;
                 for line in text.lines() {
-                    let line = line.trim_end();
+                    let line = without_comment(line);
                     let is_inner = line.starts_with([' ', '\t']) || name != BEGIN[0];
                     if is_inner && line.ends_with('{') {
                         within = true;
@@ -136,7 +137,7 @@ impl Profile {
                     } else if !within {
                         match included(line) {
                             Some(name) => self.include(root, &name, names),
-                            None => self.rules.extend(parse(line)),
+                            None => self.rules.extend(rules(line).filter_map(parse)),
                         }
                     }
                 }
@@ -153,19 +154,19 @@ pub(in crate::doctor) fn redact(file: &str, text: &str, devices: &[&str]) -> Opt
     let concerns = |rule: ProfileRule| {
         rule.path.is_none_or(|pattern| devices.iter().any(|device| matches(&pattern, device)))
     };
-    let matters = |line: &str| included(line).is_some() || parse(line).is_some_and(concerns);
+    let matters =
+        |line: &str| included(line).is_some() || rules(line).filter_map(parse).any(concerns);
     let kept = |line: &str| {
-        let line = line.trim_end();
+        let line = without_comment(line);
         if line.ends_with('{') {
             // Names of profiles do not matter, but only the main one is not indented.
             let is_inner = line.starts_with([' ', '\t']) || file != BEGIN[0];
             return if is_inner { "  x {\n".into() } else { "x {\n".into() };
         }
-        let is_kept = line.trim() == "}" || matters(line);
-        let text = if is_kept { line.split(" #").next().unwrap_or_default() } else { "" };
+        let text = if line.trim() == "}" || matters(line) { line } else { "" };
         format!("{text}\n")
     };
-    text.lines().any(matters).then(|| text.lines().map(kept).collect())
+    text.lines().map(without_comment).any(matters).then(|| text.lines().map(kept).collect())
 }
 
 /// Whether a file in an included directory is read (`is_blacklisted`, apparmor
@@ -186,12 +187,37 @@ fn included(line: &str) -> Option<String> {
     Some(name.trim_start_matches("/etc/apparmor.d/").to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Parses a file rule: `owner /dev/egm* rw,`, `rw /dev/egm*,`, `deny /dev/egm4 w,`, `file,`.
-fn parse(line: &str) -> Option<ProfileRule> {
+/// A line without its comment and the spaces at its end. `#include` is no comment.
+fn without_comment(line: &str) -> &str {
+    let is_comment = |(at, _): &(usize, &str)| {
+        let (before, after) = line.split_at(*at);
+        let is_quoted = before.matches('"').count() % 2 == 1;
+        !is_quoted && !after.starts_with("#include") && !before.ends_with('\\')
+    };
+    let end = line.match_indices('#').find(is_comment).map_or(line.len(), |(at, _)| at);
+    line.get(..end).unwrap_or_default().trim_end()
+}
+
+/// The rules of a line, without the comma at the end of each.
+fn rules(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = line.trim();
+    iter::from_fn(move || {
+        let is_end = |(at, _): &(usize, &str)| {
+            let (before, after) = (rest.get(..*at)?, rest.get(at + 1..)?);
+            let is_quoted = before.matches('"').count() % 2 == 1;
+            (!is_quoted && (after.is_empty() || after.starts_with([' ', '\t']))).then_some(*at)
+        };
+        let end = rest.match_indices(',').find_map(|it| is_end(&it))?;
+        let rule = rest.get(..end)?.trim();
+        rest = rest.get(end + 1..)?.trim_start();
+        Some(rule)
+    })
+}
+
+/// Parses a file rule: `owner /dev/egm* rw`, `rw /dev/egm*`, `deny /dev/egm4 w`, `file`.
+fn parse(rule: &str) -> Option<ProfileRule> {
     const QUALIFIERS: [&str; 6] = ["audit", "quiet", "owner", "allow", "file", "deny"];
-    let line = line.split(" #").next().unwrap_or_default().trim();
-    let line = line.strip_suffix(',')?.trim_end();
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words: Vec<&str> = rule.split_whitespace().collect();
     let is_qualifier = |word: &&&str| QUALIFIERS.contains(*word) || word.starts_with("priority=");
     let qualifiers: Vec<_> = words.iter().take_while(is_qualifier).copied().collect();
     let deny = qualifiers.contains(&"deny");
@@ -251,12 +277,16 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use super::{Apparmor, Profile, included, is_read, parse};
+    use super::{Apparmor, Profile, included, is_read, parse, rules, without_comment};
     use crate::sysroot::Sysroot;
 
+    fn profile(lines: &[&str]) -> Profile {
+        let rules = lines.iter().flat_map(|line| rules(without_comment(line)).filter_map(parse));
+        Profile { rules: rules.collect(), ..Profile::default() }
+    }
+
     fn allows(lines: &[&str], path: &str) -> bool {
-        let rules = lines.iter().filter_map(|line| parse(line)).collect();
-        Profile { rules, ..Profile::default() }.allows(path, false)
+        profile(lines).allows(path, false)
     }
 
     #[test]
@@ -284,8 +314,7 @@ mod tests {
             (&["/dev/egm4 rw,", "deny owner /dev/** w,"], [true, false]),
             (&["/dev/egm4 rw,", "audit deny owner /dev/** w,"], [true, false]),
         ] {
-            let rules = lines.iter().filter_map(|line| parse(line)).collect();
-            let profile = Profile { rules, ..Profile::default() };
+            let profile = profile(lines);
             let allows = [false, true].map(|is_owner| profile.allows("/dev/egm4", is_owner));
             assert_eq!(allows, expected, "{lines:?}");
         }
@@ -294,10 +323,7 @@ mod tests {
     #[test]
     fn a_limit_of_the_rules_is_named() {
         let limit = |line: &str| {
-            let rules = parse(line).into_iter().collect();
-            Profile { rules, ..Profile::default() }
-                .limit("/dev/egm4")
-                .map(|it| it.split(' ').nth(2).unwrap())
+            profile(&[line]).limit("/dev/egm4").map(|it| it.split(' ').nth(2).unwrap())
         };
         for (line, expected) in [
             ("owner /dev/egm* rw,", Some("the")),
@@ -327,6 +353,9 @@ mod tests {
             "/** rw,",
             "/{dev,run}/egm* rw,",
             "/dev/egm{4,5} rw, # both",
+            "/dev/egm* rw,#all",
+            "/dev/egm5 rw, /dev/egm4 rw,",
+            "\"/dev/a, #b\" r, /dev/egm4 rw,",
         ] {
             assert!(allows(&[line], "/dev/egm4"), "{line}");
         }
