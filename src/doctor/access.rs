@@ -5,7 +5,8 @@ use super::facts::Facts;
 use super::user::{NoUser, User, install_command};
 use super::{Consumer, Outcome, first_of, kubernetes};
 use crate::host::{Access, Region};
-use crate::udev_rules::{Asked, Effective, FILE_NAME, RegionNode, RulePlace, open_to_all};
+use crate::udev_rules::{Asked, Effective, FILE_NAME, Given, RegionNode, RulePlace, open_to_all};
+use crate::values::numbers::decimal;
 use crate::values::shell::quote;
 use crate::values::text::{SHOWN, excerpt, shown};
 use crate::warning::Warning;
@@ -201,7 +202,16 @@ fn rules_on_host(facts: &Facts<'_>) -> Outcome {
     }
     let regions = || facts.report.host.regions.iter().map(|region| &region.name);
     let effective = |name| rules.for_region(name);
-    if rules.is_empty() && regions().all(|name| effective(name).given().next().is_none()) {
+    let user = User::find(facts).ok();
+    let gives_access = |effective: &Effective| {
+        let gives = |user: &User| effective.gives_access_to(user.uid, &user.groups, facts.accounts);
+        effective.gives_access() || user.as_ref().is_some_and(gives)
+    };
+    let has_none = |name| {
+        let effective = effective(name);
+        effective.given().next().is_none() && !gives_access(&effective)
+    };
+    if rules.is_empty() && regions().all(has_none) {
         let message = "no udev rule for EGM devices; current permissions are not persistent";
         return install(facts, Outcome::warn(message), INSTALL.into());
     }
@@ -209,7 +219,7 @@ fn rules_on_host(facts: &Facts<'_>) -> Outcome {
     if !problems.is_empty() {
         let outcome =
             Outcome::warn(first_of(&problems)).by_hand("correct or remove the line", [STATUS]);
-        if regions().all(|name| effective(name).gives_access()) {
+        if regions().all(|name| gives_access(&effective(name))) {
             return outcome;
         }
         return install(facts, outcome, INSTALL.into());
@@ -225,7 +235,7 @@ fn rules_on_host(facts: &Facts<'_>) -> Outcome {
             let message = format!("{place}: conditionally sets other permissions for {name}");
             return Outcome::warn(message).by_hand("show its effect", [STATUS]);
         }
-        if !effective.gives_access() {
+        if !gives_access(&effective) {
             let hidden = rules.shadowed.first().map_or(String::new(), |shadowed| {
                 format!(" ({} hides {})", shown(&shadowed.by), shown(&shadowed.path))
             });
@@ -234,6 +244,10 @@ fn rules_on_host(facts: &Facts<'_>) -> Outcome {
                 "no udev rule gives QEMU access to {name}; current permissions are not persistent{hidden}"
             );
             return install(facts, Outcome::warn(message), INSTALL.into());
+        }
+        if let Some(problem) = missing_account(&effective, facts) {
+            let outcome = Outcome::warn(problem).by_hand("correct the line", [STATUS]);
+            return install(facts, outcome, INSTALL.into());
         }
         let node = RegionNode::of(region, Asked::of_rules(&effective), facts.accounts);
         if node.right == Some(false) {
@@ -248,6 +262,24 @@ fn rules_on_host(facts: &Facts<'_>) -> Outcome {
         Some(warning) => Outcome::warn(warning.to_string()),
         None => Outcome::pass(),
     }
+}
+
+/// The reason if a rule names a user or group that does not exist.
+fn missing_account(effective: &Effective, facts: &Facts<'_>) -> Option<String> {
+    let accounts = facts.accounts;
+    let (users, groups) = accounts.are_known();
+    effective.given().find_map(|(name, Given { value, place, .. })| {
+        let is_missing = match name {
+            "user" => users && accounts.uid(value).is_none(),
+            "group" => groups && accounts.gid(value).is_none(),
+            _ => false,
+        };
+        // udev accepts any number.
+        let is_name = decimal::<u32>(value).is_none() && !value.contains(['$', '%']);
+        let shown = excerpt(value, SHOWN);
+        (is_missing && is_name)
+            .then(|| format!("{place}: {name} {shown} does not exist; udev ignores it"))
+    })
 }
 
 /// The reason if a rule of this program does not take effect.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::line::{Ignored, Line, Operator, Token};
+use crate::host::Accounts;
 use crate::values::RegionName;
+use crate::values::numbers::decimal;
 use crate::values::text::{SHOWN, excerpt, shown};
 
 /// A rules file.
@@ -227,7 +229,7 @@ impl File {
             }
             let given = Other { place: place(), value: token.value.clone() };
             if is_final.contains(token.key.as_str()) {
-                if let Some(first) = slot.as_mut().filter(|first| first.value != given.value) {
+                if let Some(first) = slot.as_mut().filter(|it| !is_same(&it.value, &given.value)) {
                     first.others.push(given);
                 }
                 continue;
@@ -268,6 +270,30 @@ impl Effective {
             || (has(0o600) && is_another(&self.user))
     }
 
+    /// Whether a user in these groups gets access.
+    pub(crate) fn gives_access_to(
+        &self,
+        uid: u32,
+        groups: &[u32],
+        accounts: &Accounts<'_>,
+    ) -> bool {
+        let of = |given: &Option<Given>, find: &dyn Fn(&str) -> Option<u32>| match given {
+            Some(given) => find(&given.value).or_else(|| decimal(&given.value)),
+            None => Some(0),
+        };
+        let owner = of(&self.user, &|name| accounts.uid(name));
+        let group = of(&self.group, &|name| accounts.gid(name));
+        let mode =
+            self.mode.as_ref().map_or(Some(0o600), |it| u32::from_str_radix(&it.value, 8).ok());
+        let bits = match (owner, group) {
+            (Some(owner), _) if owner == uid => 0o600,
+            (Some(_), Some(group)) if groups.contains(&group) => 0o060,
+            (Some(_), Some(_)) => 0o006,
+            _ => return false,
+        };
+        mode.is_some_and(|mode| mode & bits == bits)
+    }
+
     /// The assigned values with their names: user, group, mode, label.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
         let Self { user, group, mode, label, .. } = self;
@@ -276,11 +302,17 @@ impl Effective {
     }
 }
 
+/// Whether two values mean the same: 660 is 0660.
+fn is_same(one: &str, other: &str) -> bool {
+    let octal = |text: &str| u32::from_str_radix(text, 8).ok();
+    one == other || octal(one).is_some_and(|one| octal(other) == Some(one))
+}
+
 fn give(slot: &mut Option<Given>, Other { place, value }: Other, is_final: bool) {
     let mut others = Vec::new();
     if let Some(before) = slot.take() {
         others = before.others;
-        if before.value != value {
+        if !is_same(&before.value, &value) {
             others.push(Other { place: before.place, value: before.value });
         }
     }
@@ -371,6 +403,7 @@ mod tests {
         for (files, expected) in [
             (&["SUBSYSTEM=='egm', MODE='0660'"][..], "0660@1"),
             (&["KERNEL=='egm[0-9]*', MODE='1'; KERNEL=='egm4', MODE='2'"], "2@2 not 1"),
+            (&["KERNEL=='egm4', MODE='0660'; KERNEL=='egm4', MODE='660'"], "660@2"),
             (&["KERNEL=='egm*', MODE:='1'", "KERNEL=='egm4', MODE='2'"], "1@1 not 2"),
             (&["KERNEL=='egm5', MODE='1'; SUBSYSTEM=='mem', MODE='2'"], "-"),
             (&["SUBSYSTEM!='egm', GOTO='end'; MODE='1'; LABEL='end'"], "1@2"),
