@@ -8,6 +8,7 @@ use crate::claims::{Claim, Sight};
 use crate::report::labels;
 use crate::values::Bytes;
 use crate::values::text::{SHOWN, excerpt};
+use crate::warning::Warning;
 
 /// Estimated rate at which the driver clears memory, in bytes per second. A soft lockup of 27 s was
 /// reported for a region of hundreds of GB; no other figures are published.
@@ -106,14 +107,18 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
     let report = &facts.report;
     let mut problems = Vec::new();
     let mut pids = BTreeSet::new();
-    for region in &report.host.regions {
+    for region in report.regions() {
         let availability = report.availability(region, None);
-        if availability.distinct_holders().len() > 1 {
+        let are_several = availability.distinct_holders().len() > 1;
+        let may_share = are_several && !report.claims.search().is_sharing_known;
+        if are_several {
             let labels = labels(availability.holders.iter().copied()).join(", ");
-            problems.push(format!("{}: held by several processes: {labels}", region.name));
+            let sharing = if may_share { "; unknown whether they share its memory" } else { "" };
+            problems.push(format!("{}: held by several processes: {labels}{sharing}", region.name));
         }
         for claim in availability.holders {
             match claim {
+                Claim::Process(_) if may_share => {}
                 Claim::Process(process) if process.domain.is_none() && !claim.is_helper() => {
                     pids.insert(process.pid);
                     problems.push(format!("{}: held by {}", region.name, claim.label()));
@@ -134,8 +139,18 @@ pub(super) fn holders(facts: &Facts<'_>) -> Outcome {
     if problems.is_empty() {
         return match report.claims.sight {
             Sight::Complete => Outcome::pass(),
-            Sight::Partial => Outcome::warn("some processes could not be examined")
-                .by_hand("run as root", ["sudo egm-probe doctor"]),
+            Sight::Partial => {
+                let first = report.claims.warnings.first();
+                let outcome = Outcome::warn(
+                    first.map_or("some holders may be unknown".into(), ToString::to_string),
+                );
+                match first {
+                    Some(Warning::ProcessesUnread { .. } | Warning::ProcessesHidden) => {
+                        outcome.by_hand("run as root", ["sudo egm-probe doctor"])
+                    }
+                    _ => outcome,
+                }
+            }
             Sight::Skipped => Outcome::skip("processes were not checked"),
         };
     }

@@ -225,6 +225,7 @@ fn definition(tree: &mut Tree, path: &str, inner: &str) {
 #[test]
 fn unusual_holders_and_definitions_are_preserved() {
     let defined = "etc/libvirt/qemu/other.xml";
+    is_same_as_its_capture("a link to a definition", |tree| tree.raw_link(defined, "vm1.xml"));
     is_same_as_its_capture("addresses of several lengths", |tree| {
         tree.file(
             "proc/4242/maps",

@@ -275,6 +275,36 @@ fn unreadable_files_are_unknown() {
     }
 }
 
+/// The message and the commands of D21 on a host.
+fn d21(tree: &tree::Tree) -> (String, String) {
+    let host = tempfile::NamedTempFile::new().unwrap();
+    fs::write(host.path(), tree.tar()).unwrap();
+    let mut command = Command::new(PROGRAM);
+    let output =
+        command.arg("--from").arg(host.path()).args(["doctor", "--json"]).output().unwrap();
+    let document = json(&output);
+    let mut checks = document["checks"].as_array().unwrap().iter();
+    let check = checks.find(|check| check["code"] == "D21").unwrap();
+    (check["message"].to_string(), check["hints"].to_string())
+}
+
+#[test]
+fn no_process_is_accused_without_evidence() {
+    let mut opening = tree::Tree::read(&folder().join("D21-back-end"));
+    opening.file("sys/module/nvgrace_egm/refcnt", "4\n");
+    let (message, hints) = d21(&opening);
+    assert!(message.contains("unknown whether they share"), "{message}");
+    assert!(!hints.contains("terminate"), "{hints}");
+    let mut gone = tree::Tree::read(&support::machine("claims-gone"));
+    gone.file("proc/4242/cmdline", "/usr/bin/stress\0");
+    assert!(d21(&gone).0.contains("egm4: held by"), "{:?}", d21(&gone));
+    // The reason is that of the search.
+    let mut unclear = tree::Tree::read(&folder().join("healthy"));
+    unclear.file("sys/module/nvgrace_egm/refcnt", "6\n");
+    let (message, hints) = d21(&unclear);
+    assert!(message.contains("open file") && hints == "[]", "{message} {hints}");
+}
+
 #[test]
 fn the_device_plugin_does_not_know_an_unknown_layout() {
     let mut command = Command::new(PROGRAM);
