@@ -150,15 +150,19 @@ pub enum Warning {
     },
     /// Several virtual machines hold one region: older drivers give all of them the same memory.
     #[error(
-        "held by several virtual machines: {}; {}",
+        "held by several virtual machines: {}{}",
         joined(holders),
-        if *overlap { "their memory overlaps" } else { "their memory does not overlap" }
+        match overlap {
+            Some(true) => "; their memory overlaps",
+            Some(false) => "; their memory does not overlap",
+            None => "",
+        }
     )]
     SeveralHolders {
         /// Short names of the holders, with the parts that they map.
         holders: Vec<String>,
-        /// Whether they map the same part.
-        overlap: bool,
+        /// Whether they map the same part; `None` if it is unknown what one of them maps.
+        overlap: Option<bool>,
     },
     /// The driver removed the region while a process held it.
     #[error("removed by the driver; its memory is held until the process ends")]
@@ -187,9 +191,9 @@ pub enum Warning {
          opened, or the driver is being loaded or removed"
     )]
     OpenCountUnclear,
-    /// A domain is running with a region, and no region is open.
+    /// A domain is running with a region, and none of the open files is its own.
     #[error(
-        "{}: no region is open: the domain is starting, or the status file is stale",
+        "{}: the domain has no region open: it is starting, or the status file is stale",
         shown(path)
     )]
     StatusWithoutOpenFile {

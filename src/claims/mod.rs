@@ -170,7 +170,8 @@ impl Claims {
     ) {
         let mut reader = definitions::Reader { root, recorded, warnings: &mut self.warnings };
         let (definitions, is_unread) = reader.read(accounts, users);
-        if is_unread && self.sight == Sight::Complete {
+        let is_explained = self.sight == Sight::Complete && self.open_files.is_some();
+        if is_unread && self.sight == Sight::Complete && self.open_files != Some(0) {
             // With unknown definitions, some holders are unknown as well.
             self.sight = Sight::Partial;
         }
@@ -187,7 +188,7 @@ impl Claims {
                 if self.process_of(region, &definition) {
                     continue;
                 }
-                if definition.domain.is_status && self.open_files == Some(0) {
+                if definition.domain.is_status && is_explained {
                     let path = definition.file.clone();
                     self.warnings.push(Warning::StatusWithoutOpenFile { path });
                 }

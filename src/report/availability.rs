@@ -82,6 +82,8 @@ impl<'a> Availability<'a> {
             let overlap = pairs.any(|(index, (_, one))| {
                 rivals.iter().skip(index + 1).any(|(_, other)| one.overlap(other))
             });
+            let is_known = rivals.iter().all(|(_, ranges)| ranges.total().0 > 0);
+            let overlap = (overlap || is_known).then_some(overlap);
             let holders = rivals.iter().map(|(label, ranges)| with_ranges(label, ranges)).collect();
             warnings.push(Warning::SeveralHolders { holders, overlap });
         } else if rivals.len() > 1 {

@@ -365,6 +365,34 @@ fn recorded(tree: &Tree) -> Vec<String> {
     shown.collect()
 }
 
+/// If the driver has no region open, no definition can make one held; a status file does not count
+/// against the open files of others.
+#[test]
+fn the_drivers_count_decides_about_definitions() {
+    let list = |tree: &Tree| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), tree.tar()).unwrap();
+        let mut command = Command::new(PROGRAM);
+        parsed(&command.arg("--from").arg(file.path()).args(["list", "--json"]).output().unwrap())
+    };
+    let mut idle = Tree::read(&support::machine("claims-idle-user"));
+    idle.fifo("etc/libvirt/qemu/vm1.xml");
+    let document = list(&idle);
+    assert_eq!(
+        (&document["occupancy"], &document["regions"][0]["state"]),
+        (&json!("complete"), &json!("free"))
+    );
+    assert!(document["warnings"].to_string().contains("vm1.xml"), "{document}");
+    let mut stale = Tree::read(&support::machine("claims-back-end"));
+    let status = Tree::read(&support::machine("claims-running-unseen"));
+    let status = status.content("run/libvirt/qemu/vm1.xml").replace("vm1", "old");
+    let status = status.replace("pid='4242'", "pid='99'");
+    stale.file("run/libvirt/qemu/old.xml", status);
+    let document = list(&stale);
+    assert!(document["warnings"].to_string().contains("the status file is stale"), "{document}");
+    assert!(!document.to_string().contains("does not overlap"), "{document}");
+}
+
 /// systemd-machined has no `_` in names, and RHEL's QEMU no architecture in its own.
 #[test]
 fn a_back_end_belongs_to_the_virtual_machine_of_its_scope() {
