@@ -43,8 +43,13 @@ fn check_firmware(domain: &Domain, findings: &mut Findings) {
     // Other architectures support ACPI without UEFI.
     let wants_uefi = os.arch.as_ref().is_none_or(|arch| arch.text == "aarch64");
     if wants_uefi && os.firmware.text() != "efi" && os.loader.text() != "pflash" {
+        let message = "<acpi/> requires UEFI firmware";
+        if let Some(loader) = &os.loader {
+            findings.add(UEFI, &loader.span, message).help("<loader> with type='pflash'");
+            return;
+        }
         let help = format!("<os firmware='efi'>, or a <loader> with type='pflash'; {WITH_MACHINE}");
-        findings.add(UEFI, &domain.span, "<acpi/> requires UEFI firmware").help(help);
+        findings.add(UEFI, &domain.span, message).help(help);
     }
 }
 

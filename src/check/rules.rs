@@ -332,8 +332,8 @@ rules! {
         "QEMU refuses two ports with the same chassis and slot, and libvirt sets only the chassis: by default, to the index of the controller."
         "QEMU hw/pci/pcie_port.c; libvirt src/qemu/qemu_domain_address.c";
     PORT_DEVICE = "EGM208" Error
-        "A port has one device, in slot 0, and no two devices have the same address"
-        "libvirt and QEMU refuse any other slot of a port, and an address that is in use. The functions of one device share a slot."
+        "A port has one device, in slot 0 with function 0, and no two devices have the same address"
+        "libvirt and QEMU refuse any other slot of a port, and an address that is in use. The functions of one device share a slot; without function 0, the guest does not look for the others."
         "libvirt src/conf/domain_addr.c; QEMU hw/pci/pci.c";
     PORT_INDEX = "EGM209" Error
         "The index of a controller is above that of the bus that it is on"

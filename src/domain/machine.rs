@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use roxmltree::Node;
 
-use super::Value;
 use super::value::{named_as, on_off, read_attribute, text};
 use super::xml::{child, start_tag};
+use super::{Origin, Value};
 use crate::values::named;
 
 /// The firmware and machine of a domain.
@@ -17,7 +17,7 @@ pub struct Os {
     pub has_type: bool,
     /// The kind of firmware for libvirt to choose, `<os firmware='efi'>`.
     pub firmware: Option<Value<String>>,
-    /// The type of the firmware's file, `<loader type='pflash'>`.
+    /// The type of the firmware's file, `<loader type='pflash'>`; empty if it has none.
     pub loader: Option<Value<String>>,
     /// Its architecture; by default that of the host.
     pub arch: Option<Value<String>>,
@@ -87,7 +87,14 @@ pub(super) fn read_os(os: Node<'_, '_>) -> Os {
     Os {
         has_type: kind.is_some(),
         firmware: read_attribute(os, "firmware", text),
-        loader: child(os, "loader").and_then(|loader| read_attribute(loader, "type", text)),
+        loader: child(os, "loader").map(|loader| {
+            read_attribute(loader, "type", text).unwrap_or_else(|| Value {
+                text: String::new(),
+                value: None,
+                span: start_tag(loader),
+                origin: Origin::Element,
+            })
+        }),
         arch: of_type("arch"),
         machine: of_type("machine"),
     }

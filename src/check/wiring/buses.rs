@@ -131,6 +131,18 @@ fn check_ports(wiring: &Wiring<'_>, findings: &mut Findings) {
                 let function = address.place().map(|place| place.function);
                 functions.entry(function).or_default().push(device);
             }
+            let first = functions.iter().next();
+            if let Some((Some(function), devices)) =
+                first.filter(|(it, _)| is_port && **it > Some(0))
+            {
+                let message = format!(
+                    "function {function} of a slot without function 0, in which the guest finds no device"
+                );
+                for device in devices {
+                    let place = device.address.function.place(&device.address.span);
+                    findings.add(PORT_DEVICE, place, message.clone()).help("function='0x0'");
+                }
+            }
             for mut devices in functions.into_values().filter(|devices| devices.len() > 1) {
                 // A GPU of another cell than the port is the one that is in the wrong place.
                 let node = || machine.controller(&machine.root_of(&bus)?)?.target.node.known();

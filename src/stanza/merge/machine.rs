@@ -119,7 +119,11 @@ impl Merge<'_, '_> {
             }
         }
         let Some(port) = pci.port_of(device) else { return };
-        if hostdev.guest.as_ref().and_then(GuestAddress::on_bus) == Some(Bus::Index(port)) {
+        let is_on_port =
+            hostdev.guest.as_ref().and_then(GuestAddress::on_bus) == Some(Bus::Index(port));
+        let place = hostdev.guest.as_ref().and_then(GuestAddress::place);
+        let is_first = place.is_some_and(|place| (place.slot, place.function) == (0, 0));
+        if is_on_port && (is_first || !self.plan.machine.replaces) {
             return;
         }
         let Some(address) = child(node, "address") else {
@@ -138,7 +142,8 @@ impl Merge<'_, '_> {
         if !has_model || self.plan.machine.replaces {
             self.edit.set_attribute(cpu, "mode", "host-passthrough");
         }
-        let is_replaced = self.plan.machine.replaces
+        let fits = elements::fits(self.domain, self.plan);
+        let is_replaced = self.plan.machine.replaces && !fits
             || self.plan.moves_vcpus && elements::is_own_topology(self.domain);
         match child(cpu, "topology") {
             Some(topology) if is_replaced => {
