@@ -192,10 +192,7 @@ fn remove(
         session.note(format_args!("{}: unchanged; it has none of these devices", base.name));
     }
     if !rest.unpinned.is_empty() {
-        session.note(format_args!(
-            "virtual CPUs {} are no longer pinned; to pin them, use --with pinning for the GPUs that are left",
-            rest.unpinned
-        ));
+        session.note(format_args!("virtual CPUs {} are no longer pinned", rest.unpinned));
     }
     show(session, &rest.warnings);
     Ok(Exit::Done)

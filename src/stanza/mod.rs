@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "cli")]
 use crate::check::Schema;
-use crate::check::{self, Finding, INCOMPLETE, Rule, SIZE, Severity};
+use crate::check::{self, Finding, INCOMPLETE, OBSOLETE, Rule, SIZE, Severity};
 use crate::domain::element::{Layout, is_expressible};
 use crate::domain::{Dialect, Document, Domain, Value, lines_and_columns};
 use crate::plan::{Alignment, Note, Plan};
@@ -268,7 +268,11 @@ impl Rest {
             return Err(Unwritable::Status);
         }
         let remove::Removed { xml, number, unpinned } = remove::remove(report, document, removal)?;
-        let (_, findings) = checked(report, &xml, options, Alignment::default())?;
+        let (_, mut findings) = checked(report, &xml, options, Alignment::default())?;
+        // An error only where no EGM is left.
+        for finding in findings.iter_mut().filter(|finding| finding.rule == OBSOLETE) {
+            finding.severity = finding.severity.min(Severity::Warning);
+        }
         let warnings = sound(&xml, findings, options.strict, of_other_host)?;
         Ok(Self { xml, removed: number, unpinned, warnings })
     }

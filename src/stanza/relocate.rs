@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Moved, elements};
 use crate::domain::edit::Edit;
-use crate::domain::xml::find;
+use crate::domain::xml::{child, children, find};
 use crate::domain::{self, Domain, EgmDevice, Hostdev, Maybe};
 use crate::host::{NotFound, Region};
 use crate::report::Report;
@@ -88,7 +88,9 @@ pub(super) fn relocate(
             edit.set_attribute(address, name, &value);
         }
     }
-    move_pins(document, &devices, report, host.find_region(&old).ok(), new, &mut edit);
+    let old = host.find_region(&old).ok();
+    move_pins(document, &devices, report, old, new, &mut edit);
+    move_policy(document, &devices, old, new, &mut edit);
     Ok(Moved { xml: edit.apply(), gpus: gpus.into_values().collect() })
 }
 
@@ -122,6 +124,33 @@ fn move_pins(
         let moved = cpus.and_then(|cpus| cpus.iter().map(place).collect::<Option<IdList>>());
         if let Some((moved, node)) = moved.zip(document.xml().get_node(pin.node)) {
             edit.set_attribute(node, "cpuset", &moved.to_string());
+        }
+    }
+}
+
+/// Takes the memory of the moved cells from the new region's node if it was taken from the old one's.
+fn move_policy(
+    document: &domain::Document<'_>,
+    devices: &[&EgmDevice],
+    old: Option<&Region>,
+    new: &Region,
+    edit: &mut Edit<'_>,
+) {
+    let nodes = old.and_then(|old| old.numa_node).zip(new.numa_node);
+    let Some((from, to)) = nodes.map(|(from, to)| (from.to_string(), to.to_string())) else {
+        return;
+    };
+    let policy = child(document.element(), "numatune");
+    let of_cells = children(policy, "memnode").filter(|node| {
+        let cell = node.attribute("cellid").and_then(|id| id.trim().parse().ok());
+        cell.is_some_and(|cell: u32| devices.iter().any(|it| it.cell.known() == Some(cell)))
+    });
+    // It is for all cells.
+    let is_whole = devices.len() == document.domain().egm.len();
+    let of_all = children(policy, "memory").filter(|_| is_whole);
+    for node in of_cells.chain(of_all) {
+        if node.attribute("nodeset").is_some_and(|nodes| nodes.trim() == from) {
+            edit.set_attribute(node, "nodeset", &to);
         }
     }
 }

@@ -283,6 +283,25 @@ fn a_domain_gets_the_memory_that_is_asked_for() {
     assert_eq!(domain.memory.unwrap().value, Some(Bytes(16 << 30)));
     let refused = remove("2GiB").unwrap_err();
     assert!(refused.contains("less than the 4 GiB of other cells"), "{refused}");
+    // One region after the other: the NIC keeps the cell that is empty then.
+    let whole = complete("gb200-two-nics", &["--all", "--device", "0010:01:00.0"]);
+    let args = ["--remove", "--region", "egm5", "--with", "all"];
+    let socket = run("gb200-two-nics", &args, &whole).unwrap();
+    let args = ["--remove", "--all", "--with", "all", "--memory", "16GiB"];
+    let rest = run("gb200-two-nics", &args, &socket).unwrap();
+    let cells = Domain::parse(&rest).unwrap().cells.into_iter();
+    let sizes = cells.map(|cell| cell.memory.unwrap().value.unwrap().0 >> 30);
+    assert_eq!(sizes.collect::<Vec<_>>(), [8, 8]);
+}
+
+/// Taking EGM out does not depend on what was wrong with the rest.
+#[test]
+fn an_obsolete_element_does_not_prevent_removal() {
+    let whole = complete(GB200, &["--all"]);
+    let obsolete = "    <acpiEgmMemory><alias name='egm0'/></acpiEgmMemory>\n  </devices>";
+    let domain = whole.replace("  </devices>", obsolete);
+    let args = ["--remove", "--all", "--with", "all", "--memory", "16GiB"];
+    assert!(run(GB200, &args, &domain).unwrap().contains("acpiEgmMemory"));
 }
 
 #[test]
@@ -341,6 +360,16 @@ fn a_domain_moves_to_another_region() {
             let direct = complete(host, &["--region", region, "--size", "2GiB"]);
             assert_eq!(moved, direct, "{host} {region}");
         }
+        let policy = |node| {
+            let policy = format!(
+                "<numatune><memory mode='strict' nodeset='{node}'/><memnode cellid='0' mode='strict' \
+                 nodeset='{node}'/></numatune>"
+            );
+            move |domain: &str| domain.replace("  <os ", &format!("  {policy}<os "))
+        };
+        let first = run(host, &["--move-to", "egm5"], &before).unwrap();
+        let numatune = run(host, &["--move-to", "egm5"], &policy(0)(&before)).unwrap();
+        assert_eq!(numatune, policy(1)(&first));
         let back = run(host, &["--move-to", "egm4"], &moved).unwrap();
         assert_eq!(back, before, "{host}");
         // Pinning is read as libvirt reads it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use roxmltree::NodeId;
 
-use crate::domain::{Domain, EgmDevice, Hostdev, Maybe, PciController};
+use crate::domain::{Cell, Domain, EgmDevice, Hostdev, Maybe, PciController};
 use crate::plan::orphans;
 use crate::values::{Bytes, IdList, PciAddress, RegionName};
 
@@ -156,6 +156,14 @@ impl Cells {
             gone.extend(unused);
         }
         let stay = ids.iter().copied().filter(|id| !gone.contains(id)).collect::<BTreeSet<_>>();
+        if taken.kept.is_empty() {
+            // Also those that were emptied before.
+            let lacks = |cell: &&Cell| cell.cpus.is_some() && cell.memory.known() == Some(Bytes(0));
+            let lacking = domain.cells.iter().filter(lacks).filter_map(|cell| cell.id.value);
+            emptied.extend(lacking.filter(|id| stay.contains(id)));
+            emptied.sort_unstable();
+            emptied.dedup();
+        }
         Self { numbers: stay.into_iter().zip(0..).collect(), gone, emptied }
     }
 }
