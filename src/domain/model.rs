@@ -63,8 +63,8 @@ pub struct Domain {
     pub obsolete: Vec<Range<usize>>,
     /// The pinning of its virtual CPUs, `<vcpupin>`.
     pub pins: Vec<Pin>,
-    /// The CPUs of the host for QEMU's other threads, `<emulatorpin>`.
-    pub emulator_pin: Option<Value<IdList>>,
+    /// The CPUs of the host for QEMU's other threads, `<emulatorpin>` and `<iothreadpin>`.
+    pub thread_pins: Vec<Value<IdList>>,
     /// The maximum memory of QEMU's process, `<memtune><hard_limit>`, which is also its limit of
     /// locked memory.
     pub hard_limit: Option<Value<Bytes>>,

@@ -89,8 +89,11 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
             .collect(),
         obsolete: devices("acpiEgmMemory").map(start_tag).collect(),
         pins: children(child(domain, "cputune"), "vcpupin").filter_map(read_pin).collect(),
-        emulator_pin: find(domain, &["cputune", "emulatorpin"])
-            .and_then(|pin| read_attribute(pin, "cpuset", list)),
+        thread_pins: ["emulatorpin", "iothreadpin"]
+            .into_iter()
+            .flat_map(|name| children(child(domain, "cputune"), name))
+            .filter_map(|pin| read_attribute(pin, "cpuset", list))
+            .collect(),
         hard_limit: find(domain, &["memtune", "hard_limit"]).map(read_size),
         command_line: command_line::read(&qemu_arguments),
         qemu_arguments,

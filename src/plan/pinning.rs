@@ -61,7 +61,11 @@ pub(super) fn plan(context: Context<'_>, objections: &mut Vec<MachineObjection>)
             continue;
         };
         let free = cpus.iter().take(CPUS_LIMIT).skip(1).filter(|cpu| !used.contains(cpu));
-        let free: Vec<_> = free.collect();
+        let mut free: Vec<_> = free.collect();
+        let quiet = without_threads(&free, context.domain);
+        if quiet.len() >= vcpus.len() {
+            free = quiet;
+        }
         let Some(left) = free.len().checked_sub(vcpus.len()) else {
             let count = |list: &[u32]| u64::try_from(list.len()).unwrap_or(u64::MAX);
             let (vcpus, cpus) = (count(&vcpus), count(&free));
@@ -100,8 +104,17 @@ pub(crate) fn is_own(report: &Report, domain: &Domain) -> bool {
     by_node.into_iter().all(|(node, pinned)| {
         let cpus = nodes.get(&node).map(cpus_of).unwrap_or_default();
         let cpus: Vec<_> = cpus.iter().take(CPUS_LIMIT).collect();
-        cpus.iter().rev().take(pinned.len()).eq(pinned.values().rev())
+        let are_highest =
+            |cpus: &[u32]| cpus.iter().rev().take(pinned.len()).eq(pinned.values().rev());
+        are_highest(&without_threads(&cpus, Some(domain))) || are_highest(&cpus)
     })
+}
+
+/// The CPUs that QEMU's other threads are not pinned to.
+fn without_threads(cpus: &[u32], domain: Option<&Domain>) -> Vec<u32> {
+    let pins = || domain.into_iter().flat_map(|domain| &domain.thread_pins);
+    let is_used = |cpu| pins().any(|pin| pin.value.as_ref().is_some_and(|it| it.contains(cpu)));
+    cpus.iter().copied().filter(|cpu| !is_used(*cpu)).collect()
 }
 
 /// Refuses pins of the domain's own that are wrong for the new cells of their virtual CPUs.

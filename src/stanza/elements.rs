@@ -166,6 +166,11 @@ pub(super) fn is_own_topology(domain: &Domain) -> bool {
     })
 }
 
+/// Whether the topology of a domain has as many CPUs as a plan.
+pub(super) fn fits(domain: &Domain, plan: &Plan) -> bool {
+    domain.topology.as_ref().is_some_and(|it| it.cpus.is_some() && it.cpus == plan.vcpus)
+}
+
 /// Replaces the levels of a topology; removes it if there are none.
 pub(super) fn set_topology(edit: &mut Edit<'_>, node: Node<'_, '_>, levels: Option<Levels>) {
     let Some(levels) = levels else { return edit.remove(node) };

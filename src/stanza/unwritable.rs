@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::{Parts, Unmovable, Unremovable, elements};
 use crate::check::{
-    ACPI, CELL_SUM, Finding, MAX_MEMORY, NO_GPU, NO_HOSTDEV, NO_MAX_MEMORY, NODE, NOT_A_REGION,
-    TOPOLOGY, TOTAL, UEFI,
+    ACPI, CELL_SUM, Finding, GPU_BUS, GPU_SMMU, IOMMUFD, MAX_MEMORY, NO_GPU, NO_HOSTDEV,
+    NO_MAX_MEMORY, NODE, NOT_A_REGION, PCI_HOLE, SMMU_BUS, TOPOLOGY, TOTAL, UEFI,
 };
 use crate::domain::{BadDomain, Domain};
 use crate::plan::Plan;
@@ -80,29 +80,35 @@ fn lines(lines: &[String]) -> String {
 struct Remedy {
     name: &'static str,
     effect: &'static str,
-    is_written: fn(Parts) -> bool,
+    is_written: fn(Parts, &Plan) -> bool,
     /// The codes of the rules.
     rules: &'static [&'static str],
 }
 
-const REMEDIES: [Remedy; 3] = [
+const REMEDIES: [Remedy; 4] = [
     Remedy {
         name: "hostdev",
         effect: "adds the <hostdev> of each GPU",
-        is_written: |parts| parts.hostdev,
+        is_written: |parts, _| parts.hostdev,
         rules: &[NO_HOSTDEV.code],
     },
     Remedy {
         name: "numa",
         effect: "writes matching memory and cells",
-        is_written: |parts| parts.numa,
+        is_written: |parts, _| parts.numa,
         rules: &[NODE.code, CELL_SUM.code, TOTAL.code, MAX_MEMORY.code, NO_MAX_MEMORY.code],
     },
     Remedy {
         name: "machine",
         effect: "adds UEFI, ACPI and GICv3",
-        is_written: |parts| parts.machine,
+        is_written: |parts, _| parts.machine,
         rules: &[ACPI.code, UEFI.code],
+    },
+    Remedy {
+        name: "pci",
+        effect: "writes the buses and SMMUs of the GPUs, and the window for their memory",
+        is_written: |_, plan| plan.machine.pci.is_some(),
+        rules: &[GPU_BUS.code, GPU_SMMU.code, SMMU_BUS.code, IOMMUFD.code, PCI_HOLE.code],
     },
 ];
 
@@ -119,7 +125,7 @@ pub(super) fn advice(
             let code = finding.rule.code;
             remedy.rules.contains(&code) && (code != NO_HOSTDEV.code || lacks_hostdev)
         };
-        !(remedy.is_written)(parts) && findings.iter().any(is_of_it)
+        !(remedy.is_written)(parts, plan) && findings.iter().any(is_of_it)
     };
     let remedies: Vec<_> = REMEDIES.iter().filter(helps).collect();
     let whole =

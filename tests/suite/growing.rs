@@ -199,6 +199,55 @@ fn virtual_cpus_edited_by_hand_are_distributed_anew_on_request() {
     assert!(refused.contains("try --with machine --replace, "), "{refused}");
 }
 
+/// The threads of QEMU have their CPUs for themselves, as long as there are enough.
+#[test]
+fn virtual_cpus_avoid_the_cpus_of_other_threads() {
+    let tune = "  <cputune>\n    <emulatorpin cpuset='70-71'/>\n    <iothreadpin iothread='1' \
+                cpuset='69'/>\n  </cputune>\n  <os ";
+    let base = PLAIN.replacen("  <os ", tune, 1);
+    let args = ["--region", "egm4", "--complete"];
+    let domain = run(GB200, &args, &base).unwrap();
+    let pins = Domain::parse(&domain).unwrap().pins.into_iter().map(|pin| pin.cpus.text);
+    let expected: Vec<_> = (61..69).map(|cpu| cpu.to_string()).collect();
+    assert_eq!(pins.collect::<Vec<_>>(), expected);
+    assert_eq!(run(GB200, &args, &domain).unwrap(), domain, "a second run");
+    let both = run(GB200, &["--all", "--complete"], &domain).unwrap();
+    assert!(codes(GB200, &both).is_empty(), "{both}");
+    let crowded = base.replace("cpuset='69'", "cpuset='0-69'");
+    let pins = Domain::parse(&run(GB200, &args, &crowded).unwrap()).unwrap().pins;
+    assert_eq!(pins[7].cpus.text, "71");
+}
+
+#[test]
+fn parts_that_are_right_are_not_replaced() {
+    let args = ["--region", "egm4", "--complete", "--replace"];
+    let domain = run(GB200, &args, PLAIN).unwrap();
+    let own = "sockets='1' dies='2' clusters='2' cores='2' threads='1'/>";
+    let start = domain.find("<topology ").unwrap() + "<topology ".len();
+    let end = start + domain[start..].find("/>").unwrap() + 2;
+    let other = format!("{}{own}{}", &domain[..start], &domain[end..]);
+    assert_eq!(run(GB200, &args, &other).unwrap(), other);
+    // But a wrong function of a port is.
+    let wrong = domain.replace(
+        "slot='0x00' function='0x0'/>\n    </hostdev>",
+        "slot='0x00' function='0x1'/>\n    </hostdev>",
+    );
+    assert_ne!(wrong, domain);
+    assert_eq!(run(GB200, &args, &wrong).unwrap(), domain);
+}
+
+/// Buses that have nothing to do with the GPUs make the rules about buses apply.
+#[test]
+fn the_part_that_writes_buses_is_named() {
+    let bus = "    <controller type='pci' index='0' model='pcie-root'/>\n    <controller type='pci' \
+               index='1' model='pcie-expander-bus'><target busNr='100'><node>0</node></target>\
+               </controller>\n  </devices>";
+    let domain = PLAIN.replace("  </devices>", bus);
+    let args = ["--all", "--with", "hostdev,numa,machine"];
+    let refused = run(GB200, &args, &domain).unwrap_err();
+    assert!(refused.contains("try --with pci"), "{refused}");
+}
+
 #[test]
 fn pins_on_another_socket_are_warned_of_whatever_is_written() {
     let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();

@@ -104,8 +104,8 @@ fn values_of_elements_are_kept_with_their_places() {
     assert_eq!(topology.cpus, None);
     assert_eq!(nic.guest, None, "the address is that of the source");
     assert_eq!(&MACHINE[domain.backing.locked.clone().unwrap()], "<locked/>");
-    let lists = [&domain.vcpu_cpus, &domain.emulator_pin];
-    let lists = lists.map(|list| list.as_ref().unwrap().value.as_ref().unwrap().to_string());
+    let lists = [domain.vcpu_cpus.as_ref().unwrap(), &domain.thread_pins[0]];
+    let lists = lists.map(|list| list.value.as_ref().unwrap().to_string());
     assert_eq!(lists, ["0-2,4-71", "0-1"]);
     assert_eq!(&MACHINE[smmu.driver[0].span.clone()], "pciBus='one'");
     // libvirt chooses the address of the interface, and refuses that of the disk.

@@ -248,7 +248,7 @@ mod tests {
         assert_eq!((after.os.firmware.text(), after.os.loader.text()), ("efi", "pflash"));
         assert!(after.features.acpi.is_some() && after.features.ras.known() == Some(true));
         assert_eq!(after.features.gic_version.known(), before.features.gic_version.known());
-        assert_eq!((after.pins.len(), after.emulator_pin.text()), (1, "1"));
+        assert_eq!((after.pins.len(), after.thread_pins[0].text.as_str()), (1, "1"));
         assert_eq!(after.hard_limit.known(), before.hard_limit.known());
         assert_eq!(after.iommufd.known(), Some(true));
         assert_eq!(after.hostdevs[0].iommufd.known(), Some(true));

@@ -77,14 +77,27 @@ pub(super) fn hole(pci: &PciPlan, machine: &PciMachine) -> String {
     format!("highmem-mmio-size={}K", size.0 >> 10)
 }
 
+/// QEMU's device for an expander bus.
+const EXPANDER: &str = "pxb-pcie";
+
 /// The buses and ports of the plan by index, then their SMMUs.
 pub(super) fn buses(pci: &PciPlan, domain: &Domain, machine: &PciMachine) -> Vec<Argument> {
     let ports = pci.buses.iter().flat_map(|bus| bus.ports.iter().map(|port| port.index));
     let mut indexes: Vec<_> = pci.buses.iter().map(|bus| bus.index).chain(ports).collect();
     indexes.sort_unstable();
+    let numbers = machine.controllers().iter().filter_map(|it| it.target.bus_nr.known());
+    let mut lowest = numbers.map(u16::from).min().unwrap_or(256);
     let controllers = indexes.into_iter().filter_map(|index| {
         let controller = machine.controller(&Bus::Index(index))?;
-        Some(("-device", json(&argument(controller, machine, &controller.qemu_name()?)?)))
+        let id = controller.qemu_name()?;
+        let mut argument = argument(controller, machine, &id)?;
+        // libvirt chooses a number below the others (`qemuDomainAddressFindNewBusNr`,
+        // `src/qemu/qemu_domain_address.c`).
+        if argument.driver == EXPANDER && argument.bus_nr.is_none() {
+            lowest = lowest.saturating_sub(2);
+            argument.bus_nr = u8::try_from(lowest).ok();
+        }
+        Some(("-device", json(&argument)))
     });
     let smmus = domain.iommus.iter().enumerate().filter_map(|(number, iommu)| {
         let bus = iommu.bus()?.value?;
@@ -108,7 +121,7 @@ fn argument<'a>(
     };
     let port = |value: Option<u8>| value.filter(|_| is_port);
     Some(Controller {
-        driver: if is_port { "pcie-root-port" } else { "pxb-pcie" },
+        driver: if is_port { "pcie-root-port" } else { EXPANDER },
         port: port(Some(target.port.known().unwrap_or_default())),
         // libvirt's default is the index.
         chassis: port(
