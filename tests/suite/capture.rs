@@ -11,7 +11,7 @@ use egm_probe::sysroot::Sysroot;
 use flate2::read::GzDecoder;
 
 use crate::holders::holder_program;
-use crate::live::{can, can_overlay, extract, has_udev};
+use crate::live::{can, can_overlay, can_strace, extract, has_udev};
 use crate::support::tree::{Tree, gzip};
 use crate::support::{fixtures, has, machine, machines};
 
@@ -481,7 +481,7 @@ fn unreadable_files_stay_unreadable_in_the_capture() {
         let path = host.path().join(path);
         let inject = ["-qq", "-f", "-o", "/dev/null", "-P", text(&path)];
         let rule = format!("inject={call}:error={error}");
-        if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+        if !can_strace() {
             return;
         }
         let strace = |args: &[&str]| {

@@ -1,6 +1,6 @@
 //! The checks of `doctor`: a host that passes all, and for each a host that fails only this one.
 
-use crate::live::{can, can_overlay, extract};
+use crate::live::{can_overlay, can_strace, extract};
 use crate::support;
 use crate::support::{machines, tree};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ fn a_host_without_egm_is_reported_in_one_line() {
 /// For another root, neither QEMU nor libvirt of this machine are examined.
 #[test]
 fn no_program_is_run_for_another_host() {
-    if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
+    if !can_strace() {
         return;
     }
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -117,7 +117,7 @@ fn no_program_is_run_for_another_host() {
 #[test]
 fn installed_software_is_examined_on_the_running_host() {
     let work = extract("gb200-full-gpu-list");
-    if !can_overlay(work.path()) || !can("strace", &["strace", "-V"]) {
+    if !can_overlay(work.path()) || !can_strace() {
         return;
     }
     let bin = work.path().join("bin");

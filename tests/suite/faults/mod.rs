@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::holders::{Holder, Host};
-use crate::live::can;
+use crate::live::{can, can_strace};
 use commands::{CASES, Case};
 use stage::{Run, Stage};
 
@@ -102,7 +102,7 @@ fn with_fault(stage: &Stage, fault: &Fault) -> (Result<(), String>, bool) {
 
 /// A host, and a process that holds its egm4; `None` if they are not possible here.
 fn held() -> Option<(Host, Holder)> {
-    if !can("nsenter", &["nsenter", "--version"]) || !can("strace", &["strace", "-V"]) {
+    if !can("nsenter", &["nsenter", "--version"]) || !can_strace() {
         return None;
     }
     let host = Host::new()?;
