@@ -40,7 +40,7 @@ pub enum Unremovable {
     TooSmall {
         /// The memory that the domain is to have.
         memory: Bytes,
-        /// What it has without EGM.
+        /// The memory of its other cells and devices.
         others: Bytes,
     },
 }
