@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use roxmltree::Node;
+use roxmltree::{Node, NodeId};
 
 use super::file_memory::QEMU;
 use super::value::{named_as, read_attribute, text};
@@ -38,6 +38,8 @@ pub struct DeviceOverride {
     pub properties: Vec<Property>,
     /// The place of its start tag.
     pub span: Range<usize>,
+    /// The element in its document.
+    pub(crate) node: NodeId,
 }
 
 /// A property of QEMU's device, `<qemu:property name='x-speed' type='string' value='16'/>`.
@@ -96,6 +98,7 @@ pub(super) fn read(domain: Node<'_, '_>) -> Vec<DeviceOverride> {
                 .map(read_property)
                 .collect(),
             span: start_tag(device),
+            node: device.id(),
         })
         .collect()
 }

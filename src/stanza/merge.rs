@@ -11,7 +11,7 @@ use super::{Options, Parts};
 use crate::domain::edit::Edit;
 use crate::domain::element::Element;
 use crate::domain::xml::child;
-use crate::domain::{self, Cell, Dialect, Domain, EgmDevice, Hostdev, Maybe};
+use crate::domain::{self, Cell, DeviceOverride, Dialect, Domain, EgmDevice, Hostdev, Maybe};
 use crate::plan::{Placement, Plan, PlannedCell};
 use crate::values::{Bytes, PciAddress};
 
@@ -133,6 +133,15 @@ impl<'a, 'input> Merge<'a, 'input> {
         match child(node, "alias") {
             Some(alias) => self.edit.set_attribute(alias, "name", &placement.alias),
             None => new.push(elements::alias(&placement.alias)),
+        }
+        // <qemu:override> names the device by its alias.
+        let old = hostdev.alias.as_ref().map(|alias| &alias.text);
+        let is_its =
+            |it: &&DeviceOverride| old.is_some() && it.alias.as_ref().map(|it| &it.text) == old;
+        for overriding in self.domain.overrides.iter().filter(is_its) {
+            if let Some(node) = self.document.get_node(overriding.node) {
+                self.edit.set_attribute(node, "alias", &placement.alias);
+            }
         }
         if let Some(cells) = placement.gpu_cells.as_ref().filter(|_| self.parts.numa) {
             match child(node, "acpi") {

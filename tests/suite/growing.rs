@@ -236,6 +236,23 @@ fn parts_that_are_right_are_not_replaced() {
     assert_eq!(run(GB200, &args, &wrong).unwrap(), domain);
 }
 
+#[test]
+fn an_override_follows_the_alias_of_its_device() {
+    let args = ["--region", "egm4", "--complete"];
+    let domain = run(GB200, &args, PLAIN).unwrap();
+    let with = |alias: &str| {
+        let property =
+            "<qemu:frontend><qemu:property name='x-a' type='string' value='b'/></qemu:frontend>";
+        let overriding = format!(
+            "<qemu:override xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:device \
+             alias='{alias}'>{property}</qemu:device></qemu:override></domain>"
+        );
+        domain.replace("ua-hostdev0", alias).replace("</domain>", &overriding)
+    };
+    // libvirt does not keep this alias.
+    assert_eq!(run(GB200, &args, &with("hostdev0")).unwrap(), with("ua-hostdev0"));
+}
+
 /// Buses that have nothing to do with the GPUs make the rules about buses apply.
 #[test]
 fn the_part_that_writes_buses_is_named() {
