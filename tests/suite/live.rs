@@ -391,7 +391,7 @@ fn a_region_that_stays_incomplete_is_listed_with_a_warning() {
 #[test]
 fn a_region_removed_in_the_meantime_is_not_listed() {
     let folder = extract("gb200-just-made");
-    if !can_overlay(folder.path()) || !can("strace", &["strace", "-V"]) {
+    if !can_overlay(folder.path()) || !can_strace() {
         return;
     }
     let script = format!(

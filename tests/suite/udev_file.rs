@@ -200,7 +200,7 @@ fn write_errors_are_reported_and_change_nothing() {
     let path = root.path().to_str().unwrap();
     let before = everything(root.path());
     let probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"];
-    if !can("a mount namespace", &probe) || !can("strace", &["strace", "-V"]) {
+    if !can("a mount namespace", &probe) || !can_strace() {
         return;
     }
     let read_only = format!(
