@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::live::{can, can_overlay, extract, json as parsed};
+use crate::live::{can, can_overlay, extract, json as parsed, sees_processes};
 use crate::support::{self, tree::Tree};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_egm-probe");
@@ -86,24 +86,6 @@ pub(crate) struct Host {
 
 /// All tests use the same device number, so they would see each other's holders.
 static TURN: Mutex<()> = Mutex::new(());
-
-/// Whether processes are visible as themselves, unlike in qemu's user emulation.
-fn sees_processes() -> bool {
-    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-    let cmdline = format!("/proc/{}/cmdline", child.id());
-    let is_itself = || {
-        thread::sleep(Duration::from_millis(10));
-        fs::read(&cmdline).unwrap() == b"sleep\x0060\0"
-    };
-    // A process that has just started has no arguments yet.
-    let sees = (0..100).any(|_| is_itself());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    if !sees {
-        support::skip("processes run in an emulator, whose arguments they have");
-    }
-    sees
-}
 
 impl Host {
     /// `None` if it cannot be set up.

@@ -55,6 +55,24 @@ pub(crate) fn can_strace() -> bool {
     can("strace", &["strace", "-qq", "-o", "/dev/null", "true"])
 }
 
+/// Whether processes are visible as themselves, unlike in qemu's user emulation.
+pub(crate) fn sees_processes() -> bool {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let cmdline = format!("/proc/{}/cmdline", child.id());
+    let is_itself = || {
+        thread::sleep(Duration::from_millis(10));
+        fs::read(&cmdline).unwrap() == b"sleep\x0060\0"
+    };
+    // A process that has just started has no arguments yet.
+    let sees = (0..100).any(|_| is_itself());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !sees {
+        support::skip("processes run in an emulator, whose arguments they have");
+    }
+    sees
+}
+
 pub(crate) fn can_overlay(folder: &Path) -> bool {
     let mount = format!("mount -t overlay o -o nodev,lowerdir={0}/sys:/sys /sys", folder.display());
     can("an overlay on /sys in a mount namespace", &["unshare", "-m", "sh", "-c", &mount])
