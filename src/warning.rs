@@ -185,6 +185,12 @@ pub enum Warning {
         /// The number of open files of the known holders.
         explained: u64,
     },
+    /// Processes have dma-bufs of the driver that cannot be assigned to a region.
+    #[error("regions may be held by {} with a dma-buf of an unknown region: {}", plural(pids.len(), "process"), few(pids))]
+    DmaBufsUnexplained {
+        /// The processes.
+        pids: Vec<u32>,
+    },
     /// The driver's reference count is odd or cannot be read.
     #[error(
         "cannot determine the number of open regions from the driver's reference count: a region is being \

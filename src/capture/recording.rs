@@ -239,6 +239,13 @@ impl Recording<'_> {
                         (None, None) => {}
                     }
                 }
+                EvidenceKind::DmaBuf { name, inode } => {
+                    let link = Content::Link("/dmabuf:".into());
+                    self.tree.put(&process.join("fd").join(name), link);
+                    let info = format!("ino:\t{inode}\nexp_name:\tnvgrace_egm\n");
+                    let info = Content::File(info.into_bytes());
+                    self.tree.put(&process.join("fdinfo").join(name), info);
+                }
             }
         }
         for (pid, (text, _)) in maps {

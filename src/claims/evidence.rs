@@ -8,7 +8,8 @@ use crate::values::{DeviceNumber, RegionName};
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
     pub(crate) pid: u32,
-    pub(crate) region: RegionName,
+    /// The region; unknown for a dma-buf.
+    pub(crate) region: Option<RegionName>,
     pub(crate) kind: EvidenceKind,
 }
 
@@ -20,4 +21,6 @@ pub(crate) enum EvidenceKind {
     Mapping { line: Vec<u8>, node: Option<(String, DeviceNumber)> },
     /// A name in `fd`: with the device number if it is known, otherwise with the link's target.
     File { name: String, number: Option<DeviceNumber>, link: Option<PathBuf> },
+    /// A name in `fd` that is a dma-buf of the driver.
+    DmaBuf { name: String, inode: u64 },
 }

@@ -39,8 +39,8 @@ pub(super) struct Found {
     pub(super) unread: BTreeSet<u32>,
     /// The inodes of the driver's dma-bufs.
     pub(super) dma_bufs: BTreeSet<u64>,
-    /// Whether the region of one of them is unknown.
-    pub(super) has_foreign_dma_buf: bool,
+    /// The processes that have one of an unknown region.
+    pub(super) with_foreign_dma_buf: BTreeSet<u32>,
     /// All processes that were listed.
     pub(super) pids: BTreeSet<u32>,
     /// Whether processes started and exited faster than they could be examined.
@@ -72,7 +72,7 @@ impl Found {
         self.gone += more.gone;
         self.unread.append(&mut more.unread);
         self.dma_bufs.append(&mut more.dma_bufs);
-        self.has_foreign_dma_buf |= more.has_foreign_dma_buf;
+        self.with_foreign_dma_buf.append(&mut more.with_foreign_dma_buf);
     }
 }
 
@@ -200,7 +200,7 @@ impl<'a> Scanner<'a> {
             (Some(region), None) => {
                 region.add(Via::DmaBuf);
             }
-            _ => self.found.has_foreign_dma_buf = true,
+            _ => _ = self.found.with_foreign_dma_buf.insert(self.pid),
         }
     }
 
@@ -217,7 +217,13 @@ impl<'a> Scanner<'a> {
                 info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
             };
             if value("exp_name").is_some_and(|name| name.trim().starts_with("nvgrace_egm")) {
-                inodes.extend(value("ino").and_then(|inode| decimal::<u64>(inode.trim())));
+                let Some(inode) = value("ino").and_then(|it| decimal::<u64>(it.trim())) else {
+                    continue;
+                };
+                inodes.insert(inode);
+                if self.evidence.is_some() {
+                    self.keep(None, EvidenceKind::DmaBuf { name: file, inode });
+                }
             }
         }
         inodes
@@ -303,7 +309,7 @@ impl<'a> Scanner<'a> {
                         let node = mapping.name().filter(|_| is_seen);
                         let node = node.zip(self.targets.number(name));
                         let line = line.to_owned();
-                        self.keep(name.clone(), EvidenceKind::Mapping { line, node });
+                        self.keep(Some(name.clone()), EvidenceKind::Mapping { line, node });
                     }
                 }
             }
@@ -345,7 +351,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn keep(&mut self, region: RegionName, kind: EvidenceKind) {
+    fn keep(&mut self, region: Option<RegionName>, kind: EvidenceKind) {
         let evidence = Evidence { pid: self.pid, region, kind };
         self.evidence.get_or_insert_default().push(evidence);
     }
@@ -390,7 +396,7 @@ impl<'a> Scanner<'a> {
                 held.entry(region.clone()).or_default();
                 if self.evidence.is_some() {
                     let link = self.root.read_link(format!("{folder}/{file}")).ok();
-                    self.keep(region, EvidenceKind::File { name: file, number, link });
+                    self.keep(Some(region), EvidenceKind::File { name: file, number, link });
                 }
             }
         }

@@ -134,9 +134,14 @@ impl Search {
             (_, None) => Some(Warning::OpenCountUnclear),
             (_, Some(open)) => {
                 let explained = explained(&self.holders);
-                let is_more = open > explained || found.has_foreign_dma_buf;
-                let unsettled = (!is_stable).then_some(Warning::ProcessesUnsettled);
-                is_more.then_some(Warning::OpenFilesUnexplained { open, explained }).or(unsettled)
+                let pids: Vec<_> = found.with_foreign_dma_buf.iter().copied().collect();
+                if open > explained {
+                    Some(Warning::OpenFilesUnexplained { open, explained })
+                } else if !pids.is_empty() {
+                    Some(Warning::DmaBufsUnexplained { pids })
+                } else {
+                    (!is_stable).then_some(Warning::ProcessesUnsettled)
+                }
             }
         };
         let is_complete = match self.count {
@@ -152,7 +157,9 @@ impl Search {
         let holds: BTreeSet<_> =
             self.holders.iter().map(|holder| (holder.claim.pid, &holder.region)).collect();
         self.evidence = found.evidence;
-        self.evidence.retain(|evidence| holds.contains(&(evidence.pid, &evidence.region)));
+        self.evidence.retain(|Evidence { pid, region, .. }| {
+            region.as_ref().is_none_or(|region| holds.contains(&(*pid, region)))
+        });
         Ok(())
     }
 }
