@@ -332,17 +332,23 @@ fn check_pins(subject: &Subject<'_>, report: &Report, used: &Use<'_>, findings: 
     let cpus: IdList = cells
         .filter_map(|cell| cell.cpus.as_ref()?.value.clone())
         .fold(IdList::default(), |all, cpus| all.with(&cpus));
-    for pin in &subject.domain.pins {
-        let Some((vcpu, on)) = pin.vcpu.known().zip(pin.cpus.value.as_ref()) else { continue };
-        if let Some(far) = on.first_beyond(local).filter(|_| cpus.contains(vcpu)) {
-            let name = &used.region.name;
-            let message =
-                format!("virtual CPU {vcpu} runs on CPU {far}, but {name} is on NUMA node {node}");
-            findings.add(PINNING, &pin.cpus.span, message).help(format!(
-                "CPUs {local}; `egm-probe stanza --with pinning --replace --domain FILE` pins all"
-            ));
-        }
-    }
+    let pins = subject.domain.pins.iter().filter_map(|pin| {
+        let vcpu = pin.vcpu.known().filter(|&vcpu| cpus.contains(vcpu))?;
+        let far = pin.cpus.value.as_ref()?.first_beyond(local)?;
+        Some((vcpu, far, &pin.cpus.span))
+    });
+    let pins: Vec<_> = pins.collect();
+    let Some((_, far, span)) = pins.first() else { return };
+    let vcpus: IdList = pins.iter().map(|(vcpu, ..)| *vcpu).collect();
+    let name = &used.region.name;
+    let message = if vcpus.len() == 1 {
+        format!("virtual CPU {vcpus} runs on CPU {far}, but {name} is on NUMA node {node}")
+    } else {
+        format!("virtual CPUs {vcpus} run on CPUs such as {far}, but {name} is on NUMA node {node}")
+    };
+    findings.add(PINNING, span, message).help(format!(
+        "CPUs {local}; `egm-probe stanza --with pinning --replace --domain FILE` pins all"
+    ));
 }
 
 fn check_tray(report: &Report, uses: &BTreeMap<&RegionName, Use<'_>>, findings: &mut Findings) {

@@ -271,7 +271,10 @@ fn pins_on_another_socket_are_warned_of_whatever_is_written() {
     let args = ["--all", "--with", "numa,machine", "--vcpus", "12", "--domain", "-"];
     let output = fed(&mut stanza(GB200, &args), all.as_bytes());
     let stderr = text(&output.stderr);
-    assert!(output.status.success() && stderr.contains("warning: virtual CPU 4 "), "{stderr}");
+    assert!(
+        output.status.success() && stderr.contains("virtual CPUs 4-5 run on CPUs such as "),
+        "{stderr}"
+    );
     assert!(stderr.contains("(EGM111)"), "{stderr}");
     let refused = run(GB200, &[&args[..5], &["--strict"]].concat(), &all).unwrap_err();
     assert!(refused.contains("(EGM111)"), "{refused}");
