@@ -79,8 +79,10 @@ pub(super) fn plan(
         match home(cell, &devices, &mut numbers, &mut unused) {
             Ok(bus) => drop(buses.insert(bus.index, bus)),
             Err(objection) => {
+                // The others lack the same.
                 objections.push(objection);
                 is_possible = false;
+                break;
             }
         }
     }

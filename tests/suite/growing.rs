@@ -283,6 +283,21 @@ fn pins_on_another_socket_are_warned_of_whatever_is_written() {
 }
 
 #[test]
+fn a_full_bus_is_refused_once() {
+    let device = |slot: u32| {
+        format!(
+            "<interface type='user'><address type='pci' domain='0' bus='0' slot='{slot}' \
+             function='0'/></interface>"
+        )
+    };
+    let devices: String = (1..31).map(device).collect();
+    let full = PLAIN.replace("</devices>", &format!("{devices}</devices>"));
+    let refused = run(GB200, &["--all", "--complete"], &full).unwrap_err();
+    let expected = "the domain has no free slot on pcie.0 for the PCI controllers of the devices";
+    assert_eq!(refused, format!("egm-probe: {expected}\n"));
+}
+
+#[test]
 fn cells_of_a_deleted_device_are_used_again() {
     let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
     let own = "      <acpi nodeset='10-17'/>\n";
