@@ -283,6 +283,17 @@ fn pins_on_another_socket_are_warned_of_whatever_is_written() {
 }
 
 #[test]
+fn a_hole_becomes_a_power_of_two() {
+    let args = ["--all", "--complete"];
+    let all = run(GB200, &args, PLAIN).unwrap();
+    let hole = |tib: u64| format!("<pcihole64 unit='KiB'>{}</pcihole64>", tib << 30);
+    for (own, expected) in [(1, 4), (3, 4), (4, 4), (5, 8), (8, 8)] {
+        let grown = run(GB200, &args, &all.replace(&hole(4), &hole(own))).unwrap();
+        assert_eq!(grown, all.replace(&hole(4), &hole(expected)), "{own} TiB");
+    }
+}
+
+#[test]
 fn a_full_bus_is_refused_once() {
     let device = |slot: u32| {
         format!(

@@ -10,7 +10,7 @@ use crate::domain::xml::{child, children};
 use crate::domain::{Bus, GuestAddress, Hostdev, IdSizeName, Iommu, PciController, PciMachine};
 use crate::plan::{ExpanderBus, PciPlan, Pin, Smmu};
 use crate::stanza::{elements, machine_elements};
-use crate::values::PciAddress;
+use crate::values::{Bytes, PciAddress};
 
 impl Merge<'_, '_> {
     /// Updates existing controllers and SMMUs; returns the devices to insert.
@@ -46,19 +46,23 @@ impl Merge<'_, '_> {
         new
     }
 
-    /// Enlarges the window for large PCI devices; returns the first bus if it is missing.
+    /// Enlarges the window for large PCI devices, also to a power of two, without which QEMU does not
+    /// start; returns the first bus if it is missing.
     fn hole(&mut self, machine: &PciMachine, pci: &PciPlan) -> Vec<Element> {
-        if machine.hole().is_some_and(|hole| hole.value >= Some(pci.hole)) {
+        let own = machine.hole().and_then(|hole| hole.value);
+        let rounded = own.and_then(|own| own.0.checked_next_power_of_two()).map(Bytes);
+        let size = rounded.map_or(pci.hole, |rounded| rounded.max(pci.hole));
+        if own == Some(size) {
             return Vec::new();
         }
         let is_first = |it: &&PciController| it.bus() == Some(Bus::Index(0));
         let first = self.domain.pci_controllers.iter().find(is_first);
         let Some(node) = first.and_then(|first| self.document.get_node(first.node?)) else {
-            return vec![machine_elements::first_bus(pci.hole)];
+            return vec![machine_elements::first_bus(size)];
         };
         match child(node, "pcihole64") {
-            Some(hole) => self.set_size(hole, None, pci.hole),
-            None => self.edit.insert(node, "", vec![machine_elements::hole(pci.hole)]),
+            Some(hole) => self.set_size(hole, None, size),
+            None => self.edit.insert(node, "", vec![machine_elements::hole(size)]),
         }
         Vec::new()
     }
