@@ -1,6 +1,6 @@
 //! Reserves and releases regions: see [`crate::claims::leases`] for the leases and their file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -126,6 +126,14 @@ impl<'a> LeaseStore<'a> {
     }
 }
 
+/// The result of a release.
+#[derive(Default)]
+pub(crate) struct Released {
+    pub(crate) regions: BTreeSet<RegionName>,
+    /// The regions that stay reserved, and the processes that they are kept for.
+    pub(crate) kept: BTreeMap<RegionName, u32>,
+}
+
 impl LockedStore<'_> {
     /// Adds a lease of all of these regions or, if it cannot be written, of none. Leases of the same
     /// name on them are replaced, except those that end with a process.
@@ -152,22 +160,33 @@ impl LockedStore<'_> {
         self.write(leases)
     }
 
-    /// Releases the regions that are reserved for a name, or those of them that are wanted, and
-    /// returns them.
+    /// Releases the regions that are reserved for a name, or those of them that are wanted; but not
+    /// while they are kept for a process that certainly runs.
     pub(crate) fn give_up(
         self,
         wanted: Option<&BTreeSet<RegionName>>,
         domain: &str,
-    ) -> Result<BTreeSet<RegionName>, DirectoryProblem> {
+    ) -> Result<Released, DirectoryProblem> {
         let mut leases = leases::read(self.root, Moment::now()).map_err(|problem| {
             self.failed(io::Error::other(format!("{problem} (repair or remove the file)")))
         })?;
         let is_wanted = |region: &RegionName| wanted.is_none_or(|it| it.contains(region));
-        let given_up = remove(&mut leases, |lease| lease.domain == domain, is_wanted);
-        if !given_up.is_empty() {
+        let running = |lease: &Lease| {
+            let process = lease.process.as_ref().filter(|process| process.is_running())?;
+            (lease.domain == domain).then_some(process.pid)
+        };
+        let mut kept = BTreeMap::new();
+        for (lease, pid) in leases.iter().filter_map(|lease| Some((lease, running(lease)?))) {
+            let regions = lease.regions.iter().filter(|region| is_wanted(region)).cloned();
+            kept.extend(regions.map(|region| (region, pid)));
+        }
+        let is_meant = |lease: &Lease| lease.domain == domain && running(lease).is_none();
+        let mut regions = remove(&mut leases, is_meant, is_wanted);
+        if !regions.is_empty() {
             self.write(leases)?;
         }
-        Ok(given_up)
+        regions.retain(|region| !kept.contains_key(region));
+        Ok(Released { regions, kept })
     }
 
     fn write(&self, leases: Vec<Lease>) -> Result<(), DirectoryProblem> {

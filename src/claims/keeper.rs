@@ -28,6 +28,13 @@ impl Keeper {
         Some(Self { pid, start: process::stat(&host, pid)?.start?, context })
     }
 
+    /// Whether it certainly runs.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_running(&self) -> bool {
+        let is_here = context(&Sysroot::host()).is_some_and(|context| context == self.context);
+        is_here && !self.is_gone()
+    }
+
     /// Whether it has certainly exited. A process that cannot be identified from here, such as one
     /// of another PID namespace, may still run.
     pub(crate) fn is_gone(&self) -> bool {

@@ -18,7 +18,9 @@ use crate::claims::keeper::Keeper;
 use crate::claims::leases::{Lease, is_name};
 use crate::files::locked_directory::DirectoryProblem;
 use crate::host::{Host, Needs, NotFound};
-use crate::leases::{self, LeaseObjection, LeaseStore, PATIENCE, Requirements, choose, objections};
+use crate::leases::{
+    self, LeaseObjection, LeaseStore, PATIENCE, Released, Requirements, choose, objections,
+};
 use crate::output::columns;
 use crate::output::json;
 use crate::output::table::{self, Format, Style};
@@ -227,20 +229,30 @@ pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<E
     let regions = args.regions.iter().map(|target| target.name(&report, &root));
     let regions = regions.collect::<Result<BTreeSet<_>, _>>()?;
     let wanted = (!args.all).then_some(&regions);
-    let given_up = if store.exists() {
+    let released = if store.exists() {
         store.lock(PATIENCE)?.give_up(wanted, &args.owner)?
     } else {
-        BTreeSet::new()
+        Released::default()
     };
-    for region in &given_up {
+    for region in &released.regions {
         writeln!(session.out, "{region}")?;
     }
-    let missing: Vec<_> = regions.difference(&given_up).map(ToString::to_string).collect();
-    if missing.is_empty() {
+    let owner = excerpt(&args.owner, SHOWN);
+    let mut problems = Vec::new();
+    for (region, process) in &released.kept {
+        problems.push(format!("{region}: reserved for {owner} while process {process} runs"));
+    }
+    let is_missing = |region: &&RegionName| {
+        !(released.regions.contains(*region) || released.kept.contains_key(*region))
+    };
+    let missing: Vec<_> = regions.iter().filter(is_missing).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        problems.push(format!("{}: not reserved for {owner}", missing.join(", ")));
+    }
+    if problems.is_empty() {
         return Ok(Exit::Done);
     }
-    let (missing, owner) = (missing.join(", "), excerpt(&args.owner, SHOWN));
-    Err(Error::NotEnough(format!("{missing}: not reserved for {owner}")))
+    Err(Error::NotEnough(problems.join("; ")))
 }
 
 /// The root directory of the leases, and their host.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use crate::examples::{Bin, examples};
@@ -22,16 +23,22 @@ struct Hook(Bin);
 impl Hook {
     fn new(commands: &str) -> Self {
         let bin = Bin::empty();
-        let record = "echo \"$*\" >>\"$(dirname \"$0\")";
+        let record = "printf '%s\\n' \"$*\" >>\"$(dirname \"$0\")";
         bin.script("egm-probe", &format!("{record}/calls\"\n{commands}"));
         bin.script("logger", &format!("{record}/log\""));
         Self(bin)
     }
 
-    /// On a recorded host.
+    /// On a recorded host, where nothing can be reserved.
     fn on(machine: &str) -> Self {
         let machine = support::machine(machine);
-        Self::new(&format!("exec '{PROGRAM}' --from '{}' \"$@\"", machine.display()))
+        let program = format!("exec '{PROGRAM}' --from '{}' \"$@\"", machine.display());
+        Self::new(&format!("case $1 in reserve) exit 0 ;; esac\n{program}"))
+    }
+
+    /// On a host in a directory.
+    fn at(host: &Path) -> Self {
+        Self::new(&format!("exec '{PROGRAM}' --sysroot '{}' \"$@\"", host.display()))
     }
 
     fn call(&self, args: &[&str], xml: &str) -> Output {
@@ -66,7 +73,9 @@ fn a_domain_with_available_regions_starts() {
     for name in NAMES {
         let hook = Hook::on("gb200-full-gpu-list");
         assert_eq!(answer(&hook.prepare(name)), (String::new(), 0), "{name}");
-        assert!(hook.recorded("calls").starts_with("validate --start "), "{name}");
+        let calls = hook.recorded("calls");
+        let reserve = format!("\nreserve --for={name} --ttl 30m /dev/egm4 /dev/egm5\n");
+        assert!(calls.starts_with("validate --start ") && calls.ends_with(&reserve), "{calls}");
     }
     // libvirt wrote the XML, so it is spelled right.
     for (dialect, xml) in support::domains::spellings() {
@@ -108,6 +117,49 @@ fn a_domain_whose_region_is_not_available_is_refused_with_the_reason() {
 }
 
 #[test]
+fn of_two_domains_that_start_at_once_one_gets_a_region() {
+    let host = extract("gb200-full-gpu-list");
+    let hook = Hook::at(host.path());
+    assert_eq!(answer(&hook.prepare("vm1")), (String::new(), 0));
+    let (error, code) = answer(&hook.prepare("vm2"));
+    assert!(error.contains("error[EGM114]: egm4 is reserved for vm1") && code == 1, "{error}");
+    // Both had been checked before one of them reserved it.
+    let checked = "case $1 in validate) exit 0 ;; esac";
+    let late = Hook::new(&format!(
+        "{checked}\nexec '{PROGRAM}' --sysroot '{}' \"$@\"",
+        host.path().display()
+    ));
+    let (error, code) = answer(&late.prepare("vm2"));
+    assert!(error.contains("egm4 is reserved for vm1 until ") && code == 1, "{error}");
+    hook.call(&["vm1", "release", "end", "-"], &domain("vm1"));
+    assert_eq!(answer(&hook.prepare("vm2")), (String::new(), 0));
+}
+
+#[test]
+fn a_domain_waits_while_a_region_is_being_opened() {
+    let opening = support::machine("claims-opening");
+    let free = support::machine("gb200-full-gpu-list");
+    let commands = |times: u32| {
+        let count = "$(wc -l <\"$(dirname \"$0\")/calls\")";
+        format!(
+            "case $1 in reserve) exit 0 ;; esac\n[ \"{count}\" -gt {times} ] || exec '{PROGRAM}' --from '{}' \"$@\"\n\
+             exec '{PROGRAM}' --from '{}' \"$@\"",
+            opening.display(),
+            free.display()
+        )
+    };
+    let hook = Hook::new(&commands(3));
+    hook.0.script("sleep", "");
+    assert_eq!(answer(&hook.prepare("vm1")), (String::new(), 0));
+    assert_eq!(hook.recorded("calls").matches("validate").count(), 4);
+    let hook = Hook::new(&commands(1000));
+    hook.0.script("sleep", "");
+    let (error, code) = answer(&hook.prepare("vm1"));
+    assert!(error.starts_with("error[EGM115]: ") && code == 1, "{error}");
+    assert_eq!(hook.recorded("calls").lines().count(), 151);
+}
+
+#[test]
 fn the_hook_has_nothing_to_do_with_other_operations_and_domains() {
     let hook = Hook::on("claims-vm");
     for operation in [
@@ -137,7 +189,7 @@ fn the_hook_has_nothing_to_do_with_other_operations_and_domains() {
 fn a_domain_that_stops_gives_its_reservation_back() {
     let host = extract("gb200-full-gpu-list");
     let leases = || fs::read_to_string(host.path().join("run/egm-probe/leases.json")).unwrap();
-    let hook = Hook::new(&format!("exec '{PROGRAM}' --sysroot '{}' \"$@\"", host.path().display()));
+    let hook = Hook::at(host.path());
     let release = |name: &str| hook.call(&[name, "release", "end", "-"], &domain(name));
     for name in NAMES {
         let of_name = format!("--for={name}");

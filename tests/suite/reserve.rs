@@ -350,6 +350,12 @@ fn a_lease_lasts_as_long_as_its_command() {
         assert_eq!(refused.status.code(), Some(1));
         let reason = format!("egm4 is reserved for vm1 while process {} runs", child.id());
         assert!(stderr(&refused).contains(&reason), "{refused:?}");
+        for regions in ["--all", "egm4"] {
+            let refused = run(root, &["release", regions, "--for", "vm1"]);
+            let reason = format!("egm4: reserved for vm1 while process {} runs", child.id());
+            assert!(stderr(&refused).contains(&reason), "{refused:?}");
+            assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+        }
         let list = run(root, &["list", "--json"]);
         let list: Value = serde_json::from_slice(&list.stdout).unwrap();
         assert_eq!(list["regions"][0]["claims"][0]["pid"], child.id());
