@@ -140,4 +140,6 @@ fn a_definition_is_written_by_the_ansible_tasks() {
     assert!(first.contains("changed: [localhost]"), "{stdout}");
     assert!(!second.contains("changed: [localhost]"), "{stdout}");
     assert!(validates(&definition));
+    let checked = bin.run("egm-probe", &["validate", "--strict", definition.to_str().unwrap()]);
+    assert!(checked.status.success(), "{checked:?}");
 }

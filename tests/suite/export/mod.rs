@@ -380,8 +380,18 @@ fn hosts_are_grouped_by_the_ansible_tasks() {
     if !support::has(&["ansible-playbook"]) {
         return;
     }
-    for (host, expected) in [("gb200-full-gpu-list", "959925190656 bytes"), ("no-egm", "no EGM")] {
-        let bin = crate::examples::Bin::of(host);
+    let (tray, none) = ("gb200-full-gpu-list", "no EGM");
+    for (host, option, expected) in [
+        (tray, "--diff", "959925190656 bytes"),
+        // The fact is not installed.
+        (tray, "--check", none),
+        ("no-egm", "--diff", none),
+        ("without egm-probe", "--diff", none),
+    ] {
+        let bin = match host {
+            "without egm-probe" => crate::examples::Bin::empty(),
+            host => crate::examples::Bin::of(host),
+        };
         let tasks = crate::examples::examples().join("ansible/egm-facts.yml");
         let facts = bin.path().join("facts.d");
         let sum = "{{ ansible_local.egm.regions | map(attribute='size') | sum }} bytes";
@@ -399,9 +409,10 @@ fn hosts_are_grouped_by_the_ansible_tasks() {
         );
         let playbook = bin.path().join("play.yml");
         fs::write(&playbook, play).unwrap();
-        let output = bin.run("ansible-playbook", &["-i", "localhost,", playbook.to_str().unwrap()]);
+        let args = ["-i", "localhost,", option, playbook.to_str().unwrap()];
+        let output = bin.run("ansible-playbook", &args);
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{stdout}{}", stderr(&output));
-        assert!(stdout.contains(&format!("\"msg\": \"{expected}\"")), "{stdout}");
+        assert!(stdout.contains(&format!("\"msg\": \"{expected}\"")), "{host}: {stdout}");
     }
 }
