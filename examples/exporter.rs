@@ -12,7 +12,7 @@ use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egm_probe::output::metrics;
 use egm_probe::report::Report;
@@ -40,11 +40,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A connection that is read until a moment: a limit on each read would let a client that sends a byte
+/// now and then stay for hours.
+struct InTime<'a> {
+    stream: &'a TcpStream,
+    end: Instant,
+}
+
+impl Read for InTime<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
+}
+
 /// Answers one request.
 pub(crate) fn answer(mut stream: &TcpStream, root: &Sysroot) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut request = BufReader::new(stream).take(REQUEST_LIMIT).lines();
+    let request = InTime { stream, end: Instant::now() + PATIENCE };
+    let mut request = BufReader::new(request).take(REQUEST_LIMIT).lines();
     let first = request.next().transpose()?.unwrap_or_default();
     // Unread data would reset the connection before the response arrives.
     while request.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
