@@ -14,6 +14,7 @@ shift
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
 plan=$work/plan.json
 
 # Fails, with the reason, if a region is in use or a GPU is not bound to its driver.
