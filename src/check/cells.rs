@@ -16,6 +16,9 @@ use crate::values::{Bytes, IdList};
 /// `src/conf/numa_conf.c`): 255 is unreachable.
 const DISTANCE: RangeInclusive<u32> = 10..=255;
 
+/// The maximum of the machine `virt` (`virt_machine_class_init`, QEMU `hw/arm/virt.c`).
+const MOST_VCPUS: u32 = 512;
+
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let domain = subject.domain;
     let sums = check_sums(domain, findings);
@@ -169,9 +172,20 @@ fn check_vcpus(domain: &Domain, findings: &mut Findings) {
     let (last, cpus) = (count.saturating_sub(1), plural(count, "virtual CPU"));
     let out_of_range =
         |id: String| format!("virtual CPU {id} is out of range (the domain has {cpus})");
-    for id in domain.vcpu_ids.iter().filter(|id| id.value.is_none_or(|id| id > last)) {
-        let message = out_of_range(id.shown());
-        findings.add(VCPUS, &id.span, message).help(format!("0 to {last}"));
+    if count > MOST_VCPUS {
+        let span = domain.vcpus.as_ref().map_or(&domain.span, |vcpus| &vcpus.span);
+        let message = format!("the domain has {cpus}, and QEMU's machine at most {MOST_VCPUS}");
+        findings.add(VCPUS, span, message).help(format!("at most {MOST_VCPUS}"));
+    }
+    let all = std::iter::once(0..=last).collect();
+    for ids in &domain.vcpu_ids {
+        let beyond = ids.value.as_ref().map(|ids| ids.first_beyond(&all));
+        let beyond = match beyond {
+            Some(None) => continue,
+            Some(Some(id)) => id.to_string(),
+            None => ids.shown(),
+        };
+        findings.add(VCPUS, &ids.span, out_of_range(beyond)).help(format!("0 to {last}"));
     }
     if let Some(current) =
         domain.current_vcpus.as_ref().filter(|it| it.value.is_none_or(|it| it > count))

@@ -113,8 +113,8 @@ rules! {
         "libvirt src/conf/domain_postparse.c";
     VCPUS = "EGM017" Error
         "The virtual CPUs of the cells exist, and each is in one cell only"
-        "libvirt refuses cells with more CPUs than <vcpu>, or with the same CPU twice."
-        "libvirt src/conf/domain_validate.c, src/conf/numa_conf.c";
+        "libvirt refuses cells with more CPUs than <vcpu>, or with the same CPU twice, and other elements that name a missing CPU. QEMU's machine has at most 512."
+        "libvirt src/conf/domain_validate.c, src/conf/numa_conf.c; QEMU hw/arm/virt.c";
     TOPOLOGY = "EGM018" Error
         "<topology> has as many CPUs as <vcpu>"
         "libvirt refuses any other number."

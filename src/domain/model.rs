@@ -47,8 +47,8 @@ pub struct Domain {
     pub vcpu_placement: Option<Value<String>>,
     /// The CPUs of the host for virtual CPUs that have no `<vcpupin>`, `<vcpu cpuset='0-71'>`.
     pub vcpu_cpus: Option<Value<IdList>>,
-    /// The numbers of the virtual CPUs in `<vcpus>`.
-    pub vcpu_ids: Vec<Value<u32>>,
+    /// The virtual CPUs that `<vcpus>` and `<vcpusched>` name.
+    pub vcpu_ids: Vec<Value<IdList>>,
     /// The model of its CPUs, `<cpu mode='host-passthrough'>`.
     pub cpu_mode: Option<Value<CpuMode>>,
     /// Its `<topology>`.

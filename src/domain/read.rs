@@ -57,7 +57,11 @@ pub(super) fn read(root: Node<'_, '_>, domain: Node<'_, '_>, is_status: bool) ->
         backing: child(domain, "memoryBacking").map(read_backing).unwrap_or_default(),
         vcpus: child(domain, "vcpu").map(|vcpu| read_text(vcpu, count)),
         vcpu_ids: children(child(domain, "vcpus"), "vcpu")
-            .filter_map(|vcpu| read_attribute(vcpu, "id", number))
+            .filter_map(|vcpu| read_attribute(vcpu, "id", list))
+            .chain(
+                children(child(domain, "cputune"), "vcpusched")
+                    .filter_map(|scheduler| read_attribute(scheduler, "vcpus", list)),
+            )
             .collect(),
         vcpu_placement: child(domain, "vcpu")
             .and_then(|vcpu| read_attribute(vcpu, "placement", text)),

@@ -294,6 +294,18 @@ fn a_hole_becomes_a_power_of_two() {
 }
 
 #[test]
+fn what_names_a_missing_virtual_cpu_is_an_error() {
+    let all = run(GB200, &["--all", "--complete"], PLAIN).unwrap();
+    let scheduled = "<vcpusched vcpus='0-7' scheduler='fifo' priority='1'/></cputune>";
+    let scheduled = all.replace("</cputune>", scheduled);
+    assert!(codes(GB200, &scheduled).is_empty());
+    let fewer = run(GB200, &["--all", "--complete", "--vcpus", "4"], &scheduled).unwrap_err();
+    assert!(fewer.contains("virtual CPU 4 is out of range (the domain has 4 virtual"), "{fewer}");
+    let many = codes(GB200, &all.replace(">8</vcpu>", ">513</vcpu>"));
+    assert!(many.contains("EGM017"), "{many:?}");
+}
+
+#[test]
 fn a_full_bus_is_refused_once() {
     let device = |slot: u32| {
         format!(
