@@ -24,7 +24,10 @@ fn check_spelling(iommu: &Iommu, dialect: Dialect, findings: &mut Findings) {
         if iommu.attribute(right).is_some() {
             finding.help("remove it");
         } else {
-            finding.help(format!("{right}='{}'", translated(&attribute.value, dialect)));
+            let mut dialects = Dialect::ALL.iter();
+            let own = dialects.find(|it| it.pasid_attribute() == attribute.name);
+            let own = own.map_or(String::new(), |own| format!(", or --libvirt {own}"));
+            finding.help(format!("{right}='{}'{own}", translated(&attribute.value, dialect)));
         }
     }
 }
