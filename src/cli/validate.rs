@@ -261,7 +261,9 @@ fn check(
     };
     let worst = found.iter().map(|finding| finding.severity).max();
     let all = found.len();
-    found.retain(|finding| finding.severity >= args.severity);
+    // With --strict, warnings are errors.
+    let least = if args.strict { args.severity.min(Severity::Warning) } else { args.severity };
+    found.retain(|finding| finding.severity >= least);
     let (hidden, devices) = (all - found.len(), Some(document.domain().egm.len()));
     Ok(Checked { file, text, result: Ok(found), devices, hidden, worst })
 }

@@ -457,6 +457,8 @@ fn several_files_are_checked_and_the_worst_sets_the_exit_code() {
     }
     let output = run(&["--severity", "error", "has-egm.xml"]);
     assert!(text(&output.stdout).ends_with("has-egm.xml: 3 errors; 2 not shown\n"));
+    let output = run(&["--severity", "error", "--strict", "has-egm.xml"]);
+    assert!(text(&output.stdout).ends_with("has-egm.xml: 3 errors, 2 warnings\n"), "as errors");
     let output = run(&["-q", "has-egm.xml"]);
     assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(1)));
 }
