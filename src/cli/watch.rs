@@ -66,6 +66,11 @@ pub(super) enum Until {
 
 pub(super) fn run(args: &WatchArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let until = args.until.as_deref().map(awaited).transpose()?;
+    if session.global.no_occupancy && matches!(until, Some((Until::Free | Until::InUse, _))) {
+        return Err(Error::Usage(
+            "--no-occupancy: not with --until free or in-use (holders must be checked)",
+        ));
+    }
     match follow(args, until.as_ref(), session) {
         // Success would mean that the state was reached.
         Err(Error::Write(error)) if is_closed(&error) && until.is_some() => Ok(Exit::CLOSED),
@@ -102,12 +107,13 @@ fn follow(
     if args.initial {
         write(session.out, args.json, &Snapshot::default(), &before, time())?;
     }
-    if let Some((Until::Free | Until::InUse, region)) = until
+    if let Some((until, region)) = until
         && before.state(region).is_none()
     {
         let existing: Vec<_> = before.regions().map(RegionName::as_str).collect();
         let existing = if existing.is_empty() { "none".into() } else { existing.join(", ") };
-        session.note(format_args!("{region} does not exist (regions: {existing}); waiting for it"));
+        let waiting = if *until == Until::Gone { "" } else { "; waiting for it" };
+        session.note(format_args!("{region} does not exist (regions: {existing}){waiting}"));
     }
     loop {
         if let Some((until, region)) = until

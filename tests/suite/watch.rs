@@ -214,6 +214,8 @@ fn watch_exits_as_requested() {
         (&["--until", "in-use", "egm4", "--timeout", "200ms"], 1),
         (&["--timeout", "200ms"], 1),
         (&["--until", "maybe", "egm4"], 2),
+        (&["--until", "free", "egm4", "--no-occupancy"], 2),
+        (&["--until", "gone", "egm9", "--no-occupancy"], 0),
         (&["--until", "free", "x"], 2),
         (&["--interval", "1ms"], 2),
         (&["--timeout", "never"], 2),
@@ -310,17 +312,18 @@ fn a_wait_that_ends_early_is_no_success() {
 #[test]
 fn waiting_for_a_missing_region_is_said_at_once() {
     let host = extract("gh200-quad");
-    let output = Command::new(PROGRAM)
-        .arg("--sysroot")
-        .arg(host.path())
-        .args(["watch", "--until", "free", "egm9", "--timeout", "300ms"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    let expected =
-        "egm-probe: note: egm9 does not exist (regions: egm4, egm5, egm6, egm7); waiting for it\n";
-    assert_eq!(said, expected);
+    for (state, code, end) in [("free", 1, "; waiting for it\n"), ("gone", 0, "\n")] {
+        let output = Command::new(PROGRAM)
+            .arg("--sysroot")
+            .arg(host.path())
+            .args(["watch", "--until", state, "egm9", "--timeout", "300ms"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let said = String::from_utf8_lossy(&output.stderr);
+        let missing = "egm-probe: note: egm9 does not exist (regions: egm4, egm5, egm6, egm7)";
+        assert_eq!(said, format!("{missing}{end}"));
+    }
 }
 
 /// Sends a signal.
