@@ -20,6 +20,7 @@ use super::topology::TopologyArgs;
 use super::udev::UdevCommand;
 use super::validate::ValidateArgs;
 use super::watch::WatchArgs;
+use crate::claims::leases::is_name;
 use crate::host::{NotFound, Region};
 use crate::report::Report;
 use crate::sysroot::Sysroot;
@@ -192,6 +193,11 @@ pub(super) fn names_code(text: &str, code: &str) -> bool {
 /// Accepts surrounding spaces, which copying an address often leaves.
 pub(super) fn parse_gpu(text: &str) -> Result<PciAddress, BadAddress> {
     text.trim().parse()
+}
+
+/// The name of a virtual machine that a region is for.
+pub(super) fn parse_owner(text: &str) -> Result<String, &'static str> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("expected one line of 1 to 200 bytes") }
 }
 
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {

@@ -105,6 +105,11 @@ impl Error {
             Self::Unwritable { problem: Unwritable::BadDomain(_), .. } => Exit::Failed,
             Self::Column(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(error) => not_found(error),
+            Self::NotReserved(objections)
+                if matches!(objections[..], [LeaseObjection::Unread(_), ..]) =>
+            {
+                Exit::Failed
+            }
             Self::Unwritable { .. }
             | Self::NoGpus(_)
             | Self::OtherMemory(_)

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::args::{Global, Target, parse_gpu, parse_target, parse_time, parse_time_up_to};
+use super::args::{
+    Global, Target, parse_gpu, parse_owner, parse_target, parse_time, parse_time_up_to,
+};
 use super::error::Error;
 use super::signals::EndSignals;
 use super::{Exit, Session};
 use crate::claims::keeper::Keeper;
-use crate::claims::leases::{Lease, is_name};
+use crate::claims::leases::Lease;
 use crate::files::locked_directory::DirectoryProblem;
 use crate::host::{Host, Needs, NotFound};
 use crate::leases::{
@@ -66,7 +68,7 @@ pub(super) struct ReserveArgs {
     #[arg(long, value_parser = parse_option)]
     size: Option<Bytes>,
     /// Name of the virtual machine
-    #[arg(long = "for", value_name = "NAME")]
+    #[arg(long = "for", value_name = "NAME", value_parser = parse_owner)]
     owner: String,
     /// Time until the reservation expires, such as 90s or 1h [default: 10m; with COMMAND, never]
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
@@ -102,12 +104,11 @@ pub(super) struct ReleaseArgs {
     #[arg(long, conflicts_with = "regions")]
     all: bool,
     /// Name of the virtual machine
-    #[arg(long = "for", value_name = "NAME")]
+    #[arg(long = "for", value_name = "NAME", value_parser = parse_owner)]
     owner: String,
 }
 
 pub(super) fn reserve(args: &ReserveArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    check_name(&args.owner)?;
     let (directory, root) = place(session.global)?;
     let store = LeaseStore::below(directory, &root)?;
     let host = Host::read(&root, Needs::empty());
@@ -222,7 +223,6 @@ fn this_process() -> Result<Keeper, Error> {
 }
 
 pub(super) fn release(args: &ReleaseArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
-    check_name(&args.owner)?;
     let (directory, root) = place(session.global)?;
     let store = LeaseStore::below(directory, &root)?;
     let report = Report::read(&root, Needs::GPUS | Needs::DEVICE_LINKS);
@@ -265,15 +265,6 @@ fn place(global: &Global) -> Result<(&Path, Sysroot), Error> {
     }
     let directory = global.sysroot.as_deref().unwrap_or(Path::new("/"));
     Ok((directory, global.root()?))
-}
-
-fn check_name(name: &str) -> Result<(), Error> {
-    if is_name(name) {
-        return Ok(());
-    }
-    Err(Error::Usage(
-        "--for: invalid name of a virtual machine (expected one line of 1 to 200 bytes)",
-    ))
 }
 
 /// The regions selected by name or by GPU.
