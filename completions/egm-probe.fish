@@ -146,7 +146,7 @@ never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l all -d 'Use all GPUs of all regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l peers -d 'Also use the other GPUs of their regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l complete -d 'Write a whole Grace guest: --with all --gpu-cells 8; without --domain, a new domain'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l replace -d 'Replace existing parts of the domain that differ: guest addresses, huge pages, CPU mode, SMMU attributes, distances and pinning'
+complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l replace -d 'Replace existing parts of the domain that differ: guest addresses, huge pages, CPU mode and topology, SMMU attributes, distances and pinning'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l remove -d 'Take the EGM memory of these GPUs or regions out of the domain, and what --with names of theirs if no other device uses it'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l shell -d 'Quote QEMU\'s arguments for a shell'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand stanza" -l in-place -d 'Write the result back to the file given with --domain'

@@ -12,7 +12,7 @@ use super::stanza_args::{Part, StanzaArgs, StanzaFormat, YesNo, check_usage, nee
 use super::{Exit, Session, difference};
 use crate::check::{Finding, SCHEMAS};
 use crate::domain::{Document, Domain, Hostdev};
-use crate::host::{Gpu, Region};
+use crate::host::{Gpu, NotFound, Region};
 use crate::output::stanza as output;
 use crate::plan::{Objection, Plan, Request};
 use crate::report::Report;
@@ -180,6 +180,16 @@ fn remove(
     let options = options(args, session.global);
     let rest = Rest::of(report, document, &removal, &options)
         .map_err(|problem| Error::Unwritable { name: Some(base.name.clone()), problem })?;
+    if rest.removed == 0 {
+        // What neither the domain nor the host has may be mistyped.
+        for region in &removal.regions {
+            report.host.find_region(region)?;
+        }
+        let mut gpus = removal.gpus.iter().filter(|gpu| report.host.gpu(**gpu).is_none());
+        if let Some(gpu) = gpus.next() {
+            return Err(NotFound::gpu_of_region(&report.host, *gpu).into());
+        }
+    }
     if args.dry_run {
         difference::write(session.out, &base.name, base.source.text(), &rest.xml)?;
     } else if args.in_place {

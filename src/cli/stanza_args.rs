@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::args::{Global, Target, one_of, parse_gpu, parse_no_gpu, parse_region};
+use super::args::{Global, Target, one_of, parse_gpu, parse_no_gpu, parse_owner, parse_region};
 use super::error::Error;
 use super::is_dash;
 use super::validate::parse_rule;
@@ -61,7 +61,7 @@ pub(super) struct StanzaArgs {
     #[arg(requires = "complete", requires = "vcpus", conflicts_with = "domain")]
     pub(super) name: Option<String>,
     /// Distribute N virtual CPUs over the cells [default: keep the domain's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub(super) vcpus: Option<u32>,
     /// Add N empty NUMA cells for each GPU that has none; Grace GPUs need 8
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=64))]
@@ -80,8 +80,8 @@ pub(super) struct StanzaArgs {
     /// Whether libvirt binds the devices to the driver for passthrough
     #[arg(long, value_enum, value_name = "WHETHER", default_value = "yes")]
     pub(super) managed: YesNo,
-    /// Replace existing parts of the domain that differ: guest addresses, huge pages, CPU mode,
-    /// SMMU attributes, distances and pinning
+    /// Replace existing parts of the domain that differ: guest addresses, huge pages, CPU mode and
+    /// topology, SMMU attributes, distances and pinning
     #[arg(long)]
     pub(super) replace: bool,
     /// Take the EGM memory of these GPUs or regions out of the domain, and what --with names of
@@ -90,7 +90,7 @@ pub(super) struct StanzaArgs {
     #[arg(conflicts_with_all = ["vcpus", "gpu_cells", "distances", "replace", "owner"])]
     pub(super) remove: bool,
     /// With --remove: memory of the domain if no EGM memory is left
-    #[arg(long, value_name = "SIZE", value_parser = parse_option, requires = "remove")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, requires = "remove")]
     pub(super) memory: Option<Bytes>,
     /// Move the domain's EGM memory and GPUs to this region, from the one given with --region
     /// [default: the domain's only one]
@@ -121,7 +121,7 @@ pub(super) struct StanzaArgs {
     pub(super) dry_run: bool,
     /// Name of the virtual machine; its own regions are not conflicts. Without --gpu, --region or
     /// --all, use the regions reserved for it [default: the domain's]
-    #[arg(long = "for", value_name = "NAME")]
+    #[arg(long = "for", value_name = "NAME", value_parser = parse_owner)]
     pub(super) owner: Option<String>,
     /// Confirm the NAME of --for if the domain has another name
     #[arg(long, value_name = "NAME", requires = "owner")]
@@ -358,6 +358,14 @@ fn parse_guest_node(text: &str) -> Result<GuestNode, String> {
     let cell =
         decimal(cell).ok_or("expected the number of a guest NUMA node, as in 0 or egm4=0")?;
     Ok(GuestNode { region, cell })
+}
+
+/// A size other than 0.
+fn parse_memory(text: &str) -> Result<Bytes, String> {
+    match parse_option(text) {
+        Ok(Bytes(0)) => Err("a domain needs memory".into()),
+        size => size.map_err(|error| error.to_string()),
+    }
 }
 
 fn parse_device(text: &str) -> Result<DeviceArg, String> {

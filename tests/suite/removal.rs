@@ -433,3 +433,25 @@ fn a_region_may_be_named_by_a_link_of_udev() {
         assert!(problem.contains("by-node/2: not the device of a region; this host"), "{problem}");
     }
 }
+
+#[test]
+fn what_neither_the_domain_nor_the_host_has_is_refused() {
+    let host = "gb200-full-gpu-list";
+    let domain = run(host, &["--region", "egm4", "--complete"], PLAIN).unwrap();
+    for (args, problem) in [
+        (["--region", "egm9"], "no region egm9; this host has egm4, egm5"),
+        (["--gpu", "0055:01:00.0"], "no GPU 0055:01:00.0 on this host"),
+    ] {
+        let refused = run(host, &[&["--remove"], &args[..]].concat(), &domain).unwrap_err();
+        assert!(refused.contains(problem), "{refused}");
+    }
+    let again = run(host, &["--remove", "--region", "egm5"], &domain).unwrap();
+    assert_eq!(again, domain, "it may have been removed before");
+    let args = ["--remove", "--all", "--memory", "0", "--domain", "-"];
+    let output = fed(&mut stanza(host, &args), domain.as_bytes());
+    let refused = text(&output.stderr);
+    assert!(
+        output.status.code() == Some(2) && refused.contains("a domain needs memory"),
+        "{refused}"
+    );
+}
