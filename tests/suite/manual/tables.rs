@@ -3,7 +3,7 @@
 use std::process;
 
 use clap::Command;
-use egm_probe::check::{RULES, Severity};
+use egm_probe::check::RULES;
 use egm_probe::doctor::errors::ERRORS;
 use egm_probe::doctor::{CHECKS, Consumer};
 use egm_probe::output::columns::COLUMNS;
@@ -48,7 +48,7 @@ pub(super) fn columns() -> Vec<Entry> {
 
 pub(super) fn rules() -> Vec<Entry> {
     let of = |rule: &egm_probe::check::Rule| {
-        let severity = if rule.severity == Severity::Error { "error" } else { "warning" };
+        let severity = rule.severity.name();
         Entry {
             head: format!(".BR {} \" ({severity})\"", rule.code),
             text: prose(&format!("{}.", rule.title), &[]),
@@ -144,12 +144,17 @@ pub(super) fn errors() -> String {
 
 /// The metrics that a host has, by what the program says of each.
 pub(super) fn metrics() -> Vec<Entry> {
-    let folder = support::fixtures().join("leases");
-    let text = support::run(["--from", ".", "metrics"].into_iter(), &folder);
+    let of = |host| {
+        let folder = support::fixtures().join(host);
+        support::run(["--from", ".", "metrics"].into_iter(), &folder)
+    };
+    // The other host has a holder.
+    let (text, other) = (of("leases"), of("claims-vm"));
     let mut entries = Vec::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
         let (name, help) = line.split_once(' ').unwrap();
-        let sample = text.lines().find_map(|line| line.strip_prefix(&format!("{name}{{")));
+        let mut samples = text.lines().chain(other.lines());
+        let sample = samples.find_map(|line| line.strip_prefix(&format!("{name}{{")));
         let labels =
             sample.and_then(|sample| sample.split_once('}')).map_or("", |(labels, _)| labels);
         let labels: Vec<_> = labels
