@@ -235,7 +235,7 @@ _egm__probe() {
             return 0
             ;;
         egm__probe__subcmd__capture)
-            opts="-l -h -V --with-claims --list --sysroot --from --no-occupancy --color --help --version"
+            opts="-h -V --with-claims --sysroot --from --no-occupancy --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

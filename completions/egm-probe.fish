@@ -183,7 +183,6 @@ complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l color -d
 always\t''
 never\t''"
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l with-claims -d 'Also record the claims on the regions: processes that hold them, libvirt\'s definitions as far as they concern EGM, and reservations'
-complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s l -l list -d 'List the contents of FILE instead of writing it'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -l no-occupancy -d 'Do not look for holders of the regions'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c egm-probe -n "__fish_egm_probe_using_subcommand capture" -s V -l version -d 'Print version'

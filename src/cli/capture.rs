@@ -1,16 +1,15 @@
 //! `egm-probe capture`
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::error::Error;
-use super::{Exit, Session, is_dash, open_capture};
+use super::{Exit, Session, is_dash};
 use crate::capture::Capture;
 use crate::claims::unseen::Recorded;
 use crate::files::user_file;
-use crate::output::capture::write;
 
 #[derive(Args, Debug)]
 pub(super) struct CaptureArgs {
@@ -21,22 +20,12 @@ pub(super) struct CaptureArgs {
     /// far as they concern EGM, and reservations
     #[arg(long)]
     with_claims: bool,
-    /// List the contents of FILE instead of writing it
-    #[arg(short, long, conflicts_with = "with_claims")]
-    list: bool,
 }
 
 pub(super) fn run(args: &CaptureArgs, session: &mut Session<'_>) -> Result<Exit, Error> {
     let global = session.global;
-    // clap detects conflicts with global options only if they follow the command.
-    if args.list && (global.sysroot.is_some() || global.from.is_some()) {
-        return Err(Error::Usage("--list cannot be combined with --sysroot or --from"));
-    }
     if args.with_claims && global.no_occupancy {
         return Err(Error::Usage("--with-claims cannot be combined with --no-occupancy"));
-    }
-    if args.list {
-        return list(&args.file, session);
     }
     if is_dash(&args.file) && io::stdout().is_terminal() {
         return Err(Error::Usage("refusing to write a capture to a terminal (name a file)"));
@@ -59,10 +48,5 @@ pub(super) fn run(args: &CaptureArgs, session: &mut Session<'_>) -> Result<Exit,
     if let Some(difference) = &capture.difference {
         session.warn(format_args!("the capture does not reproduce the host: {difference}"));
     }
-    Ok(Exit::Done)
-}
-
-fn list(file: &Path, session: &mut Session<'_>) -> Result<Exit, Error> {
-    write(session.out, &open_capture(file)?)?;
     Ok(Exit::Done)
 }

@@ -1,7 +1,6 @@
 //! Output for people and scripts: tables, plain text and JSON. Writers only; nothing here reads a
 //! host.
 
-pub mod capture;
 pub mod columns;
 #[cfg(feature = "cli")]
 pub(crate) mod doctor;

@@ -30,7 +30,6 @@ use nix::unistd::{AccessFlags, access};
 pub use acl::Acl;
 pub(crate) use acl::Tag;
 use archive::Archive;
-pub(crate) use archive::Item;
 #[cfg(feature = "cli")]
 pub(crate) use directory::names;
 pub(crate) use error::describe;
@@ -186,14 +185,6 @@ impl Sysroot {
         match &self.0 {
             Backend::Recorded(recorder) => recorder.host.source(),
             source => source,
-        }
-    }
-
-    /// All entries of a capture, by path.
-    pub(crate) fn items(&self) -> Vec<(PathBuf, Item<'_>)> {
-        match &self.0 {
-            Backend::Archive(archive) => archive.items(),
-            _ => Vec::new(),
         }
     }
 

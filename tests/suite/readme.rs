@@ -35,10 +35,7 @@ impl Stage {
     fn new() -> Self {
         let stage = Self(tempfile::tempdir().unwrap());
         let program = stage.0.path().join("egm-probe");
-        // `capture --list` shows a file, not a host.
-        let script = format!(
-            "#!/bin/sh\ncase \" $* \" in *' --list '*) ;; *) set -- $EGM_HOST \"$@\" ;; esac\nexec '{PROGRAM}' \"$@\"\n"
-        );
+        let script = format!("#!/bin/sh\nexec '{PROGRAM}' $EGM_HOST \"$@\"\n");
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let wrong = support::fixtures().join("domains/bad/gb200-full-gpu-list/cell-too-large.xml");

@@ -166,46 +166,6 @@ impl Archive {
     }
 }
 
-/// An entry of an archive.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Item<'a> {
-    /// The number of its entries.
-    Directory(usize),
-    /// The number of bytes.
-    File(usize),
-    Link(&'a Path),
-    /// The device number, mode, user ID and group ID.
-    CharDevice(DeviceNumber, u32, (u32, u32)),
-    Other,
-}
-
-impl Archive {
-    /// All entries, by path.
-    pub(super) fn items(&self) -> Vec<(PathBuf, Item<'_>)> {
-        let mut items = Vec::new();
-        let mut todo = vec![(PathBuf::from("/"), ROOT)];
-        while let Some((path, index)) = todo.pop() {
-            let Some(node) = self.nodes.get(index) else { continue };
-            let item = match &node.content {
-                Content::Directory(children) => {
-                    // The last one is popped first.
-                    let below = children.iter().rev();
-                    todo.extend(below.map(|(name, child)| (path.join(&**name), *child)));
-                    Item::Directory(children.len())
-                }
-                Content::File(bytes) => Item::File(bytes.len()),
-                Content::Link(target) => Item::Link(target),
-                Content::CharDevice(number) => {
-                    Item::CharDevice(*number, node.mode, (node.uid, node.gid))
-                }
-                Content::Other => Item::Other,
-            };
-            items.push((path, item));
-        }
-        items
-    }
-}
-
 impl Inode {
     fn set_acl(&mut self, text: Option<&str>) -> Result<(), String> {
         let acl = text.map(|text| Acl::of_text(text, self.mode)).transpose();

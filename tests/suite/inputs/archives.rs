@@ -1,6 +1,5 @@
 //! Complete archives of hosts.
 
-use egm_probe::output::capture;
 use egm_probe::sysroot::Sysroot;
 
 use super::host::holds;
@@ -11,8 +10,6 @@ pub fn archive(data: &[u8]) {
     put_right(&mut tar);
     if let Ok(root) = Sysroot::from_tar(&tar[..]) {
         holds(&root, data);
-        let mut text = Vec::new();
-        capture::write(&mut text, &root).unwrap();
     }
 }
 
