@@ -309,6 +309,10 @@ fn waiting_ends_with_the_regions_the_time_or_a_signal() {
     assert!(run(root, &["reserve", "--all", "--for", "vm1"]).status.success());
     for wanted in [&["egm5"][..], &["--any", "2"]] {
         let reserve = [&["reserve", "--for", "vm2"], wanted].concat();
+        let started = Instant::now();
+        assert_eq!(run(root, &reserve).status.code(), Some(1));
+        // Enough to begin to wait, also on a busy machine.
+        let begun = Duration::from_millis(200) + 3 * started.elapsed();
         // Without the regions, it waits.
         let started = Instant::now();
         let output = run(root, &[&reserve[..], &["--wait", "1200ms"]].concat());
@@ -319,7 +323,7 @@ fn waiting_ends_with_the_regions_the_time_or_a_signal() {
         for end in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             let waiting = [&reserve[..], &["--wait", "1h"]].concat();
             let child = command(root, &waiting).stderr(Stdio::piped()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(300));
+            thread::sleep(begun);
             signal(&child, end);
             let output = child.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(128 + end as i32), "{output:?}");
@@ -327,7 +331,7 @@ fn waiting_ends_with_the_regions_the_time_or_a_signal() {
         }
         let waiting = [&reserve[..], &["--wait", "1h"]].concat();
         let mut waiting = command(root, &waiting).stdout(Stdio::piped()).spawn().unwrap();
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(begun);
         assert!(waiting.try_wait().unwrap().is_none(), "it does not wait");
         assert!(run(root, &["release", "egm4", "egm5", "--for", "vm1"]).status.success());
         let output = waiting.wait_with_output().unwrap();

@@ -151,6 +151,7 @@ fn each_dialect_has_its_spelling() {
             };
             let expected = if used == dialect { 0 } else { 4 };
             assert_eq!(spelling.len(), expected, "{dialect} as {used}: {found:?}");
+            let right = format!("{right}, or --libvirt {dialect}");
             assert!(spelling.iter().all(|(_, help)| *help == right), "{spelling:?}");
             assert_eq!(code, i32::from(used != dialect), "{dialect} as {used}");
             let without_egm = found.iter().filter(|(code, _)| code == "EGM093").count();
