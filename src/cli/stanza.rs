@@ -181,7 +181,7 @@ fn remove(
     let rest = Rest::of(report, document, &removal, &options)
         .map_err(|problem| Error::Unwritable { name: Some(base.name.clone()), problem })?;
     if rest.removed == 0 {
-        // What neither the domain nor the host has may be mistyped.
+        // A device of neither the domain nor the host may be mistyped.
         for region in &removal.regions {
             report.host.find_region(region)?;
         }
